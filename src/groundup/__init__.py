@@ -1,0 +1,1 @@
+"""groundup: from raw text to a language model that answers."""

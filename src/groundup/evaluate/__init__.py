@@ -1,0 +1,1 @@
+"""Measuring a language model, beside yardsticks on the same bytes."""

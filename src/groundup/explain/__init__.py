@@ -1,0 +1,1 @@
+"""Looking inside: captured activations, pictures, the report."""

@@ -1,0 +1,1 @@
+"""From the foundation model to a classifier and to an assistant."""

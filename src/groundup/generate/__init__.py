@@ -1,0 +1,1 @@
+"""Sampling new ids from a model. Knows no tokenizer."""

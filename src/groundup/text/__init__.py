@@ -1,0 +1,1 @@
+"""Documents: reading, cleaning, splitting, auditing. Stage 1 of the roadmap begins here."""

@@ -1,0 +1,1 @@
+"""The ladder from text to ids: characters, words, byte-level BPE."""
