@@ -1,0 +1,68 @@
+"""Where the numbers live: device, number format, threads. Imports torch only when asked."""
+
+import os
+from typing import TYPE_CHECKING
+
+from groundup.base.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def choose_device(name: str = "auto") -> "torch.device":
+    """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" takes CUDA where there is one.
+
+    Raises:
+        UserError: A CUDA device is asked for and none is there, or the name is unknown.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"unknown device {name!r}", need="auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "no CUDA device is usable here", need="a CUDA build of torch", type_this="--device cpu"
+        )
+    return device
+
+
+def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
+    """Turn "auto", "fp32" or "bf16" into a number format; "auto" is bf16 on CUDA, fp32 on a CPU.
+
+    Raises:
+        UserError: The name is unknown.
+    """
+    import torch
+
+    if name == "auto":
+        name = "bf16" if device.type == "cuda" else "fp32"
+    formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    if name not in formats:
+        raise UserError(f"unknown number format {name!r}", need="auto, fp32 or bf16")
+    return formats[name]
+
+
+def set_threads(n_threads: int | None = None) -> int:
+    """Set how many CPU threads torch uses (None: the cores this process may use); give the number.
+
+    Raises:
+        UserError: Fewer than one thread is asked for.
+    """
+    import torch
+
+    if n_threads is not None and n_threads < 1:
+        raise UserError(f"{n_threads} threads", need="one or more", type_this="--threads 1")
+    wanted = n_threads or usable_cores()
+    torch.set_num_threads(wanted)
+    return wanted
+
+
+def usable_cores() -> int:
+    """Count the cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

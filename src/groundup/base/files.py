@@ -1,0 +1,128 @@
+"""Files that are either whole or absent: written beside the goal, synced, then renamed."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on success it is synced and takes the name.
+
+    On any error the temporary file is removed and `path` stays what it was.
+
+    Raises:
+        UserError: The folder cannot be written to, or the disk is full.
+    """
+    goal = Path(path)
+    temporary = _beside(goal)
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, goal)
+        _sync(goal.parent)
+    except OSError as error:
+        raise _write_error(error, goal) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Give a temporary folder beside `path`; on success all of it is synced and takes the name.
+
+    A folder that already stands at `path` is replaced as the last act.
+
+    Raises:
+        UserError: The place cannot be written to, or the disk is full.
+    """
+    goal = Path(path)
+    temporary = _beside(goal)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in sorted(temporary.rglob("*")):
+            _sync(file)
+        _sync(temporary)
+        if goal.exists():
+            old = _beside(goal)
+            os.replace(goal, old)
+            os.replace(temporary, goal)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, goal)
+        _sync(goal.parent)
+    except OSError as error:
+        raise _write_error(error, goal) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write a file whole, or leave the old one."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write a UTF-8 file whole, or leave the old one."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write readable JSON whole, or leave the old file."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file of ours.
+
+    Raises:
+        UserError: The file is missing or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError("this file is missing", where=path) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"this is not readable JSON ({error})", where=path) from error
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Give the SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path | str) -> str:
+    """Give the SHA-256 of a file, in hexadecimal, in constant memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _beside(goal: Path) -> Path:
+    return goal.with_name(f".{goal.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_error(error: OSError, goal: Path) -> UserError:
+    return UserError(
+        f"this cannot be written ({error.strerror or error}); nothing was left half-written",
+        need="a writable place with free space",
+        where=goal,
+    )

@@ -1,0 +1,111 @@
+"""How the command line speaks: headings, tables, notes, one progress line for a long stage.
+
+Colour only on a terminal; plain lines when piped. Nothing else in the package prints.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=False)
+_PLAIN_EVERY_S = 10.0
+
+
+def heading(title: str) -> None:
+    """Open a stage."""
+    console.print()
+    console.rule(f"[bold]{escape(title)}", align="left", style="dim")
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; the first column is text, the others stand right when they are numbers."""
+    view = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        numbers = index > 0 and all(_is_number(row[index]) for row in rows)
+        view.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*(escape(cell) for cell in row))
+    console.print(view)
+
+
+def note(text: str) -> None:
+    """Say one calm sentence."""
+    console.print(escape(text))
+
+
+def warn(text: str) -> None:
+    """Say one sentence the user should not miss."""
+    console.print(f"[yellow]![/yellow] {escape(text)}")
+
+
+def next_command(command: str) -> None:
+    """Close a verb with the next command to type."""
+    console.print(f"\n[dim]next:[/dim] [bold green]{escape(command)}[/bold green]", soft_wrap=True)
+
+
+class Line:
+    """The moving line of one long stage."""
+
+    def __init__(self, description: str, total: float) -> None:
+        self.description, self.total = description, total
+        self._bar: Progress | None = None
+        self._printed_at = self._started_at = time.monotonic()
+
+    def update(self, completed: float, **fields: str) -> None:
+        """Move to `completed`; fields (rate, loss, eta) are shown beside the bar."""
+        words = "  ".join(f"{name} {value}" for name, value in fields.items())
+        if self._bar is not None:
+            self._bar.update(self._bar.task_ids[0], completed=completed, words=words)
+            return
+        now = time.monotonic()
+        if now - self._printed_at >= _PLAIN_EVERY_S or completed >= self.total:
+            self._printed_at = now
+            share = completed / self.total if self.total else 1.0
+            print(f"{self.description} {share:4.0%}  {words}", flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar, without disturbing it."""
+        console.print(escape(text))
+
+
+@contextmanager
+def progress(description: str, total: float) -> Iterator[Line]:
+    """Show one bar on a terminal, a plain line now and then when piped."""
+    line = Line(description, total)
+    if not console.is_terminal:
+        yield line
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f}%"),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+        console=console,
+        refresh_per_second=4,
+    ) as bar:
+        bar.add_task(description, total=total, words="")
+        line._bar = bar
+        yield line
+
+
+def error(text: str) -> None:
+    """Print an error where errors go."""
+    Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+
+
+def interactive() -> bool:
+    """Tell whether a person sits at both ends."""
+    return sys.stdin.isatty() and console.is_terminal
+
+
+def _is_number(cell: str) -> bool:
+    body = cell.strip().rstrip("%s").replace(",", "").replace(" ", "").lstrip("+-~")
+    return body[:1].isdigit() or not body

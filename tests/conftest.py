@@ -1,0 +1,21 @@
+"""What every test may use."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real texts and labelled sets beside the checkout; skips where it is absent."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("the real texts beside the checkout are absent")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    """One thread makes small tests fast and sums bit-identical."""
+    torch.set_num_threads(1)
