@@ -1,6 +1,7 @@
 """Deterministic graders: did the answer say what was asked? No model judges another here.
 
-A grader is a function of the answer and the expected text. The same answer always gets the same verdict.
+A grader is a function of the answer and the expected text. The same answer always gets the same
+verdict.
 """
 
 import re
@@ -8,7 +9,19 @@ from collections.abc import Callable
 
 Grader = Callable[[str, str], bool]
 
-NUMBER_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+NUMBER_WORDS = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+)
 
 
 def normalise(text: str) -> str:

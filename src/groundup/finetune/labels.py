@@ -1,8 +1,8 @@
 """Labelled texts: read them from a file, check them, and split them into training and test.
 
-Three kinds of file are read. `.jsonl` has one object per line, `.csv` has a header, and `.tsv` may have
-a header or be the bare `label<TAB>text` of the SMS spam collection. Whatever is wrong is named with its
-line, because a classifier trained on shifted columns still reports an accuracy.
+Three kinds of file are read. `.jsonl` has one object per line, `.csv` has a header, and `.tsv`
+may have a header or be the bare `label<TAB>text` of the SMS spam collection. Whatever is wrong is
+named with its line, because a classifier trained on shifted columns still reports an accuracy.
 """
 
 import csv
@@ -48,19 +48,22 @@ def read_labels(
     """Read every labelled text of a `.tsv`, `.csv` or `.jsonl` file.
 
     Raises:
-        UserError: the file is missing, empty, of another kind, has other columns, has a malformed line
+        UserError: the file is missing, empty, of another kind, has other columns, has a malformed
+        line
             (its number is named), or holds fewer than two classes.
     """
     if not path.is_file():
         raise UserError(
-            "there is no such file", where=path, need="a .tsv, .csv or .jsonl file of labelled texts"
+            "there is no such file",
+            where=path,
+            need="a .tsv, .csv or .jsonl file of labelled texts",
         )
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UserError(
             f"the file ends in {suffix!r}" if suffix else "the file has no ending",
             where=path,
-            need="one of .tsv, .csv, .jsonl, so that its layout is known",
+            need="a name ending in .tsv, .csv or .jsonl",
         )
     try:
         content = path.read_text(encoding=encoding)
@@ -79,7 +82,7 @@ def read_labels(
 
 
 def _from_jsonl(content: str, path: Path, text: str, label: str) -> Iterator[Labelled]:
-    # split("\n") and not splitlines(): a JSON string may hold U+2028, which splitlines would cut at.
+    # Not splitlines(): a JSON string may hold U+2028, which splitlines would cut at.
     for number, line in enumerate(content.split("\n"), start=1):
         if not line.strip():
             continue
@@ -98,7 +101,7 @@ def _from_jsonl(content: str, path: Path, text: str, label: str) -> Iterator[Lab
 
 def _from_columns(content: str, path: Path, text: str, label: str) -> Iterator[Labelled]:
     if path.suffix.lower() == ".tsv":
-        # No quoting in .tsv: a text message with one quotation mark would swallow the lines after it.
+        # No quoting in .tsv: a text with one quotation mark would swallow the lines after it.
         rows = [(n, line.rstrip("\r").split("\t")) for n, line in enumerate(content.split("\n"), 1)]
     else:
         reader = csv.reader(content.splitlines(keepends=True))
@@ -126,7 +129,7 @@ def _need_columns(found: Sequence[str], where: str | Path, text: str, label: str
     missing = [name for name in (text, label) if name not in found]
     if missing:
         raise UserError(
-            f"the columns are {', '.join(found) or 'none'}; {' and '.join(missing)} is not among them",
+            f"{' and '.join(missing)} not found in the columns {', '.join(found) or '(none)'}",
             where=where,
             need="one column of texts and one of labels",
             type_this="--text-column NAME --label-column NAME",
@@ -145,7 +148,8 @@ def check_classes(examples: Sequence[Labelled], *, where: str | Path) -> None:
     """Refuse examples from which nothing can be learnt or measured.
 
     Raises:
-        UserError: only one class, or a class with a single example (often a header taken for a line).
+        UserError: only one class, or a class with a single example (often a header taken for a
+        line).
     """
     counts = Counter(example.label for example in examples)
     if len(counts) < 2:
@@ -153,15 +157,14 @@ def check_classes(examples: Sequence[Labelled], *, where: str | Path) -> None:
         raise UserError(
             f"there is one class only ({only!r}, {len(examples)} texts)" if counts else "no texts",
             where=where,
-            need="at least two classes, or there is nothing to tell apart",
+            need="a second class to tell it apart from",
         )
     alone = [label for label, count in counts.items() if count < 2]
     if alone:
         raise UserError(
             f"class {alone[0]!r} has a single text ({len(alone)} such classes)",
             where=where,
-            need="at least two texts per class, one to learn from and one to test on; "
-            "if it is the name of a column, name both columns",
+            need="a second one (or, if that is the name of a column, the names of both)",
             type_this="--text-column NAME --label-column NAME",
         )
 
@@ -171,8 +174,8 @@ def split_labels(
 ) -> LabelSplit:
     """Split into training and test with the same share of every class on both sides.
 
-    A text that occurs twice (case and spaces aside) is kept once, else it could be learnt on one side
-    and be tested on the other.
+    A text that occurs twice (case and spaces aside) is kept once, else it could be learnt on one
+    side and be tested on the other.
 
     >>> rows = [Labelled(f"text {i}", "ab"[i % 2]) for i in range(20)]
     >>> split = split_labels(rows, test_frac=0.2, seed=0, source="doctest")

@@ -1,12 +1,14 @@
 """Lessons: simple instructions about the user's own words, each with an answer that can be checked.
 
-Nine kinds, from copying a word to writing it in capital letters. They are chosen so that a model of a
-million parameters learns some of them in under a minute and fails at others, which is the honest picture.
-The answers are short sentences in which a word follows a space, as it does in the question: a byte-level
-tokenizer gives ` object` and `object` different ids, and copying is only simple while the id is the same.
+Nine kinds, from copying a word to writing it in capital letters. They are chosen so that a model
+of a million parameters learns some of them in under a minute and fails at others, which is the
+honest picture. The answers are short sentences in which a word follows a space, as it does in the
+question: a byte-level tokenizer gives ` object` and `object` different ids, and copying is only
+simple while the id is the same.
 
-A word that stands in a held-out lesson stands in no training lesson: what is measured is the skill, not the
-memory of an answer. The one exception is `next word`, whose phrases come from other documents instead.
+A word that stands in a held-out lesson stands in no training lesson: what is measured is the
+skill, not the memory of an answer. The one exception is `next word`, whose phrases come from
+other documents instead.
 """
 
 import re
@@ -50,7 +52,7 @@ def grade(record: Record, answer: str) -> bool:
 
 
 def common_words(texts: Iterable[str]) -> list[str]:
-    """The most frequent lower-case words of 3 to 9 letters, each at least twice, most frequent first.
+    """The most frequent lower-case words of 3 to 9 letters, each occurring at least twice.
 
     >>> common_words(["the cat and the dog and The"])
     ['and', 'the']
@@ -88,7 +90,7 @@ def make_lessons(
     if len(words) < FEWEST_WORDS:
         raise UserError(
             f"the text has only {len(words)} words that occur twice",
-            need=f"{FEWEST_WORDS} words of 3 to 9 letters, or instructions of your own",
+            need=f"{FEWEST_WORDS} words of 3 to 9 letters, or a file of instructions,",
             type_this="--records FILE.json",
         )
     shuffled = [words[i] for i in rng.permutation(len(words))]
@@ -117,7 +119,7 @@ def _write(
     phrases: Sequence[str],
     n_lessons: int,
 ) -> list[Record]:
-    """`n_lessons` different lessons, the kinds in turn; fewer where a kind has run out of questions."""
+    """Different lessons, the kinds in turn; fewer where a kind has run out of questions."""
     written: dict[str, Record] = {}
     for turn in range(n_lessons):
         kind = kinds[turn % len(kinds)]
@@ -143,8 +145,8 @@ def _one(
         case "last word":
             question, answer = f"Which word comes last: {row}", f"The last word is {some[-1]}."
         case "is it there":
-            # The word is one of the row or a stranger to it, evenly: always "Yes" is right half the time.
-            there = bool(rng.integers(2)) and len(some) > 2
+            # One of the row or a stranger, evenly: always "Yes" is right half the time.
+            there = bool(rng.integers(2))
             rest = some[1:]
             asked = rest[int(rng.integers(len(rest)))] if there else word
             question = f"Is the word {asked} among these: {' '.join(rest)}"

@@ -1,8 +1,9 @@
 """Labels that come with any text: which document, or which part of it, is this passage from?
 
-The largest documents become the classes. Each is cut into passages of equal length in reading order; the
-beginning of the document is for training and its end for the test, so no test passage overlaps what was
-learnt. A document that mostly repeats a larger one is passed over: it would be two names for one text.
+The largest documents become the classes. Each is cut into passages of equal length in reading
+order; the beginning of the document is for training and its end for the test, so no test passage
+overlaps what was learnt. A document that mostly repeats a larger one is passed over: it would be
+two names for one text.
 """
 
 import logging
@@ -25,8 +26,8 @@ def cut_passages(text: str, n_characters: int) -> list[str]:
     White space becomes single spaces: the layout of a page should not give its name away. The rest
     that is too short for a passage is left out.
 
-    >>> cut_passages("to be or not to be, that is the question", 12)
-    ['to be or not', 'to be, that is']
+    >>> cut_passages("to be or not to be, that is the question!", 13)
+    ['to be or not to', 'be, that is the']
     """
     passages: list[str] = []
     words: list[str] = []
@@ -43,7 +44,7 @@ def cut_passages(text: str, n_characters: int) -> list[str]:
 def passages_by_source(
     documents: Iterable[Document], *, n_classes: int, n_characters: int, test_frac: float
 ) -> LabelSplit:
-    """Passages labelled by the document they come from, equally many of each, split without overlap.
+    """Passages labelled by their document, equally many of each, split without overlap.
 
     A text with fewer than `n_classes` long documents is labelled by its parts instead: the largest
     document is cut into `n_classes` consecutive parts, named `part 1`, `part 2`, ...
@@ -65,7 +66,7 @@ def passages_by_source(
     if n_each < 4:
         raise UserError(
             f"the text gives only {n_each} passages of {n_characters} characters per class",
-            need=f"at least 4 for each of {n_classes} classes, or labelled texts of your own",
+            need=f"at least 4 for each of {n_classes} classes, or a file of labelled texts,",
             type_this="--labels FILE.tsv, or --passage-characters 60 --n-classes 2",
         )
     n_test = max(1, round(test_frac * n_each))
@@ -95,7 +96,7 @@ def short_names(names: Sequence[str]) -> list[str]:
 def _largest_distinct(
     documents: Sequence[Document], n_classes: int, n_characters: int
 ) -> tuple[list[Document], bool]:
-    """The largest documents that do not repeat each other; whether they are `n_classes` long ones."""
+    """The largest documents that do not repeat each other, and whether they suffice."""
     chosen: list[Document] = []
     seen: set[str] = set()
     for document in sorted(documents, key=lambda d: (-len(d.text), d.name)):

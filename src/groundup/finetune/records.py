@@ -1,8 +1,8 @@
 """Instruction records: what is asked, the material it is asked about, and the answer.
 
-The layout is that of the Alpaca data: a JSON list (or one object per line) with `instruction`, `input` and
-`output`. The first record that is wrong is named with its number and the field, since a file of a thousand
-records cannot be checked by eye.
+The layout is that of the Alpaca data: a JSON list (or one object per line) with `instruction`,
+`input` and `output`. The first record that is wrong is named with its number and the field, since
+a file of a thousand records cannot be checked by eye.
 """
 
 import json
@@ -40,11 +40,14 @@ def read_records(path: Path, *, encoding: str = "utf-8") -> list[Record]:
     """Read instruction records from a `.json` list or a `.jsonl` file.
 
     Raises:
-        UserError: missing or empty file, no JSON, no list, or a malformed record: which one (counted from 1)
+        UserError: missing or empty file, no JSON, no list, or a malformed record: which one
+        (counted from 1)
             and which field.
     """
     if not path.is_file():
-        raise UserError("there is no such file", where=path, need="a .json or .jsonl file of records")
+        raise UserError(
+            "there is no such file", where=path, need="a .json or .jsonl file of records"
+        )
     try:
         content = path.read_text(encoding=encoding)
     except UnicodeDecodeError as error:
@@ -56,7 +59,9 @@ def read_records(path: Path, *, encoding: str = "utf-8") -> list[Record]:
     rows = _lines(content, path) if path.suffix.lower() == ".jsonl" else _list(content, path)
     if len(rows) < 2:
         raise UserError(
-            f"there is {len(rows)} record", where=path, need="at least two: one is held out for the test"
+            f"there is {len(rows)} record",
+            where=path,
+            need="a second one to hold out for the test",
         )
     return [_record(row, number, path) for number, row in enumerate(rows, start=1)]
 
@@ -99,7 +104,9 @@ def _record(row: object, number: int, path: Path) -> Record:
     where = f"{path}, record {number}"
     if not isinstance(row, dict):
         raise UserError(
-            f"record {number} is a {type(row).__name__}", where=where, need=f"an object with {FIELDS}"
+            f"record {number} is a {type(row).__name__}",
+            where=where,
+            need=f"an object with {FIELDS}",
         )
     values: dict[str, str] = {}
     for field in FIELDS:
@@ -109,7 +116,7 @@ def _record(row: object, number: int, path: Path) -> Record:
             raise UserError(
                 f"record {number} has no field {field!r} (its fields: {found})",
                 where=where,
-                need=f"the fields {', '.join(FIELDS)} (input may be left out)",
+                need="the fields instruction and output (input may be left out)",
             )
         if not isinstance(value, str):
             raise UserError(
@@ -118,7 +125,9 @@ def _record(row: object, number: int, path: Path) -> Record:
                 need="a string",
             )
         if field != "input" and not value.strip():
-            raise UserError(f"record {number}, field {field!r} is empty", where=where, need="a text")
+            raise UserError(
+                f"record {number}, field {field!r} is empty", where=where, need="a text"
+            )
         values[field] = value.strip()
     return Record(values["instruction"], values["output"], values["input"])
 
