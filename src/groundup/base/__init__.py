@@ -1,1 +1,1 @@
-"""Ground floor: errors, configuration, files, the run folder, the device. Knows no word and no tensor shape."""
+"""Ground floor: errors, config, files, run folder, device. Knows no word, no tensor shape."""

@@ -138,11 +138,13 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 
 
 def to_mapping(config: Any) -> dict[str, Any]:
-    """Turn a config into nested plain values; None (off) is left out, as TOML has no word for it."""
+    """Turn a config into nested plain values; TOML has no None: "off" says it where it must."""
     result: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is None:
+            if field.default is not None:
+                result[field.name] = "off"
             continue
         if dataclasses.is_dataclass(value):
             value = to_mapping(value)
@@ -155,14 +157,15 @@ def to_mapping(config: Any) -> dict[str, Any]:
 
 
 def to_toml(config: Any) -> str:
-    """Write a config as TOML that `read_recipe` and `from_mapping` turn back into the same config."""
+    """Write a config as TOML; `read_recipe` and `from_mapping` turn it back into the same."""
     return tomli_w.dumps(to_mapping(config))
 
 
 def _parse(module_name: str) -> ast.Module:
     # find_spec imports parent packages only; ours are empty but for a docstring.
     spec = importlib.util.find_spec(module_name)
-    assert spec is not None and spec.origin is not None, module_name
+    assert spec is not None, module_name
+    assert spec.origin is not None, module_name
     return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
 
 

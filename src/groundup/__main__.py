@@ -1,0 +1,5 @@
+"""Run the command line as `python -m groundup`."""
+
+from groundup.cli.main import script
+
+script()

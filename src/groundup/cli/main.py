@@ -1,0 +1,205 @@
+"""The command line: a table of verbs in roadmap order, and what happens around each of them.
+
+Help is built from the source of the config classes (`base/config.py: describe`), so it answers
+without importing torch; a verb's room is imported only when the verb runs.
+"""
+
+import argparse
+import importlib
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.base import config as configs
+from groundup.base.errors import UserError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One row of the verb table."""
+
+    name: str
+    stage: str
+    help: str
+    config: str
+    view: str
+    positional: str | None = None
+
+
+_BUILD, _FOUND, _TUNE = "1 build the LLM", "2 foundation model", "3 fine-tuning"
+_ALL, _INSIDE = "the whole road", "see inside"
+
+
+def _verb(name: str, stage: str, help: str, config: str, positional: str | None) -> Verb:
+    room = name.replace("-", "_") + ("_" if name == "import" else "")
+    return Verb(name, stage, help, f"groundup.{config}", f"groundup.cli.{room}:run", positional)
+
+
+# fmt: off
+VERBS = [
+    _verb("story", _ALL, "walk the whole road on one text", "cli.story:StoryConfig", "sources"),
+    _verb("prepare", _BUILD, "read, split and audit documents", "data.prepare:PrepareConfig", "sources"),
+    _verb("train-tokenizer", _BUILD, "learn byte-level BPE from the text", "tokenizer.train:TrainTokenizerConfig", "data"),
+    _verb("tokens", _BUILD, "see a line as tokens", "cli.tokens:TokensConfig", "data"),
+    _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data"),
+    _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data"),
+    _verb("pretrain", _FOUND, "train the foundation model", "train.pretrain:PretrainConfig", "data"),
+    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run"),
+    _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run"),
+    _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),
+    _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run"),
+    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify:ClassifyConfig", "run"),
+    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct:InstructConfig", "run"),
+    _verb("chat", _TUNE, "talk with the assistant", "cli.chat:ChatConfig", "run"),
+    _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run"),
+]
+# fmt: on
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; give the exit status (0 done, 1 a user's mistake, 130 interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"groundup {_version()}")
+        return 0
+    from groundup.cli import console
+
+    logging.getLogger("groundup").setLevel(logging.INFO)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    try:
+        verb = _find(arguments[0])
+        options = vars(_parser(verb).parse_args(arguments[1:]))
+        config = _build_config(verb, options)
+        module_name, function_name = verb.view.split(":")
+        getattr(importlib.import_module(module_name), function_name)(config)
+    except UserError as mistake:
+        console.error(str(mistake))
+        return 1
+    except KeyboardInterrupt:
+        words = " ".join(["groundup", *arguments])
+        print(f"\nStopped. Nothing is lost; the same command goes on: {words}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _overview() -> str:
+    lines = [
+        "groundup: from raw text to a language model that answers, on the machine you have.",
+        "",
+    ]
+    lines += ["usage: groundup VERB [OPTIONS]      groundup VERB --help tells each option", ""]
+    stage = ""
+    for verb in VERBS:
+        if verb.stage != stage:
+            stage = verb.stage
+            lines.append(f"{stage}:")
+        lines.append(f"  {verb.name:<16} {verb.help}")
+    return "\n".join(
+        [*lines, "", "start here:  groundup story            (or: groundup story my.txt)"]
+    )
+
+
+def _find(name: str) -> Verb:
+    for verb in VERBS:
+        if verb.name == name:
+            return verb
+    import difflib
+
+    names = [verb.name for verb in VERBS]
+    nearest = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    raise UserError(
+        f"there is no verb {name!r}",
+        need=" or ".join(nearest) if nearest else "one of " + ", ".join(names),
+        type_this="groundup --help",
+    )
+
+
+def _parser(verb: Verb) -> argparse.ArgumentParser:
+    from rich_argparse import RawDescriptionRichHelpFormatter
+
+    parser = argparse.ArgumentParser(
+        prog=f"groundup {verb.name}",
+        description=f"{verb.help[0].upper()}{verb.help[1:]} (stage: {verb.stage}).",
+        formatter_class=RawDescriptionRichHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--recipe", metavar="FILE", help="TOML file; the command line goes over it")
+    for field in configs.describe(verb.config):
+        many = field.annotation.startswith("tuple")
+        text = field.help.replace("%", "%%")
+        if field.leaf == verb.positional:
+            parser.add_argument(
+                ".".join(field.path),
+                metavar=field.leaf.upper(),
+                nargs="*" if many else "?",
+                help=text,
+            )
+            continue
+        if field.default not in ("None", "()", ""):
+            text += f" (default: {_plain(field.default)})"
+        name = "--" + field.leaf.replace("_", "-")
+        keywords: dict[str, Any] = {"dest": ".".join(field.path), "help": text}
+        if field.annotation == "bool":
+            parser.add_argument(name, action=argparse.BooleanOptionalAction, **keywords)
+            continue
+        metavar = "|".join(field.choices) if field.choices else _metavar(field.annotation)
+        parser.add_argument(name, metavar=metavar, nargs="+" if many else None, **keywords)
+    return parser
+
+
+def _build_config(verb: Verb, options: dict[str, Any]) -> Any:
+    mapping: dict[str, Any] = {}
+    recipe = options.pop("recipe", None)
+    if recipe is not None:
+        mapping = configs.read_recipe(recipe)
+    for path, value in options.items():
+        if value == []:
+            continue
+        table: dict[str, Any] = {}
+        *tables, leaf = path.split(".")
+        inner = table
+        for name in tables:
+            inner = inner.setdefault(name, {})
+        inner[leaf] = value
+        mapping = configs.merge(mapping, table)
+    module_name, class_name = verb.config.split(":")
+    cls = getattr(importlib.import_module(module_name), class_name)
+    return configs.from_mapping(cls, mapping, where=recipe or f"groundup {verb.name}")
+
+
+def _plain(default: str) -> str:
+    if default.startswith("Path("):
+        default = default[5:-1]
+    return default.strip("'\"").replace("%", "%%")
+
+
+def _metavar(annotation: str) -> str:
+    kinds = {"int": "N", "float": "X", "str": "TEXT", "Path": "PATH"}
+    first = annotation.split("|")[0].strip()
+    return kinds.get(first, "VALUE")
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return importlib.metadata.version("groundup")
+
+
+def script() -> None:
+    """Be the console script."""
+    sys.exit(main())
+
+
+__all__ = ["VERBS", "Verb", "main", "script"]
+
+if __name__ == "__main__":
+    script()
