@@ -1,0 +1,199 @@
+"""Attention, twice: the formula of the paper, and the fused kernel with the same numbers, faster.
+
+Each position asks a question (query), offers a label (key) and carries a message (value). A query
+is compared with every key up to its own position, the scores become weights that sum to one, and
+the messages are mixed by these weights. Positions enter by turning queries and keys (rotary), so
+that a score depends on the distance.
+
+`attention_formula` is there to be read and checked; the model runs `attention_fused`. Tests hold
+the two equal in values and gradients.
+"""
+
+from typing import Literal, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from groundup.model.config import GPTConfig
+
+
+class KeyValueCache(Protocol):
+    """What attention needs of a cache: how far it is, and room for new keys and values."""
+
+    @property
+    def length(self) -> int:
+        """How many positions of the past are stored."""
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store the new `keys` and `values` (B G T D) of a layer; return those of all positions."""
+
+    def advance(self, n_positions: int) -> None:
+        """All layers have stored their `n_positions` new positions."""
+
+
+def causal_mask(n_queries: int, n_keys: int, device: torch.device | None = None) -> Tensor:
+    """Which keys each query may see: True where key position <= query position.
+
+    The queries are the last `n_queries` of the `n_keys` positions, as they are when the past is
+    cached.
+
+    >>> causal_mask(2, 3).int().tolist()
+    [[1, 1, 0], [1, 1, 1]]
+    """
+    everything = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
+    return everything.tril(diagonal=n_keys - n_queries)
+
+
+def attention_weights(
+    queries: Float[Tensor, "B H T D"], keys: Float[Tensor, "B G S D"]
+) -> Float[Tensor, "B H T S"]:
+    """The share each query gives to each key: softmax(Q K^T / sqrt(D)) under the causal mask.
+
+    G key heads serve H query heads in groups of H/G; with G = H it is ordinary multi-head
+    attention.
+    """
+    T, S, D = queries.shape[2], keys.shape[2], queries.shape[3]
+    keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)  # (B, H, S, D)
+    scores = queries @ keys.transpose(-2, -1) / D**0.5  # (B, H, T, S)
+    # Minus infinity becomes a weight of exactly zero: the future cannot leak.
+    scores = scores.masked_fill(~causal_mask(T, S, scores.device), float("-inf"))
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights
+
+
+def attention_formula(
+    queries: Float[Tensor, "B H T D"],
+    keys: Float[Tensor, "B G S D"],
+    values: Float[Tensor, "B G S D"],
+) -> Float[Tensor, "B H T D"]:
+    """Attention(Q, K, V) = softmax(Q K^T / sqrt(D)) V, step by step.
+
+    Source: "Attention Is All You Need", equation 1; the mask is its section 3.2.3.
+    """
+    values = values.repeat_interleave(queries.shape[1] // values.shape[1], dim=1)  # (B, H, S, D)
+    return attention_weights(queries, keys) @ values
+
+
+def attention_fused(
+    queries: Float[Tensor, "B H T D"],
+    keys: Float[Tensor, "B G S D"],
+    values: Float[Tensor, "B G S D"],
+    *,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B H T D"]:
+    """The same numbers in one call that never stores the T x S matrix.
+
+    Source: "FlashAttention: Fast and Memory-Efficient Exact Attention", algorithm 1.
+    """
+    T, S = queries.shape[2], keys.shape[2]
+    # torch's is_causal aligns the diagonal at the top left: right for T = S only. One query sees
+    # every key.
+    mask = causal_mask(T, S, queries.device) if 1 < T < S else None
+    return F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=mask,
+        dropout_p=dropout,
+        is_causal=T == S and T > 1,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+
+
+def rotary_tables(
+    context_length: int, d_head: int, base: float
+) -> tuple[Float[Tensor, "T D/2"], Float[Tensor, "T D/2"]]:
+    """Cosine and sine of the angle by which each pair turns at each position.
+
+    Pair i at position t turns by t * base^(-2i / D): the first pairs fast, the last ones slowly.
+
+    Source: "RoFormer: Enhanced Transformer with Rotary Position Embedding", section 3.2.2.
+    """
+    pair = torch.arange(0, d_head, 2, dtype=torch.float32)
+    angles = torch.outer(
+        torch.arange(context_length, dtype=torch.float32), base ** (-pair / d_head)
+    )  # (T, D/2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(
+    x: Float[Tensor, "B T N D"],
+    cos: Float[Tensor, "T half"],
+    sin: Float[Tensor, "T half"],
+    layout: Literal["half", "interleaved"],
+) -> Float[Tensor, "B T N D"]:
+    """Turn each pair of numbers of each head by the angle of its position.
+
+    The two layouts differ only in which numbers are partners: "half" pairs i with i + D/2
+    (GPT-NeoX, Hugging Face's Llama), "interleaved" pairs 2i with 2i + 1 (the paper, Meta's Llama).
+    Weights of one can be reordered to the other, but never mixed.
+
+    >>> cos, sin = rotary_tables(2, 2, 10_000.0)
+    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin, "half")[0, 1, 0].tolist()
+    [0.5403022766113281, 0.8414709568023682]
+    """
+    cos, sin = (
+        cos[:, None].to(x.dtype),
+        sin[:, None].to(x.dtype),
+    )  # (T, 1, D/2), the same for all heads
+    if layout == "half":
+        first, second = x.chunk(2, dim=-1)
+        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    first, second = x[..., 0::2], x[..., 1::2]
+    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1).flatten(-2)
+
+
+class Attention(nn.Module):
+    """Multi-head causal self-attention: project, turn, attend, project back."""
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        H, G, D, C = config.n_heads, config.kv_heads, config.head_width, config.d_model
+        self.layer = layer
+        self.n_heads, self.n_kv_heads, self.d_head = H, G, D
+        self.rotary_layout = config.rotary_layout
+        self.norm_eps = config.norm_eps
+        self.dropout = config.dropout
+        # One product instead of three: rows are all queries, then all keys, then all values, head
+        # by head.
+        self.qkv = nn.Linear(C, (H + 2 * G) * D, bias=config.qkv_bias)
+        self.out = nn.Linear(H * D, C, bias=config.bias)
+        self.query_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
+        self.key_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
+
+    def project(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+    ) -> tuple[Float[Tensor, "B H T D"], Float[Tensor, "B G T D"], Float[Tensor, "B G T D"]]:
+        """Queries, keys and values of the positions in x, normed and turned, a matrix per head."""
+        H, G = self.n_heads, self.n_kv_heads
+        heads = self.qkv(x).unflatten(-1, (H + 2 * G, self.d_head))  # (B, T, H + 2G, D)
+        queries, keys, values = heads.split((H, G, G), dim=2)
+        if self.query_gain is not None:
+            # Back to the dtype of the product: under autocast a norm may answer in float32.
+            queries = F.rms_norm(queries, (self.d_head,), self.query_gain, self.norm_eps).to(
+                values.dtype
+            )
+            keys = F.rms_norm(keys, (self.d_head,), self.key_gain, self.norm_eps).to(values.dtype)
+        if rotary is not None:
+            queries = rotate(queries, *rotary, self.rotary_layout)
+            keys = rotate(keys, *rotary, self.rotary_layout)
+        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """What each position gathered from itself and those before it."""
+        queries, keys, values = self.project(x, rotary)
+        if cache is not None:
+            keys, values = cache.append(self.layer, keys, values)
+        mixed = attention_fused(
+            queries, keys, values, dropout=self.dropout if self.training else 0.0
+        )  # (B, H, T, D)
+        return F.dropout(self.out(mixed.transpose(1, 2).flatten(2)), self.dropout, self.training)

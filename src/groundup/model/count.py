@@ -1,0 +1,145 @@
+"""What a model costs, from its config alone: parameters, arithmetic, memory. It loads no torch."""
+
+from dataclasses import dataclass
+
+from groundup.model.config import GPTConfig
+
+
+def parameters_by_part(config: GPTConfig) -> dict[str, int]:
+    """Parameters of the token table, positions, attention, MLP, norms and head, over all layers.
+
+    >>> parameters_by_part(GPTConfig.gpt2("124M"))["token table"]
+    38597376
+    """
+    C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
+    width, L, V = config.ff_width, config.n_layers, config.vocab_size
+    qkv_rows = (H + 2 * G) * D
+    attention = qkv_rows * C + H * D * C
+    attention += config.qkv_bias * qkv_rows + config.bias * C
+    attention += config.qk_norm * 2 * D
+    up_rows = width * (2 if config.activation == "swiglu" else 1)
+    mlp = up_rows * C + width * C + config.bias * (up_rows + C)
+    norm = C * (2 if config.norm == "layer" and config.bias else 1)
+    return {
+        "token table": V * C,
+        "positions": config.context_length * C if config.positions == "learned" else 0,
+        "attention": L * attention,
+        "mlp": L * mlp,
+        "norms": (2 * L + 1) * norm,
+        "head": 0 if config.tied_head else V * C,
+    }
+
+
+def count_parameters(config: GPTConfig) -> int:
+    """All parameters, each counted once; a tied head is the token table and adds none.
+
+    >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False))
+    124412160
+    >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False, tied_head=False))
+    163009536
+    """
+    return sum(parameters_by_part(config).values())
+
+
+def forward_flops_per_token(config: GPTConfig, context_length: int | None = None) -> int:
+    """Floating-point operations to push one token forward; a multiply and an add count as two.
+
+    Matrix products only: everything else is below a few per cent. A position attends to half the
+    context on average, for the causal mask leaves out the future.
+
+    Args:
+        config: the model.
+        context_length: length T of the sequences, in tokens; None: the config's own.
+    """
+    T = config.context_length if context_length is None else context_length
+    C, H, D = config.d_model, config.n_heads, config.head_width
+    parts = parameters_by_part(config)
+    biases_and_gains = config.n_layers * (
+        config.qkv_bias * (H + 2 * config.kv_heads) * D
+        + config.qk_norm * 2 * D
+        + config.bias * (2 * C + config.ff_width * (2 if config.activation == "swiglu" else 1))
+    )
+    matrices = parts["attention"] + parts["mlp"] - biases_and_gains + config.vocab_size * C
+    # Scores and mixing: 2 products of width D per head for each of the (T + 1) / 2 keys in view, 2
+    # operations each.
+    scores = config.n_layers * H * D * 2 * (T + 1)
+    return 2 * matrices + scores
+
+
+def flops_per_token(config: GPTConfig, context_length: int | None = None) -> int:
+    """Operations to train on one token, forward and backward.
+
+    Backward costs twice the forward pass: one product for the gradient of the input, one for that
+    of the weight.
+
+    Source: "Scaling Laws for Neural Language Models", section 2.1.
+    """
+    return 3 * forward_flops_per_token(config, context_length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Bytes held at the fullest moment of a training step, by part."""
+
+    weights_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int
+    logits_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """The sum of the parts."""
+        return (
+            self.weights_bytes
+            + self.gradients_bytes
+            + self.optimizer_bytes
+            + self.activations_bytes
+            + self.logits_bytes
+        )
+
+
+def memory_bytes(
+    config: GPTConfig,
+    batch_size: int,
+    *,
+    context_length: int | None = None,
+    weight_bytes: int = 4,
+    activation_bytes: int = 4,
+    optimizer_values_per_weight: float = 2.0,
+) -> Memory:
+    """An estimate of the memory of one training step, in bytes.
+
+    Activations are what backward needs again, counted for the code of `model/` as it runs without
+    `torch.compile`: inputs of the products, of the norms, of the bend, and the attention's queries,
+    keys, values and result. The logits are held three times: as made, as log-probabilities, and as
+    gradient.
+
+    Args:
+        config: the model.
+        batch_size: sequences per step.
+        context_length: tokens per sequence; None: the config's own.
+        weight_bytes: bytes of one weight and of one gradient.
+        activation_bytes: bytes of one activation (2 under bfloat16).
+        optimizer_values_per_weight: 2 for AdamW, 1 for momentum alone (Muon).
+    """
+    T = config.context_length if context_length is None else context_length
+    tokens = batch_size * T
+    C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
+    qkv, query_key = (H + 2 * G) * D, (H + G) * D
+    attention = C + qkv + H * D  # normed input, projections, result
+    attention += query_key * (
+        3 if config.positions == "rotary" else 0
+    )  # the turned ones and two products
+    attention += query_key * (1 if config.qk_norm else 0)
+    mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
+    stream = 2 * C + (2 * C if config.dropout else 0)
+    per_token = config.n_layers * (attention + mlp + stream) + 2 * C
+    n_parameters = count_parameters(config)
+    return Memory(
+        weights_bytes=n_parameters * weight_bytes,
+        gradients_bytes=n_parameters * weight_bytes,
+        optimizer_bytes=int(n_parameters * optimizer_values_per_weight * 4),
+        activations_bytes=tokens * per_token * activation_bytes,
+        logits_bytes=tokens * config.vocab_size * 4 * 3,
+    )

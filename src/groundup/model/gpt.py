@@ -1,0 +1,218 @@
+"""The language model, top to bottom: norm, MLP, block, GPT.
+
+Token ids become rows of a table; every block adds what attention gathered and what the MLP made of
+it; a last norm and the head turn each position into one number (logit) for each token of the
+vocabulary: the higher, the likelier as the next token. One class is GPT-2, the Llama family and our
+own small model, as its config says.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from groundup.base.errors import UserError
+from groundup.model.attention import Attention, KeyValueCache, rotary_tables
+from groundup.model.config import GPTConfig
+from groundup.model.loss import cross_entropy
+
+
+class RMSNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight: sets the length of each vector and leaves its direction.
+
+    Source: "Root Mean Square Layer Normalization", equation 4.
+    """
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
+        """Normalise along the last axis."""
+        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """The norm of the config: RMSNorm, or LayerNorm (which also subtracts the mean) as in GPT-2."""
+    if config.norm == "rms":
+        return RMSNorm(config.d_model, config.norm_eps)
+    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
+
+
+class MLP(nn.Module):
+    """Each position by itself: widen, bend, narrow.
+
+    Source: "Gaussian Error Linear Units", section 2; for SwiGLU "GLU Variants Improve Transformer",
+    equation 6.
+    """
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.gated = config.activation == "swiglu"
+        self.dropout = config.dropout
+        # For swiglu the gate's rows come first, then the rows it multiplies: one product instead of
+        # two.
+        self.up = nn.Linear(config.d_model, config.ff_width * (1 + self.gated), bias=config.bias)
+        self.down = nn.Linear(config.ff_width, config.d_model, bias=config.bias)
+
+    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
+        """What the MLP adds to the stream."""
+        if self.gated:
+            gate, up = self.up(x).chunk(2, dim=-1)  # (B, T, F) each
+            hidden = F.silu(gate) * up
+        else:
+            hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, F)
+        return F.dropout(self.down(hidden), self.dropout, self.training)
+
+
+class Block(nn.Module):
+    """One layer: both halves read a normed copy and add to the stream, which runs on untouched.
+
+    Source: "On Layer Normalization in the Transformer Architecture", figure 1 (b), pre-norm.
+    """
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config)
+        self.attention = Attention(config, layer)
+        self.mlp_norm = make_norm(config)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """The stream after attention and MLP."""
+        x = x + self.attention(self.attention_norm(x), rotary, cache)
+        stream: Tensor = x + self.mlp(self.mlp_norm(x))
+        return stream
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer.
+
+    Args:
+        config: what it is made of.
+        seed: fixes the starting weights, on every device; torch's global random state is neither
+            read nor moved.
+
+    >>> model = GPT(GPTConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2), seed=1)
+    >>> model(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 11])
+    """
+
+    rotary_cos: Tensor
+    rotary_sin: Tensor
+
+    def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        # On the meta device nothing is allocated and no random number drawn; the weights are set
+        # once, below.
+        with torch.device("meta"):
+            self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+            self.position_embedding = (
+                nn.Embedding(config.context_length, config.d_model)
+                if config.positions == "learned"
+                else None
+            )
+            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+            self.final_norm = make_norm(config)
+            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.to_empty(device="cpu")
+        if config.tied_head:
+            self.head.weight = self.token_embedding.weight
+        if config.positions == "rotary":
+            cos, sin = rotary_tables(config.context_length, config.head_width, config.rotary_base)
+            # Not persistent: they follow from the config, so a file need not hold them.
+            self.register_buffer("rotary_cos", cos, persistent=False)
+            self.register_buffer("rotary_sin", sin, persistent=False)
+        self.initialise(seed)
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Set every weight from the seed: norms to 1, biases to 0, matrices by `config.init`.
+
+        "gpt2": normal(0, 0.02), and the two projections that write to the stream divided by sqrt(2
+        L), so that the sum of all blocks starts at the same size for any depth. "zero": these two
+        start at zero, so each block starts as the identity; other matrices are normal(0, 0.5 /
+        sqrt(columns)); the token table is normal(0, 1 / C), small enough that a tied head starts
+        near the uniform guess, a loss of ln V.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        zero = self.config.init == "zero"
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            elif parameter.ndim == 1:
+                parameter.fill_(1.0)
+            elif name.endswith(("attention.out.weight", "mlp.down.weight")):
+                std = 0.0 if zero else 0.02 / (2 * self.config.n_layers) ** 0.5
+                parameter.normal_(0.0, std, generator=generator)
+            elif "embedding" in name or name == "head.weight":
+                parameter.normal_(
+                    0.0, 1.0 / self.config.d_model if zero else 0.02, generator=generator
+                )
+            else:
+                std = 0.5 / parameter.shape[1] ** 0.5 if zero else 0.02
+                parameter.normal_(0.0, std, generator=generator)
+
+    def hidden(
+        self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """The stream after the last norm: what the head, or a classifier, reads.
+
+        Raises:
+            UserError: more positions than the context holds.
+        """
+        start = 0 if cache is None else cache.length
+        stop = start + ids.shape[1]
+        if stop > self.config.context_length:
+            raise UserError(
+                f"{stop} tokens do not fit in this model's context of {self.config.context_length}",
+                need="a shorter text, or a model with a longer context_length",
+            )
+        x = self.token_embedding(ids)  # (B, T, C)
+        rotary = None
+        if self.position_embedding is not None:
+            x = x + self.position_embedding.weight[start:stop]
+        else:
+            rotary = (self.rotary_cos[start:stop], self.rotary_sin[start:stop])
+        x = F.dropout(x, self.config.dropout, self.training)
+        for block in self.blocks:
+            x = block(x, rotary, cache)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        normed: Tensor = self.final_norm(x)
+        return normed
+
+    def forward(
+        self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "B T V"]:
+        """Logits of the next token at every position.
+
+        With a cache, `ids` are the positions that follow those already stored, and the cache grows
+        by them.
+        """
+        logits: Tensor = self.head(self.hidden(ids, cache=cache))
+        return logits
+
+    def loss(
+        self,
+        ids: Int[Tensor, "B T"],
+        targets: Int[Tensor, "B T"],
+        *,
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy in nats against the targets that are not -100."""
+        return cross_entropy(self(ids), targets, reduction=reduction)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.token_embedding.weight.device
