@@ -11,9 +11,14 @@ from groundup.base.errors import UserError
 def test_an_error_midway_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
     goal = tmp_path / "a.txt"
     files.write_text(goal, "old")
-    with pytest.raises(RuntimeError), files.atomic_path(goal) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write_half() -> None:
+        with files.atomic_path(goal) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
     assert goal.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
