@@ -173,15 +173,21 @@ class Attention(nn.Module):
         heads = self.qkv(x).unflatten(-1, (H + 2 * G, self.d_head))  # (B, T, H + 2G, D)
         queries, keys, values = heads.split((H, G, G), dim=2)
         if self.query_gain is not None:
-            # Back to the dtype of the product: under autocast a norm may answer in float32.
-            queries = F.rms_norm(queries, (self.d_head,), self.query_gain, self.norm_eps).to(
-                values.dtype
-            )
-            keys = F.rms_norm(keys, (self.d_head,), self.key_gain, self.norm_eps).to(values.dtype)
+            queries = self.norm_heads(queries, self.query_gain)
+            keys = self.norm_heads(keys, self.key_gain)
         if rotary is not None:
             queries = rotate(queries, *rotary, self.rotary_layout)
             keys = rotate(keys, *rotary, self.rotary_layout)
         return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+
+    def norm_heads(self, x: Float[Tensor, "B T N D"], gain: Tensor | None) -> Tensor:
+        """RMSNorm of each head's vector, with one gain for all heads.
+
+        Source: "Query-Key Normalization for Transformers", section 3, with RMSNorm as in Qwen3.
+        """
+        # One dtype in and out, also under autocast: a mix would leave the fused kernel.
+        gain = gain if gain is None else gain.to(x.dtype)
+        return F.rms_norm(x, (self.d_head,), gain, self.norm_eps).to(x.dtype)
 
     def forward(
         self,

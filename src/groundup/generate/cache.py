@@ -1,0 +1,74 @@
+"""The past, kept: with keys and values of every layer stored, a new token costs one position."""
+
+import torch
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+
+
+class KVCache:
+    """Room for the keys and values of a whole context, allocated once.
+
+    It fits `groundup.model.attention.KeyValueCache`. Each layer stores with `append`; when all
+    have, the model calls `advance`.
+
+    >>> cache = KVCache(GPTConfig(n_layers=1, d_model=8, n_heads=2, context_length=4))
+    >>> keys, values = cache.append(0, torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
+    >>> cache.advance(3)
+    >>> keys.shape, cache.length
+    (torch.Size([1, 2, 3, 4]), 3)
+    """
+
+    def __init__(
+        self,
+        config: GPTConfig,
+        *,
+        batch_size: int = 1,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        shape = (
+            config.n_layers,
+            batch_size,
+            config.kv_heads,
+            config.context_length,
+            config.head_width,
+        )
+        self._keys = torch.zeros(shape, device=device, dtype=dtype)  # (L, B, G, S, D)
+        self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._length = 0
+
+    @property
+    def length(self) -> int:
+        """How many positions are stored."""
+        return self._length
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory held, in bytes."""
+        return 2 * self._keys.numel() * self._keys.element_size()
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store new keys and values (B G T D) of a layer; return views of all so far (B G S D).
+
+        Raises:
+            UserError: the context is full.
+        """
+        stop = self._length + keys.shape[2]
+        if stop > self._keys.shape[3]:
+            raise UserError(
+                f"the cache holds {self._keys.shape[3]} positions and {stop} were asked for",
+                need="a shorter text, or a reset before the next token",
+            )
+        self._keys[layer, :, :, self._length : stop] = keys
+        self._values[layer, :, :, self._length : stop] = values
+        return self._keys[layer, :, :, :stop], self._values[layer, :, :, :stop]
+
+    def advance(self, n_positions: int) -> None:
+        """Count positions that every layer has stored."""
+        self._length += n_positions
+
+    def reset(self) -> None:
+        """Forget everything; the memory stays."""
+        self._length = 0
