@@ -1,0 +1,177 @@
+"""The one training loop: take a batch, measure the loss, find the gradients, move the parameters.
+
+Pretraining, the classifier and the assistant all run through `train_steps`. It is a generator: it
+hands out a `Step` after each move, and whoever reads them draws the bar, writes the metrics and the
+checkpoints, or stops. Between two steps everything is at rest, so that is where to save or leave.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.train.optimizer import Optimizer
+from groundup.train.schedule import Schedule
+
+IGNORED = -100
+"""A target with this value does not count."""
+
+Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
+"""Inputs and targets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What one step did."""
+
+    step: int
+    """Steps done, this one included."""
+    n_steps: int
+    """Steps of the whole run."""
+    loss_nats: float
+    """Mean loss of this batch before the move, per target."""
+    learning_rate: float
+    """Rate of the matrices in this step."""
+    grad_norm: float
+    """Length of the whole gradient, before any clipping."""
+    weight: float
+    """One weight of the model after the move; it is the same one at every step."""
+    n_targets: int
+    """Targets learnt from since the first step of the run."""
+    targets_per_s: float
+    """Targets a second in this step; validation and checkpoints are not counted."""
+    elapsed_s: float
+    """Seconds since the run began, all sessions added."""
+    eta_s: float
+    """Seconds still to go, at the mean pace of this session."""
+    validation_loss_nats: float | None = None
+    """Mean loss on the validation text, on the steps where it was measured."""
+
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        return self.learning_rate
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Targets a second."""
+        return self.targets_per_s
+
+
+def train_steps(
+    batches: Iterator[Batch],
+    loss: Callable[[Tensor, Tensor], Float[Tensor, ""]],
+    optimizer: Optimizer,
+    schedule: Schedule,
+    *,
+    first_step: int = 1,
+    n_targets: int = 0,
+    elapsed_s: float = 0.0,
+    n_micro_batches: int = 1,
+    max_grad_norm: float | None = None,
+    validate: Callable[[], float] | None = None,
+    validate_every: int = 0,
+    autocast: torch.dtype | None = None,
+) -> Iterator[Step]:
+    """Train, one step at a time, until the schedule's last step.
+
+    Args:
+        batches: Inputs and targets, without end; a target of -100 does not count.
+        loss: Mean loss in nats over the targets that count, e.g. `model.loss`.
+        optimizer: Moves the parameters.
+        schedule: Says how many steps there are and how fast each is.
+        first_step: 1, or one more than the steps done by the checkpoint one goes on from.
+        n_targets: Targets learnt from before `first_step`.
+        elapsed_s: Seconds spent before `first_step`.
+        n_micro_batches: Into how many parts a batch is cut to save memory. The gradients are those
+            of the whole batch: each part weighs as much as it has targets.
+        max_grad_norm: Longer gradients are shortened to this; None: never.
+        validate: Measures the validation loss in nats.
+        validate_every: Steps between two validations; the last step is always validated.
+        autocast: Number format of the matrix products, e.g. bfloat16; None: that of the weights.
+
+    Yields:
+        A `Step` after each move.
+
+    Raises:
+        UserError: The loss or the gradient is not a number, or a batch has no target that counts.
+    """
+    device = optimizer.watched.device
+    began_at = time.perf_counter()
+    for step in range(first_step, schedule.n_steps + 1):
+        step_began_at = time.perf_counter()
+        inputs, targets = next(batches)
+        inputs, targets = inputs.to(device), targets.to(device)
+        counted = int((targets != IGNORED).sum())
+        if counted == 0:
+            raise UserError(f"the batch of step {step} has no target to learn from")
+        optimizer.zero_grad()
+        loss_nats = 0.0
+        for some_inputs, some_targets in zip(
+            inputs.chunk(n_micro_batches), targets.chunk(n_micro_batches), strict=True
+        ):
+            some = int((some_targets != IGNORED).sum())
+            if some == 0:
+                continue  # its mean would be 0 / 0
+            with torch.autocast(device.type, autocast) if autocast else nullcontext():
+                part = loss(some_inputs, some_targets) * (some / counted)
+            part.backward()  # type: ignore[no-untyped-call]
+            loss_nats += part.item()
+        grad_norm = _clip(optimizer, max_grad_norm)
+        _refuse_nan(step, loss_nats, grad_norm, optimizer, schedule)
+        factor = schedule.factor(step)
+        optimizer.step(factor)
+        weight = optimizer.watched.detach().flatten()[0].item()
+        now = time.perf_counter()
+        n_targets += counted
+        step_s = now - step_began_at
+        due = validate_every > 0 and step % validate_every == 0
+        measured = validate() if validate and (due or step == schedule.n_steps) else None
+        spent_s = time.perf_counter() - began_at
+        yield Step(
+            step=step,
+            n_steps=schedule.n_steps,
+            loss_nats=loss_nats,
+            learning_rate=optimizer.learning_rate * factor,
+            grad_norm=grad_norm,
+            weight=weight,
+            n_targets=n_targets,
+            targets_per_s=counted / step_s,
+            elapsed_s=elapsed_s + spent_s,
+            eta_s=spent_s / (step - first_step + 1) * (schedule.n_steps - step),
+            validation_loss_nats=measured,
+        )
+
+
+def _clip(optimizer: Optimizer, max_grad_norm: float | None) -> float:
+    gradients = [p.grad for p in optimizer.parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if max_grad_norm is not None and norm > max_grad_norm:
+        torch._foreach_mul_(gradients, max_grad_norm / norm)
+    return norm.item()
+
+
+def _refuse_nan(
+    step: int, loss_nats: float, grad_norm: float, optimizer: Optimizer, schedule: Schedule
+) -> None:
+    if math.isfinite(loss_nats) and math.isfinite(grad_norm):
+        return
+    weights_fine = all(bool(torch.isfinite(p).all()) for p in optimizer.parameters)
+    rate = optimizer.learning_rate * schedule.factor(step)
+    if not weights_fine:
+        cause = "the weights are no numbers any more: an earlier step went too far"
+    elif math.isfinite(loss_nats):
+        cause = "the loss is a number, its gradient is not"
+    else:
+        cause = "the weights are numbers, so the activations have overflowed"
+    raise UserError(
+        f"at step {step} the loss is {loss_nats} and the gradient's length {grad_norm} ({cause})",
+        need=f"a learning rate below {rate:.3g}, or gradients kept short",
+        type_this=f"--learning-rate {optimizer.learning_rate / 3:.2g} --max-grad-norm 1",
+    )

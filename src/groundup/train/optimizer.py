@@ -1,0 +1,147 @@
+"""The optimiser: Muon for the matrices, AdamW for everything else, and one `step` for both.
+
+Each kind of parameter has its own learning rate, for each wants another one: the token table and
+the head see a different few rows at every step and like a high rate; a matrix inside a block is
+moved as a whole; a norm's gain is a handful of numbers.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.train.muon import Muon
+
+TABLES = ("token_embedding", "position_embedding", "head")
+"""Parameters whose name starts so are tables: a row belongs to a token or a position."""
+
+
+class Optimizer:
+    """Moves the parameters of a model against their gradients.
+
+    Args:
+        model: The model; parameters with `requires_grad` off are left alone.
+        kind: "muon": Muon for the matrices inside the blocks, AdamW for tables, gains and biases.
+            "adamw": AdamW for everything at the one `learning_rate`, decay on matrices only.
+        learning_rate: Rate of the matrices.
+        table_learning_rate: Rate of the tables under "muon"; None: the same as the matrices.
+        vector_learning_rate: Rate of gains and biases under "muon"; None: the same as the matrices.
+        weight_decay: Share of a matrix taken away per step, times its rate.
+        momentum: Muon's momentum.
+        betas: AdamW's two averages: of the gradient, and of its square.
+        n_iterations: Muon's Newton-Schulz steps.
+
+    Raises:
+        UserError: A rate is not above 0, or nothing is left to train.
+
+    >>> model = torch.nn.Linear(2, 2)
+    >>> optimizer = Optimizer(model, learning_rate=0.1)
+    >>> model(torch.ones(1, 2)).sum().backward()
+    >>> before = model.weight.detach().clone()
+    >>> optimizer.step(1.0)
+    >>> bool((model.weight < before).any())
+    True
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        *,
+        kind: Literal["muon", "adamw"] = "muon",
+        learning_rate: float = 0.02,
+        table_learning_rate: float | None = None,
+        vector_learning_rate: float | None = None,
+        weight_decay: float = 0.0,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.95),
+        n_iterations: int = 5,
+    ) -> None:
+        table_rate = learning_rate if table_learning_rate is None else table_learning_rate
+        vector_rate = learning_rate if vector_learning_rate is None else vector_learning_rate
+        if kind == "adamw":
+            table_rate = vector_rate = learning_rate
+        for rate in (learning_rate, table_rate, vector_rate):
+            if not 0.0 < rate < float("inf"):
+                raise UserError(f"a learning rate of {rate}", need="a rate above 0")
+        self.learning_rate = learning_rate
+        # A tied head appears once: named_parameters leaves out what it has shown before.
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if not trained:
+            raise UserError("every parameter is frozen", need="at least one that may move")
+        tables = {n: p for n, p in trained.items() if n.startswith(TABLES) and p.ndim >= 2}
+        matrices = {n: p for n, p in trained.items() if p.ndim >= 2 and n not in tables}
+        vectors = {n: p for n, p in trained.items() if p.ndim < 2}
+        self.parameters = list(trained.values())
+        self.watched = next(iter((matrices or tables or vectors).values()))
+        """One matrix to look at: its first number shows that a step moves the parameters."""
+        muon_matrices = {n: p for n, p in matrices.items() if p.ndim == 2 and kind == "muon"}
+        self._muon = Muon(
+            muon_matrices, momentum=momentum, weight_decay=weight_decay, n_iterations=n_iterations
+        )
+        adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
+        # Decay on what multiplies, never on gains and biases; tables decay as GPT-2's do.
+        table_decay = weight_decay if kind == "adamw" else 0.0
+        self._adamw_names: list[str] = []
+        groups = []
+        for members, rate, decay in (
+            (adam_matrices, learning_rate, weight_decay),
+            (tables, table_rate, table_decay),
+            (vectors, vector_rate, 0.0),
+        ):
+            if members:
+                self._adamw_names += members
+                groups.append({"params": list(members.values()), "lr": rate, "weight_decay": decay})
+        self._full_rates = [float(str(group["lr"])) for group in groups]
+        self._adamw = (
+            torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=1e-10, fused=True)
+            if groups
+            else None
+        )
+
+    def step(self, factor: float) -> None:
+        """Move every parameter once, at `factor` of the full learning rates."""
+        self._muon.step(self.learning_rate * factor)
+        if self._adamw is not None:
+            for group, rate in zip(self._adamw.param_groups, self._full_rates, strict=True):
+                group["lr"] = rate * factor
+            self._adamw.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of the last step."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything the next step depends on besides weights and gradients, by parameter name."""
+        state = self._muon.state()
+        if self._adamw is not None:
+            stored = self._adamw.state_dict()["state"]
+            for index, name in enumerate(self._adamw_names):
+                for key, value in stored.get(index, {}).items():
+                    state[f"adamw/{name}/{key}"] = value.detach().clone()
+        return state
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave.
+
+        Raises:
+            UserError: The state belongs to another model or another kind of optimiser.
+        """
+        known = self._muon.state().keys()
+        stray = [n for n in state if n not in known and n.split("/")[1] not in self._adamw_names]
+        if stray or not known <= state.keys():
+            raise UserError(
+                f"the stored optimiser does not fit this model ({(stray or ['momentum'])[0]})",
+                need="the settings the run was started with",
+            )
+        self._muon.load_state(state)
+        if self._adamw is not None:
+            mine = self._adamw.state_dict()
+            stored: dict[int, dict[str, Tensor]] = {}
+            for index, name in enumerate(self._adamw_names):
+                prefix = f"adamw/{name}/"
+                entry = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
+                if entry:
+                    stored[index] = entry
+            self._adamw.load_state_dict({"state": stored, "param_groups": mine["param_groups"]})
