@@ -1,0 +1,85 @@
+"""The first rung of the ladder: every character is a token."""
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from groundup.base.errors import UserError
+from groundup.base.files import sha256_bytes
+from groundup.tokenizer.special import SPECIAL_TOKENS
+
+
+class CharacterTokenizer:
+    """One id for each character seen in the training text; an unseen one is an error.
+
+    >>> tokenizer = CharacterTokenizer.from_text("abba", special_tokens=())
+    >>> tokenizer.encode("bab"), tokenizer.decode([1, 0])
+    ([1, 0, 1], 'ba')
+    """
+
+    def __init__(
+        self, characters: Iterable[str], *, special_tokens: Iterable[str] = SPECIAL_TOKENS
+    ) -> None:
+        self.characters = list(characters)
+        first = len(self.characters)
+        self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
+        self._id_of = {character: index for index, character in enumerate(self.characters)}
+        self._names = [*self.characters, *self.special_tokens]
+
+    @classmethod
+    def from_text(
+        cls, text: str, *, special_tokens: Iterable[str] = SPECIAL_TOKENS
+    ) -> "CharacterTokenizer":
+        """Take the characters of a text, in code-point order."""
+        return cls(sorted(set(text)), special_tokens=special_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, special tokens included."""
+        return len(self._names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of everything that decides the ids."""
+        return sha256_bytes("\n".join(["characters", *self._names]).encode())
+
+    def encode(
+        self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
+    ) -> list[int]:
+        """Turn text into ids; special tokens are ordinary text here unless allowed.
+
+        Raises:
+            UserError: A character was not in the training text.
+        """
+        from groundup.tokenizer.special_text import cut_at_special
+
+        ids: list[int] = []
+        for part, special in cut_at_special(text, self.special_tokens, allowed_special):
+            if special is not None:
+                ids.append(special)
+                continue
+            try:
+                ids += [self._id_of[character] for character in part]
+            except KeyError as error:
+                raise UserError(
+                    f"the character {error.args[0]!r} was not in the training text",
+                    need="a tokenizer that loses nothing: byte-level BPE",
+                    type_this="groundup train-tokenizer DATA",
+                ) from error
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn ids into text."""
+        return "".join(self._names[index] for index in ids)
+
+    def token_bytes(self, index: int) -> bytes:
+        """Give the bytes of one id."""
+        return self._names[index].encode("utf-8")
+
+    def save(self, folder: Path | str) -> None:
+        """Write the tokenizer folder."""
+        from groundup.tokenizer.files import save_list
+
+        save_list(Path(folder), "characters", self.characters, list(self.special_tokens))

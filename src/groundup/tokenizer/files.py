@@ -1,0 +1,185 @@
+"""Tokenizers on disk: Hugging Face's tokenizer.json for BPE, a small JSON for the lower rungs.
+
+Other projects open our tokenizer.json as it is, with equal ids. `vocabulary.txt` is for the eye and
+is never read back. GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) are
+read as well.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.base.files import atomic_folder, read_json, write_json, write_text
+from groundup.tokenizer.bpe import PATTERNS, BPETokenizer, Pair
+from groundup.tokenizer.byte_spelling import byte_spelling
+from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.words import WordTokenizer
+
+
+def load_tokenizer(folder: Path | str) -> Tokenizer:
+    """Open a tokenizer folder of ours, a Hugging Face folder, or GPT-2's two files.
+
+    Raises:
+        UserError: There is no tokenizer that we can read.
+    """
+    place = Path(folder)
+    if (place / "tokenizer.json").is_file():
+        return _load_bpe(place / "tokenizer.json")
+    if (place / "ladder.json").is_file():
+        return _load_list(place / "ladder.json")
+    for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
+        if (place / vocabulary).is_file() and (place / merges).is_file():
+            return load_gpt2(place / vocabulary, place / merges)
+    raise UserError(
+        "there is no tokenizer here",
+        need="a folder with tokenizer.json",
+        where=place,
+        type_this="groundup train-tokenizer DATA",
+    )
+
+
+def load_gpt2(vocabulary: Path, merges: Path) -> BPETokenizer:
+    """Read GPT-2's vocabulary and merges as OpenAI published them; the ids are GPT-2's."""
+    ids: dict[str, int] = read_json(vocabulary)
+    lines = merges.read_text(encoding="utf-8").splitlines()
+    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
+    return _from_spelling(ids, pairs, "gpt2", {END_OF_TEXT: ids[END_OF_TEXT]}, vocabulary)
+
+
+def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
+    """Write tokenizer.json (Hugging Face schema) and vocabulary.txt, both or neither."""
+    spell = byte_spelling()
+
+    def spelled(token: bytes) -> str:
+        return "".join(spell[value] for value in token)
+
+    table = tokenizer.token_table
+    skipped = set(tokenizer.special_tokens.values())
+    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped}
+    merges = [[spelled(table[a]), spelled(table[b])] for a, b in tokenizer.merges]
+    description = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": index,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for name, index in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+        ],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": tokenizer.pattern},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                {
+                    "type": "ByteLevel",
+                    "add_prefix_space": False,
+                    "trim_offsets": True,
+                    "use_regex": False,
+                },
+            ],
+        },
+        "post_processor": None,
+        "decoder": {
+            "type": "ByteLevel",
+            "add_prefix_space": True,
+            "trim_offsets": True,
+            "use_regex": True,
+        },
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": None,
+            "end_of_word_suffix": None,
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": vocabulary,
+            "merges": merges,
+        },
+    }
+    lines = [f"{i}\t{tokenizer.token_bytes(i)!r}" for i in range(tokenizer.vocab_size)]
+    with atomic_folder(folder) as temporary:
+        write_json(temporary / "tokenizer.json", description)
+        write_text(temporary / "vocabulary.txt", "\n".join(lines) + "\n")
+
+
+def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[str]) -> None:
+    """Write a lower rung of the ladder."""
+    with atomic_folder(folder) as temporary:
+        write_json(
+            temporary / "ladder.json",
+            {"version": 1, "kind": kind, "tokens": tokens, "special_tokens": special_tokens},
+        )
+
+
+def _load_bpe(path: Path) -> BPETokenizer:
+    description = read_json(path)
+    model = description.get("model", {})
+    if model.get("type") != "BPE":
+        raise UserError(f"a {model.get('type')} tokenizer", need="a byte-level BPE", where=path)
+    special = {token["content"]: token["id"] for token in description["added_tokens"]}
+    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    pattern = _find_pattern(description.get("pre_tokenizer") or {}, path)
+    return _from_spelling(model["vocab"], merges, pattern, special, path)
+
+
+def _find_pattern(pre_tokenizer: dict[str, Any], path: Path) -> str:
+    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
+        if step.get("type") == "Split":
+            return str(step["pattern"]["Regex"])
+        if step.get("type") == "ByteLevel" and step.get("use_regex", True):
+            return PATTERNS["gpt2"]
+    raise UserError("no pre-tokenizer pattern that we know", need="a byte-level BPE", where=path)
+
+
+def _from_spelling(
+    vocabulary: dict[str, int],
+    merges: list[tuple[str, ...]],
+    pattern: str,
+    special: dict[str, int],
+    where: Path,
+) -> BPETokenizer:
+    byte_of = {character: value for value, character in enumerate(byte_spelling())}
+    size = max([*vocabulary.values(), *special.values()]) + 1
+    table = [b""] * size
+    try:
+        for spelled, index in vocabulary.items():
+            if spelled not in special:
+                table[index] = bytes(byte_of[character] for character in spelled)
+        pairs: list[Pair] = [(vocabulary[left], vocabulary[right]) for left, right in merges]
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            f"this is no byte-level vocabulary ({error})", need="GPT-2's spelling", where=where
+        ) from error
+    for name, index in special.items():
+        table[index] = name.encode("utf-8")
+    return BPETokenizer(pairs, pattern=pattern, special_tokens=special, token_table=table)
+
+
+def _load_list(path: Path) -> Tokenizer:
+    description = json.loads(path.read_text(encoding="utf-8"))
+    tokens, special = description["tokens"], description["special_tokens"]
+    match description["kind"]:
+        case "characters":
+            return CharacterTokenizer(tokens, special_tokens=special)
+        case "words":
+            return WordTokenizer(tokens, special_tokens=special)
+        case kind:
+            raise UserError(f"a tokenizer of kind {kind!r}", need="characters or words", where=path)

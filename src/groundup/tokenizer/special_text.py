@@ -1,0 +1,41 @@
+"""Finding special tokens in a text: only those that are allowed, the longest name first."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Literal
+
+import regex
+
+from groundup.base.errors import UserError
+
+
+def cut_at_special(
+    text: str,
+    special_tokens: Mapping[str, int],
+    allowed: AbstractSet[str] | Literal["all"],
+) -> Iterator[tuple[str, int | None]]:
+    """Cut a text into ordinary parts (with None) and special tokens (with their ids).
+
+    Raises:
+        UserError: A token is allowed that is not among the special tokens.
+
+    >>> list(cut_at_special("a<|x|>b", {"<|x|>": 9}, "all"))
+    [('a', None), ('<|x|>', 9), ('b', None)]
+    >>> list(cut_at_special("a<|x|>b", {"<|x|>": 9}, frozenset()))
+    [('a<|x|>b', None)]
+    """
+    names = set(special_tokens) if allowed == "all" else set(allowed)
+    unknown = names - special_tokens.keys()
+    if unknown:
+        raise UserError(
+            f"{', '.join(sorted(unknown))} is no special token here",
+            need=" or ".join(special_tokens) or "none",
+        )
+    if not names:
+        yield text, None
+        return
+    longest_first = sorted(names, key=len, reverse=True)
+    cut = regex.compile("(" + "|".join(map(regex.escape, longest_first)) + ")")
+    for part in cut.split(text):
+        if part:
+            yield part, special_tokens[part] if part in names else None

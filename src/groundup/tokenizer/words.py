@@ -1,0 +1,91 @@
+r"""The second rung: words and punctuation, cut by the roadmap's regular expression.
+
+White space is dropped, a word that was not in the training text becomes `<|unk|>`: the two losses
+that byte-level BPE mends.
+"""
+
+import re
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from groundup.base.files import sha256_bytes
+from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_text import cut_at_special
+
+UNKNOWN = "<|unk|>"
+_CUT = re.compile(r'([,.:;?_!"()\']|--|\s)')
+_BEFORE_PUNCTUATION = re.compile(r'\s+([,.:;?!"()\'])')
+
+
+def split_words(text: str) -> list[str]:
+    """Cut a text into words and punctuation marks; white space is dropped.
+
+    >>> split_words("Hello, world. Is this-- a test?")
+    ['Hello', ',', 'world', '.', 'Is', 'this', '--', 'a', 'test', '?']
+    """
+    return [part.strip() for part in _CUT.split(text) if part.strip()]
+
+
+class WordTokenizer:
+    """One id for each word seen in the training text, one for all others.
+
+    >>> tokenizer = WordTokenizer.from_text("a cat, a mat")
+    >>> tokenizer.decode(tokenizer.encode("a dog, a mat"))
+    'a <|unk|>, a mat'
+    """
+
+    def __init__(
+        self, words: Iterable[str], *, special_tokens: Iterable[str] = (END_OF_TEXT, UNKNOWN)
+    ) -> None:
+        self.words = list(words)
+        first = len(self.words)
+        self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
+        self._names = [*self.words, *self.special_tokens]
+        self._id_of = {word: index for index, word in enumerate(self.words)}
+        self.unknown_id = self.special_tokens[UNKNOWN]
+
+    @classmethod
+    def from_text(
+        cls, text: str, *, special_tokens: Iterable[str] = (END_OF_TEXT, UNKNOWN)
+    ) -> "WordTokenizer":
+        """Take the words of a text, in code-point order."""
+        return cls(sorted(set(split_words(text))), special_tokens=special_tokens)
+
+    @property
+    def vocab_size(self) -> int:
+        """How many ids there are, special tokens included."""
+        return len(self._names)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of everything that decides the ids."""
+        return sha256_bytes("\n".join(["words", *self._names]).encode())
+
+    def encode(
+        self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
+    ) -> list[int]:
+        """Turn text into ids; unseen words become `<|unk|>`."""
+        ids: list[int] = []
+        for part, special in cut_at_special(text, self.special_tokens, allowed_special):
+            if special is not None:
+                ids.append(special)
+            else:
+                ids += [self._id_of.get(word, self.unknown_id) for word in split_words(part)]
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Turn ids into text: one space between words, none before punctuation."""
+        return _BEFORE_PUNCTUATION.sub(r"\1", " ".join(self._names[index] for index in ids))
+
+    def token_bytes(self, index: int) -> bytes:
+        """Give the bytes of one id, without the space that was dropped."""
+        return self._names[index].encode("utf-8")
+
+    def save(self, folder: Path | str) -> None:
+        """Write the tokenizer folder."""
+        from groundup.tokenizer.files import save_list
+
+        save_list(Path(folder), "words", self.words, list(self.special_tokens))
