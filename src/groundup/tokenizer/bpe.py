@@ -64,23 +64,26 @@ class BPETokenizer:
                 table.append(table[left] + table[right])
         else:
             table = list(token_table)
-        self.token_table = table
         if special_tokens is None:
             special_tokens = {name: len(table) + i for i, name in enumerate(SPECIAL_TOKENS)}
         self.special_tokens = dict(special_tokens)
-        self._id_of_bytes = {value: index for index, value in enumerate(table)}
+        table += [b""] * (max([-1, *special_tokens.values()]) + 1 - len(table))
+        for name, index in special_tokens.items():
+            table[index] = name.encode("utf-8")
+        self.token_table = table
+        ordinary = set(range(len(table))) - set(special_tokens.values())
+        self._id_of_bytes = {table[index]: index for index in sorted(ordinary)}
         self._byte_ids = [self._id_of_bytes[bytes([value])] for value in range(256)]
         # A merge's rank decides who goes first; the id it makes is looked up by its bytes.
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
         self._made = [self._id_of_bytes[table[a] + table[b]] for a, b in self.merges]
-        self._special_of_id = {index: name for name, index in self.special_tokens.items()}
         self._split = regex.compile(self.pattern)
         self._cache: dict[str, list[int]] = {}
 
     @property
     def vocab_size(self) -> int:
         """How many ids there are, special tokens included."""
-        return max([len(self.token_table) - 1, *self.special_tokens.values()]) + 1
+        return len(self.token_table)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -124,9 +127,6 @@ class BPETokenizer:
         Raises:
             UserError: There is no such id.
         """
-        special = self._special_of_id.get(index)
-        if special is not None:
-            return special.encode("utf-8")
         if not 0 <= index < len(self.token_table):
             raise UserError(f"id {index}", need=f"an id below {self.vocab_size}")
         return self.token_table[index]

@@ -1,4 +1,4 @@
-"""Learning byte-pair encoding: count pretokens once, then merge the commonest pair, again and again.
+"""Learning byte-pair encoding: count pretokens, then merge the commonest pair, again and again.
 
 Only the words that hold the merged pair are touched, and the commonest pair comes from a heap
 whose stale entries are passed over, so a merge costs what it changes. Ties go to the pair of lower
