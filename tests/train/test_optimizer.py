@@ -125,7 +125,7 @@ def test_frozen_parameters_stay():
 
 
 def test_refuses_bad_settings():
-    with pytest.raises(UserError, match="learning rate of -1.0"):
+    with pytest.raises(UserError, match=r"learning rate of -1\.0"):
         Optimizer(Tiny(), learning_rate=-1.0)
     model = Tiny()
     model.requires_grad_(False)
