@@ -2,7 +2,7 @@
 
 Same defaults, lengths, values, dtypes, batch type and use of torch's random state as in Raschka,
 "Build a Large Language Model (From Scratch)" (2024), chapter 2; but the text is kept once, at two
-or four bytes a token, instead of two int64 tensors for every window (16 * T / stride bytes a token).
+or four bytes a token, not as two int64 tensors for every window (16 * T / stride bytes a token).
 """
 
 from collections.abc import Set as AbstractSet

@@ -1,4 +1,4 @@
-"""From the prepared corpus to token stores: DATA/corpus/*.jsonl becomes DATA/train, DATA/validation."""
+"""From the prepared corpus to token stores: DATA/corpus becomes DATA/train, DATA/validation."""
 
 from pathlib import Path
 

@@ -7,6 +7,7 @@ unsigned 64-bit integer arithmetic: no float is ever involved.
 """
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,11 @@ class Permutation:
         """Give the positions of these items."""
         return self._walk(items, self._decrypt)
 
-    def _walk(self, values: NDArray[np.int64], through) -> NDArray[np.int64]:  # type: ignore[no-untyped-def]
+    def _walk(
+        self,
+        values: NDArray[np.int64],
+        through: Callable[[NDArray[np.uint64]], NDArray[np.uint64]],
+    ) -> NDArray[np.int64]:
         result = through(np.asarray(values).astype(np.uint64))
         outside = np.flatnonzero(result >= np.uint64(self.n))
         while outside.size:
