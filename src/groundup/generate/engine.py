@@ -33,7 +33,7 @@ def stream(
     ids: Sequence[int],
     max_new_tokens: int,
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     stop_ids: Collection[int] = (),
@@ -89,7 +89,7 @@ def stream(
             if moved != start:
                 if not warned:
                     logger.warning(
-                        "%d tokens do not fit in the context of %d: the first %d are no longer read",
+                        "%d tokens do not fit in a context of %d: the first %d are no longer read",
                         len(tokens), T, moved,
                     )  # fmt: skip
                     warned = True
@@ -115,7 +115,7 @@ def generate(
     ids: Sequence[int],
     max_new_tokens: int,
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
     stop_ids: Collection[int] = (),

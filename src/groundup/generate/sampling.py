@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature (how bold), top-k (of how many), top-p (of how much)."""
+"""From logits to the next token: temperature (how bold), top-k (of how many), top-p."""
 
 import torch
 from jaxtyping import Float
@@ -7,7 +7,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 
 
-def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -> None:
+def check_sampling(temperature: float | int, top_k: int | None, top_p: float | None) -> None:
     """Refuse settings that mean nothing.
 
     Raises:
@@ -30,7 +30,7 @@ def check_sampling(temperature: float, top_k: int | None, top_p: float | None) -
 def next_token_probabilities(
     logits: Float[Tensor, "V"],
     *,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "V"]:

@@ -9,7 +9,7 @@ that a score depends on the distance.
 the two equal in values and gradients.
 """
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from groundup.model.config import GPTConfig
 
 
+@runtime_checkable
 class KeyValueCache(Protocol):
     """What attention needs of a cache: how far it is, and room for new keys and values."""
 
@@ -104,7 +105,7 @@ def attention_fused(
 
 def rotary_tables(
     context_length: int, d_head: int, base: float
-) -> tuple[Float[Tensor, "T D/2"], Float[Tensor, "T D/2"]]:
+) -> tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]]:
     """Cosine and sine of the angle by which each pair turns at each position.
 
     Pair i at position t turns by t * base^(-2i / D): the first pairs fast, the last ones slowly.
@@ -131,8 +132,8 @@ def rotate(
     Weights of one can be reordered to the other, but never mixed.
 
     >>> cos, sin = rotary_tables(2, 2, 10_000.0)
-    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin, "half")[0, 1, 0].tolist()
-    [0.5403022766113281, 0.8414709568023682]
+    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin, "half")[0, 1, 0]
+    tensor([0.5403, 0.8415])
     """
     cos, sin = (
         cos[:, None].to(x.dtype),

@@ -211,7 +211,9 @@ class GPTConfig:
         qk_norm: bool = False,
         tied_head: bool = False,
     ) -> "GPTConfig":
-        """The Llama family, by default TinyLlama's 1.1 billion parameters; for Qwen3, add `qk_norm=True`.
+        """The Llama family, by default TinyLlama's 1.1 billion parameters.
+
+        With `qk_norm=True` it is the Qwen3 family.
 
         Source: "LLaMA: Open and Efficient Foundation Language Models", section 2.2; grouped-query
             attention as in "GQA: Training Generalized Multi-Query Transformer Models", section 2.2.

@@ -1,0 +1,112 @@
+"""The job `groundup export`: a run becomes a Hugging Face folder, and is read back to be sure."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundup.base.errors import UserError
+from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.model.gpt import GPT
+from groundup.weights.huggingface import (
+    import_huggingface,
+    refuse_foreign_folder,
+    write_huggingface,
+)
+from groundup.weights.native import find_checkpoint, find_tokenizer, load_model
+
+# Stated in tokenizer.json among the added tokens; this room knows no tokenizer and reads it as a
+# file.
+END_OF_TEXT = "<|endoftext|>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Write a trained model as a Hugging Face folder."""
+
+    run: Path = Path("runs/story")
+    """a run folder, or a checkpoint in it"""
+    out: Path | None = None
+    """the folder to write; None: RUN/huggingface"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """What was written, and how the written model compares with ours."""
+
+    folder: Path
+    checkpoint: Path
+    model_class: str
+    n_parameters: int
+    n_bytes: int
+    has_tokenizer: bool
+    n_checked_tokens: int
+    max_logit_difference: float
+
+
+def export(config: ExportConfig) -> ExportReport:
+    """Write the model and its tokenizer as a folder, read the model back and compare its logits.
+
+    Raises:
+        UserError: there is no model, no class of transformers computes it, the folder is taken, or
+            the model
+            that was read back differs.
+    """
+    checkpoint = find_checkpoint(config.run)
+    folder = config.run / "huggingface" if config.out is None else config.out
+    refuse_foreign_folder(folder)
+    model = load_model(checkpoint).eval()
+    tokenizer = find_tokenizer(config.run)
+    has_tokenizer = tokenizer is not None and _is_huggingface_schema(tokenizer)
+    with atomic_folder(folder) as temporary:
+        end_of_text_id = None
+        if tokenizer is not None and has_tokenizer:
+            end_of_text_id = _write_tokenizer(tokenizer, temporary, model.config.context_length)
+        write_huggingface(model, temporary, end_of_text_id=end_of_text_id)
+        # Read back before the folder takes its name: what stands there afterwards has been checked.
+        difference, n_tokens = compare_logits(model, import_huggingface(temporary))
+        if not difference < 1e-3:
+            raise UserError(f"the written logits differ by up to {difference:.3g}", where=folder)
+    return ExportReport(
+        folder=folder,
+        checkpoint=checkpoint,
+        model_class=read_json(folder / "config.json")["architectures"][0],
+        n_parameters=sum(p.numel() for p in model.parameters()),
+        n_bytes=sum(file.stat().st_size for file in folder.iterdir()),
+        has_tokenizer=has_tokenizer,
+        n_checked_tokens=n_tokens,
+        max_logit_difference=difference,
+    )
+
+
+@torch.inference_mode()
+def compare_logits(ours: GPT, other: GPT, *, seed: int = 0) -> tuple[float, int]:
+    """The largest difference of any logit on random tokens, and how many tokens."""
+    T = min(ours.config.context_length, 64)
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(ours.config.vocab_size, (2, T), generator=generator)
+    difference = (ours.eval()(ids) - other.eval()(ids)).abs().max().item()
+    return difference, ids.numel()
+
+
+def _is_huggingface_schema(tokenizer: Path) -> bool:
+    """Whether the tokenizers library can read it: our simpler tokenizers have their own schema."""
+    about = read_json(tokenizer)
+    return isinstance(about.get("model"), dict) and "added_tokens" in about
+
+
+def _write_tokenizer(tokenizer: Path, folder: Path, context_length: int) -> int | None:
+    """Copy tokenizer.json, write how to open it, and give the end-of-text id."""
+    shutil.copyfile(tokenizer, folder / "tokenizer.json")
+    about: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": context_length,
+        "clean_up_tokenization_spaces": False,
+    }
+    ids = {t["content"]: int(t["id"]) for t in read_json(tokenizer)["added_tokens"]}
+    if END_OF_TEXT in ids:
+        about |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT, "pad_token": END_OF_TEXT}
+    write_json(folder / "tokenizer_config.json", about)
+    return ids.get(END_OF_TEXT)

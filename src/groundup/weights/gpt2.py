@@ -1,0 +1,139 @@
+"""GPT-2 as Hugging Face stores it: its names, its config, its transposed matrices."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.weights.native import stored_tensors
+
+# Ours, theirs, and whether theirs is transposed: GPT-2's code multiplied from the right ("Conv1D").
+LAYER_NAMES = (
+    ("attention_norm.weight", "ln_1.weight", False),
+    ("attention_norm.bias", "ln_1.bias", False),
+    ("attention.qkv.weight", "attn.c_attn.weight", True),
+    ("attention.qkv.bias", "attn.c_attn.bias", False),
+    ("attention.out.weight", "attn.c_proj.weight", True),
+    ("attention.out.bias", "attn.c_proj.bias", False),
+    ("mlp_norm.weight", "ln_2.weight", False),
+    ("mlp_norm.bias", "ln_2.bias", False),
+    ("mlp.up.weight", "mlp.c_fc.weight", True),
+    ("mlp.up.bias", "mlp.c_fc.bias", False),
+    ("mlp.down.weight", "mlp.c_proj.weight", True),
+    ("mlp.down.bias", "mlp.c_proj.bias", False),
+)
+TOP_NAMES = (
+    ("token_embedding.weight", "wte.weight"),
+    ("position_embedding.weight", "wpe.weight"),
+    ("final_norm.weight", "ln_f.weight"),
+    ("final_norm.bias", "ln_f.bias"),
+)
+
+
+def is_gpt2(config: GPTConfig) -> bool:
+    """Whether transformers' GPT-2 class computes the same function."""
+    return (
+        config.norm == "layer"
+        and config.positions == "learned"
+        and config.activation == "gelu"
+        and config.bias
+        and not config.qk_norm
+        and config.kv_heads == config.n_heads
+        and config.head_width * config.n_heads == config.d_model
+    )
+
+
+def write_config(config: GPTConfig) -> dict[str, Any]:
+    """The config.json of a GPT-2."""
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_positions": config.context_length,
+        "n_ctx": config.context_length,
+        "n_embd": config.d_model,
+        "n_layer": config.n_layers,
+        "n_head": config.n_heads,
+        "n_inner": config.ff_width,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": config.norm_eps,
+        "resid_pdrop": config.dropout,
+        "embd_pdrop": config.dropout,
+        "attn_pdrop": config.dropout,
+        "tie_word_embeddings": config.tied_head,
+    }
+
+
+def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
+    """Our config of a GPT-2's config.json, with dropout 0: that is a choice of training.
+
+    Raises:
+        UserError: a variant that our model does not compute.
+    """
+    activation = about.get("activation_function", "gelu_new")
+    if activation not in ("gelu_new", "gelu_pytorch_tanh"):
+        raise UserError(f"activation_function is {activation!r}", need="gelu_new", where=where)
+    for switch in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
+        if about.get(switch):
+            raise UserError(f"{switch} is on", need="a plain GPT-2", where=where)
+    return GPTConfig(
+        vocab_size=about["vocab_size"],
+        context_length=about["n_positions"],
+        d_model=about["n_embd"],
+        n_layers=about["n_layer"],
+        n_heads=about["n_head"],
+        d_ff=about.get("n_inner"),
+        norm="layer",
+        norm_eps=about.get("layer_norm_epsilon", 1e-5),
+        positions="learned",
+        qk_norm=False,
+        activation="gelu",
+        bias=True,
+        qkv_bias=True,
+        tied_head=about.get("tie_word_embeddings", True),
+        init="gpt2",
+    )
+
+
+def write_tensors(model: GPT) -> dict[str, Tensor]:
+    """The model's weights under GPT-2's names."""
+    ours = stored_tensors(model)
+    theirs = {f"transformer.{their}": ours[our] for our, their in TOP_NAMES}
+    for layer in range(model.config.n_layers):
+        for our, their, transposed in LAYER_NAMES:
+            tensor = ours.get(f"blocks.{layer}.{our}")
+            if tensor is None:
+                # GPT-2 always has the biases of queries, keys and values; a model without them adds
+                # zero.
+                tensor = torch.zeros(3 * model.config.d_model)
+            theirs[f"transformer.h.{layer}.{their}"] = (
+                tensor.t().contiguous() if transposed else tensor
+            )
+    if not model.config.tied_head:
+        theirs["lm_head.weight"] = ours["head.weight"]
+    return theirs
+
+
+def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
+    """GPT-2's weights under our names; what is not understood keeps its name for the error."""
+    renamed = {their: (our, False) for our, their in TOP_NAMES}
+    for layer in range(config.n_layers):
+        for our, their, transposed in LAYER_NAMES:
+            renamed[f"h.{layer}.{their}"] = (f"blocks.{layer}.{our}", transposed)
+    if not config.tied_head:
+        renamed["lm_head.weight"] = ("head.weight", False)
+    ours = {}
+    for name, tensor in theirs.items():
+        name = name.removeprefix("transformer.")
+        # Old files also hold the causal mask, and a copy of the tied head.
+        if name.endswith((".attn.bias", ".attn.masked_bias")):
+            continue
+        if name == "lm_head.weight" and config.tied_head:
+            continue
+        our, transposed = renamed.get(name, (name, False))
+        ours[our] = tensor.t() if transposed else tensor
+    return ours

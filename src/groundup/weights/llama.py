@@ -1,0 +1,166 @@
+"""The Llama family as Hugging Face stores it: Llama, and Qwen3, which norms queries and keys.
+
+Two things differ from ours besides the names: their query, key and value matrices (and the two of
+the gated MLP) are separate where ours are one, and their heads turn in the "half" layout, so an
+interleaved head is reordered on the way out: scores are sums over pairs, and no sum cares which
+place a pair has.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.weights.native import stored_tensors
+
+# Ours and theirs, where one tensor is one tensor.
+LAYER_NAMES = (
+    ("attention_norm.weight", "input_layernorm.weight"),
+    ("attention.out.weight", "self_attn.o_proj.weight"),
+    ("attention.query_gain", "self_attn.q_norm.weight"),
+    ("attention.key_gain", "self_attn.k_norm.weight"),
+    ("mlp_norm.weight", "post_attention_layernorm.weight"),
+    ("mlp.down.weight", "mlp.down_proj.weight"),
+)
+TOP_NAMES = (
+    ("token_embedding.weight", "model.embed_tokens.weight"),
+    ("final_norm.weight", "model.norm.weight"),
+)
+QKV = ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight")
+GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
+
+
+def is_llama(config: GPTConfig) -> bool:
+    """Whether transformers' Llama class (Qwen3's, with `qk_norm`) computes the same function."""
+    return (
+        config.norm == "rms"
+        and config.positions == "rotary"
+        and config.activation == "swiglu"
+        and not config.bias
+        and not config.qkv_bias
+        # transformers checks this for Llama even when the head's width is given.
+        and (config.qk_norm or config.d_model % config.n_heads == 0)
+    )
+
+
+def write_config(config: GPTConfig) -> dict[str, Any]:
+    """The config.json of a Llama, or of a Qwen3 when queries and keys are normed."""
+    return {
+        "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
+        "model_type": "qwen3" if config.qk_norm else "llama",
+        "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
+        "hidden_size": config.d_model,
+        "intermediate_size": config.ff_width,
+        "num_hidden_layers": config.n_layers,
+        "num_attention_heads": config.n_heads,
+        "num_key_value_heads": config.kv_heads,
+        "head_dim": config.head_width,
+        "hidden_act": "silu",
+        "rms_norm_eps": config.norm_eps,
+        # The first is read by transformers up to 4, the second from 5 on.
+        "rope_theta": config.rotary_base,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rotary_base},
+        "attention_bias": False,
+        "attention_dropout": config.dropout,
+        "tie_word_embeddings": config.tied_head,
+        **({"use_sliding_window": False} if config.qk_norm else {"mlp_bias": False}),
+    }
+
+
+def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
+    """Our config of a Llama's or Qwen3's config.json.
+
+    Raises:
+        UserError: a variant that our model does not compute: biases, stretched positions, sliding
+            windows.
+    """
+    for switch in ("attention_bias", "mlp_bias", "use_sliding_window"):
+        if about.get(switch):
+            raise UserError(f"{switch} is on", need="a model without it", where=where)
+    if about.get("hidden_act", "silu") != "silu":
+        raise UserError(f"hidden_act is {about['hidden_act']!r}", need="silu", where=where)
+    rope = about.get("rope_parameters") or about.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise UserError(
+            f"rotary positions are stretched by the {kind!r} rule",
+            need="a model with plain rotary positions",
+            where=where,
+        )
+    base = rope.get("rope_theta", about.get("rope_theta", 10_000.0))
+    n_heads = about["num_attention_heads"]
+    return GPTConfig.llama(
+        vocab_size=about["vocab_size"],
+        context_length=about["max_position_embeddings"],
+        d_model=about["hidden_size"],
+        n_layers=about["num_hidden_layers"],
+        n_heads=n_heads,
+        n_kv_heads=about.get("num_key_value_heads") or n_heads,
+        d_head=about.get("head_dim") or about["hidden_size"] // n_heads,
+        d_ff=about["intermediate_size"],
+        norm_eps=about.get("rms_norm_eps", 1e-6),
+        rotary_base=float(base),
+        qk_norm=about["model_type"] == "qwen3",
+        tied_head=about.get("tie_word_embeddings", False),
+    )
+
+
+def write_tensors(model: GPT) -> dict[str, Tensor]:
+    """The model's weights under Llama's names."""
+    config, ours = model.config, stored_tensors(model)
+    H, G, D = config.n_heads, config.kv_heads, config.head_width
+    # In an interleaved head, partners are neighbours; the half layout has all first partners, then
+    # all second.
+    order = torch.arange(D)
+    if config.rotary_layout == "interleaved":
+        order = torch.cat((order[0::2], order[1::2]))
+    theirs = {their: ours[our] for our, their in TOP_NAMES}
+    for layer in range(config.n_layers):
+        for our, their in LAYER_NAMES:
+            tensor = ours.get(f"blocks.{layer}.{our}")
+            if tensor is None:  # Llama has no gains on queries and keys
+                continue
+            theirs[f"model.layers.{layer}.{their}"] = (
+                tensor[order] if our.endswith("_gain") else tensor
+            )
+        heads = ours[f"blocks.{layer}.attention.qkv.weight"].view(H + 2 * G, D, config.d_model)
+        queries, keys, values = torch.split(heads, [H, G, G])  # (heads, D, C) each
+        for name, part in zip(QKV, (queries[:, order], keys[:, order], values), strict=True):
+            theirs[f"model.layers.{layer}.{name}"] = part.flatten(0, 1).clone()
+        for name, part in zip(GATE_UP, ours[f"blocks.{layer}.mlp.up.weight"].chunk(2), strict=True):
+            theirs[f"model.layers.{layer}.{name}"] = part.clone()
+    if not config.tied_head:
+        theirs["lm_head.weight"] = ours["head.weight"]
+    return theirs
+
+
+def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
+    """Llama's weights under our names; what is not understood keeps its name for the error."""
+    left = dict(theirs)
+    ours = {}
+
+    def take(our: str, *names: str) -> None:
+        if all(name in left for name in names):
+            parts = [left.pop(name) for name in names]
+            ours[our] = parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    for our, their in TOP_NAMES:
+        take(our, their)
+    for layer in range(config.n_layers):
+        there = f"model.layers.{layer}."
+        for our, their in LAYER_NAMES:
+            take(f"blocks.{layer}.{our}", there + their)
+        take(f"blocks.{layer}.attention.qkv.weight", *(there + name for name in QKV))
+        take(f"blocks.{layer}.mlp.up.weight", *(there + name for name in GATE_UP))
+    if config.tied_head:
+        left.pop("lm_head.weight", None)  # some files hold a copy of the tied head
+    else:
+        take("head.weight", "lm_head.weight")
+    # Old files also hold the frequencies of the rotary positions, which follow from the config.
+    ours.update({n: t for n, t in left.items() if not n.endswith("rotary_emb.inv_freq")})
+    return ours

@@ -1,0 +1,159 @@
+"""Our own file format of a model: `model.json` (what it is) and `model.safetensors` (its numbers).
+
+Never pickle: reading a model cannot run code. `model.json` is written last and holds the checksum
+of the numbers, so a folder that was cut off in the middle, or damaged since, is named and refused.
+"""
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from groundup.base.config import from_mapping, to_mapping
+from groundup.base.errors import UserError
+from groundup.base.files import atomic_path, read_json, sha256_file, write_json
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+
+FORMAT_VERSION = 1
+
+
+def save_model(model: GPT, folder: Path | str) -> None:
+    """Write the model into a folder, which may hold other files too.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    folder = Path(folder)
+    weights = folder / "model.safetensors"
+    with atomic_path(weights) as temporary:
+        save_file(stored_tensors(model), temporary, metadata={"format": "pt"})
+    write_json(
+        folder / "model.json",
+        {
+            "format": "groundup model",
+            "version": FORMAT_VERSION,
+            "config": to_mapping(model.config),
+            "n_parameters": sum(p.numel() for p in model.parameters()),
+            "weights": {weights.name: sha256_file(weights)},
+        },
+    )
+
+
+def load_model(folder: Path | str) -> GPT:
+    """Read a model that `save_model` wrote; the weights come on the CPU.
+
+    Raises:
+        UserError: a file is missing, of another version, damaged, or does not fit its own config.
+    """
+    folder = Path(folder)
+    if not (folder / "model.json").is_file():
+        raise UserError(
+            "there is no model here",
+            need="a checkpoint folder with model.json and model.safetensors",
+            where=folder,
+        )
+    about = read_json(folder / "model.json")
+    if about.get("format") != "groundup model" or about.get("version") != FORMAT_VERSION:
+        raise UserError(
+            f"format {about.get('format')!r}, version {about.get('version')!r}",
+            need=f"a groundup model of version {FORMAT_VERSION}",
+            where=folder / "model.json",
+        )
+    for name, checksum in about["weights"].items():
+        if not (folder / name).is_file():
+            raise UserError("the weights are missing", where=folder / name)
+        if sha256_file(folder / name) != checksum:
+            raise UserError(
+                "the weights are damaged: their checksum is not the one in model.json",
+                need="another checkpoint, or a fresh copy",
+                where=folder / name,
+            )
+    config = from_mapping(GPTConfig, about["config"], where=str(folder / "model.json"))
+    model = GPT(config)
+    fill_model(model, load_tensors(folder / "model.safetensors"), where=folder)
+    return model
+
+
+def stored_tensors(model: GPT) -> dict[str, Tensor]:
+    """The tensors to write: every parameter once, on the CPU. A tied head is its token table."""
+    return {
+        name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
+    }
+
+
+def fill_model(model: GPT, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Copy named tensors into the model's parameters; each must be there, fit, and be used.
+
+    Raises:
+        UserError: a tensor is missing, left over, or of another shape; the text names it.
+    """
+    parameters = dict(model.named_parameters())
+    missing, extra = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters)
+    if missing or extra:
+        raise UserError(
+            f"weights missing: {', '.join(missing[:3]) or 'none'} ({len(missing)}); "
+            f"not understood: {', '.join(extra[:3]) or 'none'} ({len(extra)})",
+            need="weights that belong to the config beside them",
+            where=where,
+        )
+    for name, parameter in parameters.items():
+        tensor = tensors[name]
+        if tensor.shape != parameter.shape:
+            raise UserError(
+                f"{name} has shape {tuple(tensor.shape)} and the config says "
+                f"{tuple(parameter.shape)}",
+                need="weights that belong to the config beside them",
+                where=where,
+            )
+        parameter.data.copy_(tensor)
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        UserError: the file is missing or not in the safetensors format.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError("this file is missing", where=path) from error
+    except SafetensorError as error:
+        raise UserError(f"this is no whole safetensors file ({error})", where=path) from error
+
+
+def find_checkpoint(path: Path | str) -> Path:
+    """The checkpoint folder a path means: a checkpoint itself, or a run folder's latest one.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(path)
+    if (path / "model.json").is_file():
+        return path
+    latest = path / "checkpoints" / "latest"
+    if not latest.is_file():
+        raise UserError(
+            "there is no model here",
+            need="a run folder with checkpoints, or a checkpoint folder",
+            where=path,
+            type_this="groundup pretrain",
+        )
+    checkpoint = latest.parent / latest.read_text(encoding="utf-8").strip()
+    if not (checkpoint / "model.json").is_file():
+        raise UserError(
+            f"`latest` names the checkpoint {checkpoint.name!r}, which holds no model", where=latest
+        )
+    return checkpoint
+
+
+def find_tokenizer(path: Path | str) -> Path | None:
+    """The tokenizer.json of a run folder or of a checkpoint in it; None where there is none."""
+    path = Path(path).resolve()
+    places = (path, path.parent.parent if path.parent.name == "checkpoints" else path)
+    for place in places:
+        if (place / "tokenizer" / "tokenizer.json").is_file():
+            return place / "tokenizer" / "tokenizer.json"
+    return None

@@ -1,0 +1,53 @@
+"""The job `groundup import`: a Hugging Face folder becomes a run folder."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.files import write_text
+from groundup.base.run import RunFolder
+from groundup.weights.huggingface import import_huggingface
+from groundup.weights.native import save_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportReport:
+    """What was read, and where it now stands."""
+
+    run: Path
+    model_type: str
+    n_parameters: int
+    context_length: int
+    has_tokenizer: bool
+
+
+def import_pretrained(source: Path, out: Path) -> ImportReport:
+    """Read pretrained weights and lay them down as checkpoint step-000000 of a new run folder.
+
+    Raises:
+        UserError: the folder holds no model we know, or `out` cannot be written.
+    """
+    model = import_huggingface(source)
+    run = RunFolder.create(out)
+    checkpoints = run.path / "checkpoints"
+    save_model(model, checkpoints / "step-000000")
+    write_text(checkpoints / "latest", "step-000000\n")
+    tokenizer = source / "tokenizer.json"
+    if tokenizer.is_file():
+        (run.path / "tokenizer").mkdir()
+        shutil.copyfile(tokenizer, run.path / "tokenizer" / "tokenizer.json")
+    n_parameters = sum(p.numel() for p in model.parameters())
+    kind = "gpt2" if model.config.norm == "layer" else "qwen3" if model.config.qk_norm else "llama"
+    run.write_manifest({"job": "import", "source": str(source), "n_parameters": n_parameters})
+    run.write_readme(
+        f"# Imported {kind} model\n\n{n_parameters:,} parameters from `{source.name}`, "
+        f"context {model.config.context_length} tokens.\n\n"
+        f"Next: `groundup generate {run.path}`\n"
+    )
+    return ImportReport(
+        run=run.path,
+        model_type=kind,
+        n_parameters=n_parameters,
+        context_length=model.config.context_length,
+        has_tokenizer=tokenizer.is_file(),
+    )

@@ -1,0 +1,119 @@
+"""The fused path equals the formula, the formula equals NumPy, and positions enter rightly."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from groundup.model.attention import (
+    attention_formula,
+    attention_fused,
+    attention_weights,
+    causal_mask,
+    rotary_tables,
+    rotate,
+)
+from groundup.reference import attention as reference
+
+
+def random_qkv(
+    B: int, H: int, G: int, T: int, S: int, D: int, seed: int = 0
+) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((B, H, T, D), (B, G, S, D), (B, G, S, D))
+    q, k, v = (
+        torch.randn(s, generator=generator, dtype=torch.float64, requires_grad=True) for s in shapes
+    )
+    return q, k, v
+
+
+# Ordinary; grouped; one key head; a cached past of 5; a single query; a single token.
+SHAPES = [
+    (2, 4, 4, 7, 7, 8),
+    (2, 4, 2, 7, 7, 8),
+    (1, 6, 1, 5, 5, 4),
+    (2, 4, 2, 3, 8, 8),
+    (2, 4, 2, 1, 8, 8),
+    (1, 2, 2, 1, 1, 4),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fused_equals_formula_in_values_and_gradients(
+    shape: tuple[int, int, int, int, int, int],
+) -> None:
+    results = []
+    for attend in (attention_formula, attention_fused):
+        q, k, v = random_qkv(*shape)
+        mixed = attend(q, k, v)
+        weight = torch.linspace(-1, 1, mixed.numel(), dtype=torch.float64).view_as(mixed)
+        (mixed * weight).sum().backward()
+        results.append((mixed, q.grad, k.grad, v.grad))
+    for formula, fused in zip(*results, strict=True):
+        torch.testing.assert_close(fused, formula, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_formula_equals_numpy(shape: tuple[int, int, int, int, int, int]) -> None:
+    q, k, v = (x.detach() for x in random_qkv(*shape))
+    ours = attention_formula(q, k, v).numpy()
+    theirs = reference.attention(q.numpy(), k.numpy(), v.numpy())
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_the_future_changes_nothing() -> None:
+    q, k, v = (x.detach() for x in random_qkv(1, 2, 2, 6, 6, 4))
+    before = attention_fused(q, k, v)
+    k[:, :, 4:] += 100.0
+    v[:, :, 4:] -= 100.0
+    after = attention_fused(q, k, v)
+    assert torch.equal(before[:, :, :4], after[:, :, :4])
+    assert not torch.allclose(before[:, :, 4:], after[:, :, 4:])
+
+
+def test_weights_are_shares() -> None:
+    q, k, _ = random_qkv(1, 2, 1, 3, 5, 4)
+    weights = attention_weights(q, k)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, 3, dtype=torch.float64))
+    assert (weights[:, :, ~causal_mask(3, 5)] == 0).all()
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+def test_rotation_equals_the_written_out_rotation(layout: str) -> None:
+    x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(1))
+    ours = rotate(x, *rotary_tables(5, 8, 10_000.0), layout).numpy()  # type: ignore[arg-type]
+    theirs = reference.rotate(x.numpy(), base=10_000.0, layout=layout)  # type: ignore[arg-type]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    a=st.integers(0, 20),
+    b=st.integers(0, 20),
+    shift=st.integers(0, 40),
+    layout=st.sampled_from(["half", "interleaved"]),
+)
+def test_a_score_depends_on_the_distance_alone(a: int, b: int, shift: int, layout: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key = torch.randn(2, 8, generator=generator)
+    cos, sin = rotary_tables(64, 8, 10_000.0)
+
+    def turned(x: Tensor, position: int) -> Tensor:
+        at = slice(position, position + 1)
+        return rotate(x.view(1, 1, 1, 8), cos[at], sin[at], layout).flatten()  # type: ignore[arg-type]
+
+    near = turned(query, a) @ turned(key, b)
+    far = turned(query, a + shift) @ turned(key, b + shift)
+    torch.testing.assert_close(near, far, rtol=1e-4, atol=1e-4)
+    assert torch.isclose(turned(query, a).norm(), query.norm(), rtol=1e-5)
+
+
+def test_the_layouts_are_reorderings_of_each_other() -> None:
+    x = torch.randn(1, 6, 2, 8, generator=torch.Generator().manual_seed(2))
+    order = torch.cat((torch.arange(0, 8, 2), torch.arange(1, 8, 2)))
+    tables = rotary_tables(6, 8, 10_000.0)
+    torch.testing.assert_close(
+        rotate(x, *tables, "interleaved")[..., order], rotate(x[..., order], *tables, "half")
+    )

@@ -1,0 +1,76 @@
+"""Counted arithmetic against torch's own counter, memory against what autograd really keeps."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from groundup.model.config import GPTConfig
+from groundup.model.count import flops_per_token, forward_flops_per_token, memory_bytes
+from groundup.model.gpt import GPT
+
+CONFIGS = [
+    GPTConfig(vocab_size=64, context_length=32, d_model=32, n_layers=2, n_heads=4),
+    GPTConfig.llama(
+        vocab_size=64, context_length=32, d_model=32, n_layers=2, n_heads=4, n_kv_heads=2, d_ff=96
+    ),
+    GPTConfig(
+        vocab_size=64,
+        context_length=32,
+        d_model=32,
+        n_layers=3,
+        n_heads=4,
+        norm="layer",
+        positions="learned",
+        qk_norm=False,
+        activation="gelu",
+        bias=True,
+        qkv_bias=True,
+    ),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_matrix_flops_equal_the_counter(config: GPTConfig) -> None:
+    B, T = 2, config.context_length
+    ids = torch.zeros(B, T, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        GPT(config)(ids)
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(n for op, n in counts.items() if "attention" not in str(op))
+    H, D, L = config.n_heads, config.head_width, config.n_layers
+    attention = L * H * D * 2 * (T + 1)
+    assert forward_flops_per_token(config) - attention == products / (B * T)
+    assert flops_per_token(config) == 3 * forward_flops_per_token(config)
+
+
+def test_gpt2_is_near_six_flops_per_parameter() -> None:
+    # 6 N and the scores: 855 million per token at full attention, less with half of it masked.
+    flops = flops_per_token(GPTConfig.gpt2("124M"))
+    assert 6 * 123.5e6 < flops < 855.2e6
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_activation_memory_is_what_autograd_keeps(config: GPTConfig) -> None:
+    model, B = GPT(config), 4
+    ids = torch.zeros(B, config.context_length, dtype=torch.long)
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        hidden = model.hidden(ids)
+    estimate = memory_bytes(config, B).activations_bytes
+    assert hidden.requires_grad
+    assert 0.75 < estimate / sum(kept.values()) < 1.33
+
+
+def test_memory_parts_add_up() -> None:
+    memory = memory_bytes(CONFIGS[0], 8)
+    parts = [getattr(memory, name) for name in memory.__dataclass_fields__]
+    assert memory.total_bytes == sum(parts)
+    assert min(parts) > 0

@@ -1,0 +1,165 @@
+"""The model: sizes, first loss, determinism, learning, precision, compilation."""
+
+import math
+
+import pytest
+import torch
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.count import count_parameters, parameters_by_part
+from groundup.model.gpt import GPT
+from groundup.model.loss import cross_entropy
+
+SMALL = {"vocab_size": 31, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 4}
+OURS = GPTConfig(**SMALL)
+GPT2 = GPTConfig(
+    **SMALL, norm="layer", positions="learned", qk_norm=False, activation="gelu",
+    bias=True, qkv_bias=True, init="gpt2",
+)  # fmt: skip
+LLAMA = GPTConfig.llama(**{**SMALL, "n_kv_heads": 2, "d_ff": 40})
+MIXED = GPTConfig(**SMALL, n_kv_heads=1, d_head=10, rotary_layout="interleaved", tied_head=False)
+NO_BIAS = GPTConfig(**SMALL, norm="layer", activation="gelu", dropout=0.1)
+CONFIGS = [OURS, GPT2, LLAMA, MIXED, NO_BIAS]
+
+
+def batch(config: GPTConfig, B: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(config.vocab_size, (B, config.context_length + 1), generator=generator)
+    return ids[:, :-1], ids[:, 1:]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_count_equals_the_built_model(config: GPTConfig) -> None:
+    assert count_parameters(config) == sum(p.numel() for p in GPT(config).parameters())
+
+
+@pytest.mark.parametrize(
+    ("config", "n_parameters"),
+    [
+        # Without biases on queries, keys and values, as courses build it.
+        (GPTConfig.gpt2("124M", qkv_bias=False), 124_412_160),
+        (GPTConfig.gpt2("124M", qkv_bias=False, tied_head=False), 163_009_536),
+        # With them, as the published weights have it.
+        (GPTConfig.gpt2("124M"), 124_439_808),
+        (GPTConfig.gpt2("355M"), 354_823_168),
+        (GPTConfig.gpt2("774M"), 774_030_080),
+        (GPTConfig.gpt2("1558M"), 1_557_611_200),
+        (GPTConfig.llama(), 1_100_048_384),  # TinyLlama 1.1B
+    ],
+)
+def test_published_sizes(config: GPTConfig, n_parameters: int) -> None:
+    assert count_parameters(config) == n_parameters
+    assert sum(parameters_by_part(config).values()) == n_parameters
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_first_loss_is_near_the_uniform_guess(config: GPTConfig) -> None:
+    loss = GPT(config).eval().loss(*batch(config))
+    assert abs(loss.item() - math.log(config.vocab_size)) < 0.1
+
+
+@pytest.mark.parametrize("d_model", [64, 768])
+def test_first_loss_stays_there_at_any_width(d_model: int) -> None:
+    config = GPTConfig(vocab_size=500, d_model=d_model, n_heads=4, n_layers=1, context_length=32)
+    assert abs(GPT(config).loss(*batch(config)).item() - math.log(500)) < 0.1
+
+
+def test_the_seed_fixes_the_weights_and_leaves_the_global_state_alone() -> None:
+    state = torch.random.get_rng_state()
+    one, same, other = (GPT(OURS, seed=s).state_dict() for s in (1, 1, 2))
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("config", [OURS, GPT2, LLAMA, MIXED])
+def test_it_learns_a_batch_by_heart_and_every_parameter_moves(config: GPTConfig) -> None:
+    model = GPT(config)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    ids, targets = batch(config, B=2)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        loss = model.loss(ids, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.3
+    still = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert not still
+
+
+@pytest.mark.parametrize("config", [OURS, GPT2, LLAMA, MIXED])
+def test_a_position_does_not_see_what_follows(config: GPTConfig) -> None:
+    model = GPT(config)
+    for p in model.parameters():  # away from the zero start, where nothing could leak
+        torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
+    ids, _ = batch(config, B=1)
+    changed = ids.clone()
+    changed[0, 9] = (ids[0, 9] + 1) % config.vocab_size
+    a, b = model(ids), model(changed)
+    torch.testing.assert_close(a[:, :9], b[:, :9])
+    assert not torch.allclose(a[:, 9:], b[:, 9:])
+
+
+def test_hidden_is_what_the_head_reads() -> None:
+    model = GPT(OURS, seed=3)
+    ids, _ = batch(OURS)
+    torch.testing.assert_close(model.head(model.hidden(ids)), model(ids))
+
+
+def test_too_long_a_text_is_an_error() -> None:
+    with pytest.raises(UserError, match=r"17 tokens do not fit .* context of 16"):
+        GPT(OURS)(torch.zeros(1, 17, dtype=torch.long))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    model = GPT(NO_BIAS)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
+    ids, _ = batch(NO_BIAS)
+    assert not torch.equal(model(ids), model(ids))
+    model.eval()
+    assert torch.equal(model(ids), model(ids))
+
+
+def test_loss_counts_only_targets_that_count() -> None:
+    logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[1, -100, 4], [-100, -100, 0]])
+    log_probabilities = logits.double().log_softmax(-1)
+    counted = [(0, 0, 1), (0, 2, 4), (1, 2, 0)]
+    expected = -sum(log_probabilities[b, t, v].item() for b, t, v in counted)
+    assert cross_entropy(logits, targets, reduction="sum").item() == pytest.approx(expected)
+    assert cross_entropy(logits, targets).item() == pytest.approx(expected / 3)
+    assert cross_entropy(logits, torch.full((2, 3), -100)).isnan()
+
+
+@pytest.mark.parametrize("config", [OURS, GPT2, LLAMA])
+def test_bfloat16_autocast_is_near(config: GPTConfig) -> None:
+    model = GPT(config, seed=1)
+    ids, targets = batch(config)
+    exact = model.loss(ids, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = model.loss(ids, targets)
+    rough.backward()
+    assert rough.dtype == torch.float32
+    assert abs(exact.item() - rough.item()) < 0.02
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager() -> None:
+    model = GPT(OURS, seed=1)
+    ids, targets = batch(OURS)
+    compiled = torch.compile(model.loss, fullgraph=True)
+    torch.testing.assert_close(compiled(ids, targets), model.loss(ids, targets))
+
+
+@pytest.mark.gpu
+def test_cuda_equals_cpu() -> None:
+    ids, targets = batch(LLAMA)
+    cpu = GPT(LLAMA, seed=1)
+    gpu = GPT(LLAMA, seed=1).cuda()
+    torch.testing.assert_close(
+        gpu.loss(ids.cuda(), targets.cuda()).cpu(), cpu.loss(ids, targets), rtol=1e-4, atol=1e-4
+    )

@@ -1,0 +1,178 @@
+"""Against transformers: random tiny models, both ways, must give equal logits."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.weights.huggingface import export_huggingface, import_huggingface
+
+pytestmark = pytest.mark.parity
+
+SMALL = {"vocab_size": 61, "context_length": 24, "d_model": 32, "n_layers": 2, "n_heads": 4}
+# float32 sums in another order; logits here are of size 1 to 10.
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def ids(vocab_size: int = 61) -> torch.Tensor:
+    return torch.randint(vocab_size, (2, 24), generator=torch.Generator().manual_seed(3))
+
+
+def shaken(model: torch.nn.Module) -> Any:
+    """Weights large enough that every one of them shows in the logits."""
+    generator = torch.Generator().manual_seed(11)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data.copy_(0.2 * noise + (parameter.ndim == 1))
+    return model.eval()
+
+
+def theirs(kind: str, **changes: Any) -> Any:
+    transformers = pytest.importorskip("transformers")
+    shared: dict[str, Any] = {"vocab_size": 61, "bos_token_id": 0, "eos_token_id": 0}
+    if kind == "gpt2":
+        config = transformers.GPT2Config(
+            **{**shared, "n_positions": 24, "n_embd": 32, "n_layer": 2, "n_head": 4, **changes}
+        )
+        return shaken(transformers.GPT2LMHeadModel(config))
+    shared |= {
+        "max_position_embeddings": 24, "hidden_size": 32, "intermediate_size": 48, "head_dim": 8,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    }  # fmt: skip
+    if kind == "llama":
+        return shaken(
+            transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**shared, **changes}))
+        )
+    return shaken(transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**{**shared, **changes})))
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        ("gpt2", {}),
+        ("gpt2", {"tie_word_embeddings": False, "n_inner": 40}),
+        ("llama", {}),
+        ("llama", {"tie_word_embeddings": True, "num_key_value_heads": 1}),
+        ("qwen3", {}),
+        ("qwen3", {"tie_word_embeddings": True, "head_dim": 12}),
+    ],
+)
+def test_import_gives_their_logits(tmp_path: Path, kind: str, changes: dict[str, Any]) -> None:
+    original = theirs(kind, **changes)
+    original.save_pretrained(tmp_path)
+    ours = import_huggingface(tmp_path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids()), original(ids()).logits, **TOLERANCE)
+
+
+def test_import_reads_shards_and_another_rotary_base(tmp_path: Path) -> None:
+    rope = {"rope_type": "default", "rope_theta": 500_000.0}
+    original = theirs("llama", rope_parameters=rope)
+    original.save_pretrained(tmp_path, max_shard_size="20KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
+    ours = import_huggingface(tmp_path).eval()
+    assert ours.config.rotary_base == 500_000.0
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids()), original(ids()).logits, **TOLERANCE)
+
+
+GPT2 = GPTConfig(
+    **SMALL, norm="layer", norm_eps=1e-5, positions="learned", qk_norm=False, activation="gelu",
+    bias=True, qkv_bias=True,
+)  # fmt: skip
+GPT2_PLAIN = GPTConfig(
+    **SMALL, norm="layer", norm_eps=1e-5, positions="learned", qk_norm=False, activation="gelu",
+    bias=True, tied_head=False,
+)  # fmt: skip
+EXPORTS = [
+    (GPTConfig(**SMALL), "Qwen3ForCausalLM"),  # our own default
+    (GPTConfig(**SMALL, rotary_layout="interleaved", n_kv_heads=2), "Qwen3ForCausalLM"),
+    (GPTConfig.llama(**{**SMALL, "n_kv_heads": 2, "d_ff": 40}), "LlamaForCausalLM"),
+    (
+        GPTConfig.llama(**SMALL, rotary_layout="interleaved", rotary_base=1e6, tied_head=True),
+        "LlamaForCausalLM",
+    ),
+    (GPT2, "GPT2LMHeadModel"),
+    (GPT2_PLAIN, "GPT2LMHeadModel"),
+]
+
+
+@pytest.mark.parametrize(("config", "model_class"), EXPORTS)
+def test_export_gives_our_logits_there_and_back(
+    tmp_path: Path, config: GPTConfig, model_class: str
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    ours = shaken(GPT(config))
+    export_huggingface(ours, tmp_path / "out", end_of_text_id=7)
+    there = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert type(there).__name__ == model_class
+    assert there.config.eos_token_id == 7
+    back = import_huggingface(tmp_path / "out").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(there(ids()).logits, ours(ids()), **TOLERANCE)
+        torch.testing.assert_close(back(ids()), ours(ids()), **TOLERANCE)
+
+
+def test_the_layout_matters() -> None:
+    # If the two rotary layouts gave the same logits, the reordering above would prove nothing.
+    half, interleaved = (
+        shaken(GPT(GPTConfig(**SMALL, rotary_layout=layout))) for layout in ("half", "interleaved")
+    )
+    assert not torch.allclose(half(ids()), interleaved(ids()), atol=1e-2)
+
+
+def test_what_transformers_cannot_compute_is_refused(tmp_path: Path) -> None:
+    mixed = GPT(GPTConfig(**SMALL, activation="gelu"))
+    with pytest.raises(UserError, match="no class of transformers"):
+        export_huggingface(mixed, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis.txt"):
+        export_huggingface(GPT(EXPORTS[0][0]), tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "mamba"}, "gpt2, llama or qwen3"),
+        ({"attention_bias": True}, "attention_bias is on"),
+        ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'yarn' rule"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "'linear' rule"),
+        ({"num_hidden_layers": 3}, "weights missing: blocks.2"),
+        ({"vocab_size": 62}, r"token_embedding.weight has shape \(61, 32\)"),
+    ],
+)
+def test_what_we_cannot_read_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    export_huggingface(GPT(EXPORTS[2][0]), tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text()) | changes
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=said):
+        import_huggingface(tmp_path)
+
+
+def test_missing_entries_files_and_pickles_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no config.json"):
+        import_huggingface(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    with pytest.raises(UserError, match="'vocab_size' is missing"):
+        import_huggingface(tmp_path)
+    export_huggingface(GPT(GPT2), tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="no weights here"):
+        import_huggingface(tmp_path / "out")
+    (tmp_path / "out" / "pytorch_model.bin").write_bytes(b"x")
+    with pytest.raises(UserError, match="a pickle"):
+        import_huggingface(tmp_path / "out")
+    (tmp_path / "out" / "model.safetensors").write_bytes(b"not a file of tensors")
+    with pytest.raises(UserError, match="no whole safetensors file"):
+        import_huggingface(tmp_path / "out")
