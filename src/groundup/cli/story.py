@@ -7,7 +7,6 @@ stage whose file is there is not done again, so the same command goes on where i
 
 import dataclasses
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from groundup.base import files
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.cli.console import console, heading, next_command, note
+
+_LIVE = object()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,16 +244,15 @@ def _text_identity(config: StoryConfig) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Turn a verb's result into what JSON can hold; anything else is a bug of ours."""
+    """Turn a verb's result into what JSON can hold; live objects (a model) are left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        names = [field.name for field in dataclasses.fields(value)]
+        value = {name: getattr(value, name) for name in names}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        plain = {str(key): _plain(item) for key, item in value.items()}
+        return {key: item for key, item in plain.items() if item is not _LIVE}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [item for item in map(_plain, value) if item is not _LIVE]
     if isinstance(value, Path):
         return str(value)
-    json.dumps(value)
-    return value
+    return value if value is None or isinstance(value, (str, int, float, bool)) else _LIVE
