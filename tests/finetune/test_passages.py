@@ -4,12 +4,12 @@ import random
 from collections import Counter
 
 import pytest
-from groundup.text.documents import Document
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
 from groundup.finetune.passages import cut_passages, passages_by_source
+from groundup.text.documents import Document
 
 
 def prose(seed: int, n_words: int) -> str:

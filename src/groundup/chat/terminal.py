@@ -5,39 +5,15 @@ so that it runs the same at a keyboard, behind a pipe and in a test.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.chat.session import ChatSession
 from groundup.evaluate.load import load
-from groundup.generate import stream
+from groundup.generate.engine import stream
 
 HELP = "/reset forgets the conversation, /quit ends it (so do Ctrl-C and Ctrl-D)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatConfig:
-    """Talk to the assistant of a run."""
-
-    run: Path = Path("runs/story")
-    """the run folder that `groundup instruct` has tuned, or an assistant folder itself"""
-    ask: str | None = None
-    """answer this one question and end"""
-    max_new_tokens: int = 48
-    """the longest answer, in tokens"""
-    temperature: float = 0.0
-    """0 takes the likeliest token each time; higher is livelier and more often wrong"""
-    top_k: int | None = None
-    """draw from the k likeliest tokens only"""
-    top_p: float | None = None
-    """draw from the likeliest tokens that together reach this probability"""
-    seed: int = 0
-    """the same seed and questions give the same answers"""
-    device: str = "auto"
-    """auto, cpu or cuda"""
 
 
 def find_assistant(run: Path) -> Path:
@@ -62,26 +38,50 @@ def find_assistant(run: Path) -> Path:
     return max(finished, key=lambda path: (len(path.name), path.name))
 
 
-def open_session(config: ChatConfig) -> ChatSession:
-    """Load the assistant and give a fresh conversation with it."""
-    language_model = load(find_assistant(config.run))
-    model = language_model.model.to(choose_device(config.device)).eval()
+def open_session(
+    run: Path,
+    *,
+    max_new_tokens: int = 48,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> ChatSession:
+    """Load the assistant of a run and give a fresh conversation with it.
+
+    Args:
+        run: The run folder, or the assistant's own folder.
+        max_new_tokens: The longest answer, in tokens; never more than half the context.
+        temperature: 0 takes the likeliest token each time.
+        top_k: Draw from the k likeliest tokens only.
+        top_p: Draw from the likeliest tokens that together reach this probability.
+        seed: The same seed and questions give the same answers.
+        device: auto, cpu or cuda.
+    """
+    language_model = load(find_assistant(run))
+    model = language_model.model.to(choose_device(device)).eval()
     n_asked = 0
 
     def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
         nonlocal n_asked
         n_asked += 1
-        draw = partial(
-            stream, temperature=config.temperature, top_k=config.top_k, top_p=config.top_p
-        )
         # Another seed for every answer, else the same question would get the same answer for ever.
-        return draw(model, ids, max_new_tokens, seed=config.seed + n_asked)
+        return stream(
+            model,
+            ids,
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            seed=seed + n_asked,
+        )
 
     return ChatSession(
         speak,
         language_model.tokenizer,
         context_length=model.config.context_length,
-        max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
+        max_new_tokens=min(max_new_tokens, model.config.context_length // 2),
     )
 
 

@@ -20,7 +20,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
 from groundup.finetune.batches import IGNORE, pad_rows
 from groundup.model.gpt import GPT
-from groundup.tokenizer.load import load_tokenizer
+from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.native import load_model, save_model
 
@@ -36,13 +36,22 @@ class Classifier(nn.Module):
         pooling: `mean` over the real tokens, or `last`: the state at the last real token, the
         only one that
             has seen the whole text.
+        max_tokens: Longer texts are cut here; None: at the context.
     """
 
-    def __init__(self, gpt: GPT, names: Sequence[str], *, pooling: Pooling = "mean") -> None:
+    def __init__(
+        self,
+        gpt: GPT,
+        names: Sequence[str],
+        *,
+        pooling: Pooling = "mean",
+        max_tokens: int | None = None,
+    ) -> None:
         super().__init__()
         self.gpt = gpt
         self.names = tuple(names)
         self.pooling: Pooling = pooling
+        self.max_tokens = min(max_tokens or gpt.config.context_length, gpt.config.context_length)
         self.head = nn.Linear(gpt.config.d_model, len(self.names))
         # Zero scores at the start: the first loss is ln(number of classes), which is easy to check.
         nn.init.zeros_(self.head.weight)
@@ -111,7 +120,7 @@ class LoadedClassifier:
         device = self.classifier.head.weight.device
         was_training = self.classifier.training
         self.classifier.eval()
-        rows = encode_texts(texts, self.tokenizer, self.classifier.gpt.config.context_length)
+        rows = encode_texts(texts, self.tokenizer, self.classifier.max_tokens)
         # Texts of like length share a batch, so that little is spent on padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.zeros(len(rows), len(self.names))
@@ -147,6 +156,7 @@ def save_classifier(loaded: LoadedClassifier, folder: Path) -> None:
         {
             "names": list(classifier.names),
             "pooling": classifier.pooling,
+            "max_tokens": classifier.max_tokens,
             "head_sha256": sha256_file(folder / "head.safetensors"),
         },
     )
@@ -166,6 +176,11 @@ def load_classifier(path: Path) -> LoadedClassifier:
     labels = read_json(folder / "labels.json")
     if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
         raise UserError("the head does not match its checksum", where=folder / "head.safetensors")
-    classifier = Classifier(load_model(folder), labels["names"], pooling=labels["pooling"])
+    classifier = Classifier(
+        load_model(folder),
+        labels["names"],
+        pooling=labels["pooling"],
+        max_tokens=labels["max_tokens"],
+    )
     classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
     return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
