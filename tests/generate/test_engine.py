@@ -45,7 +45,10 @@ def test_greedy_text_is_the_same_with_and_without_the_cache(
     anew = generate(model, prompt, 40, temperature=0, use_cache=False)
     assert len(kept) == 40
     assert kept == anew
-    assert len(set(kept)) > 3  # a text of one token would prove little
+    # Greedy text soon runs in a circle; a drawn one reads much more of what the model can say.
+    drawn, drawn_anew = (generate(model, prompt, 40, use_cache=use) for use in (True, False))
+    assert drawn == drawn_anew
+    assert len(set(drawn)) > 5
 
 
 @pytest.mark.parametrize("config", CONFIGS)

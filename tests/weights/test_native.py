@@ -79,6 +79,9 @@ def test_the_latest_checkpoint_of_a_run_and_its_tokenizer_are_found(tmp_path: Pa
     found = find_tokenizer(checkpoint)
     assert found is not None
     assert found == find_tokenizer(tmp_path)
-    (tmp_path / "checkpoints" / "latest").write_text("step-000011\n")
+    save_model(GPT(CONFIG), tmp_path / "checkpoints" / "step-000005")
+    (tmp_path / "checkpoints" / "best").write_text("step-000005\n")
+    assert find_checkpoint(tmp_path).name == "step-000005"
+    (tmp_path / "checkpoints" / "best").write_text("step-000011\n")
     with pytest.raises(UserError, match="step-000011"):
         find_checkpoint(tmp_path)

@@ -125,7 +125,10 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint folder a path means: a checkpoint itself, or a run folder's latest one.
+    """The checkpoint folder a path means: a checkpoint itself, or a run folder's best or latest.
+
+    The text file `checkpoints/best` goes before `checkpoints/latest`, as in every verb that opens a
+    run.
 
     Raises:
         UserError: there is none.
@@ -133,18 +136,19 @@ def find_checkpoint(path: Path | str) -> Path:
     path = Path(path)
     if (path / "model.json").is_file():
         return path
-    latest = path / "checkpoints" / "latest"
-    if not latest.is_file():
+    pointers = [path / "checkpoints" / name for name in ("best", "latest")]
+    pointer = next((pointer for pointer in pointers if pointer.is_file()), None)
+    if pointer is None:
         raise UserError(
             "there is no model here",
             need="a run folder with checkpoints, or a checkpoint folder",
             where=path,
             type_this="groundup pretrain",
         )
-    checkpoint = latest.parent / latest.read_text(encoding="utf-8").strip()
+    checkpoint = pointer.parent / pointer.read_text(encoding="utf-8").strip()
     if not (checkpoint / "model.json").is_file():
         raise UserError(
-            f"`latest` names the checkpoint {checkpoint.name!r}, which holds no model", where=latest
+            f"it names the checkpoint {checkpoint.name!r}, which holds no model", where=pointer
         )
     return checkpoint
 
