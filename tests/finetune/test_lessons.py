@@ -32,17 +32,17 @@ def solve(record: Record) -> str:
         "Which word comes last": words[-1],
         "How many words are here": str(len(words)),
         "Which letter does this word begin with": material[0],
-        "Say these words in reverse order": "Reversed: " + " ".join(words[::-1]),
         "Write this word in capital letters": material.upper(),
     }[question]
 
 
 def test_every_kind_occurs_and_every_answer_is_right() -> None:
-    assert set(Counter(r.kind for r in TEST)) == set(GRADERS)
+    assert Counter(r.kind for r in TEST) == dict.fromkeys(GRADERS, 20)
+    assert set(GRADERS) - {r.kind for r in TRAIN} == {"next word, new text"}
     assert min(Counter(r.kind for r in TRAIN).values()) > 100
     for record in TRAIN + TEST:
         assert grade(record, record.output)
-        if record.kind != "next word":
+        if not record.kind.startswith("next word"):
             assert grade(record, solve(record)), record
 
 
@@ -53,16 +53,17 @@ def test_wrong_answers_are_refused() -> None:
         assert not grade(record, "xyzzy")
 
 
+SINGLE = ("repeat", "first letter", "capitals")
+
+
 def test_nothing_held_out_is_in_training() -> None:
     assert not {r.prompt for r in TRAIN} & {r.prompt for r in TEST}
-    assert len({r.prompt for r in TRAIN}) == len(TRAIN)
 
     def asked(records: list[Record]) -> set[str]:
-        said = (r.prompt.partition(": ")[2] for r in records if r.kind != "next word")
-        return {word for material in said for word in material.split()}
+        return {r.prompt.partition(": ")[2] for r in records if r.kind in SINGLE}
 
     assert not asked(TRAIN) & asked(TEST)
-    assert len(asked(TEST)) > 20
+    assert len(asked(TEST)) > 10
 
 
 def test_yes_and_no_are_about_even() -> None:
@@ -70,13 +71,15 @@ def test_yes_and_no_are_about_even() -> None:
     assert 0.4 < sum(yes) / len(yes) < 0.6
 
 
-def test_next_word_stands_in_the_text() -> None:
-    for records, source in ((TRAIN, text(1)), (TEST, text(2))):
-        for record in records:
-            if record.kind == "next word":
-                start = record.prompt.partition(": ")[2]
-                said = record.output.rstrip(".").split()[-1]
-                assert re.search(rf"\b{start} {said}\b", source)
+def test_next_word_stands_in_the_text_it_is_said_to_be_from() -> None:
+    for record in TRAIN + TEST:
+        if record.kind.startswith("next word"):
+            start = record.prompt.partition(": ")[2]
+            said = record.output.rstrip(".").split()[-1]
+            pattern = rf"\b{start} {said}\b"
+            is_read = re.search(pattern, text(1)) is not None
+            is_new = re.search(pattern, text(2)) is not None
+            assert is_read if record.kind.endswith("read") else is_new and not is_read
 
 
 def test_the_seed_decides() -> None:

@@ -67,8 +67,8 @@ def honest_sentence(result: InstructResult) -> str:
     """Say in one sentence, from the numbers, what this model can do and what not."""
     if not result.own_lessons:
         return (
-            f"{result.after.n_right} of {result.after.n} answers are word for word the expected one, "
-            "the only verdict a program can give on free answers; read a few before you trust it."
+            f"{result.after.n_right} of {result.after.n} answers are word for word the expected, "
+            "the only verdict a program can give on free text; read a few before you trust it."
         )
     shares = {kind: after for kind, (_, after) in result.by_kind().items()}
     learnt = [kind for kind, share in shares.items() if share.value >= 0.5]

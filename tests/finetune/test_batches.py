@@ -1,0 +1,127 @@
+"""Padded batches and the loss on the answer only."""
+
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.finetune.batches import IGNORE, RowLoader, language_row, mean_loss, pad_rows
+from groundup.finetune.instruct import conversation
+from groundup.finetune.records import Record
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.special import END
+
+TOKENIZER = CharacterTokenizer.from_text("abcdefghijklmnopqrstuvwxyz \n")
+
+
+def model() -> GPT:
+    config = GPTConfig(
+        vocab_size=TOKENIZER.vocab_size, context_length=32, d_model=16, n_layers=2, n_heads=2
+    )
+    gpt = GPT(config, seed=1)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in gpt.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return gpt
+
+
+def batch(row: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor([row[0]]), torch.tensor([row[1]])
+
+
+def test_only_the_answer_and_its_end_are_targets() -> None:
+    ids, mask = conversation(Record("say it", "yes", input="now"), TOKENIZER)
+    row = language_row(ids, mask, 32)
+    assert row is not None
+    learnt = [target for target in row[1] if target != IGNORE]
+    assert learnt == [*TOKENIZER.encode("yes"), TOKENIZER.special_tokens[END]]
+    # Every target is the token after its input.
+    assert all(t in (IGNORE, ids[i + 1]) for i, t in enumerate(row[1]))
+
+
+def test_prompt_targets_get_no_gradient() -> None:
+    """The gradient on the logits is zero at every prompt position and nowhere else."""
+    ids, mask = conversation(Record("say it", "yes"), TOKENIZER)
+    row = language_row(ids, mask, 32)
+    assert row is not None
+    inputs, targets = batch(row)
+    logits = model()(inputs).detach().requires_grad_()
+    counted = targets.flatten()
+    loss = torch.nn.functional.cross_entropy(logits[0], counted, ignore_index=IGNORE)
+    loss.backward()
+    assert logits.grad is not None
+    moved = logits.grad[0].abs().sum(dim=1) > 0
+    assert moved.tolist() == [target != IGNORE for target in row[1]]
+    # The model's own loss is that loss.
+    assert model().loss(inputs, targets).item() == pytest.approx(float(loss.detach()), rel=1e-5)
+
+
+def test_another_prompt_target_changes_no_gradient_of_the_weights() -> None:
+    """What the prompt's next tokens are is never learnt: only reading them matters."""
+    ids, mask = conversation(Record("say it", "yes"), TOKENIZER)
+    row = language_row(ids, mask, 32)
+    assert row is not None
+    first, second = model(), model()
+    first.loss(*batch(row)).backward()
+    kept = [i for i, target in enumerate(row[1]) if target != IGNORE]
+    logits = second(torch.tensor([row[0]]))[0, kept]
+    answer = torch.tensor([row[1][i] for i in kept])
+    torch.nn.functional.cross_entropy(logits, answer).backward()
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_padding_changes_neither_loss_nor_gradient() -> None:
+    rows = []
+    for record in (Record("say it", "yes"), Record("go", "no no no"), Record("x", "y")):
+        row = language_row(*conversation(record, TOKENIZER), 32)
+        assert row is not None
+        rows.append(row)
+    together = model()
+    ids = pad_rows([row[0] for row in rows], pad=0)
+    targets = pad_rows([row[1] for row in rows], pad=IGNORE)
+    together.loss(ids, targets).backward()
+    apart = model()
+    n_all = sum(t != IGNORE for row in rows for t in row[1])
+    for row in rows:
+        n = sum(t != IGNORE for t in row[1])
+        (apart.loss(*batch(row)) * n / n_all).backward()
+    for a, b in zip(together.parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
+    one_by_one = mean_loss(model(), rows, batch_size=1)
+    assert mean_loss(model(), rows, batch_size=3) == pytest.approx(one_by_one, rel=1e-5)
+
+
+def test_an_answer_beyond_the_context_is_left_out() -> None:
+    ids, mask = conversation(Record("a" * 40, "b"), TOKENIZER)
+    assert language_row(ids, mask, 32) is None
+    row = language_row(*conversation(Record("a", "b" * 40), TOKENIZER), 32)
+    assert row is not None
+    assert len(row[0]) == 32
+
+
+@given(n_rows=st.integers(1, 30), batch_size=st.integers(1, 8), seed=st.integers(0, 99))
+def test_an_epoch_shows_every_row_once(n_rows: int, batch_size: int, seed: int) -> None:
+    rows = [([i], [i]) for i in range(n_rows)]
+    loader = RowLoader(rows, batch_size, seed=seed)
+    n_batches = n_rows * 2  # exactly 2 * batch_size epochs
+    seen = Counter(i for k in range(n_batches) for i in loader.batch(k)[0].flatten().tolist())
+    assert seen == dict.fromkeys(range(n_rows), 2 * batch_size)
+
+
+def test_stopped_and_taken_up_again_it_goes_on_exactly() -> None:
+    rows = [([i] * (i + 1), [i] * (i + 1)) for i in range(7)]
+    loader = RowLoader(rows, 3, seed=4)
+    batches = iter(loader)
+    for _ in range(5):
+        next(batches)
+    again = RowLoader(rows, 3, seed=4)
+    again.load_state_dict(loader.state_dict())
+    assert torch.equal(next(iter(again))[0], next(batches)[0])
+    with pytest.raises(ValueError, match="another loader"):
+        RowLoader(rows, 3, seed=5).load_state_dict(loader.state_dict())
