@@ -1,4 +1,4 @@
-"""The evaluation of a run: its loss on the held-out text, beside two yardsticks on the same bytes."""
+"""The evaluation of a run: its loss on held-out text, beside two yardsticks on the same bytes."""
 
 import logging
 from dataclasses import dataclass

@@ -105,7 +105,7 @@ class _Level:
         n1, n2, n3, n4 = (max(1, int((counts == times).sum())) for times in (1, 2, 3, 4))
         y = n1 / (n1 + 2 * n2)
         discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-        # Tiny texts can bend the estimate out of its range; a discount lies between 0 and its count.
+        # Tiny texts can bend the estimate; a discount lies between 0 and its count.
         self.discounts = np.array(
             [0.0, *(min(max(d, 0.1), n - 0.1) for n, d in enumerate(discounts, 1))]
         )

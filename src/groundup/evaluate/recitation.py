@@ -1,4 +1,4 @@
-"""Does the model write, or recite? The longest stretch of a sample that stands in its training text.
+"""Does the model write, or recite? The longest stretch of a sample that is in its training text.
 
 Every run of `_SEED` characters of the sample is looked up among those of the training text by a
 hash over whole arrays; the few places where both agree are then followed, all at once, until they
@@ -22,7 +22,7 @@ class Recitation:
     longest: str
     """The longest stretch found in the training text."""
     copied_frac: float
-    """Share of the sample inside stretches of at least `n_characters` found in the training text."""
+    """Share of the sample inside found stretches of at least `n_characters`."""
     n_characters: int
     """The length from which a stretch counts as copied."""
 

@@ -1,0 +1,79 @@
+"""What a run tells about itself: its metrics, what it was made from, and a page to read."""
+
+from typing import TYPE_CHECKING
+
+from groundup.base.files import sha256_file
+from groundup.base.run import RunFolder
+from groundup.model.count import flops_per_token
+from groundup.train.loop import Step
+from groundup.train.setup import Setup
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainResult
+
+
+def log_metrics(run: RunFolder, step: Step) -> None:
+    """Append the step to metrics.jsonl."""
+    run.log_metrics(
+        step=step.step,
+        loss_nats=step.loss_nats,
+        validation_loss_nats=step.validation_loss_nats,
+        learning_rate=step.learning_rate,
+        grad_norm=step.grad_norm,
+        weight=step.weight,
+        n_targets=step.n_targets,
+        targets_per_s=round(step.targets_per_s, 1),
+        elapsed_s=round(step.elapsed_s, 3),
+    )
+
+
+def describe(setup: Setup) -> dict[str, object]:
+    """What the run is made from: checksums from raw text to tokens."""
+    data = setup.config.data.resolve()
+    corpus = {file.name: sha256_file(file) for file in sorted((data / "corpus").glob("*.jsonl"))}
+    return {
+        "verb": "pretrain",
+        "data": str(data),
+        "seed": setup.config.seed,
+        "corpus_sha256": corpus,
+        "tokenizer_fingerprint": setup.data.tokenizer.fingerprint,
+        "train_fingerprint": setup.data.train.fingerprint,
+        "validation_fingerprint": setup.data.validation.fingerprint,
+    }
+
+
+def run_readme(setup: Setup, result: "PretrainResult") -> str:
+    """The run's README.md."""
+    config, model = setup.config, setup.config.model
+    n_train = setup.data.train.n_tokens
+    flops_per_s = flops_per_token(model) * result.tokens_per_s
+    speed = f"{result.tokens_per_s:,.0f} tokens/s, {flops_per_s / 1e9:,.1f} GFLOP/s"
+    before, after = result.first_validation_loss_nats, result.validation_loss_nats
+    sessions = (
+        f" (taken up again at step {result.resumed_from_step})" if result.resumed_from_step else ""
+    )
+    return f"""# A language model, pretrained
+
+A transformer of {result.n_parameters:,} parameters ({model.n_layers} layers, {model.d_model} wide,
+{model.n_heads} heads, a context of {model.context_length} tokens out of {model.vocab_size:,}),
+trained on {n_train:,} tokens of `{config.data}`.
+
+| | |
+|---|---|
+| steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{sessions} |
+| passes over the text | {result.n_targets / n_train:.1f} |
+| time | {result.elapsed_s:,.0f} s, {speed} |
+| validation loss before | {before:.4f} nats a token |
+| validation loss after | {after:.4f} nats a token, at step {result.best_step:,} |
+| loss of the last batch | {result.last_loss_nats:.4f} nats a token |
+
+`checkpoints/best` names the checkpoint with the lowest validation loss: the one that is opened when
+this folder is. `config.toml` repeats the run:
+
+    groundup pretrain --recipe {result.run}/config.toml
+
+Next:
+
+    groundup evaluate {result.run}
+    groundup generate {result.run}
+"""

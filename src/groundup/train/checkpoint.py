@@ -1,0 +1,184 @@
+"""Checkpoints: all that the next step depends on, whole or absent, never pickled.
+
+    RUN/checkpoints/step-000500/model.json, model.safetensors    what `load` opens
+                                optimizer.safetensors            momentum, averages, random state
+                                state.json                       step, loader, schedule, checksums
+    RUN/checkpoints/latest, best                                 text files with a folder's name
+
+A folder is written under another name, synced and renamed, so a kill leaves it out or whole. Disks
+fail all the same: `state.json` holds the SHA-256 of its neighbours and of its own content.
+"""
+
+import json
+import logging
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from groundup.base.errors import UserError
+from groundup.base.files import (
+    atomic_folder,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+    write_text,
+)
+from groundup.model.gpt import GPT
+from groundup.train.optimizer import Optimizer
+from groundup.weights.native import fill_model, load_tensors, save_model
+
+_log = logging.getLogger(__name__)
+FORMAT_VERSION = 1
+_RANDOM_CPU, _RANDOM_CUDA = "random/cpu", "random/cuda"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a run stands, apart from the tensors."""
+
+    step: int
+    """Steps done."""
+    n_targets: int
+    """Targets learnt from."""
+    elapsed_s: float
+    """Seconds spent."""
+    loader: dict[str, Any]
+    """The loader's state."""
+    tokenizer_fingerprint: str
+    """Whose ids the model speaks."""
+    first_validation_loss_nats: float | None = None
+    """Validation loss before the first step."""
+    best_step: int | None = None
+    """Step of the best validation loss so far."""
+    best_loss_nats: float | None = None
+    """That loss."""
+
+
+def save_checkpoint(
+    folder: Path, model: GPT, optimizer: Optimizer, progress: Progress, *, keep_last: int = 2
+) -> Path:
+    """Write `folder`/step-NNNNNN, point `latest` (and `best`) to it, remove what is too old.
+
+    Args:
+        folder: The run's `checkpoints` folder.
+        model: Its weights are stored.
+        optimizer: Its momentum and averages are stored.
+        progress: The rest.
+        keep_last: How many of the latest checkpoints stay; the best one stays as well.
+
+    Returns:
+        The checkpoint's folder.
+
+    Raises:
+        UserError: The disk is full or not writable; the checkpoints before this one are untouched.
+    """
+    goal = folder / f"step-{progress.step:06d}"
+    with atomic_folder(goal) as temporary:
+        save_model(model, temporary)
+        tensors = {name: tensor.cpu() for name, tensor in optimizer.state().items()}
+        tensors[_RANDOM_CPU] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+        save_file(tensors, temporary / "optimizer.safetensors")
+        state = {
+            "format": "groundup checkpoint",
+            "version": FORMAT_VERSION,
+            "progress": asdict(progress),
+            "files": {file.name: sha256_file(file) for file in sorted(temporary.iterdir())},
+        }
+        write_json(temporary / "state.json", {**state, "sha256": _digest(state)})
+    write_text(folder / "latest", goal.name + "\n")
+    if progress.best_step == progress.step:
+        write_text(folder / "best", goal.name + "\n")
+    _remove_old(folder, keep_last)
+    return goal
+
+
+def load_checkpoint(
+    checkpoint: Path, model: GPT, optimizer: Optimizer, *, tokenizer_fingerprint: str
+) -> Progress:
+    """Put weights, optimiser and random state back as they were; give where the run stood.
+
+    Raises:
+        UserError: The checkpoint is damaged (the file is named), of another model, or of another
+            tokenizer than the data's.
+    """
+    progress = verify_checkpoint(checkpoint)
+    if progress.tokenizer_fingerprint != tokenizer_fingerprint:
+        raise UserError(
+            "this checkpoint speaks another tokenizer's ids than the data",
+            need="the data it was trained on, or a new run",
+            where=checkpoint,
+            type_this="--out another/folder",
+        )
+    fill_model(model, load_tensors(checkpoint / "model.safetensors"), where=checkpoint)
+    tensors = load_tensors(checkpoint / "optimizer.safetensors")
+    random_cpu, random_cuda = tensors.pop(_RANDOM_CPU), tensors.pop(_RANDOM_CUDA, None)
+    optimizer.load_state(tensors)
+    torch.set_rng_state(random_cpu)
+    if random_cuda is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(random_cuda)
+    return progress
+
+
+def find_latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a `checkpoints` folder; damaged ones are named in the log.
+
+    Returns:
+        Its folder; None where there is none to go on from.
+    """
+    for checkpoint in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            verify_checkpoint(checkpoint)
+        except UserError as error:
+            _log.warning("%s; the checkpoint before it is used", error)
+            continue
+        return checkpoint
+    return None
+
+
+def verify_checkpoint(checkpoint: Path) -> Progress:
+    """Hold every file against its checksum.
+
+    Raises:
+        UserError: A file is missing or damaged, or of a version this program does not know.
+    """
+    path = checkpoint / "state.json"
+    state = read_json(path)
+    if not isinstance(state, dict) or state.get("format") != "groundup checkpoint":
+        raise UserError("this is no checkpoint of ours", where=path)
+    if state.get("version") != FORMAT_VERSION:
+        raise UserError(
+            f"a checkpoint of version {state.get('version')}",
+            need=f"version {FORMAT_VERSION}",
+            where=path,
+        )
+    if state.pop("sha256", None) != _digest(state):
+        raise UserError("this file is damaged: its checksum is wrong", where=path)
+    for name, checksum in state["files"].items():
+        file = checkpoint / name
+        if not file.is_file():
+            raise UserError("this file of the checkpoint is missing", where=file)
+        if sha256_file(file) != checksum:
+            raise UserError("this file is damaged: its checksum is wrong", where=file)
+    return Progress(**state["progress"])
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return sha256_bytes(json.dumps(state, sort_keys=True).encode("utf-8"))
+
+
+def _remove_old(folder: Path, keep_last: int) -> None:
+    checkpoints = sorted(folder.glob("step-*"), reverse=True)
+    kept = {checkpoint.name for checkpoint in checkpoints[: max(1, keep_last)]}
+    best = folder / "best"
+    if best.is_file():
+        kept.add(best.read_text(encoding="utf-8").strip())
+    for checkpoint in checkpoints:
+        if checkpoint.name not in kept:
+            shutil.rmtree(checkpoint)

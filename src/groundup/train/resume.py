@@ -1,0 +1,80 @@
+"""Which run folder a command means: the unfinished run of the same settings, or a new one."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+from groundup.base.config import read_recipe, to_mapping
+from groundup.base.errors import UserError
+from groundup.base.files import read_json, write_text
+from groundup.base.run import RunFolder
+
+_log = logging.getLogger(__name__)
+
+
+def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
+    """Find or make the run folder for a config.
+
+    In this order: `out`, `out-2`, `out-3` ... The first that holds an unfinished run of exactly
+    these settings is taken up. A folder without a run in it that another verb has prepared (a
+    story's) is used. Nothing finished, or of other settings, is ever written to.
+
+    Args:
+        out: The wanted folder.
+        config: The complete settings; `out` itself does not count.
+
+    Returns:
+        The folder, and whether an unfinished run in it is to go on.
+
+    Raises:
+        UserError: The place cannot be written to.
+    """
+    for number in range(1, 10_000):
+        folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        if not folder.exists():
+            break
+        if _is_prepared(folder):
+            return RunFolder(folder), False
+        if not is_finished(folder) and _same_settings(folder, config):
+            return RunFolder(folder), True
+    if out.exists() and (out / "config.toml").is_file():
+        state = "is finished" if is_finished(out) else "has other settings"
+        _log.info("%s %s and stays as it is; a new folder is made", out, state)
+    return RunFolder.create(out), False
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in this folder came to its end."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except UserError:
+        return False
+    return isinstance(manifest, dict) and "finished_at" in manifest
+
+
+def forget_metrics_after(run: RunFolder, step: int) -> None:
+    """Drop the lines of metrics.jsonl that a resumed run is about to write again."""
+    path = run.path / "metrics.jsonl"
+    if path.is_file():
+        kept = [row for row in run.read_metrics() if row["step"] <= step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _is_prepared(folder: Path) -> bool:
+    """A folder in which no run has begun: empty, or a story's."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return not names or ("story" in names and not names & {"config.toml", "checkpoints"})
+
+
+def _same_settings(folder: Path, config: Any) -> bool:
+    try:
+        stored = read_recipe(folder / "config.toml")
+    except UserError:
+        return False
+    wanted = to_mapping(config)
+    stored.pop("out", None)
+    wanted.pop("out", None)
+    return stored == wanted

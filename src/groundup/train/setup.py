@@ -1,0 +1,129 @@
+"""Everything a training run is made of, put together from its config and its data."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from groundup.base.device import choose_device, choose_dtype, set_threads
+from groundup.base.errors import UserError
+from groundup.data.loader import Loader
+from groundup.data.store import TokenStore
+from groundup.data.windows import Windows
+from groundup.evaluate.loss import evaluate_loss
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.train.optimizer import Optimizer
+from groundup.train.schedule import Schedule
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """What is learnt from, and what is held out."""
+
+    tokenizer: Tokenizer
+    train: TokenStore
+    validation: TokenStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """A run about to begin."""
+
+    config: "PretrainConfig"
+    """The settings, with the model's vocabulary as the tokenizer has it."""
+    data: Data
+    model: GPT
+    optimizer: Optimizer
+    schedule: Schedule
+    loader: Loader
+    autocast: torch.dtype | None
+
+    def validate(self) -> float:
+        """Mean loss in nats on the held-out text (at most `validation_windows` windows of it)."""
+        return evaluate_loss(
+            self.model,
+            self.data.validation,
+            batch_size=self.config.batch_size,
+            max_windows=self.config.validation_windows,
+        ).nats
+
+
+def open_data(data: Path) -> Data:
+    """Open a data folder's tokenizer and both stores.
+
+    Raises:
+        UserError: One is missing, or the stores were made with another tokenizer.
+    """
+    if not data.is_dir():
+        raise UserError(
+            "there is no data folder here",
+            need="data made by prepare and train-tokenizer",
+            where=data,
+            type_this=f"groundup prepare --out {data} && groundup train-tokenizer {data}",
+        )
+    stores = {side: TokenStore.open(data / side) for side in ("train", "validation")}
+    tokenizer = load_tokenizer(data / "tokenizer")
+    for side, store in stores.items():
+        if store.tokenizer_fingerprint != tokenizer.fingerprint:
+            raise UserError(
+                f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}",
+                need="stores made anew",
+                where=data / side,
+                type_this=f"groundup train-tokenizer {data}",
+            )
+    return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
+
+
+def with_vocabulary(config: "PretrainConfig", data: Data) -> "PretrainConfig":
+    """The settings with the model's vocabulary as large as the tokenizer's."""
+    model: GPTConfig = replace(config.model, vocab_size=data.tokenizer.vocab_size)
+    return replace(config, model=model)
+
+
+def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
+    """Build model, optimiser, schedule and loader; every weight and batch follows from the seed.
+
+    Raises:
+        UserError: The text is shorter than the context, or a setting is out of its range.
+    """
+    config = with_vocabulary(config, data)
+    set_threads(config.threads)
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    windows = Windows(data.train, config.model.context_length, config.stride)
+    model = GPT(config.model, seed=config.seed).to(device)
+    optimizer = Optimizer(
+        model,
+        kind=config.optimizer,
+        learning_rate=config.learning_rate,
+        table_learning_rate=config.table_learning_rate,
+        vector_learning_rate=config.vector_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    schedule = Schedule(
+        n_steps=config.steps,
+        # A short run keeps a warm-up of a tenth at most.
+        warmup_steps=min(config.warmup_steps, config.steps // 10),
+        decay_frac=config.decay_frac,
+    )
+    # Dropout draws from torch's own random state, which checkpoints store.
+    torch.manual_seed(config.seed)
+    return Setup(
+        config=config,
+        data=data,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        loader=Loader(windows, config.batch_size, seed=config.seed),
+        autocast=None if dtype == torch.float32 else dtype,
+    )

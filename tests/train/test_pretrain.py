@@ -1,0 +1,242 @@
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from groundup.base.config import from_mapping, read_recipe
+from groundup.base.errors import UserError
+from groundup.data.store import TokenStore
+from groundup.evaluate.load import load
+from groundup.model.config import GPTConfig
+from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.train.loop import Step
+from groundup.train.pretrain import PretrainConfig, pretrain
+
+MODEL = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2, dropout=0.1)
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+
+
+def make_data(folder: Path, text: str = TEXT, validation: str = TEXT[:300]) -> Path:
+    tokenizer = CharacterTokenizer.from_text(text + validation)
+    tokenizer.save(folder / "tokenizer")
+    for side, words in (("train", text), ("validation", validation)):
+        TokenStore.build(
+            folder / side,
+            [tokenizer.encode(words)],
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            end_of_text=None,
+        )
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return make_data(tmp_path / "data")
+
+
+def settings(data: Path, **changes) -> PretrainConfig:
+    usual = {
+        "data": data,
+        "out": data.parent / "run",
+        "model": MODEL,
+        "steps": 12,
+        "batch_size": 4,
+        "validate_every": 4,
+        "checkpoint_every": 5,
+        "sample_every": 6,
+        "sample_tokens": 5,
+        "threads": 1,
+    }
+    return PretrainConfig(**{**usual, **changes})
+
+
+def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "step-000012" / "model.safetensors")
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    left, right = final_weights(a), final_weights(b)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int):
+    def on_step(done: Step) -> None:
+        if done.step == step:
+            raise KilledError
+
+    return on_step
+
+
+def test_leaves_a_whole_run_folder(data):
+    seen: list[Step] = []
+    samples: list[tuple[int, str]] = []
+    result = pretrain(settings(data), seen.append, lambda *sample: samples.append(sample))
+    run = result.run
+    for name in ("README.md", "config.toml", "manifest.json", "log.txt", "metrics.jsonl"):
+        assert (run / name).is_file(), name
+    assert [step.step for step in seen] == list(range(1, 13))
+    assert [step for step, _ in samples] == [6, 12]
+    assert (run / "samples" / "step-000006.txt").read_text() == samples[0][1] + "\n"
+    assert result.validation_loss_nats < result.first_validation_loss_nats
+    assert abs(result.first_validation_loss_nats - np.log(load(run).tokenizer.vocab_size)) < 0.3
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert rows[0]["weight"] != rows[1]["weight"]
+    assert {"loss_nats", "grad_norm", "elapsed_s", "targets_per_s"} <= rows[0].keys()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["train_fingerprint"] == TokenStore.open(data / "train").fingerprint
+    assert "finished_at" in manifest
+    assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.is_dir())[-2:] == [
+        "step-000010",
+        "step-000012",
+    ]
+
+
+def test_load_opens_the_best_checkpoint(data):
+    result = pretrain(settings(data))
+    opened = load(result.run)
+    assert opened.path.name == f"step-{result.best_step:06d}"
+    assert opened.tokenizer.decode(opened.tokenizer.encode("the fox")) == "the fox"
+
+
+def test_the_written_config_repeats_the_run(data):
+    first = pretrain(settings(data))
+    again = from_mapping(PretrainConfig, read_recipe(first.run / "config.toml"))
+    second = pretrain(again)
+    assert second.run == first.run.with_name("run-2")
+    assert_same_weights(first.run, second.run)
+
+
+@pytest.mark.parametrize("killed_at", [1, 4, 5, 9, 11])
+def test_killed_and_resumed_ends_with_the_same_weights(data, killed_at):
+    undisturbed = pretrain(settings(data, out=data.parent / "whole"))
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(killed_at))
+    steps: list[Step] = []
+    result = pretrain(settings(data), steps.append)
+    assert result.run == data.parent / "run"
+    assert steps[0].step <= killed_at + 1
+    assert result.resumed_from_step == steps[0].step - 1
+    assert_same_weights(undisturbed.run, result.run)
+    rows = [json.loads(x) for x in (result.run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert result.best_step == undisturbed.best_step
+    assert result.n_targets == undisturbed.n_targets
+
+
+def test_ctrl_c_leaves_a_checkpoint_at_the_very_step(data):
+    def interrupt(step: Step) -> None:
+        if step.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    undisturbed = pretrain(settings(data, out=data.parent / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(settings(data), interrupt)
+    assert (data.parent / "run/checkpoints/latest").read_text() == "step-000007\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    result = pretrain(settings(data))
+    assert result.resumed_from_step == 7
+    assert_same_weights(undisturbed.run, result.run)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(data, caplog):
+    undisturbed = pretrain(settings(data, out=data.parent / "whole"))
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(11))
+    newest = sorted((data.parent / "run/checkpoints").glob("step-*"))[-1]
+    weights = newest / "optimizer.safetensors"
+    damaged = bytearray(weights.read_bytes())
+    damaged[-3] ^= 1
+    weights.write_bytes(damaged)
+    result = pretrain(settings(data))
+    assert f"{weights}: this file is damaged" in caplog.text
+    assert 0 < result.resumed_from_step < int(newest.name[5:])
+    assert_same_weights(undisturbed.run, result.run)
+
+
+def test_other_settings_get_a_folder_of_their_own(data):
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(6))
+    other = pretrain(settings(data, seed=7))
+    assert other.run.name == "run-2"
+    assert pretrain(settings(data)).run.name == "run"
+
+
+def test_a_folder_prepared_by_a_story_is_used(data):
+    (data.parent / "run" / "story").mkdir(parents=True)
+    assert pretrain(settings(data)).run == data.parent / "run"
+
+
+def test_changed_data_is_refused_on_resume(data):
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(6))
+    make_data(data, TEXT + "and the dog barks.")
+    with pytest.raises(UserError):
+        pretrain(settings(data))
+
+
+def test_checkpoint_of_another_tokenizer_is_refused(data):
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(6))
+    make_data(data, TEXT.upper(), TEXT[:300].upper())
+    with pytest.raises(UserError, match="another tokenizer"):
+        pretrain(settings(data))
+
+
+def test_stores_of_another_tokenizer_are_refused(data):
+    CharacterTokenizer.from_text(TEXT + "XYZ").save(data / "tokenizer")
+    with pytest.raises(UserError, match=r"another tokenizer.*groundup train-tokenizer"):
+        pretrain(settings(data))
+
+
+def test_no_data_and_too_short_a_text(data, tmp_path):
+    with pytest.raises(UserError, match=r"no data folder.*groundup prepare"):
+        pretrain(settings(tmp_path / "nowhere"))
+    long = dataclasses.replace(MODEL, context_length=5000)
+    with pytest.raises(UserError, match="too few"):
+        pretrain(settings(data, model=long))
+
+
+def test_a_rate_that_explodes_names_the_cause(data):
+    with pytest.raises(UserError, match="learning rate below"):
+        pretrain(settings(data, optimizer="adamw", learning_rate=1e30))
+
+
+@pytest.mark.slow
+def test_kill_9_at_any_moment(data):
+    """A real process, killed without warning at moments spread over its life."""
+    whole = pretrain(settings(data, out=data.parent / "whole"))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+        "from test_pretrain import settings; from groundup.train.pretrain import pretrain;"
+        "pretrain(settings(Path(sys.argv[2])), lambda s: print(s.step, flush=True))"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(data)]
+    for kill_after in (2, 5, 9):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= kill_after:
+                break
+        time.sleep(0.003 * kill_after)
+        process.kill()
+        process.wait()
+    result = pretrain(settings(data))
+    if result.run.name == "run":  # else the last process had finished before it was killed
+        assert_same_weights(whole.run, result.run)
+    assert_same_weights(whole.run, data.parent / "run")
