@@ -5,8 +5,9 @@ Same defaults, lengths, values, dtypes, batch type and use of torch's random sta
 or four bytes a token, not as two int64 tensors for every window (16 * T / stride bytes a token).
 """
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from groundup.data.store import token_dtype
 from groundup.data.windows import Windows
 
 
+@runtime_checkable
 class Encoder(Protocol):
     """Any tokenizer with the `encode` of the book: tiktoken's, or one of ours."""
 
@@ -41,8 +43,8 @@ class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
 
     def __init__(self, txt: str, tokenizer: Encoder, max_length: int, stride: int) -> None:
         ids = tokenizer.encode(txt, allowed_special={"<|endoftext|>"})
-        largest = max(ids, default=0)
-        self._windows = Windows(np.array(ids, dtype=token_dtype(largest + 1)), max_length, stride)
+        dtype = token_dtype(max(ids, default=0) + 1)
+        self._windows = Windows(np.array(ids, dtype=dtype), max_length, stride)
 
     def __len__(self) -> int:
         """Count the windows."""
@@ -52,6 +54,45 @@ class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
         """Give one window's inputs and targets, as tensors of their own."""
         inputs, targets = self._windows[idx]
         return torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
+
+    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
+        """Give several windows at once: torch's DataLoader asks so, and `Subset` too."""
+        n = len(self)
+        if not all(-n <= index < n for index in indices):
+            raise IndexError(f"windows {indices} of {n}")
+        inputs, targets = self._windows.gather(np.array(indices, dtype=np.int64) % n)
+        return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))
+
+    @property
+    def input_ids(self) -> "Column":
+        """All inputs, window by window, as the book's list of that name."""
+        return Column(self, 0)
+
+    @property
+    def target_ids(self) -> "Column":
+        """All targets, window by window, as the book's list of that name."""
+        return Column(self, 1)
+
+
+class Column(Sequence[Tensor]):
+    """One half of each pair of a dataset, made when asked for."""
+
+    def __init__(self, dataset: GPTDatasetV1, half: int) -> None:
+        self._dataset, self._half = dataset, half
+
+    def __len__(self) -> int:
+        """Count the windows."""
+        return len(self._dataset)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        """Give one window's half, or a list of them."""
+        if isinstance(index, slice):
+            return [self._dataset[i][self._half] for i in range(*index.indices(len(self)))]
+        return self._dataset[index][self._half]
 
 
 def create_dataloader_v1(
@@ -100,7 +141,7 @@ def create_dataloader_v1(
 
 def _gpt2() -> Encoder:
     try:
-        import tiktoken
+        import tiktoken  # optional: not among the package's own dependencies
     except ImportError as error:
         raise UserError(
             "the book's default tokenizer, tiktoken's gpt2, is not installed",

@@ -5,7 +5,7 @@ its own. Batches run on across the end of an epoch, so nothing is dropped.
 """
 
 from collections.abc import Iterator
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,13 +31,20 @@ class Loader:
 
     Raises:
         UserError: The batch size is below one.
+
+    >>> loader = Loader(Windows(np.arange(9), context_length=2), 3, order="sequential")
+    >>> inputs, targets = next(loader)
+    >>> inputs.tolist(), targets.tolist()
+    ([[0, 1], [2, 3], [4, 5]], [[1, 2], [3, 4], [5, 6]])
     """
 
     def __init__(
         self, windows: Windows, batch_size: int, *, seed: int = 0, order: Order = "permuted"
     ) -> None:
         if batch_size < 1:
-            raise UserError(f"a batch size of {batch_size}", need="one or more")
+            raise UserError(
+                f"a batch size of {batch_size}", need="one or more", type_this="--batch-size 8"
+            )
         self.windows, self.batch_size, self.seed, self.order = windows, batch_size, seed, order
         self._next = 0
 
@@ -53,6 +60,7 @@ class Loader:
         epochs, places = np.divmod(positions, n)
         if self.order == "sequential":
             return places
+        # A batch touches one epoch, two at its edge, more only when it is longer than an epoch.
         result = np.empty_like(places)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
@@ -90,16 +98,20 @@ class Loader:
                     f"the saved position has {name} {state.get(name)!r}, this loader {value!r}",
                     need="the same data and settings to go on exactly",
                 )
-        self._next = int(state["next_batch"])
+        if not isinstance(state.get("next_batch"), int) or state["next_batch"] < 0:
+            raise UserError(
+                f"the saved position is batch {state.get('next_batch')!r}", need="a number from 0"
+            )
+        self._next = state["next_batch"]
 
-    def at(self, k: int) -> Self:
+    def at(self, k: int) -> "Loader":
         """Move to batch k; give the loader itself."""
         self._next = k
         return self
 
     def _identity(self) -> dict[str, Any]:
         return {
-            "fingerprint": getattr(self.windows.tokens, "fingerprint", ""),
+            "fingerprint": self.windows.tokens.fingerprint,
             "n_windows": len(self.windows),
             "context_length": self.windows.context_length,
             "stride": self.windows.stride,

@@ -1,12 +1,13 @@
 """The job `prepare`: from sources to a data folder, documents parted and audited."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.files import write_json
-from groundup.data.encode import encode_corpus
+from groundup.data.encode import encode_corpus, remove_outdated
 from groundup.text.audit import Audit, audit
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
@@ -14,6 +15,8 @@ from groundup.text.corpus import write_corpus
 from groundup.text.documents import Document, read_documents
 from groundup.text.split import split_documents
 from groundup.tokenizer.files import load_tokenizer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +92,9 @@ def prepare(config: PrepareConfig) -> PrepareReport:
         config.out / "corpus" / "report.json",
         {**dataclasses.asdict(report), "data": str(report.data)},
     )
+    # A store of another text would open, and be wrong.
+    for folder in remove_outdated(config.out):
+        _log.warning("removed %s: its tokens were made from an older text", folder)
     if tokenizer is not None:
         tokenizer.save(config.out / "tokenizer")
         encode_corpus(config.out, tokenizer)

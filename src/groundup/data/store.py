@@ -7,6 +7,7 @@
 A store is built under a temporary name and renamed as the last act: a half store never opens.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, sha256_bytes, sha256_file, write_json
+from groundup.data.shards import ShardWriter
 
 FORMAT_VERSION = 1
 SHARD_TOKENS = 2**27
 """Tokens per shard: 256 MiB of uint16."""
-_BUFFER_TOKENS = 2**20
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -49,6 +50,10 @@ class TokenStore:
         lengths = [shard["n_tokens"] for shard in manifest["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel to another process as a path: pickling a memory map would copy the corpus."""
+        return (TokenStore.open, (self.folder,))
+
     @classmethod
     def build(
         cls,
@@ -63,87 +68,102 @@ class TokenStore:
     ) -> "TokenStore":
         """Write the ids of documents, one after another, each closed by `end_of_text`.
 
-        Memory holds one document and a buffer, whatever the corpus.
+        Memory holds one document and a buffer, whatever the corpus. An older store in this place
+        is replaced; anything else is left alone.
 
         Raises:
-            UserError: There are no tokens, an id does not fit, or the place cannot be written.
+            UserError: There are no tokens, an id does not fit, the place cannot be written or
+                holds something that is not a store.
         """
         goal = Path(folder)
+        if goal.is_dir() and any(goal.iterdir()) and not is_store(goal):
+            raise UserError(
+                "this folder holds other things than a token store; they are not overwritten",
+                need="a data folder of its own",
+                where=goal,
+                type_this="groundup prepare --out data",
+            )
         dtype = token_dtype(vocab_size)
         with atomic_folder(goal) as temporary:
-            writer = _Writer(temporary, dtype, shard_tokens)
-            starts: list[int] = []
+            writer = ShardWriter(temporary, dtype, shard_tokens)
             for document in documents:
                 ids = np.asarray(document, dtype=np.int64)
                 if end_of_text is not None:
                     ids = np.append(ids, end_of_text)
-                if ids.size and not (ids.min() >= 0 and ids.max() < vocab_size):
+                misfits = ids[(ids < 0) | (ids >= vocab_size)]
+                if misfits.size:
                     raise UserError(
-                        f"document {len(starts)} holds id {int(ids.max())}",
-                        need=f"ids below the vocabulary's {vocab_size}",
+                        f"document {writer.n_documents} holds id {int(misfits[0])}",
+                        need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
                         where=goal,
                     )
-                starts.append(writer.n_tokens)
                 writer.write(ids.astype(dtype))
-            shards = writer.close()
+            shards, documents_sha256 = writer.close()
             if writer.n_tokens == 0:
                 raise UserError("no token to store", need="a text that is not empty", where=goal)
-            np.save(temporary / "documents.npy", np.array(starts, dtype=np.int64))
-            write_json(
-                temporary / "manifest.json",
-                {
-                    "format_version": FORMAT_VERSION,
-                    "dtype": dtype.str,
-                    "n_tokens": writer.n_tokens,
-                    "n_documents": len(starts),
-                    "vocab_size": vocab_size,
-                    "end_of_text": end_of_text,
-                    "tokenizer_fingerprint": tokenizer_fingerprint,
-                    "sources": list(sources),
-                    "documents_sha256": sha256_file(temporary / "documents.npy"),
-                    "shards": shards,
-                },
-            )
+            manifest = {
+                "format_version": FORMAT_VERSION,
+                "dtype": dtype.str,
+                "n_tokens": writer.n_tokens,
+                "n_documents": writer.n_documents,
+                "vocab_size": vocab_size,
+                "end_of_text": end_of_text,
+                "tokenizer_fingerprint": tokenizer_fingerprint,
+                "sources": list(sources),
+                "documents_sha256": documents_sha256,
+                "shards": shards,
+            }
+            manifest["manifest_sha256"] = _manifest_checksum(manifest)
+            write_json(temporary / "manifest.json", manifest)
         return cls.open(goal)
 
     @classmethod
     def open(cls, folder: Path | str) -> "TokenStore":
-        """Open a store; the shards' sizes are checked, their content is not read.
+        """Open a store: manifest and sizes are checked, the tokens themselves are not read.
 
         Raises:
-            UserError: There is no store, it is of another version, or a shard is cut short.
+            UserError: There is no store, it is of another version, its manifest was changed, or a
+                file is missing or has another size.
         """
         place = Path(folder)
+        anew = f"groundup train-tokenizer {place.parent}"
         if not (place / "manifest.json").is_file():
             raise UserError(
                 "there is no token store here",
                 need="a folder made by `groundup train-tokenizer`",
                 where=place,
-                type_this=f"groundup train-tokenizer {place.parent}",
+                type_this=anew,
             )
         manifest = read_json(place / "manifest.json")
-        if manifest.get("format_version") != FORMAT_VERSION:
+        version = manifest.get("format_version") if isinstance(manifest, dict) else None
+        if version != FORMAT_VERSION:
             raise UserError(
-                f"a store of format {manifest.get('format_version')}",
-                need=f"format {FORMAT_VERSION}",
-                where=place,
+                f"a store of format {version}", need=f"format {FORMAT_VERSION}", where=place
+            )
+        if manifest.get("manifest_sha256") != _manifest_checksum(manifest):
+            raise UserError(
+                "this manifest is damaged: it does not have its own checksum",
+                need="the store made anew",
+                where=place / "manifest.json",
+                type_this=anew,
             )
         itemsize = np.dtype(manifest["dtype"]).itemsize
-        for shard in manifest["shards"]:
-            file = place / shard["file"]
-            size = file.stat().st_size if file.is_file() else -1
-            if size != shard["n_tokens"] * itemsize:
+        sizes = {shard["file"]: shard["n_tokens"] * itemsize for shard in manifest["shards"]}
+        sizes["documents.npy"] = 128 + 8 * manifest["n_documents"]
+        for name, size in sizes.items():
+            found = (place / name).stat().st_size if (place / name).is_file() else None
+            if found != size:
                 raise UserError(
-                    "this shard is missing" if size < 0 else f"this shard has {size:,} bytes",
-                    need=f"{shard['n_tokens'] * itemsize:,} bytes",
-                    where=file,
-                    type_this=f"groundup train-tokenizer {place.parent}",
+                    "this file is missing" if found is None else f"this file has {found:,} bytes",
+                    need=f"one of {size:,} bytes",
+                    where=place / name,
+                    type_this=anew,
                 )
         return cls(place, manifest)
 
     @property
     def document_starts(self) -> NDArray[np.int64]:
-        """The first token of each document, (n_documents,)."""
+        """The first token of each document, (n_documents,), as a memory map."""
         starts: NDArray[np.int64] = np.load(self.folder / "documents.npy", mmap_mode="r")
         return starts
 
@@ -174,6 +194,25 @@ class TokenStore:
             parts.append(shard[max(0, start - offset) : stop - offset])
         return np.concatenate(parts)
 
+    def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
+        """Give the `width` tokens from each start on, (B, width), in one indexing per shard.
+
+        Raises:
+            IndexError: A row would reach outside of the store.
+        """
+        if starts.size and not (starts.min() >= 0 and starts.max() <= self.n_tokens - width):
+            raise IndexError(f"rows of {width} tokens from {starts} in {self.n_tokens}")
+        shard_of = np.searchsorted(self._starts, starts, side="right") - 1
+        inside = starts + width <= self._starts[shard_of + 1]
+        rows = np.empty((len(starts), width), dtype=self.dtype)
+        for index in np.unique(shard_of[inside]).tolist():
+            here = np.flatnonzero(inside & (shard_of == index))
+            view = np.lib.stride_tricks.sliding_window_view(self._shards[index], width)
+            rows[here] = view[starts[here] - self._starts[index]]
+        for row in np.flatnonzero(~inside).tolist():  # the few that run into the next shard
+            rows[row] = self.read(int(starts[row]), int(starts[row]) + width)
+        return rows
+
     def verify(self) -> None:
         """Read every byte and compare with the manifest.
 
@@ -192,45 +231,15 @@ class TokenStore:
                 )
 
 
-class _Writer:
-    """Cuts a stream of ids into shards."""
+def is_store(folder: Path | str) -> bool:
+    """Tell whether a folder is one of ours, sound or not."""
+    try:
+        manifest = read_json(Path(folder) / "manifest.json")
+    except UserError:
+        return False
+    return isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
 
-    def __init__(self, folder: Path, dtype: np.dtype[Any], shard_tokens: int) -> None:
-        self.folder, self.dtype, self.shard_tokens = folder, dtype, shard_tokens
-        self.n_tokens = 0
-        self._shards: list[dict[str, Any]] = []
-        self._buffer: list[NDArray[np.integer]] = []
-        self._buffered = 0
-        self._in_shard = 0
 
-    def write(self, ids: NDArray[np.integer]) -> None:
-        self.n_tokens += len(ids)
-        while len(ids):
-            room = self.shard_tokens - self._in_shard - self._buffered
-            self._buffer.append(ids[:room])
-            self._buffered += len(ids[:room])
-            ids = ids[room:]
-            if self._in_shard + self._buffered == self.shard_tokens:
-                self._flush()
-                self._in_shard = 0
-            elif self._buffered >= _BUFFER_TOKENS:
-                self._flush()
-
-    def close(self) -> list[dict[str, Any]]:
-        self._flush()
-        for shard in self._shards:
-            shard["sha256"] = sha256_file(self.folder / shard["file"])
-        return self._shards
-
-    def _flush(self) -> None:
-        if not self._buffered:
-            return
-        if self._in_shard == 0:
-            name = f"tokens-{len(self._shards):05}.bin"
-            self._shards.append({"file": name, "n_tokens": 0})
-        shard = self._shards[-1]
-        with open(self.folder / shard["file"], "ab") as file:
-            np.concatenate(self._buffer).astype(self.dtype).tofile(file)
-        shard["n_tokens"] += self._buffered
-        self._in_shard += self._buffered
-        self._buffer, self._buffered = [], 0
+def _manifest_checksum(manifest: dict[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
+    return sha256_bytes(json.dumps(rest, sort_keys=True).encode())

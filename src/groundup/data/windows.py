@@ -8,12 +8,15 @@ end, the last one moved back to end there, and every target that an earlier wind
 """
 
 import operator
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
+from groundup.base.files import sha256_bytes
 
 IGNORED = -100
 """The target that no loss counts (torch's `ignore_index` default)."""
@@ -21,6 +24,7 @@ IGNORED = -100
 Coverage = Literal["book", "exact"]
 
 
+@runtime_checkable
 class Tokens(Protocol):
     """What windows slide over: a store of tokens."""
 
@@ -29,15 +33,33 @@ class Tokens(Protocol):
         """How many tokens there are."""
         ...
 
+    @property
+    def fingerprint(self) -> str:
+        """Another text has another one."""
+        ...
+
     def read(self, start: int, stop: int) -> NDArray[np.integer]:
         """Give tokens[start:stop], of unsigned or signed integers."""
         ...
 
+    def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
+        """Give the `width` tokens from each start on, (B, width)."""
+        ...
+
 
 class ArrayTokens:
-    """An array in memory as a store."""
+    """An array in memory as a store.
+
+    Raises:
+        UserError: It is not a flat array of integers.
+    """
 
     def __init__(self, array: NDArray[np.integer]) -> None:
+        if array.ndim != 1 or array.dtype.kind not in "iu":
+            raise UserError(
+                f"an array of {array.dtype} with shape {array.shape}",
+                need="one dimension of integer ids",
+            )
         self._array = array
 
     @property
@@ -45,16 +67,25 @@ class ArrayTokens:
         """How many tokens there are."""
         return len(self._array)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the ids, the same in any number format."""
+        return sha256_bytes(self._array.astype("<i8").tobytes())
+
     def read(self, start: int, stop: int) -> NDArray[np.integer]:
         """Give a view."""
         return self._array[start:stop]
+
+    def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
+        """Give a copy of the rows, in one indexing."""
+        return np.lib.stride_tricks.sliding_window_view(self._array, width)[starts]
 
 
 class Windows:
     """Windows over tokens, each found in O(1) time and memory.
 
     Args:
-        tokens: A TokenStore, or a one-dimensional integer array.
+        tokens: A TokenStore, or ids in memory: an array, a list.
         context_length: T, how many tokens a window shows.
         stride: s, how far it slides; None means T (no overlap).
         coverage: "book" for the rule above; "exact" makes every token after the first a target
@@ -64,18 +95,22 @@ class Windows:
         UserError: A size is below one, or the text has no window of this size.
 
     >>> windows = Windows(np.arange(10), context_length=4, stride=4)
-    >>> len(windows), *map(list, windows[1])
+    >>> len(windows), *(part.tolist() for part in windows[1])
     (2, [4, 5, 6, 7], [5, 6, 7, 8])
+    >>> [windows[i][1].tolist() for windows in [Windows(np.arange(8), 4, coverage="exact")]
+    ...  for i in range(len(windows))]
+    [[1, 2, 3, 4], [-100, 5, 6, 7]]
     """
 
     def __init__(
         self,
-        tokens: "Tokens | NDArray[np.integer]",
+        tokens: "Tokens | NDArray[np.integer] | Sequence[int]",
         context_length: int,
         stride: int | None = None,
         coverage: Coverage = "book",
     ) -> None:
-        self.tokens: Tokens = ArrayTokens(tokens) if isinstance(tokens, np.ndarray) else tokens
+        in_memory = isinstance(tokens, (np.ndarray, Sequence))
+        self.tokens: Tokens = ArrayTokens(np.asarray(tokens)) if in_memory else tokens  # type: ignore[assignment]
         self.context_length = context_length
         self.stride = context_length if stride is None else stride
         self.coverage = coverage
@@ -99,12 +134,7 @@ class Windows:
             beyond = max(0, n_targets - context_length)
             self._length = 1 + -(-beyond // self.stride) if n_targets > 0 else 0
         if self._length == 0:
-            raise UserError(
-                f"the text has {self.n_tokens:,} tokens, too few for a window of "
-                f"{context_length:,} inputs and their targets",
-                need=f"a longer text, or a context of at most {max(1, n_targets):,}",
-                type_this=f"--context-length {max(1, min(n_targets, context_length // 2))}",
-            )
+            raise _too_short(self.n_tokens, context_length)
 
     def __len__(self) -> int:
         """Count the windows of one epoch."""
@@ -150,19 +180,37 @@ class Windows:
         return inputs, masked
 
     def gather(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the inputs and targets of several windows, (B, T) int64 each, in the order asked."""
-        starts = self.starts(indices)
-        both = np.empty((len(starts), self.width + 1), dtype=np.int64)
-        for row, start in zip(both, starts.tolist(), strict=True):
-            row[:] = self.tokens.read(start, start + self.width + 1)
-        inputs, targets = both[:, :-1], both[:, 1:]
+        """Give the inputs and targets of several windows, (B, T) int64 each, in the order asked.
+
+        The two are arrays of their own: changing the inputs in place leaves the targets alone.
+
+        Raises:
+            IndexError: There is no such window.
+        """
+        if indices.size and not (indices.min() >= 0 and indices.max() < self._length):
+            raise IndexError(f"windows {indices} of {self._length}")
+        both = self.tokens.gather(self.starts(indices), self.width + 1)
+        inputs, targets = both[:, :-1].astype(np.int64), both[:, 1:].astype(np.int64)
         if self.coverage == "exact":
-            targets = targets.copy()
-            counted = np.arange(self.width) < self._n_counted(indices)[:, None]
-            targets[counted] = IGNORED
+            targets[np.arange(self.width) < self._n_counted(indices)[:, None]] = IGNORED
         return inputs, targets
 
     def _n_counted(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of a window's first targets the window before it had already."""
         before = np.where(indices > 0, self.starts(np.maximum(indices - 1, 0)) + self.width, 0)
         return np.clip(before - self.starts(indices), 0, self.width)
+
+
+def _too_short(n_tokens: int, context_length: int) -> UserError:
+    if n_tokens < 2:
+        return UserError(
+            f"the text has {n_tokens} token{'' if n_tokens == 1 else 's'}: nothing to predict",
+            need="a longer text",
+            type_this="groundup prepare my-longer-text.txt",
+        )
+    return UserError(
+        f"the text has {n_tokens:,} tokens, too few for a window of {context_length:,} inputs "
+        "and their targets",
+        need=f"a longer text, or a context of at most {n_tokens - 1:,}",
+        type_this=f"--context-length {min(n_tokens - 1, max(1, context_length // 2))}",
+    )
