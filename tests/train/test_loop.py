@@ -47,7 +47,7 @@ def test_learns_and_reports():
     assert steps[-1].loss_nats < 0.1 < steps[0].loss_nats
     assert steps[0].learning_rate == pytest.approx(0.3)
     assert steps[-1].learning_rate == pytest.approx(0.3 / 60)
-    assert steps[0].weight != steps[1].weight
+    assert steps[0].weight_before != steps[0].weight == steps[1].weight_before
     assert steps[-1].eta_s == 0
     assert all(s.targets_per_s > 0 and s.grad_norm > 0 for s in steps)
     expected = sum(int((t != -100).sum()) for _, t in itertools.islice(batches(), 60))

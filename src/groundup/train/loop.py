@@ -40,8 +40,10 @@ class Step:
     """Rate of the matrices in this step."""
     grad_norm: float
     """Length of the whole gradient, before any clipping."""
+    weight_before: float
+    """One weight of the model before the move; it is the same one at every step."""
     weight: float
-    """One weight of the model after the move; it is the same one at every step."""
+    """That weight after the move."""
     n_targets: int
     """Targets learnt from since the first step of the run."""
     targets_per_s: float
@@ -126,6 +128,7 @@ def train_steps(
         grad_norm = _clip(optimizer, max_grad_norm)
         _refuse_nan(step, loss_nats, grad_norm, optimizer, schedule)
         factor = schedule.factor(step)
+        weight_before = optimizer.watched.detach().flatten()[0].item()
         optimizer.step(factor)
         weight = optimizer.watched.detach().flatten()[0].item()
         now = time.perf_counter()
@@ -140,6 +143,7 @@ def train_steps(
             loss_nats=loss_nats,
             learning_rate=optimizer.learning_rate * factor,
             grad_norm=grad_norm,
+            weight_before=weight_before,
             weight=weight,
             n_targets=n_targets,
             targets_per_s=counted / step_s,

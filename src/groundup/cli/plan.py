@@ -1,0 +1,57 @@
+"""`groundup plan`: the cost of a run as a table, before anything is spent."""
+
+from groundup.cli.console import next_command, note, table, warn
+from groundup.train.plan import Plan, PlanConfig, plan
+
+
+def run(config: PlanConfig) -> Plan:
+    """Judge a run and print what it will cost."""
+    note(f"Trying the real thing for {config.probe_s:g} seconds on this machine ...")
+    result = plan(config)
+    parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
+    held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
+    free = result.free_memory_bytes
+    rows = [
+        ["parameters", f"{result.n_parameters:,}", parts],
+        [
+            "text",
+            f"{result.n_train_tokens:,} tokens",
+            f"each is learnt from {result.n_passes:.1f} times in {result.steps:,} steps",
+        ],
+        ["memory", _megabytes(result.total_memory_bytes), held],
+        ["free memory", _megabytes(free) if free is not None else "unknown", ""],
+        [
+            "arithmetic",
+            f"{result.flops_per_step / 1e9:,.1f} GFLOP",
+            f"a step; {result.flops_per_s / 1e9:,.0f} GFLOP/s measured here",
+        ],
+        [
+            "time",
+            _span(result.total_s),
+            f"{result.step_s * 1000:,.0f} ms a step, {result.validation_s:.1f} s a validation",
+        ],
+        [
+            "first loss",
+            f"{result.first_loss_nats:.2f} nats",
+            "ln V: an untrained model holds every token for equally likely",
+        ],
+    ]
+    table("What this run will cost", ["", "", "of which"], rows)
+    for warning in result.warnings:
+        warn(warning)
+    note(
+        "The last loss is not foretold: it depends on the text. evaluate sets it beside yardsticks."
+    )
+    steps = f" --steps {result.steps}" if result.steps != config.steps else ""
+    next_command(f"groundup pretrain {config.data}{steps}")
+    return result
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB"
+
+
+def _span(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,81 @@
+"""`groundup pretrain`: one moving line, a sample now and then, and what the first steps did."""
+
+import math
+
+from groundup.cli.console import Line, next_command, note, progress, table
+from groundup.train.loop import Step
+from groundup.train.pretrain import PretrainConfig, PretrainResult, pretrain
+
+_FIRST_STEPS = 3
+
+
+def run(config: PretrainConfig) -> PretrainResult:
+    """Train a model with everything in view."""
+    with progress("pretrain", config.steps) as line:
+        view = _View(line)
+        result = pretrain(config, view.step, view.sample)
+    table(
+        "The parameters move",
+        ["step", "loss, nats", "length of the gradient", "one weight, before", "after"],
+        view.first_rows,
+    )
+    if result.resumed_from_step:
+        note(f"This run went on from its checkpoint at step {result.resumed_from_step}.")
+    # How many tokens the model hesitates between: the loss, said in another way.
+    before, after = result.first_validation_loss_nats, result.validation_loss_nats
+    table(
+        "Held-out text",
+        ["", "validation loss, nats", "perplexity"],
+        [
+            ["before the first step", f"{before:.3f}", f"{math.exp(before):,.1f}"],
+            [f"best, at step {result.best_step:,}", f"{after:.3f}", f"{math.exp(after):,.1f}"],
+        ],
+    )
+    if result.best_step < result.steps:
+        note(
+            "After that step the model only learnt its training text by heart; "
+            "the best checkpoint is the one that is opened."
+        )
+    note(
+        f"{result.n_parameters:,} parameters, {result.n_targets:,} targets in "
+        f"{result.elapsed_s:.0f} s ({result.tokens_per_s:,.0f} a second). "
+        f"Everything is in {result.run}/"
+    )
+    next_command(f"groundup evaluate {result.run}")
+    return result
+
+
+class _View:
+    """What the eye follows while training runs."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.first_rows: list[list[str]] = []
+        self._validation = "-"
+
+    def step(self, step: Step) -> None:
+        """Move the line; keep the first steps for the table."""
+        if len(self.first_rows) < _FIRST_STEPS:
+            self.first_rows.append(
+                [
+                    str(step.step),
+                    f"{step.loss_nats:.4f}",
+                    f"{step.grad_norm:.3f}",
+                    f"{step.weight_before:+.6f}",
+                    f"{step.weight:+.6f}",
+                ]
+            )
+        if step.validation_loss_nats is not None:
+            self._validation = f"{step.validation_loss_nats:.3f}"
+        self.line.update(
+            step.step,
+            step=f"{step.step}/{step.n_steps}",
+            loss=f"{step.loss_nats:.3f}",
+            validation=self._validation,
+            rate=f"{step.targets_per_s:,.0f}/s",
+            eta=f"{step.eta_s:.0f}s",
+        )
+
+    def sample(self, step: int, text: str) -> None:
+        """Show what the model writes."""
+        self.line.say(f"\nstep {step} writes: {text!r}\n")

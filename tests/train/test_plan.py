@@ -1,0 +1,75 @@
+import dataclasses
+import math
+
+import pytest
+from test_pretrain import MODEL, make_data
+
+from groundup.base.errors import UserError
+from groundup.model.gpt import GPT
+from groundup.train.plan import PlanConfig, _steps_within, count_memory, plan
+
+
+@pytest.fixture
+def data(tmp_path):
+    return make_data(tmp_path / "data")
+
+
+def settings(data, **changes) -> PlanConfig:
+    usual = {"data": data, "model": MODEL, "batch_size": 4, "probe_s": 0.2, "threads": 1}
+    return PlanConfig(**{**usual, **changes})
+
+
+def test_counts_what_is_built(data):
+    result = plan(settings(data, steps=50, validate_every=20))
+    vocab_size = round(math.exp(result.first_loss_nats))
+    model = GPT(dataclasses.replace(MODEL, vocab_size=vocab_size))
+    assert result.n_parameters == sum(p.numel() for p in model.parameters())
+    assert sum(result.parameters.values()) == result.n_parameters
+    assert sum(result.memory_bytes.values()) == result.total_memory_bytes
+    assert result.steps == 50
+    assert result.n_passes == pytest.approx(50 * 4 / 84, rel=0.02)  # 1,350 letters, 16 a window
+    assert result.total_s == pytest.approx(50 * result.step_s + 4 * result.validation_s)
+
+
+def test_leaves_nothing_behind(data):
+    before = sorted(data.parent.rglob("*"))
+    plan(settings(data))
+    assert sorted(data.parent.rglob("*")) == before
+
+
+def test_minutes_choose_the_steps(data):
+    result = plan(settings(data, minutes=0.01, max_passes=1e9))
+    assert result.total_s == pytest.approx(0.6, rel=0.1)
+    assert result.steps > 1
+
+
+def test_steps_fill_the_time_with_their_validations():
+    steps = _steps_within(100.0, step_s=0.1, validation_s=2.0, every=50)
+    assert 98 <= steps * 0.1 + (2 + steps // 50) * 2.0 <= 102
+
+
+def test_minutes_end_where_the_text_is_learnt_by_heart(data):
+    result = plan(settings(data, minutes=60, max_passes=3.0))
+    assert result.n_passes <= 3
+    assert "60 minutes would suffice" in result.warnings[0]
+
+
+def test_names_what_does_not_fit_and_what_does(data):
+    big = dataclasses.replace(MODEL, context_length=64, d_model=512, n_layers=1)
+    rows = 20_000_000  # one batch of them takes more memory than any machine of today has
+    with pytest.raises(UserError, match=r"GB are free.*--n-micro-batches \d+"):
+        plan(settings(data, model=big, batch_size=rows))
+
+
+def test_micro_batches_and_muon_save_memory(data):
+    whole = count_memory(settings(data, batch_size=64))
+    parts = count_memory(settings(data, batch_size=64, n_micro_batches=4))
+    adamw = count_memory(settings(data, batch_size=64, optimizer="adamw"))
+    assert parts.activations_bytes * 4 == whole.activations_bytes
+    assert parts.weights_bytes == whole.weights_bytes
+    assert whole.optimizer_bytes < adamw.optimizer_bytes
+
+
+def test_refuses_no_time(data):
+    with pytest.raises(UserError, match="0 minutes"):
+        plan(settings(data, minutes=0.0))
