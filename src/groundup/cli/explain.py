@@ -1,4 +1,4 @@
-"""`groundup explain`: the attention of one sentence in the terminal, and the report with pictures."""
+"""`groundup explain`: the attention of one sentence on the screen, the report with pictures."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.model.gpt import GPT
+from groundup.model.attention import Attention
+from groundup.model.gpt import GPT, Block
 
 
 @dataclass(frozen=True)
@@ -35,20 +36,20 @@ def capture(model: GPT, ids: list[int]) -> Capture:
     if not ids:
         raise UserError("there is no token to look at", need="some words", type_this='--text "..."')
     seen: dict[int, tuple[Any, ...]] = {}
-    hooks = [
-        block.attention.register_forward_pre_hook(
-            lambda _, arguments, layer=layer: seen.__setitem__(layer, arguments)
-        )
-        for layer, block in enumerate(model.blocks)
-    ]
+    rooms = [block.attention for block in model.blocks if isinstance(block, Block)]
+
+    def keep(room: Attention, arguments: tuple[Any, ...]) -> None:
+        seen[room.layer] = arguments
+
+    hooks = [room.register_forward_pre_hook(keep) for room in rooms]
     was_training = model.training
     model.eval()
     try:
         logits = model(torch.tensor([ids], device=model.device))[0]
         layers = []
-        for layer, block in enumerate(model.blocks):
-            x, rotary = seen[layer][:2]
-            queries, keys, _ = block.attention.project(x, rotary)  # type: ignore[operator, union-attr]
+        for room in rooms:
+            x, rotary = seen[room.layer][:2]
+            queries, keys, _ = room.project(x, rotary)
             layers.append(attention_weights(queries[0], keys[0]))
     finally:
         model.train(was_training)
@@ -68,4 +69,5 @@ def attention_weights(
     keys = keys.repeat_interleave(H // keys.shape[0], dim=0)
     scores = queries @ keys.transpose(-1, -2) / D**0.5
     future = torch.ones(T, T, dtype=torch.bool, device=scores.device).triu(1)
-    return scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+    weights: Tensor = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
+    return weights
