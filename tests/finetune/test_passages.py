@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.finetune.passages import cut_passages, passages_by_source
+from groundup.finetune.passages import cut_passages, kept_for_test, passages_by_source
 from groundup.text.documents import Document
 
 
@@ -35,11 +35,22 @@ def test_documents_become_classes_without_overlap() -> None:
     for side in (split.train, split.test):
         counts = Counter(e.label for e in side)
         assert len(set(counts.values())) == 1
-    whole = {str(k): " ".join(documents[k].text.split()) for k in range(5)}
     for name in split.names:
-        last_learnt = max(whole[name].index(e.text) for e in split.train if e.label == name)
-        first_tested = min(whole[name].index(e.text) for e in split.test if e.label == name)
-        assert last_learnt < first_tested
+        whole = " ".join(documents[int(name)].text.split())
+        # Every passage stands in its document, and they tile its beginning without overlap.
+        passages = [e.text for e in split.train + split.test if e.label == name]
+        starts = sorted((whole.index(passage), len(passage)) for passage in passages)
+        assert starts[0][0] == 0
+        assert all(a + n + 1 == b for (a, n), (b, _) in zip(starts, starts[1:], strict=False))
+
+
+@given(n=st.integers(4, 400), test_frac=st.floats(0.05, 0.9))
+def test_about_the_asked_share_is_tested(n: int, test_frac: float) -> None:
+    tested = kept_for_test(n, test_frac)
+    assert len(tested) == n
+    assert 0 < sum(tested) < n
+    block = max(1, min(5, n // 8))
+    assert abs(sum(tested) - test_frac * n) <= 2 * block
 
 
 def test_a_document_that_repeats_a_larger_one_is_passed_over() -> None:

@@ -12,7 +12,7 @@ from groundup.cli.console import console, heading, next_command, note
 class ChatConfig:
     """Talk to the assistant of a run."""
 
-    run: Path = Path("runs/story")
+    run: Path = Path("runs/pretrain")
     """the run folder that `groundup instruct` has tuned, or an assistant folder itself"""
     ask: str | None = None
     """answer this one question and end"""

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 class ClassifyConfig:
     """Fine-tune a classifier from the model of a run."""
 
-    run: Path = Path("runs/story")
+    run: Path = Path("runs/pretrain")
     """the run whose model is tuned; the classifier goes to RUN/classifier"""
     labels: Path | None = None
     """labelled texts (.tsv, .csv, .jsonl); without it: which document is this passage from?"""

@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 class InstructConfig:
     """Tune the model of a run on instructions."""
 
-    run: Path = Path("runs/story")
+    run: Path = Path("runs/pretrain")
     """the run whose model is tuned; the assistant goes to RUN/assistant"""
     records: Path | None = None
     """instruction records (.json, .jsonl); without it: lessons about the words of the text"""

@@ -1,9 +1,8 @@
 """Labels that come with any text: which document, or which part of it, is this passage from?
 
-The largest documents become the classes. Each is cut into passages of equal length in reading
-order; the beginning of the document is for training and its end for the test, so no test passage
-overlaps what was learnt. A document that mostly repeats a larger one is passed over: it would be
-two names for one text.
+The largest documents become the classes. Each is cut into passages of equal length that do not
+overlap; every so often a few neighbouring passages are kept for the test. A document that mostly
+repeats a larger one is passed over: it would be two names for one text.
 """
 
 import logging
@@ -16,6 +15,8 @@ from groundup.text.documents import Document
 
 logger = logging.getLogger(__name__)
 
+BLOCK = 5
+"""So many neighbouring passages go to the test together."""
 REPEATED_FRAC = 0.2
 """A document sharing more of its long lines than this with a larger one is passed over."""
 
@@ -69,16 +70,34 @@ def passages_by_source(
             need=f"at least 4 for each of {n_classes} classes, or a file of labelled texts,",
             type_this="--labels FILE.tsv, or --passage-characters 60 --n-classes 2",
         )
-    n_test = max(1, round(test_frac * n_each))
+    is_test = kept_for_test(n_each, test_frac)
     train: list[Labelled] = []
     test: list[Labelled] = []
     for name, passages in cut.items():
-        # The beginning and the end of the document; what is cut for balance lies between the two.
-        train += [Labelled(text, name) for text in passages[: n_each - n_test]]
-        test += [Labelled(text, name) for text in passages[-n_test:]]
+        for text, tested in zip(passages[:n_each], is_test, strict=True):
+            (test if tested else train).append(Labelled(text, name))
     learnt = {example.text for example in train}
     fresh = [example for example in test if example.text not in learnt]
     return LabelSplit(train, fresh, tuple(cut), source, n_duplicates=len(test) - len(fresh))
+
+
+def kept_for_test(n_passages: int, test_frac: float) -> list[bool]:
+    """Which passages are for the test: blocks of neighbours, spread evenly over the document.
+
+    Single passages would leave every test passage between two it was trained on; one block at the
+    end would test on a part of the document that speaks of other things than the rest.
+
+    >>> "".join(".T"[tested] for tested in kept_for_test(24, 0.25))
+    '.........TTT.........TTT'
+    """
+    size = max(1, min(BLOCK, n_passages // 8))
+    n_blocks = -(-n_passages // size)
+    tested = [int((b + 1) * test_frac) > int(b * test_frac) for b in range(n_blocks)]
+    if not any(tested):
+        tested[-1] = True
+    if all(tested):
+        tested[0] = False
+    return [tested[i // size] for i in range(n_passages)]
 
 
 def short_names(names: Sequence[str]) -> list[str]:
