@@ -7,7 +7,7 @@ or four bytes a token, not as two int64 tensors for every window (16 * T / strid
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol, overload, runtime_checkable
+from typing import Any, Protocol, SupportsIndex, overload, runtime_checkable
 
 import numpy as np
 import torch
@@ -50,7 +50,7 @@ class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
         """Count the windows."""
         return len(self._windows)
 
-    def __getitem__(self, idx: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, idx: SupportsIndex) -> tuple[Tensor, Tensor]:
         """Give one window's inputs and targets, as tensors of their own."""
         inputs, targets = self._windows[idx]
         return torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))

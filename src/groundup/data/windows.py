@@ -10,7 +10,7 @@ end, the last one moved back to end there, and every target that an earlier wind
 import operator
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,18 +145,18 @@ class Windows:
         """How many inputs a window really has: T, or less when the whole text is shorter."""
         return min(self.context_length, self.n_tokens - 1)
 
-    def start(self, index: int) -> int:
+    def start(self, index: SupportsIndex) -> int:
         """Give the first token of a window.
 
         Raises:
             IndexError: There is no such window.
         """
-        index = operator.index(index)
-        if index < 0:
-            index += self._length
-        if not 0 <= index < self._length:
-            raise IndexError(f"window {index} of {self._length}")
-        return int(self.starts(np.array([index], dtype=np.int64))[0])
+        place = operator.index(index)
+        if place < 0:
+            place += self._length
+        if not 0 <= place < self._length:
+            raise IndexError(f"window {operator.index(index)} of {self._length}")
+        return int(self.starts(np.array([place], dtype=np.int64))[0])
 
     def starts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give the first tokens of several windows; indices must be within 0 and len."""
@@ -164,7 +164,7 @@ class Windows:
             return indices * self.stride
         return np.minimum(indices * self.stride, self.n_tokens - 1 - self.width)
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    def __getitem__(self, index: SupportsIndex) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
         """Give one window's inputs and targets, (T,) each: views where the store allows.
 
         In exact coverage the targets are an int64 copy in which -100 marks those already counted.
