@@ -49,7 +49,7 @@ def test_steps_fill_the_time_with_their_validations():
 
 
 def test_minutes_end_where_the_text_is_learnt_by_heart(data):
-    result = plan(settings(data, minutes=60, max_passes=3.0))
+    result = plan(settings(data, minutes=60.0, max_passes=3.0))
     assert result.n_passes <= 3
     assert "60 minutes would suffice" in result.warnings[0]
 
