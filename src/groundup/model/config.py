@@ -24,7 +24,7 @@ class GPTConfig:
     """What a model is made of.
 
     >>> GPTConfig().head_width, GPTConfig(d_model=64, n_heads=4).ff_width
-    (32, 192)
+    (64, 192)
     >>> GPTConfig.gpt2("124M").ff_width
     3072
     >>> GPTConfig(d_model=100, n_heads=3)
@@ -44,7 +44,7 @@ class GPTConfig:
     """width of the stream of numbers that runs through the layers"""
     n_layers: int = 4
     """how many blocks (attention, then MLP) stand on each other"""
-    n_heads: int = 6
+    n_heads: int = 3
     """attention heads per layer"""
     n_kv_heads: int | None = None
     """heads for keys and values, shared by groups of query heads; None: as many as n_heads"""
