@@ -73,7 +73,7 @@ class Muon:
         self._buffers = [
             torch.stack([torch.zeros_like(p) for p in group.values()]) for group in self._groups
         ]
-        self._dtype = _fast_dtype(next(iter(parameters.values())).device) if parameters else None
+        self._dtype = fast_dtype(next(iter(parameters.values())).device) if parameters else None
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -108,7 +108,8 @@ class Muon:
                 buffer[index].copy_(state[f"muon/{name}"])
 
 
-def _fast_dtype(device: torch.device) -> torch.dtype:
+def fast_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device multiplies it natively, else float32."""
     if device.type != "cpu":
         return torch.bfloat16
     # Private names, so their absence in another torch means "not known to be fast".

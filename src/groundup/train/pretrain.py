@@ -77,7 +77,7 @@ class PretrainConfig:
     device: str = "auto"
     """auto, cpu or cuda"""
     dtype: str = "auto"
-    """number format of the matrix products: auto, fp32 or bf16"""
+    """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
     threads: int | None = None
     """CPU threads; None: the cores this process may use"""
     seed: int = 1234

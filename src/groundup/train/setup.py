@@ -17,6 +17,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
 
@@ -99,7 +100,7 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
     config = with_vocabulary(config, data)
     set_threads(config.threads)
     device = choose_device(config.device)
-    dtype = choose_dtype(config.dtype, device)
+    dtype = fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)
     windows = Windows(data.train, config.model.context_length, config.stride)
     model = GPT(config.model, seed=config.seed).to(device)
     optimizer = Optimizer(
