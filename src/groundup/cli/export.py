@@ -1,13 +1,12 @@
 """`groundup export RUN`: the trained model as a Hugging Face folder, read back and compared."""
 
-from groundup.cli.console import heading, next_command, note, table, warn
+from groundup.cli.console import next_command, note, table, warn
 from groundup.weights.export import ExportConfig, ExportReport
 from groundup.weights.export import export as export_run
 
 
 def run(config: ExportConfig) -> ExportReport:
     """Write the folder and say what is in it."""
-    heading("export")
     report = export_run(config)
     sizes = {file.name: file.stat().st_size for file in sorted(report.folder.iterdir())}
     table(

@@ -6,7 +6,7 @@ from pathlib import Path
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json
-from groundup.cli.console import console, heading, next_command, note, table, warn
+from groundup.cli.console import console, next_command, note, table, warn
 from groundup.evaluate.load import LanguageModel, load
 from groundup.evaluate.recitation import recitation
 from groundup.generate.engine import generate
@@ -69,7 +69,6 @@ def run(config: GenerateConfig) -> Generation:
     data = _data_of(config.run)
     prompt = config.prompt or _first_held_out_words(data)
     training_text = _text(data, "train")
-    heading("generate")
     note(f"prompt: {prompt!r}" if prompt else "no prompt: the model begins a text of its own")
     # Greedy first: it shows what the model holds for likeliest, and how soon that runs in a circle.
     settings = [("temperature 0 (greedy)", 0.0, config.seed)] if config.temperature > 0 else []

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.cli.console import heading, next_command, note, warn
+from groundup.cli.console import next_command, note, warn
 from groundup.weights.pretrained import ImportReport, import_pretrained
 
 
@@ -19,7 +19,6 @@ class ImportConfig:
 
 def run(config: ImportConfig) -> ImportReport:
     """Make the run folder and say what is in it."""
-    heading("import")
     report = import_pretrained(config.source, config.out)
     note(
         f"A {report.model_type} model of {report.n_parameters:,} parameters, context "

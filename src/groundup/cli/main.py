@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.base import config as configs
 from groundup.base.errors import UserError
-from groundup.cli.verbs import VERBS, Verb
+from groundup.cli.verbs import VERBS, Verb, call
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         verb = _find(arguments[0])
         options = vars(_parser(verb).parse_args(arguments[1:]))
         config = _build_config(verb, options)
-        module_name, function_name = verb.view.split(":")
-        getattr(importlib.import_module(module_name), function_name)(config)
+        call(verb.name, config)
     except UserError as mistake:
         console.error(str(mistake))
         return 1

@@ -1,6 +1,9 @@
 """The verb table, in roadmap order: the one place that knows which room serves which verb."""
 
+import importlib
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,34 +16,57 @@ class Verb:
     config: str
     view: str
     positional: str | None = None
+    """The config's field that is given without an option's name."""
+    home: str | None = None
+    """The config's field that names the folder worked on, where the result is kept."""
 
 
 _BUILD, _FOUND, _TUNE = "1 build the LLM", "2 foundation model", "3 fine-tuning"
 _ALL, _INSIDE = "the whole road", "see inside"
 
 
-def _verb(name: str, stage: str, help: str, config: str, positional: str | None) -> Verb:
+def _verb(
+    name: str, stage: str, help: str, config: str, positional: str, home: str | None = None
+) -> Verb:
     room = name.replace("-", "_") + ("_" if name == "import" else "")
-    return Verb(name, stage, help, f"groundup.{config}", f"groundup.cli.{room}:run", positional)
+    view = f"groundup.cli.{room}:run"
+    return Verb(name, stage, help, f"groundup.{config}", view, positional, home)
 
 
 # fmt: off
 # ruff: noqa: E501
 VERBS = [
     _verb("story", _ALL, "walk the whole road on one text", "cli.story:StoryConfig", "sources"),
-    _verb("prepare", _BUILD, "read, split and audit documents", "data.prepare:PrepareConfig", "sources"),
-    _verb("train-tokenizer", _BUILD, "learn byte-level BPE from the text", "tokenizer.train:TrainTokenizerConfig", "data"),
+    _verb("prepare", _BUILD, "read, split and audit documents", "data.prepare:PrepareConfig", "sources", "out"),
+    _verb("train-tokenizer", _BUILD, "learn byte-level BPE from the text", "tokenizer.train:TrainTokenizerConfig", "data", "data"),
     _verb("tokens", _BUILD, "see a line as tokens", "cli.tokens:TokensConfig", "data"),
-    _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data"),
-    _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data"),
+    _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data", "data"),
+    _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data", "data"),
     _verb("pretrain", _FOUND, "train the foundation model", "train.pretrain:PretrainConfig", "data"),
-    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run"),
-    _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run"),
+    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run", "run"),
+    _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),
-    _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run"),
-    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify:ClassifyConfig", "run"),
-    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct:InstructConfig", "run"),
+    _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run", "run"),
+    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify:ClassifyConfig", "run", "run"),
+    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct:InstructConfig", "run", "run"),
     _verb("chat", _TUNE, "talk with the assistant", "cli.chat:ChatConfig", "run"),
-    _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run"),
+    _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run", "run"),
 ]
 # fmt: on
+
+
+def call(name: str, config: Any) -> Any:
+    """Run a verb on the screen and keep what it found in the folder it worked on."""
+    from groundup.base.results import record_result
+
+    verb = next(verb for verb in VERBS if verb.name == name)
+    module_name, function_name = verb.view.split(":")
+    result = getattr(importlib.import_module(module_name), function_name)(config)
+    if name == "pretrain":  # its folder may have got a number behind its name
+        record_result(result.run, name, result)
+    elif verb.home is not None:
+        folder: Path = getattr(config, verb.home)
+        if folder.parent.name == "checkpoints":
+            folder = folder.parent.parent
+        record_result(folder, name, result)
+    return result

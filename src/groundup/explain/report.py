@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_text
+from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.evaluate.load import load
 from groundup.explain.capture import capture
@@ -48,7 +49,7 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
         name=folder.path.name,
         stages=stages,
         curve=Markup(_curve(folder.path, metrics, expected)) if metrics else None,
-        last=metrics[-1] if metrics else None,
+        moves=[row for row in metrics if "weight" in row and "grad_norm" in row][:4],
         attention=_attention(folder.path, text),
     )
     goal = folder.path / "report.html"
@@ -57,11 +58,10 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
 
 
 def _stages(run: Path) -> dict[str, Any]:
-    """Read what each verb returned, by verb."""
-    found = {}
-    for file in sorted((run / "story").glob("[0-9]*.json")):
-        found[file.stem.split("-", 1)[1]] = read_json(file)
-    return found
+    """Read what each verb found, in the run and in the data it was trained on."""
+    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
+    data = run / "data" if (run / "data").is_dir() else Path(manifest.get("data", run / "data"))
+    return read_results(data) | read_results(run)
 
 
 def _curve(run: Path, metrics: list[dict[str, Any]], expected: float | None) -> str:

@@ -1,8 +1,9 @@
 """Which documents train and which validate: decided by each document's own hash.
 
-With ten documents or more a document's side depends on nothing but its text and the seed, so the
-split is stable when documents are added or reordered. With fewer, whole documents would be too
-coarse: each text's last part is held out, cut at the nearest paragraph.
+A document's side depends on nothing but its text and the seed, so the split is stable when
+documents are added or reordered. A few documents of unlike length may make that too coarse: fewer
+than ten, or fewer than a thousand that would hold out less than half or more than twice the share
+asked for. Then each text's last part is held out, cut at the nearest paragraph.
 """
 
 import hashlib
@@ -13,7 +14,8 @@ from typing import Literal
 from groundup.base.errors import UserError
 from groundup.text.documents import Document
 
-FEW_DOCUMENTS = 10
+_FEW_DOCUMENTS = 10
+_MANY_DOCUMENTS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,38 +42,42 @@ def split_documents(
             type_this="--validation-frac 0.1",
         )
     everything = list(documents)
-    if len(everything) < FEW_DOCUMENTS:
-        halves = [_cut(document, validation_frac) for document in everything]
-        split = Split(
-            train=[head for head, _ in halves if head.text],
-            validation=[tail for _, tail in halves if tail.text],
-            rule="by last part",
-        )
-    else:
-        held_out = [_is_held_out(document, validation_frac, seed) for document in everything]
-        if not any(held_out):  # few documents and bad luck: the lowest hash goes over
-            held_out[min(range(len(everything)), key=lambda i: _draw(everything[i], seed))] = True
-        split = Split(
-            train=[d for d, out in zip(everything, held_out, strict=True) if not out],
-            validation=[d for d, out in zip(everything, held_out, strict=True) if out],
-            rule="by document",
-        )
+    split = _by_document(everything, validation_frac, seed)
+    n_characters = sum(len(document.text) for document in everything)
+    held_out_frac = sum(len(document.text) for document in split.validation) / max(1, n_characters)
+    uneven = not validation_frac / 2 <= held_out_frac <= validation_frac * 2
+    if len(everything) < _FEW_DOCUMENTS or (uneven and len(everything) < _MANY_DOCUMENTS):
+        split = _by_last_part(everything, validation_frac)
     if not split.train or not split.validation:
         raise UserError(
-            f"{sum(len(d.text) for d in everything):,} characters are too few to hold any out",
+            f"{n_characters:,} characters are too few to hold any out",
             need="a longer text",
             where=", ".join(document.name for document in everything[:3]),
         )
     return split
 
 
+def _by_document(documents: list[Document], validation_frac: float, seed: int) -> Split:
+    held_out = [_draw(document, seed) < validation_frac for document in documents]
+    return Split(
+        train=[d for d, out in zip(documents, held_out, strict=True) if not out],
+        validation=[d for d, out in zip(documents, held_out, strict=True) if out],
+        rule="by document",
+    )
+
+
+def _by_last_part(documents: list[Document], validation_frac: float) -> Split:
+    halves = [_cut(document, validation_frac) for document in documents]
+    return Split(
+        train=[head for head, _ in halves if head.text],
+        validation=[tail for _, tail in halves if tail.text],
+        rule="by last part",
+    )
+
+
 def _draw(document: Document, seed: int) -> float:
     digest = hashlib.sha256(f"{seed}:{document.sha256}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _is_held_out(document: Document, validation_frac: float, seed: int) -> bool:
-    return _draw(document, seed) < validation_frac
 
 
 def _cut(document: Document, validation_frac: float) -> tuple[Document, Document]:
