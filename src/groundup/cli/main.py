@@ -103,12 +103,14 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         if field.default not in ("None", "()", ""):
             text += f" (default: {_plain(field.default)})"
         name = "--" + field.leaf.replace("_", "-")
+        names = ["-o", name] if name == "--out" else [name]
         keywords: dict[str, Any] = {"dest": ".".join(field.path), "help": text}
         if field.annotation == "bool":
-            parser.add_argument(name, action=argparse.BooleanOptionalAction, **keywords)
+            parser.add_argument(*names, action=argparse.BooleanOptionalAction, **keywords)
             continue
         metavar = "|".join(field.choices) if field.choices else _metavar(field.annotation)
-        parser.add_argument(name, metavar=metavar, nargs="+" if many else None, **keywords)
+        nargs = "+" if many else None
+        parser.add_argument(*names, metavar=metavar, nargs=nargs, **keywords)
     return parser
 
 

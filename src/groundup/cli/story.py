@@ -5,7 +5,9 @@ whose result is already kept in the run folder is not done again, so the same co
 it stopped.
 """
 
+import dataclasses
 import hashlib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +31,7 @@ class StoryConfig:
     """Files, folders, globs, - for stdin, or a named text; without any: Python's own reference."""
     out: Path = Path("runs/story")
     """The run folder; a taken name gets -2, an unfinished story of the same text goes on."""
-    vocab_size: int = 1024
+    vocab_size: int = 512
     """How many tokens the tokenizer learns, at most."""
     minutes: float = 2.0
     """About how long pretraining may take, in minutes; the steps are chosen from a probe."""
@@ -182,20 +184,31 @@ STAGES = (
 
 def _open_story(config: StoryConfig) -> Story:
     """Go on with an unfinished story of the same config and text, or begin a new one."""
-    identity = {"config": configs.to_mapping(config), "text": _text_identity(config)}
-    for folder in _candidates(config.out):
-        if not (folder / "story" / "done.json").exists() and _identity(folder) == identity:
-            note(f"Going on with the unfinished story in {folder}/")
-            return Story(config=config, path=folder)
-    path = RunFolder.create(config.out).path
-    files.write_json(path / "story" / "identity.json", identity)
+    piped = sys.stdin.buffer.read() if "-" in config.sources else None
+    identity = {
+        "config": configs.to_mapping(config),
+        "text": _text_identity(config.sources, piped),
+    }
+    path = next((f for f in _candidates(config.out) if _identity(f) == identity), None)
+    if path is not None:
+        note(f"Going on with the unfinished story in {path}/")
+    else:
+        path = RunFolder.create(config.out).path
+        files.write_json(path / "story" / "identity.json", identity)
+    if piped is not None:  # a pipe can be read only once: later stages find it here
+        kept = path / "story" / "stdin.txt"
+        files.write_bytes(kept, piped)
+        sources = tuple(str(kept) if source == "-" else source for source in config.sources)
+        config = dataclasses.replace(config, sources=sources)
     return Story(config=config, path=path)
 
 
 def _candidates(out: Path) -> list[Path]:
+    """Find the unfinished stories of this name."""
     if not out.parent.is_dir():
         return []
-    return sorted(path for path in out.parent.glob(f"{out.name}*") if path.is_dir())
+    named = sorted(path for path in out.parent.glob(f"{out.name}*") if path.is_dir())
+    return [path for path in named if not (path / "story" / "done.json").exists()]
 
 
 def _identity(folder: Path) -> Any:
@@ -205,10 +218,10 @@ def _identity(folder: Path) -> Any:
         return None
 
 
-def _text_identity(config: StoryConfig) -> str:
+def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
     """Fingerprint the sources by name, size and time, so that an edited text is a new story."""
-    digest = hashlib.sha256()
-    for source in config.sources:
+    digest = hashlib.sha256(piped or b"")
+    for source in sources:
         digest.update(source.encode())
         path = Path(source)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

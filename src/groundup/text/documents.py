@@ -5,6 +5,7 @@ given. Compressed `.gz` files are read as what they hold. Nothing is silently re
 be read is named, with the place and what to type.
 """
 
+import codecs
 import glob
 import gzip
 import json
@@ -88,13 +89,12 @@ def _files(source: str) -> Iterator[tuple[str, bytes]]:
             for file in path.rglob("*")
             if file.is_file()
             and not any(part.startswith(".") for part in file.relative_to(path).parts)
-            and file.suffix.lower() not in _BINARY_SUFFIXES
         )
         readable = [file for file in inside if not _looks_binary(file)]
         if not readable:
             raise UserError(
                 f"this folder holds no text file ({len(inside)} files looked at)",
-                need="txt, md or jsonl files",
+                need="a txt, md or jsonl file",
                 where=source,
             )
         for file in readable:
@@ -131,6 +131,8 @@ def _read(path: Path) -> bytes:
 def _looks_binary(path: Path) -> bool:
     if path.suffix == ".gz":
         return False
+    if path.suffix.lower() in _BINARY_SUFFIXES:
+        return True
     with open(path, "rb") as file:
         return b"\0" in file.read(_PROBE_BYTES)
 
@@ -140,7 +142,7 @@ def _documents(
 ) -> Iterator[Document]:
     text = clean(_decode(name, data, encoding))
     if name.removesuffix(".gz").endswith(".jsonl"):
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(text.split("\n"), 1):  # U+2028 ends no record
             if line.strip():
                 yield Document(f"{name}:{number}", _field(line, text_field, f"{name}:{number}"))
     elif separator:
@@ -152,6 +154,13 @@ def _documents(
 
 def _decode(name: str, data: bytes, encoding: str) -> str:
     if b"\0" in data[:_PROBE_BYTES] and not encoding.lower().startswith(("utf-16", "utf-32")):
+        if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(
+                f"this text is UTF-16, not {encoding}",
+                need="the encoding the file was written in",
+                where=name,
+                type_this="the same command with --encoding utf-16",
+            )
         raise UserError(
             "this looks like binary data (it holds zero bytes), not text",
             need="a text file",

@@ -52,8 +52,8 @@ class PretrainConfig:
     """how far it moves token table, positions and head (muon only)"""
     vector_learning_rate: float = 0.01
     """how far it moves the norms' gains and biases (muon only)"""
-    weight_decay: float = 0.0
-    """share of a matrix taken away per step, times its rate"""
+    weight_decay: float = 1.0
+    """share of a matrix taken away per step, times its rate; a text read many times wants much"""
     warmup_steps: int = 10
     """steps in which the rate rises, a tenth of the run at most"""
     decay_frac: float = 1.0

@@ -1,0 +1,49 @@
+"""The audit: planted duplicates are found, clean text is left alone."""
+
+import random
+
+from groundup.text.audit import audit
+from groundup.text.builtin import python_reference
+from groundup.text.documents import Document
+
+WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe") for b in ("ra", "so", "ti", "ve", "zu")]
+
+
+def passage(seed: int, n_words: int = 40) -> str:
+    rng = random.Random(seed)
+    return " ".join(rng.choice(WORDS) for _ in range(n_words))
+
+
+def document(name: str, *passages: str) -> Document:
+    return Document(name, "\n\n".join(passages))
+
+
+def test_exact_duplicates_are_counted_within_and_across() -> None:
+    train = [document("a", passage(1), passage(2)), document("b", passage(2), passage(3))]
+    validation = [document("c", passage(3).upper().replace(" ", "\n"), passage(4))]
+    found = audit(train, validation)
+    assert (found.n_passages_train, found.n_passages_validation) == (4, 2)
+    assert found.n_exact_within_train == 1
+    assert found.n_exact_across == 1, "neither case nor line ends hide a duplicate"
+    assert found.examples[0].first == "b" and found.examples[0].second == "c"
+    assert found.leaked_frac == 0.5
+
+
+def test_near_duplicates_are_found() -> None:
+    words = passage(1, 120).split()
+    words[60] = "changed"
+    found = audit([document("a", passage(1, 120))], [document("b", " ".join(words), passage(9))])
+    assert (found.n_exact_across, found.n_near_across) == (0, 1)
+    # one word changed of 120: 3 of 118 shingles differ on either side
+    assert found.examples[0].jaccard > 0.9
+
+
+def test_different_text_and_short_lines_are_no_duplicates() -> None:
+    found = audit([document("a", "Yes.", passage(1))], [document("b", "Yes.", passage(2))])
+    assert (found.n_exact_across, found.n_near_across, found.examples) == (0, 0, [])
+
+
+def test_the_built_in_text_hardly_repeats_itself() -> None:
+    documents = list(python_reference())
+    found = audit(documents[::2], documents[1::2])
+    assert found.leaked_frac < 0.02
