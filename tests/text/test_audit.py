@@ -25,7 +25,7 @@ def test_exact_duplicates_are_counted_within_and_across() -> None:
     assert (found.n_passages_train, found.n_passages_validation) == (4, 2)
     assert found.n_exact_within_train == 1
     assert found.n_exact_across == 1, "neither case nor line ends hide a duplicate"
-    assert found.examples[0].first == "b" and found.examples[0].second == "c"
+    assert (found.examples[0].first, found.examples[0].second) == ("b", "c")
     assert found.leaked_frac == 0.5
 
 

@@ -22,9 +22,11 @@ from groundup.base.files import sha256_bytes
 from groundup.tokenizer.special import SPECIAL_TOKENS
 from groundup.tokenizer.special_text import cut_at_special
 
+# Written so that `regex`, Rust's engines and Oniguruma (in Hugging Face's tokenizers) cut alike:
+# `{1,3}+` would be possessive in the first two and "several times" in the last.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
 }
 _CACHED_PRETOKENS = 200_000

@@ -164,13 +164,15 @@ def _from_spelling(
             if spelled not in special:
                 table[index] = bytes(byte_of[character] for character in spelled)
         pairs: list[Pair] = [(vocabulary[left], vocabulary[right]) for left, right in merges]
+        for name, index in special.items():
+            table[index] = name.encode("utf-8")
+        return BPETokenizer(pairs, pattern=pattern, special_tokens=special, token_table=table)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"this is no byte-level vocabulary ({error})", need="GPT-2's spelling", where=where
+            f"this is no byte-level vocabulary ({error})",
+            need="a vocabulary in GPT-2's spelling",
+            where=where,
         ) from error
-    for name, index in special.items():
-        table[index] = name.encode("utf-8")
-    return BPETokenizer(pairs, pattern=pattern, special_tokens=special, token_table=table)
 
 
 def _load_list(path: Path) -> Tokenizer:

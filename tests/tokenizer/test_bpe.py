@@ -1,0 +1,215 @@
+"""Byte-level BPE: no byte is lost, and the ids are those of the reference implementations."""
+
+import json
+import time
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from groundup.base.errors import UserError
+from groundup.text.builtin import python_reference
+from groundup.tokenizer.bpe import PATTERNS, BPETokenizer
+from groundup.tokenizer.byte_spelling import byte_spelling
+from groundup.tokenizer.files import load_gpt2, load_tokenizer
+from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
+from groundup.tokenizer.train_bpe import train_bpe
+
+# Plain random Unicode rarely holds what trips tokenizers: these pieces come often.
+PIECES = ["the", " the", "'s", "'LL", " ", "  ", "\n", "\r\n", "\t", "123", "4567", "ß", "é"]
+PIECES += ["e\u0301", "日本", "🙂", "👩\u200d👧", "\u00a0", "\u2028", "\x00", "<|endoftext|>"]
+PIECES += ["_", "--", "\u017f", "\u01c5", "000000", "٣٤٥٦"]
+# The engines know different versions of Unicode: what none has assigned yet is left out.
+ANY = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=8)
+TEXT = st.lists(st.one_of(st.sampled_from(PIECES), ANY), max_size=20).map("".join)
+
+
+@cache
+def reference_text() -> str:
+    return "\n\n".join(document.text for document in python_reference())
+
+
+@cache
+def learnt(pattern: str) -> BPETokenizer:
+    return train_bpe([reference_text()[:100_000]], 700, pattern=pattern)
+
+
+@pytest.fixture(scope="module")
+def gpt2(shared_data: Path) -> BPETokenizer:
+    folder = shared_data / "gpt2-tokenizer"
+    return load_gpt2(folder / "encoder.json", folder / "vocab.bpe")
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+@given(text=TEXT)
+@settings(deadline=None)
+def test_no_byte_is_ever_lost(pattern: str, text: str) -> None:
+    tokenizer = learnt(pattern)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text
+    assert b"".join(tokenizer.token_bytes(index) for index in ids) == text.encode()
+
+
+def test_the_verdict_in_gpt2_ids(gpt2: BPETokenizer, shared_data: Path) -> None:
+    ids = gpt2.encode((shared_data / "the-verdict.txt").read_text(encoding="utf-8"))
+    assert len(ids) == 5_145
+    assert ids[:5] == [40, 367, 2885, 1464, 1807]
+
+
+@pytest.fixture(scope="module")
+def tiktoken_gpt2(shared_data: Path):  # type: ignore[no-untyped-def]
+    tiktoken = pytest.importorskip("tiktoken")
+    vocabulary = json.loads((shared_data / "gpt2-tokenizer" / "encoder.json").read_text())
+    byte_of = {spelling: value for value, spelling in enumerate(byte_spelling())}
+    ranks = {
+        bytes(byte_of[c] for c in token): index
+        for token, index in vocabulary.items()
+        if token != END_OF_TEXT
+    }
+    return tiktoken.Encoding(
+        "gpt2-from-file",
+        pat_str=PATTERNS["gpt2"],
+        mergeable_ranks=ranks,
+        special_tokens={END_OF_TEXT: vocabulary[END_OF_TEXT]},
+    )
+
+
+@pytest.mark.parity
+def test_gpt2_ids_are_tiktokens(
+    gpt2: BPETokenizer,
+    tiktoken_gpt2,  # type: ignore[no-untyped-def]
+    shared_data: Path,
+) -> None:
+    for file in ("the-verdict.txt", "tinyshakespeare.txt"):
+        text = (shared_data / file).read_text(encoding="utf-8")[:200_000]
+        assert gpt2.encode(text) == tiktoken_gpt2.encode(text, disallowed_special=())
+
+    @given(TEXT)
+    @settings(max_examples=300, deadline=None)
+    def on_any_text(text: str) -> None:
+        assert gpt2.encode(text) == tiktoken_gpt2.encode(text, disallowed_special=())
+        assert gpt2.encode(text, "all") == tiktoken_gpt2.encode(text, allowed_special="all")
+
+    on_any_text()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_a_saved_tokenizer_gives_the_same_ids_in_hugging_face(pattern: str, tmp_path: Path) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    ours = learnt(pattern)
+    ours.save(tmp_path)
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    again = load_tokenizer(tmp_path)
+    assert again.fingerprint == ours.fingerprint
+
+    @given(TEXT)
+    @settings(max_examples=300, deadline=None)
+    def on_any_text(text: str) -> None:
+        # Hugging Face always reads special tokens in a text as special.
+        ids = ours.encode(text, "all")
+        assert theirs.encode(text, add_special_tokens=False).ids == ids
+        assert again.encode(text, "all") == ids
+
+    on_any_text()
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_hugging_faces_trainer_learns_the_same_merges(pattern: str) -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    text = reference_text()
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(PATTERNS[pattern]), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=256 + 1500,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+        min_frequency=2,
+    )
+    theirs.train_from_iterator([text], trainer)
+    byte_of = {spelling: value for value, spelling in enumerate(byte_spelling())}
+    merges = [
+        tuple(bytes(byte_of[c] for c in token) for token in pair)
+        for pair in json.loads(theirs.to_str())["model"]["merges"]
+    ]
+    ours = train_bpe([text], 256 + 1500, pattern=pattern, special_tokens=())
+    table = ours.token_table
+    assert [(table[a], table[b]) for a, b in ours.merges] == merges
+
+
+def test_training_breaks_ties_by_the_printable_order_of_the_bytes() -> None:
+    # "ab" and "cd" both come twice, and so do the newline and the space that part them.
+    merges = train_bpe(["cd ab", "ab cd"], 256 + 1, special_tokens=()).merges
+    assert merges == [(ord("a"), ord("b"))]
+
+
+def test_243_merges_of_130_kilobytes_in_a_moment() -> None:
+    text = reference_text()[:130_000]
+    started_at = time.monotonic()
+    assert len(train_bpe([text], 256 + 243, special_tokens=()).merges) == 243
+    assert time.monotonic() - started_at < 1.5
+
+
+def test_a_word_of_a_megabyte_is_encoded_in_linear_time() -> None:
+    tokenizer = train_bpe(["a" * 5000], 300)
+    times = []
+    for n in (250_000, 1_000_000):
+        started_at = time.monotonic()
+        ids = tokenizer.encode("a" * n)
+        times.append(time.monotonic() - started_at)
+        assert tokenizer.decode(ids) == "a" * n
+    # Four times the length: 16 times the time would be quadratic.
+    assert times[1] < 8 * times[0] + 0.5
+
+
+def test_a_long_word_and_a_short_one_are_merged_alike() -> None:
+    tokenizer = learnt("gpt4")
+    for word in ("thestatement" * 30, "a" * 200, "xyzzy" * 40):
+        ids = [tokenizer._byte_ids[b] for b in word.encode()]
+        slow = list(ids)
+        while True:
+            ranks = [tokenizer._rank.get(p, 10**9) for p in zip(slow, slow[1:], strict=False)]
+            if not ranks or min(ranks) == 10**9:
+                break
+            at = ranks.index(min(ranks))
+            slow[at : at + 2] = [tokenizer._made[min(ranks)]]
+        assert tokenizer._merge_long(list(ids)) == slow
+
+
+def test_special_tokens_in_a_users_text_are_text() -> None:
+    tokenizer = learnt("gpt4")
+    special = set(tokenizer.special_tokens.values())
+    text = "".join(SPECIAL_TOKENS)
+    assert not special & set(tokenizer.encode(text))
+    assert tokenizer.encode(text, "all") == list(tokenizer.special_tokens.values())
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_the_longest_special_token_wins() -> None:
+    tokenizer = BPETokenizer([], special_tokens={"<a>": 256, "<a><b>": 257, "<b>": 258})
+    assert tokenizer.encode("<a><b><a>", "all") == [257, 256]
+    assert tokenizer.encode("<a><b>", {"<b>"}) == [60, 97, 62, 258]
+
+
+def test_unknown_specials_and_ids_are_errors() -> None:
+    tokenizer = learnt("gpt4")
+    with pytest.raises(UserError, match="<x>"):
+        tokenizer.encode("text", {"<x>"})
+    with pytest.raises(UserError, match="id 700"):
+        tokenizer.decode([700])
+
+
+@pytest.mark.parametrize(
+    ("texts", "vocab_size", "words"), [([], 300, "no text"), (["text"], 200, "--vocab-size")]
+)
+def test_what_cannot_be_learnt_is_said(texts: list[str], vocab_size: int, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        train_bpe(texts, vocab_size)
