@@ -1,0 +1,72 @@
+# %% [markdown]
+# # 12. See inside
+#
+# A trained model is a pile of numbers, but one that can be opened. Attention is the easiest to look
+# at: for every head it says, for every position, how much it takes from each earlier one.
+
+# %%
+import tempfile
+from pathlib import Path
+
+import torch
+
+from groundup.data.encode import encode_corpus
+from groundup.data.prepare import PrepareConfig, prepare
+from groundup.evaluate.load import load
+from groundup.explain.capture import capture
+from groundup.explain.report import write_report
+from groundup.model.config import GPTConfig
+from groundup.text.corpus import read_corpus
+from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train.pretrain import PretrainConfig, pretrain
+
+folder = Path(tempfile.mkdtemp())
+data, run = folder / "data", folder / "run"
+prepare(PrepareConfig(out=data))
+tokenizer = train_bpe((document.text for document in read_corpus(data, "train")), 384)
+tokenizer.save(data / "tokenizer")
+encode_corpus(data, tokenizer)
+
+# %% [markdown]
+# ## A small model, trained for a few seconds
+
+# %%
+shape = GPTConfig(context_length=64, d_model=64, n_layers=2, n_heads=2)
+pretrain(PretrainConfig(data=data, out=run, model=shape, steps=60, sample_every=0))
+language_model = load(run)
+
+# %% [markdown]
+# ## One sentence, every head
+# A darker cell takes more. Nothing stands right of the diagonal: the future is masked.
+
+# %%
+ids = language_model.tokenizer.encode("The statement raises an exception")
+seen = capture(language_model.model, ids)
+L, H, T, _ = seen.attention.shape
+assert (2, 2, len(ids)) == (L, H, T)
+assert torch.allclose(seen.attention.sum(dim=-1), torch.ones(L, H, T), atol=1e-4)
+assert (seen.attention.triu(1) == 0).all()
+tokens = [language_model.tokenizer.decode([i]) for i in ids]
+for head in range(H):
+    print(f"layer 1, head {head}")
+    for token, row in zip(tokens, seen.attention[1, head], strict=True):
+        print(f"{token!r:>12} " + "".join(" ░▒▓█"[min(4, int(5 * w))] * 2 for w in row))
+
+# %% [markdown]
+# ## What it expects next
+# The last row of logits, made into chances.
+
+# %%
+chances = seen.logits[-1].softmax(dim=-1).topk(5)
+for chance, index in zip(chances.values, chances.indices, strict=True):
+    print(f"{language_model.tokenizer.decode([int(index)])!r:>12} {chance:.1%}")
+
+# %% [markdown]
+# ## The same with pictures
+# The report is one file that needs no network: open it in a browser.
+
+# %%
+report = write_report(run, text="The statement raises an exception")
+page = report.read_text(encoding="utf-8")
+print(f"{report.name}: {len(page):,} characters")
+assert not any(word in page for word in ('src="http', "<link", "@import", "fetch("))
