@@ -3,6 +3,7 @@
 Colour only on a terminal; plain lines when piped. Nothing else in the package prints.
 """
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,16 @@ from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=False)
 _PLAIN_EVERY_S = 10.0
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Put U+FFFD for control characters: what a model writes must not steer the terminal.
+
+    >>> harmless("red\x1b[31m and a\tline\n")
+    'red�[31m and a\tline\n'
+    """
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def heading(title: str) -> None:
@@ -31,18 +42,18 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         view.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        view.add_row(*(escape(cell) for cell in row))
+        view.add_row(*(escape(harmless(cell)) for cell in row))
     console.print(view)
 
 
 def note(text: str) -> None:
     """Say one calm sentence."""
-    console.print(escape(text))
+    console.print(escape(harmless(text)))
 
 
 def warn(text: str) -> None:
     """Say one sentence the user should not miss."""
-    console.print(f"[yellow]![/yellow] {escape(text)}")
+    console.print(f"[yellow]![/yellow] {escape(harmless(text))}")
 
 
 def next_command(command: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json
-from groundup.cli.console import console, next_command, note, table, warn
+from groundup.cli.console import console, harmless, next_command, note, table, warn
 from groundup.evaluate.load import LanguageModel, load
 from groundup.evaluate.recitation import recitation
 from groundup.generate.engine import generate
@@ -93,8 +93,8 @@ def run(config: GenerateConfig) -> Generation:
             )
         )
         console.print(f"\n[dim]{setting}[/dim]")
-        console.print(prompt, style="dim", markup=False, end="")
-        console.print(text, markup=False)
+        console.print(harmless(prompt), style="dim", markup=False, end="")
+        console.print(harmless(text), markup=False)
     generation = Generation(prompt=prompt, samples=tuple(samples))
     _show_recitation(generation)
     _keep(config.run, generation)

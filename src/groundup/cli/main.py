@@ -8,7 +8,7 @@ import argparse
 import importlib
 import logging
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from groundup.base import config as configs
 from groundup.base.errors import UserError
@@ -78,10 +78,26 @@ def _find(name: str) -> Verb:
     )
 
 
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are like all others, with the nearest option named."""
+
+    def error(self, message: str) -> NoReturn:
+        import difflib
+
+        unknown = [word for word in message.split() if word.startswith("--")]
+        known = [name for action in self._actions for name in action.option_strings]
+        nearest = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+        raise UserError(
+            f"{self.prog}: {message}",
+            need=nearest[0] if nearest else "",
+            type_this=f"{self.prog} --help",
+        )
+
+
 def _parser(verb: Verb) -> argparse.ArgumentParser:
     from rich_argparse import RawDescriptionRichHelpFormatter
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"groundup {verb.name}",
         description=f"{verb.help[0].upper()}{verb.help[1:]} (stage: {verb.stage}).",
         formatter_class=RawDescriptionRichHelpFormatter,

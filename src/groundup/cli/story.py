@@ -7,6 +7,7 @@ it stopped.
 
 import dataclasses
 import hashlib
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -19,8 +20,11 @@ from groundup.base import files
 from groundup.base.errors import UserError
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
-from groundup.cli.console import console, heading, next_command, note
+from groundup.cli.console import console, heading, next_command, note, warn
 from groundup.cli.verbs import call
+
+FEWEST_CHARACTERS = 2_000
+"""Enough for a few windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +71,8 @@ class Stage:
     verb: str
     title: str
     configure: Callable[[Story], Any]
+    may_be_left_out: bool = False
+    """Whether the road goes on without it when the text is too small for it."""
 
 
 def run(config: StoryConfig) -> Path:
@@ -78,7 +84,17 @@ def run(config: StoryConfig) -> Path:
             note(f"{number}. {stage.title}: done before")
             continue
         heading(f"{number}/{len(STAGES)}  {stage.title}")
-        call(stage.verb, stage.configure(story))
+        try:
+            call(stage.verb, stage.configure(story))
+            if stage.verb == "prepare":
+                _require_enough(story)
+        except UserError as mistake:
+            if stage.may_be_left_out:
+                warn(f"Left out, the story goes on without it. {mistake}")
+                continue
+            if number == 1:  # nothing is done yet: leave no empty run behind
+                shutil.rmtree(story.path)
+            raise
     elapsed_s = time.monotonic() - started_at
     files.write_json(story.path / "story" / "done.json", {"elapsed_s": elapsed_s})
     console.print()
@@ -86,6 +102,16 @@ def run(config: StoryConfig) -> Path:
     note(f"Open {story.path / 'report.html'} in a browser: the same story with pictures.")
     next_command(f"groundup chat {story.path}")
     return story.path
+
+
+def _require_enough(story: Story) -> None:
+    n_characters = story.results()["prepare"]["train"]["n_characters"]
+    if n_characters < FEWEST_CHARACTERS:
+        raise UserError(
+            f"{n_characters:,} characters to learn from are too few for a story",
+            need=f"a text of {FEWEST_CHARACTERS:,} or more (a page or two)",
+            type_this="groundup story my.txt",
+        )
 
 
 def _prepare(story: Story) -> Any:
@@ -176,8 +202,18 @@ STAGES = (
     ),
     Stage(verb="generate", title="generate: samples, and what is recited", configure=_generate),
     Stage(verb="export", title="weights: out as a Hugging Face folder and back", configure=_export),
-    Stage(verb="classify", title="classify: a fine-tuned classifier", configure=_classify),
-    Stage(verb="instruct", title="instruct: a personal assistant", configure=_instruct),
+    Stage(
+        verb="classify",
+        title="classify: a fine-tuned classifier",
+        configure=_classify,
+        may_be_left_out=True,
+    ),
+    Stage(
+        verb="instruct",
+        title="instruct: a personal assistant",
+        configure=_instruct,
+        may_be_left_out=True,
+    ),
     Stage(verb="explain", title="explain: attention, and the report", configure=_explain),
 )
 
