@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def harmless(text: str) -> str:
-    """Put U+FFFD for control characters: what a model writes must not steer the terminal.
+    r"""Put U+FFFD for control characters: what a model writes must not steer the terminal.
 
     >>> harmless("red\x1b[31m and a\tline\n")
     'red�[31m and a\tline\n'
@@ -64,12 +64,12 @@ def next_command(command: str) -> None:
 class Line:
     """The moving line of one long stage."""
 
-    def __init__(self, description: str, total: float) -> None:
+    def __init__(self, description: str, total: int) -> None:
         self.description, self.total = description, total
         self._bar: Progress | None = None
         self._printed_at = self._started_at = time.monotonic()
 
-    def update(self, completed: float, **fields: str) -> None:
+    def update(self, completed: int, **fields: str) -> None:
         """Move to `completed`; fields (rate, loss, eta) are shown beside the bar."""
         words = "  ".join(f"{name} {value}" for name, value in fields.items())
         if self._bar is not None:
@@ -87,7 +87,7 @@ class Line:
 
 
 @contextmanager
-def progress(description: str, total: float) -> Iterator[Line]:
+def progress(description: str, total: int) -> Iterator[Line]:
     """Show one bar on a terminal, a plain line now and then when piped."""
     line = Line(description, total)
     if not console.is_terminal:

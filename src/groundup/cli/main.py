@@ -26,8 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     from groundup.cli import console
 
+    # The library's calmer words go to a run's log.txt; the screen is the views' own.
     logging.getLogger("groundup").setLevel(logging.INFO)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    screen = logging.StreamHandler()
+    screen.setLevel(logging.WARNING)
+    logging.basicConfig(handlers=[screen], format="%(levelname)s: %(message)s")
     try:
         verb = _find(arguments[0])
         options = vars(_parser(verb).parse_args(arguments[1:]))

@@ -1,11 +1,18 @@
 """`groundup prepare`: documents, sizes, the split, and duplicates across it."""
 
+from pathlib import Path
+
 from groundup.cli.console import next_command, note, table, warn
 from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
+from groundup.text.catalog import CATALOG
 
 
 def run(config: PrepareConfig) -> PrepareReport:
     """Prepare and show what was found."""
+    for name in config.sources:
+        if name in CATALOG and not Path(name).exists():
+            text = CATALOG[name]
+            note(f"{name}: {text.about} ({text.n_bytes:,} bytes, {text.licence}), from {text.url}")
     report = prepare(config)
     sides = [("train", report.train), ("validation", report.validation)]
     table(

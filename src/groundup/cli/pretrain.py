@@ -19,8 +19,6 @@ def run(config: PretrainConfig) -> PretrainResult:
         ["step", "loss, nats", "length of the gradient", "one weight, before", "after"],
         view.first_rows,
     )
-    if result.resumed_from_step:
-        note(f"This run went on from its checkpoint at step {result.resumed_from_step}.")
     # How many tokens the model hesitates between: the loss, said in another way.
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
     table(
@@ -55,6 +53,8 @@ class _View:
 
     def step(self, step: Step) -> None:
         """Move the line; keep the first steps for the table."""
+        if not self.first_rows and step.step > 1:
+            self.line.say(f"Going on after step {step.step - 1}, from the checkpoint there.")
         if len(self.first_rows) < _FIRST_STEPS:
             self.first_rows.append(
                 [

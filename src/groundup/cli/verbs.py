@@ -18,7 +18,7 @@ class Verb:
     positional: str | None = None
     """The config's field that is given without an option's name."""
     home: str | None = None
-    """The config's field that names the folder worked on, where the result is kept."""
+    """The config's field that names the folder the result is kept in; None: the verb keeps it, or none."""
 
 
 _BUILD, _FOUND, _TUNE = "1 build the LLM", "2 foundation model", "3 fine-tuning"
@@ -62,9 +62,7 @@ def call(name: str, config: Any) -> Any:
     verb = next(verb for verb in VERBS if verb.name == name)
     module_name, function_name = verb.view.split(":")
     result = getattr(importlib.import_module(module_name), function_name)(config)
-    if name == "pretrain":  # its folder may have got a number behind its name
-        record_result(result.run, name, result)
-    elif verb.home is not None:
+    if verb.home is not None:
         folder: Path = getattr(config, verb.home)
         if folder.parent.name == "checkpoints":
             folder = folder.parent.parent

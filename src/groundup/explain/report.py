@@ -101,5 +101,5 @@ def _visible(token: str) -> str:
     return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
 
 
-def _number(value: float) -> str:
+def _number(value: int | float) -> str:
     return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}"

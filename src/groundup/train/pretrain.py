@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from groundup.base.files import sha256_file, write_text
+from groundup.base.results import record_result
 from groundup.base.run import RunFolder
 from groundup.generate.engine import generate
 from groundup.model.config import GPTConfig
@@ -193,7 +194,7 @@ def _train(
                 write_text(run.path / "samples" / f"step-{step.step:06d}.txt", text + "\n")
                 if on_sample is not None:
                     on_sample(step.step, text)
-            if stop.asked and not last:
+            if stop.asked:  # after the last step too: the next start only finishes the run
                 if not due:
                     _save(setup, run, progress)
                 _log.info("stopped after step %d, with a checkpoint", step.step)
@@ -275,6 +276,7 @@ def _finish(
     )
     best = run.path / "checkpoints" / f"step-{progress.best_step:06d}" / "model.safetensors"
     run.write_readme(run_readme(setup, result))
+    record_result(run.path, "pretrain", result)
     run.write_manifest(
         {
             **manifest,

@@ -1,0 +1,158 @@
+"""Mistakes as a person makes them: one clear line that says what to type, nothing left behind."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from groundup.cli.main import main
+
+WORDS = "Sing, O goddess, the anger of Achilles son of Peleus. " * 200
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("empty.txt").touch()
+    Path("short.txt").write_text("To be, or not to be")
+    Path("words.txt").write_text(WORDS)
+    Path("binary.dat").write_bytes(bytes(range(256)) * 40)
+    Path("latin.txt").write_bytes("Grüße".encode("latin-1") * 100)
+    Path("line.txt").write_bytes(b"x" * 50_000_000)
+    Path("none").mkdir()
+    return tmp_path
+
+
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 1
+    captured = capsys.readouterr()
+    assert captured.err.count("error:") == 1
+    assert len(captured.err.strip().splitlines()) == 1
+    assert "Traceback" not in captured.out + captured.err
+    return captured.err
+
+
+@pytest.mark.parametrize("verb", ["story", "prepare"])
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("empty.txt", "empty"),
+        ("missing.txt", "no such file"),
+        ("none", "no text file"),
+        ("binary.dat", "binary"),
+        ("latin.txt", "--encoding latin-1"),
+    ],
+)
+def test_a_text_that_cannot_be_read(
+    verb: str, source: str, words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = fails(capsys, verb, source)
+    assert words in message
+    assert source in message
+    assert not Path("data").exists()
+    assert list(Path("runs").glob("*")) == []
+
+
+def test_a_text_too_short_for_a_story(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "2,000 or more" in fails(capsys, "story", "short.txt")
+    assert list(Path("runs").glob("*")) == []
+
+
+def test_a_text_too_short_for_the_window(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "short.txt"]) == 0
+    assert main(["train-tokenizer", "--vocab-size", "270"]) == 0
+    capsys.readouterr()
+    message = fails(capsys, "windows", "--context-length", "64")
+    assert "--context-length" in message
+    assert "tokens" in fails(capsys, "pretrain")
+    assert not Path("runs/pretrain/checkpoints").exists()
+
+
+def test_one_line_of_50_megabytes_is_prepared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", "line.txt"]) == 0
+    assert "45,000,000" in capsys.readouterr().out, "nine tenths of the one line train"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc").is_dir(), reason="root may write all")
+@pytest.mark.parametrize("verb", ["prepare", "story"])
+def test_an_output_that_cannot_be_written(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # /proc refuses even root.
+    assert "/proc/groundup" in fails(capsys, verb, "words.txt", "--out", "/proc/groundup/x")
+
+
+def test_a_file_where_a_folder_should_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    message = fails(capsys, "prepare", "words.txt", "-o", "words.txt")
+    assert "words.txt" in message
+    assert Path("words.txt").read_text() == WORDS
+
+
+@pytest.mark.parametrize(
+    "verb", ["evaluate", "generate", "export", "classify", "instruct", "chat", "explain"]
+)
+def test_a_run_that_is_not_there(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "runs/none" in fails(capsys, verb, "runs/none")
+    assert fails(capsys, verb, "none")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["prepare", "--sede", "3"], "--seed"),
+        (["prepare", "--seed", "many"], "seed"),
+        (["prepare", "--validation-frac", "2"], "--validation-frac"),
+        (["pretrain", "--optimizer", "sgd"], "adamw"),
+        (["pretrain", "--recipe", "missing.toml"], "missing.toml"),
+        (["stroy"], "story"),
+    ],
+)
+def test_an_option_that_is_wrong(
+    arguments: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in fails(capsys, *arguments)
+
+
+@pytest.fixture
+def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A model of a few steps."""
+    shape = "--context-length 32 --d-model 32 --n-layers 1 --n-heads 2"
+    assert main(["prepare", "words.txt"]) == 0
+    assert main(["train-tokenizer", "--vocab-size", "270"]) == 0
+    assert main(["pretrain", "--steps", "2", *shape.split(), "--sample-every", "0"]) == 0
+    capsys.readouterr()
+    return Path("runs/pretrain")
+
+
+def test_labels_that_teach_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.tsv").write_text("ham\thello\nham\tgood morning\nham\tbye\n")
+    assert "ham" in fails(capsys, "classify", str(run), "--labels", "one.tsv")
+    Path("columns.tsv").write_text("only one column\nand no label\n")
+    message = fails(capsys, "classify", str(run), "--labels", "columns.tsv")
+    assert "columns.tsv" in message
+    assert "column" in message
+    assert not (run / "classifier").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[{"instruction": "a", "output": "b"}, {"instruction": "c"}]', ["2", "output"]),
+        ('[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": 7}]', ["2", "int"]),
+        ('{"instruction": "a"', ["JSON"]),
+        ("[]", ["record"]),
+        (json.dumps(["text"]), ["1"]),
+    ],
+)
+def test_instructions_that_are_malformed(
+    content: str, words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("records.json").write_text(content)
+    message = fails(capsys, "instruct", str(run), "--records", "records.json")
+    assert all(word in message for word in ["records.json", *words]), message
+    assert not (run / "assistant").exists()

@@ -1,0 +1,91 @@
+"""The whole road on a small text: every stage, Ctrl-C at any of them, and the way on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from groundup.cli.story import STAGES
+from groundup.text.builtin import python_reference
+
+COMMAND = [sys.executable, "-m", "groundup.cli.main", "story", "text.txt", "--minutes", "0.03"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    text = "\n\n".join(document.text for document in python_reference())
+    (tmp_path / "text.txt").write_text(text[:60_000], encoding="utf-8")
+    return tmp_path
+
+
+def finish(folder: Path, *more: str) -> str:
+    done = subprocess.run([*COMMAND, *more], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def interrupt(folder: Path, stage: str, *more: str) -> subprocess.CompletedProcess[str]:
+    """Start the story and press Ctrl-C once the stage has begun."""
+    process = subprocess.Popen(
+        [*COMMAND, *more],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # A suite that runs in the background ignores Ctrl-C, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    printed = ""
+    for line in process.stdout:
+        printed += line
+        if f"/{len(STAGES)}  {stage}" in line:
+            time.sleep(1)
+            process.send_signal(signal.SIGINT)
+            break
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(COMMAND, process.returncode, printed + out, err)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
+    for stage in ("train-tokenizer", "pretrain", "classify", "instruct"):
+        stopped = interrupt(folder, stage)
+        assert stopped.returncode == 130, stopped.stderr
+        assert stopped.stderr.strip().splitlines() == [
+            "Stopped. Nothing is lost; the same command goes on: "
+            "groundup story text.txt --minutes 0.03"
+        ]
+    screen = finish(folder)
+    run = folder / "runs" / "story"
+    assert [path.name for path in (folder / "runs").iterdir()] == ["story"]
+    assert "Going on with the unfinished story" in screen
+    kept = {file.stem for file in run.rglob("results/*.json")}
+    assert kept == {stage.verb for stage in STAGES}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Not done in this run yet" not in page
+    for file in ("README.md", "config.toml", "manifest.json", "metrics.jsonl", "log.txt"):
+        assert (run / file).stat().st_size > 0
+    exported = json.loads((run / "results" / "export.json").read_text())
+    assert exported["max_logit_difference"] < 1e-4
+    # Told to its end, the same command begins another one.
+    again = interrupt(folder, "windows")
+    assert (folder / "runs" / "story-2").is_dir(), again.stdout
+
+
+def test_a_piped_text_goes_on_only_with_the_same_text(folder: Path) -> None:
+    command = [*COMMAND[:4], "-", "--minutes", "0.01", "--vocab-size", "12"]  # fails at stage 2
+    text = (folder / "text.txt").read_text(encoding="utf-8")
+    for piped in (text[:9000], text[:9000], text[:9500]):
+        done = subprocess.run(command, cwd=folder, input=piped, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert "--vocab-size" in done.stderr
+    stories = sorted(path.name for path in (folder / "runs").iterdir())
+    assert stories == ["story", "story-2"]
