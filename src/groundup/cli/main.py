@@ -81,6 +81,9 @@ def _find(name: str) -> Verb:
     )
 
 
+_RECIPE = "TOML file, also without --recipe in the first place; the command line goes over it"
+
+
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are like all others, with the nearest option named."""
 
@@ -107,7 +110,7 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    parser.add_argument("--recipe", metavar="FILE", help="TOML file; the command line goes over it")
+    parser.add_argument("--recipe", metavar="FILE", help=_RECIPE)
     for field in configs.describe(verb.config):
         many = field.annotation.startswith("tuple")
         text = field.help.replace("%", "%%")
@@ -136,6 +139,8 @@ def _parser(verb: Verb) -> argparse.ArgumentParser:
 def _build_config(verb: Verb, options: dict[str, Any]) -> Any:
     mapping: dict[str, Any] = {}
     recipe = options.pop("recipe", None)
+    if verb.positional and str(options.get(verb.positional)).endswith(".toml"):
+        recipe = options.pop(verb.positional)  # groundup pretrain recipe.toml
     if recipe is not None:
         mapping = configs.read_recipe(recipe)
     for path, value in options.items():

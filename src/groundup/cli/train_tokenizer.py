@@ -18,14 +18,11 @@ def run(config: TrainTokenizerConfig) -> TokenizerReport:
             for r in report.rungs
         ],
     )
-    note(
-        f"Learnt in {report.elapsed_s:.1f} s. First merges: "
-        + " ".join(map(repr, report.first_merges))
-    )
-    note(
-        "Longest words that became one token: "
-        + ", ".join(w.strip() for w in report.longest_tokens)
-    )
+    if report.first_merges:
+        merges = " ".join(map(repr, report.first_merges))
+        note(f"Learnt in {report.elapsed_s:.1f} s. First merges: {merges}")
+        longest = ", ".join(word.strip() for word in report.longest_tokens)
+        note(f"Longest words that became one token: {longest}")
     note(f"A held-out line of {len(report.line)} characters is {len(report.line_tokens)} tokens:")
     show_tokens([str(token["text"]) for token in report.line_tokens])
     stores = encode_corpus(config.data, load_tokenizer(report.folder))

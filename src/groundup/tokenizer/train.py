@@ -1,8 +1,9 @@
-"""The job `train-tokenizer`: learn byte-level BPE on the training side, weigh it on the other."""
+"""The job `train-tokenizer`: learn a tokenizer on the training side, weigh it on the other."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.bpe import BPETokenizer
@@ -17,8 +18,10 @@ class TrainTokenizerConfig:
 
     data: Path = Path("data")
     """A data folder made by `groundup prepare`."""
+    kind: Literal["bpe", "characters"] = "bpe"
+    """Byte-level BPE, or one id for each character of the whole text."""
     vocab_size: int = 1024
-    """How many ids at most: 256 bytes, the merges, four special tokens."""
+    """How many ids BPE makes at most: 256 bytes, the merges, four special tokens."""
     pattern: str = "gpt4"
     """How text is cut into pretokens: gpt2, gpt4 or a pattern of the regex package."""
 
@@ -50,26 +53,36 @@ class TokenizerReport:
 def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerReport:
     """Learn a tokenizer from DATA/corpus/train, save it as DATA/tokenizer, compare the ladder.
 
+    Characters are taken from the held-out text, too: one that has no id could not be encoded.
+
     Raises:
         UserError: There is no corpus, or the vocabulary is too small.
     """
     started_at = time.perf_counter()
-    tokenizer = train_bpe(
-        (document.text for document in read_corpus(config.data, "train")),
-        config.vocab_size,
-        pattern=config.pattern,
-    )
+    held_out = "\n".join(document.text for document in read_corpus(config.data, "validation"))
+    training = (document.text for document in read_corpus(config.data, "train"))
+    tokenizer: BPETokenizer | CharacterTokenizer
+    if config.kind == "characters":
+        tokenizer = CharacterTokenizer.from_text("".join(set(held_out).union(*training)))
+    else:
+        tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern)
     elapsed_s = time.perf_counter() - started_at
     folder = config.data / "tokenizer"
     tokenizer.save(folder)
-    held_out = "\n".join(document.text for document in read_corpus(config.data, "validation"))
+    merged = (
+        [tokenizer.decode([256 + i]) for i in range(len(tokenizer.merges))]
+        if isinstance(tokenizer, BPETokenizer)
+        else []
+    )
     line = _first_line(held_out)
     return TokenizerReport(
         folder=folder,
         vocab_size=tokenizer.vocab_size,
         elapsed_s=elapsed_s,
-        first_merges=[tokenizer.decode([256 + i]) for i in range(min(12, len(tokenizer.merges)))],
-        longest_tokens=_longest(tokenizer),
+        first_merges=merged[:12],
+        longest_tokens=sorted((w for w in merged if w.strip().isalpha()), key=len, reverse=True)[
+            :8
+        ],
         rungs=_ladder(tokenizer, config.data, held_out),
         line=line,
         line_tokens=[
@@ -83,7 +96,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerReport:
     )
 
 
-def _ladder(tokenizer: BPETokenizer, data: Path, held_out: str) -> list[Rung]:
+def _ladder(tokenizer: BPETokenizer | CharacterTokenizer, data: Path, held_out: str) -> list[Rung]:
     train = "\n".join(document.text for document in read_corpus(data, "train"))
     n_bytes = max(1, len(held_out.encode("utf-8")))
     characters = CharacterTokenizer.from_text(train)
@@ -92,7 +105,7 @@ def _ladder(tokenizer: BPETokenizer, data: Path, held_out: str) -> list[Rung]:
     known = set(characters.characters)
     n_unknown = sum(character not in known for character in held_out)
     n_unknown_words = sum(index == words.unknown_id for index in word_ids)
-    return [
+    rungs = [
         Rung(
             name="characters",
             vocab_size=characters.vocab_size,
@@ -105,13 +118,17 @@ def _ladder(tokenizer: BPETokenizer, data: Path, held_out: str) -> list[Rung]:
             bytes_per_token=n_bytes / max(1, len(word_ids)),
             unknown_frac=n_unknown_words / max(1, len(word_ids)),
         ),
-        Rung(
-            name="byte-level BPE",
-            vocab_size=tokenizer.vocab_size,
-            bytes_per_token=n_bytes / max(1, len(tokenizer.encode(held_out))),
-            unknown_frac=0.0,
-        ),
     ]
+    if isinstance(tokenizer, BPETokenizer):
+        rungs.append(
+            Rung(
+                name="byte-level BPE",
+                vocab_size=tokenizer.vocab_size,
+                bytes_per_token=n_bytes / max(1, len(tokenizer.encode(held_out))),
+                unknown_frac=0.0,
+            )
+        )
+    return rungs
 
 
 def _first_line(text: str) -> str:
@@ -120,9 +137,3 @@ def _first_line(text: str) -> str:
         if len(line.split()) >= 8:
             return line.strip()[:200]
     return text.strip()[:200]
-
-
-def _longest(tokenizer: BPETokenizer) -> list[str]:
-    ordinary = range(256, 256 + len(tokenizer.merges))
-    words = [tokenizer.decode([index]) for index in ordinary]
-    return sorted((word for word in words if word.strip().isalpha()), key=len, reverse=True)[:8]

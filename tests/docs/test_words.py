@@ -1,0 +1,85 @@
+"""Words stay true: what README, CONTRIBUTING and design.md name is there, and their code runs."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from groundup.base import config as configs
+from groundup.cli.verbs import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = sorted(
+    p.name for p in (ROOT / "src" / "groundup").iterdir() if (p / "__init__.py").exists()
+)
+PAGES = ["README.md", "CONTRIBUTING.md", "docs/design.md", "CHANGELOG.md"]
+VERB_NAMES = {verb.name for verb in VERBS}
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def test_the_python_of_the_readme_runs() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", read("README.md"), re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_there(page: str) -> None:
+    text = read(page)
+    for verb, rest in re.findall(r"`?groundup ([a-z-]+)((?: [^`\n#]*)?)", text):
+        if verb not in VERB_NAMES:
+            assert verb in ("itself", "is", "in", "looks", "and"), f"groundup {verb}"
+            continue
+        row = next(row for row in VERBS if row.name == verb)
+        options = {"--" + f.leaf.replace("_", "-") for f in configs.describe(row.config)}
+        for option in re.findall(r"(--[a-z-]+)", rest):
+            assert option in options | {"--help", "--recipe"}, f"groundup {verb} {option}"
+    targets = re.findall(r"^([a-z]+):", read("Makefile"), re.M)
+    for target in re.findall(r"`?make ([a-z]+)\b", text):
+        assert target in targets, f"make {target}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_is_there(page: str) -> None:
+    text = read(page)
+    folder = (ROOT / page).parent
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert link.startswith("http") or (folder / link).exists(), link
+    for path in re.findall(r"`([a-z_/]+(?:/|\.(?:py|toml|txt|md)))`", text):
+        found = [ROOT / path, ROOT / "src" / "groundup" / path]
+        if path.split("/")[0] in (*ROOMS, "benchmarks", "recipes", "roadmap", "tests", "docs"):
+            assert any(place.exists() for place in found), path
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/design.md"])
+def test_every_room_is_named(page: str) -> None:
+    missing = [room for room in ROOMS if room not in read(page)]
+    assert missing == []
+
+
+def test_every_verb_is_in_the_road_of_the_readme() -> None:
+    missing = [verb for verb in VERB_NAMES if f"`{verb}`" not in read("README.md")]
+    assert missing == ["story"] or missing == []
+
+
+def test_every_dependency_is_justified() -> None:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    names = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for name in (re.split(r"[<>=\[ ]", entry)[0] for entry in names):
+        assert name in read("docs/design.md"), name
+
+
+def test_the_numbers_of_the_readme_are_measured() -> None:
+    """Every number with a unit in the README's list of results stands in benchmarks/RESULTS.md."""
+    results = read("benchmarks/RESULTS.md")
+    section = re.search(r"## What came of it\n(.*?)\n## ", read("README.md"), re.S)
+    assert section
+    numbers = re.findall(r"\b\d[\d,.]*\d\b|\b\d\b", section[1])
+    assert len(numbers) > 5
+    for number in numbers:
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d])", results), number
