@@ -2,7 +2,7 @@
 
     python benchmarks/bench_story.py
 
-The whole road is one process; its yardsticks (n-gram, xz, bag of words) run in it, on the same text.
+The yardsticks (n-gram, xz, bag of words) run in the same process, on the same text.
 """
 
 import os

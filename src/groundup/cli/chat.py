@@ -53,7 +53,8 @@ def run(config: ChatConfig) -> int:
     heading(f"chat with {find_assistant(config.run)}")
     note(f"This is a very small model; it knows the lessons it was tuned on. {HELP}.")
     n_answered = converse(session, lambda: console.input("[bold]you[/bold] > "), write)
-    note(f"{n_answered} questions answered; nothing of it is stored.")
+    questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
+    note(f"{questions} answered; nothing of it is stored.")
     next_command(f"groundup chat {config.run} --ask 'Which word comes first: old new'")
     return n_answered
 

@@ -55,6 +55,9 @@ def run(config: InstructConfig) -> InstructResult:
     return result
 
 
+_COIN = "is it there"
+
+
 def examples(answers: list[Answer], n: int = 9) -> list[Answer]:
     """The first prompt of each kind; of records of no kind, `n` spread over the test."""
     kinds = dict.fromkeys(answer.record.kind for answer in answers)
@@ -71,7 +74,8 @@ def honest_sentence(result: InstructResult) -> str:
             "the only verdict a program can give on free text; read a few before you trust it."
         )
     shares = {kind: after for kind, (_, after) in result.by_kind().items()}
-    learnt = [kind for kind, share in shares.items() if share.value >= 0.5]
+    # A coin answers half of the yes-or-no questions rightly.
+    learnt = [k for k, share in shares.items() if share.value >= (0.75 if k == _COIN else 0.5)]
     failed = [kind for kind, share in shares.items() if share.value < 0.2]
     able = f"learnt {', '.join(learnt)}" if learnt else "learnt no kind reliably"
     unable = f" and fails at {', '.join(failed)}" if failed else ""
@@ -88,4 +92,6 @@ def _row(kind: str, before: Share, after: Share) -> list[str]:
 
 def _shorten(text: str, n_characters: int = 60) -> str:
     text = " ".join(text.split())
+    if text and text.count("\N{REPLACEMENT CHARACTER}") > len(text) / 2:
+        return "(bytes that are no text)"
     return text if len(text) <= n_characters else text[: n_characters - 1] + "…"

@@ -72,8 +72,8 @@ class GPTConfig:
     """biases in the query, key and value projections"""
     tied_head: bool = True
     """the output head is the token table itself"""
-    init: Literal["zero", "gpt2"] = "zero"
-    """starting weights: each block starts as the identity, or GPT-2's normal(0, 0.02)"""
+    init: Literal["zero", "gpt2", "torch"] = "zero"
+    """starting weights: each block as the identity, GPT-2's normal(0, 0.02), or torch's own"""
     dropout: float = 0.0
     """share of activations dropped in training, in [0, 1)"""
 
@@ -136,7 +136,7 @@ class GPTConfig:
             ("positions", self.positions, ("rotary", "learned")),
             ("rotary_layout", self.rotary_layout, ("half", "interleaved")),
             ("activation", self.activation, ("swiglu", "gelu")),
-            ("init", self.init, ("zero", "gpt2")),
+            ("init", self.init, ("zero", "gpt2", "torch")),
         ):
             if value not in choices:
                 raise UserError(f"{name} is {value!r}", need=f"one of {', '.join(choices)}")

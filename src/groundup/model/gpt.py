@@ -142,7 +142,8 @@ class GPT(nn.Module):
         L), so that the sum of all blocks starts at the same size for any depth. "zero": these two
         start at zero, so each block starts as the identity; other matrices are normal(0, 0.5 /
         sqrt(columns)); the token table is normal(0, 1 / C), small enough that a tied head starts
-        near the uniform guess, a loss of ln V.
+        near the uniform guess, a loss of ln V. "torch": what torch gives every layer, as the course
+        has it: tables normal(0, 1), matrices uniform within 1 / sqrt(columns).
         """
         generator = torch.Generator().manual_seed(seed)
         zero = self.config.init == "zero"
@@ -151,6 +152,11 @@ class GPT(nn.Module):
                 parameter.zero_()
             elif parameter.ndim == 1:
                 parameter.fill_(1.0)
+            elif self.config.init == "torch" and "embedding" in name:
+                parameter.normal_(generator=generator)
+            elif self.config.init == "torch":
+                bound = parameter.shape[1] ** -0.5
+                parameter.uniform_(-bound, bound, generator=generator)
             elif name.endswith(("attention.out.weight", "mlp.down.weight")):
                 std = 0.0 if zero else 0.02 / (2 * self.config.n_layers) ** 0.5
                 parameter.normal_(0.0, std, generator=generator)
