@@ -92,6 +92,12 @@ class _Parser(argparse.ArgumentParser):
 
         unknown = [word for word in message.split() if word.startswith("--")]
         known = [name for action in self._actions for name in action.option_strings]
+        first = [f"--{action.dest}" for action in self._actions if not action.option_strings]
+        if unknown and unknown[0] in first:
+            raise UserError(
+                f"{self.prog}: {unknown[0][2:]} is written without {unknown[0]}, in the first place",
+                type_this=f"{self.prog} --help",
+            )
         nearest = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
         raise UserError(
             f"{self.prog}: {message}",
