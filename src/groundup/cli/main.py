@@ -95,7 +95,7 @@ class _Parser(argparse.ArgumentParser):
         first = [f"--{action.dest}" for action in self._actions if not action.option_strings]
         if unknown and unknown[0] in first:
             raise UserError(
-                f"{self.prog}: {unknown[0][2:]} is written without {unknown[0]}, in the first place",
+                f"{self.prog}: {unknown[0][2:]} goes first, without {unknown[0]} before it",
                 type_this=f"{self.prog} --help",
             )
         nearest = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []

@@ -58,9 +58,7 @@ class Mixture:
         """How many inputs a window has."""
         return self.parts[0].width
 
-    def locate(
-        self, positions: NDArray[np.int64]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give, for places on the endless road, which text it is and the place in its own road."""
         block, place = np.divmod(positions, len(self._source))
         source = self._source[place]

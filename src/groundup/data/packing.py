@@ -46,9 +46,7 @@ class Rows:
         if not len(self._starts):
             raise UserError("no document has two tokens: nothing to predict", need="a longer text")
         self.context_length = context_length
-        row_of = (
-            best_fit(self._lengths, context_length) if pack else np.arange(len(self._lengths))
-        )
+        row_of = best_fit(self._lengths, context_length) if pack else np.arange(len(self._lengths))
         self._order = np.argsort(row_of, kind="stable")
         n_rows = int(row_of.max()) + 1
         self._first = np.searchsorted(row_of[self._order], np.arange(n_rows + 1))

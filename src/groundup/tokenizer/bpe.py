@@ -133,6 +133,14 @@ class BPETokenizer:
             raise UserError(f"id {index}", need=f"an id below {self.vocab_size}")
         return self.token_table[index]
 
+    def id_of(self, token: bytes) -> int:
+        """Give the id of an ordinary token's bytes.
+
+        Raises:
+            KeyError: No token has them.
+        """
+        return self._id_of_bytes[token]
+
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder: tokenizer.json for machines, vocabulary.txt for the eye."""
         from groundup.tokenizer.files import save_bpe
