@@ -30,14 +30,18 @@ def main(story: str, tokenizer: str) -> None:
         started_at = time.monotonic()
         groundup("pretrain", data, "--recipe", RECIPE, "--out", run)
         elapsed_s = time.monotonic() - started_at
-        groundup("evaluate", run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip())
+        groundup(
+            "evaluate", run / "checkpoints" / (run / "checkpoints" / "latest").read_text().strip()
+        )
         lines = (run / "metrics.jsonl").read_text().splitlines()
         rows = [json.loads(line) for line in lines]
         after = read_results(run)["evaluate"]
     print(f"ten passes, {elapsed_s:.0f} s")
     for row in rows:
         if "validation_loss_nats" in row:
-            print(f"  step {row['step']:3d}  validation {row['validation_loss_nats']:.2f} nats/token")
+            print(
+                f"  step {row['step']:3d}  validation {row['validation_loss_nats']:.2f} nats/token"
+            )
     print(f"first batch               {rows[0]['loss_nats']:.2f} nats/token")
     print(f"training text, at the end {after['train_nats']:.2f} nats/token")
     print(f"held-out text, at the end {after['nats']:.2f} nats/token")

@@ -121,6 +121,7 @@ def test_the_length_needs_no_float() -> None:
     class Endless:
         n_tokens = 2**53 + 1
         fingerprint = ""
+        document_starts = np.zeros(1, dtype=np.int64)
 
         def read(self, start: int, stop: int) -> np.ndarray:
             return np.arange(start, stop)

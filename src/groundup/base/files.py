@@ -103,10 +103,16 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def sha256_file(path: Path | str) -> str:
-    """Give the SHA-256 of a file, in hexadecimal, in constant memory."""
+def sha256_file(path: Path | str, n_bytes: int | None = None) -> str:
+    """Give the SHA-256 of a file or of its first bytes, in hexadecimal, in constant memory."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        if n_bytes is None:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while n_bytes > 0 and (block := file.read(min(n_bytes, 2**20))):
+            digest.update(block)
+            n_bytes -= len(block)
+        return digest.hexdigest()
 
 
 def _beside(goal: Path) -> Path:

@@ -6,8 +6,8 @@ Colour only on a terminal; plain lines when piped. Nothing else in the package p
 import re
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from rich import box
 from rich.console import Console
@@ -105,6 +105,28 @@ def progress(description: str, total: int) -> Iterator[Line]:
         bar.add_task(description, total=total, words="")
         line._bar = bar
         yield line
+
+
+@contextmanager
+def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Give what a long job tells (stage, bytes done, bytes in all) to; a line for each stage."""
+    with ExitStack() as stack:
+        stage, line, started_at = "", None, 0.0
+
+        def told(name: str, done: int, total: int | None) -> None:
+            nonlocal stage, line, started_at
+            if name != stage:
+                stack.close()
+                stage, started_at = name, time.monotonic()
+                line = stack.enter_context(progress(name, total or 0))
+            elapsed_s = max(1e-9, time.monotonic() - started_at)
+            words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.0f} MB"}
+            if total and done:
+                words["eta"] = f"{elapsed_s * max(0, total - done) / done:.0f}s"
+            assert line is not None
+            line.update(min(done, total) if total else 0, **words)
+
+        yield told
 
 
 def error(text: str) -> None:

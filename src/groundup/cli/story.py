@@ -37,7 +37,7 @@ class StoryConfig:
     """The run folder; a taken name gets -2, an unfinished story of the same text goes on."""
     vocab_size: int = 512
     """How many tokens the tokenizer learns, at most."""
-    minutes: float = 2.5
+    minutes: float = 2.0
     """About how long pretraining may take, in minutes; the steps are chosen from a probe."""
     encoding: str = "utf-8"
     """The encoding of the text files."""

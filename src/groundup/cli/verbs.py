@@ -38,9 +38,11 @@ def _verb(
 VERBS = [
     _verb("story", _ALL, "walk the whole road on one text", "cli.story:StoryConfig", "sources"),
     _verb("prepare", _BUILD, "read, split and audit documents", "data.prepare:PrepareConfig", "sources", "out"),
+    _verb("verify", _BUILD, "compare every byte of a data folder with its checksum", "data.verify:VerifyConfig", "data"),
     _verb("train-tokenizer", _BUILD, "learn byte-level BPE from the text", "tokenizer.train:TrainTokenizerConfig", "data", "data"),
     _verb("tokens", _BUILD, "see a line as tokens", "cli.tokens:TokensConfig", "data"),
     _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data", "data"),
+    _verb("ledger", _BUILD, "account for every token of an epoch", "cli.ledger:LedgerConfig", "data", "data"),
     _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data", "data"),
     _verb("pretrain", _FOUND, "train the foundation model", "train.pretrain:PretrainConfig", "data"),
     _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run", "run"),

@@ -1,54 +1,286 @@
-"""From the prepared corpus to token stores: DATA/corpus becomes DATA/train, DATA/validation."""
+"""From the prepared corpus to token stores, on all cores: DATA/corpus becomes DATA/train, ...
 
+The corpus file is read in units of about 8 MB. Each unit is encoded by itself into a part: ids, the
+document starts, and last of all a small file with their checksums. An interrupted run keeps its
+finished parts and does only the rest; which worker made a part leaves no trace in it. At the end
+the parts are joined, in order, into the store, which takes its name as the last act.
+"""
+
+import logging
+import os
 import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from groundup.base.files import read_json, sha256_file
-from groundup.data.store import TokenStore, is_store
-from groundup.text.corpus import corpus_file, read_corpus
+import numpy as np
+from numpy.typing import NDArray
+
+from groundup.base.errors import UserError
+from groundup.base.files import (
+    atomic_path,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_bytes,
+    write_json,
+)
+from groundup.data.store import TokenStore, is_store, token_dtype
+from groundup.text.corpus import SIDES, corpus_file, read_corpus_pieces, read_sizes
+from groundup.text.split import Side
+from groundup.tokenizer.bpe import PATTERNS, BPETokenizer
+from groundup.tokenizer.fast import ToIds, fast_encoder
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 
-SIDES = ("train", "validation")
+log = logging.getLogger(__name__)
+
+Engine = Literal["local", "ray"]
+Progress = Callable[[int, int], None]
+"""Told (bytes encoded, bytes in all) now and then."""
 
 
-def encode_corpus(data: Path, tokenizer: Tokenizer) -> dict[str, TokenStore]:
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One unit of work: some lines of a corpus file, and where their ids go."""
+
+    data: Path
+    side: Side
+    start: int
+    stop: int
+    join: bool
+    """Whether the pieces of a document must be joined before they are encoded."""
+    goal: Path
+    """Path without a suffix; `.bin`, `.npy` and at the end `.json` are written."""
+
+
+def encode_corpus(
+    data: Path,
+    tokenizer: Tokenizer,
+    *,
+    engine: Engine = "local",
+    on_progress: Progress | None = None,
+) -> dict[Side, TokenStore]:
     """Encode both sides of DATA/corpus; text is always ordinary text, never a special token.
+
+    A store that was made from the beginning of this corpus, with this tokenizer, is appended to.
+
+    Args:
+        data: The data folder.
+        tokenizer: What makes the ids.
+        engine: "local" for the cores of this machine, "ray" for a Ray cluster that shares the
+            folder; the stores are the same to the bit.
+        on_progress: Told how far it is.
 
     Raises:
         UserError: There is no corpus, or the stores cannot be written.
     """
-    return {
-        side: TokenStore.build(
-            data / side,
-            (tokenizer.encode(document.text) for document in read_corpus(data, side)),
-            vocab_size=tokenizer.vocab_size,
-            tokenizer_fingerprint=tokenizer.fingerprint,
-            end_of_text=tokenizer.special_tokens.get(END_OF_TEXT),
-            sources=_sources(data, side),
-        )
-        for side in SIDES
+    sizes = read_sizes(data / "corpus")
+    already = {side: _bytes_already_stored(data, side, tokenizer) for side in SIDES}
+    total = sum(sizes[side].n_file_bytes - already[side] for side in SIDES)
+    done = 0
+
+    def report(n_bytes: int) -> None:
+        nonlocal done
+        done += n_bytes
+        if on_progress is not None:
+            on_progress(done, total)
+
+    stores: dict[Side, TokenStore] = {}
+    for side in SIDES:
+        place = data / side
+        if already[side] == sizes[side].n_file_bytes:
+            stores[side] = TokenStore.open(place)
+            continue
+        folder = _parts_folder(data, side, sizes[side].sha256, tokenizer, already[side])
+        parts = _plan(data, side, sizes[side].units, sizes[side].n_file_bytes, already[side],
+                      _needs_whole_documents(tokenizer), folder)  # fmt: skip
+        todo = []
+        for part in parts:
+            if _is_done(part):
+                report(part.stop - part.start)
+            else:
+                todo.append(part)
+        if engine == "ray":
+            from groundup.data.ray_engine import encode_on_ray
+
+            encode_on_ray(todo, tokenizer, folder, report)
+        else:
+            _encode_here(todo, tokenizer, report)
+        made = ((_ids(part, tokenizer), np.load(part.goal.with_suffix(".npy"))) for part in parts)
+        if already[side]:
+            stores[side] = TokenStore.open(place).append_parts(made, sources=_sources(data, side))
+        else:
+            stores[side] = TokenStore.build_from_parts(
+                place,
+                made,
+                vocab_size=tokenizer.vocab_size,
+                tokenizer_fingerprint=tokenizer.fingerprint,
+                end_of_text=tokenizer.special_tokens.get(END_OF_TEXT),
+                sources=_sources(data, side),
+            )
+        shutil.rmtree(folder)
+    return stores
+
+
+def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
+    """Encode one unit and write its part; the `.json` comes last and says that it is whole."""
+    end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
+    dtype = token_dtype(tokenizer.vocab_size)
+    closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
+    ids: list[NDArray[np.integer]] = []
+    starts: list[int] = []
+    n_tokens = 0
+    for text, is_first, is_last in _texts(part):
+        if is_first:
+            starts.append(n_tokens)
+        found = to_ids(text).astype(dtype, copy=False)
+        ids.append(found)
+        n_tokens += len(found)
+        if is_last:
+            ids.append(closing)
+            n_tokens += len(closing)
+    raw = b"".join(array.tobytes() for array in ids)
+    write_bytes(part.goal.with_suffix(".bin"), raw)
+    with atomic_path(part.goal.with_suffix(".npy")) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.array(starts, dtype="<i8"))
+    checksums = {
+        "bin_sha256": sha256_bytes(raw),
+        "npy_sha256": sha256_file(part.goal.with_suffix(".npy")),
+        "start": part.start,
+        "stop": part.stop,
     }
+    write_json(part.goal.with_suffix(".json"), checksums)
 
 
 def remove_outdated(data: Path) -> list[Path]:
-    """Remove the stores whose text is no longer the corpus beside them; give their folders.
+    """Remove the stores whose text is no longer in the corpus beside them; give their folders.
 
-    Only token stores are removed, and only those that the present corpus would not give.
+    Only token stores are removed, and only those that the present corpus does not begin with.
     """
     outdated = []
     for side in SIDES:
         folder = data / side
-        if is_store(folder):
-            made_from = read_json(folder / "manifest.json").get("sources")
-            if made_from != _sources(data, side):
-                shutil.rmtree(folder)
-                outdated.append(folder)
+        if is_store(folder) and _bytes_already_stored(data, side, None) == 0:
+            shutil.rmtree(folder)
+            outdated.append(folder)
     return outdated
 
 
-def _sources(data: Path, side: str) -> list[str]:
-    """What a store is made from: the corpus file and its SHA-256."""
-    if not corpus_file(data, side).is_file():
-        return []
-    return [f"corpus/{side}.jsonl sha256:{sha256_file(corpus_file(data, side))}"]
+def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
+    """Encode on all cores: the engine leaves Python while it works, so threads suffice."""
+    to_ids = fast_encoder(tokenizer)
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with ThreadPoolExecutor(n_threads, thread_name_prefix="encode") as pool:
+        running: dict[Future[None], Part] = {}
+        waiting = iter(parts)
+        try:
+            while True:
+                while len(running) < 2 * (n_threads or 1) and (part := next(waiting, None)):
+                    running[pool.submit(encode_part, part, to_ids, tokenizer)] = part
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    part = running.pop(future)
+                    future.result()
+                    report(part.stop - part.start)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _plan(
+    data: Path,
+    side: Side,
+    units: list[tuple[int, bool]],
+    n_file_bytes: int,
+    already: int,
+    whole: bool,
+    folder: Path,
+) -> list[Part]:
+    """Lay out the parts from byte `already` on; with `whole`, none begins inside a document."""
+    cuts = [start for start, is_first in units if start > already and (is_first or not whole)]
+    edges = [already, *cuts, n_file_bytes]
+    return [
+        Part(data=data, side=side, start=start, stop=stop, join=whole, goal=folder / f"{number:06}")
+        for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
+    ]
+
+
+def _texts(part: Part) -> Iterator[tuple[str, bool, bool]]:
+    """Give (text, begins a document, ends it)."""
+    pieces = read_corpus_pieces(part.data, part.side, part.start, part.stop)
+    if not part.join:
+        for piece in pieces:
+            yield piece.text, piece.is_first, piece.is_last
+        return
+    from groundup.text.documents import join_pieces
+
+    for document in join_pieces(pieces):
+        yield document.text, True, True
+
+
+def _needs_whole_documents(tokenizer: Tokenizer) -> bool:
+    """Pieces are cut where these tokenizers' ids do not change; of others nothing is known."""
+    return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
+
+
+def _parts_folder(
+    data: Path, side: Side, corpus_sha256: str, tokenizer: Tokenizer, already: int
+) -> Path:
+    """Name the folder of the parts by what decides them; remove those of anything else."""
+    key = sha256_bytes(f"{corpus_sha256} {tokenizer.fingerprint} {already}".encode())[:16]
+    folder = data / f".{side}-parts-{key}"
+    for other in data.glob(f".{side}-parts-*"):
+        if other != folder:
+            shutil.rmtree(other)
+    return folder
+
+
+def _is_done(part: Part) -> bool:
+    """Tell whether a part is whole: its last file is there and its checksums hold."""
+    last = part.goal.with_suffix(".json")
+    if not last.is_file():
+        return False
+    told = read_json(last)
+    return (told["start"], told["stop"]) == (part.start, part.stop) and all(
+        part.goal.with_suffix(suffix).is_file()
+        and sha256_file(part.goal.with_suffix(suffix)) == told[f"{suffix[1:]}_sha256"]
+        for suffix in (".bin", ".npy")
+    )
+
+
+def _ids(part: Part, tokenizer: Tokenizer) -> NDArray[np.integer]:
+    return np.fromfile(part.goal.with_suffix(".bin"), dtype=token_dtype(tokenizer.vocab_size))
+
+
+def _sources(data: Path, side: Side) -> list[str]:
+    """What a store is made from: the corpus file, its length and its SHA-256."""
+    size = read_sizes(data / "corpus")[side]
+    return [f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"]
+
+
+def _bytes_already_stored(data: Path, side: Side, tokenizer: Tokenizer | None) -> int:
+    """How much of the corpus file a store holds already: all of its text, or 0 if that differs."""
+    folder = data / side
+    if not is_store(folder):
+        return 0
+    manifest = read_json(folder / "manifest.json")
+    if tokenizer is not None and manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        return 0
+    try:
+        _, n_bytes, checksum = manifest["sources"][0].split(" ")
+        n_bytes = int(n_bytes.removeprefix("bytes:"))
+        size = read_sizes(data / "corpus")[side]
+    except (UserError, ValueError, KeyError, IndexError):
+        return 0
+    if n_bytes > size.n_file_bytes:
+        return 0
+    found = (
+        size.sha256
+        if n_bytes == size.n_file_bytes
+        else sha256_file(corpus_file(data, side), n_bytes)
+    )
+    return n_bytes if checksum == f"sha256:{found}" else 0

@@ -35,7 +35,9 @@ class Mixture:
     ([0, 0, 1, 0, 0, 0, 1, 0], [0, 1, 0, 2, 3, 4, 1, 5])
     """
 
-    def __init__(self, parts: Sequence[Windows], weights: Sequence[float] | None = None) -> None:
+    def __init__(
+        self, parts: Sequence[Windows], weights: Sequence[float | int] | None = None
+    ) -> None:
         self.parts = list(parts)
         shares = np.ones(len(self.parts)) if weights is None else np.asarray(weights, dtype=float)
         if not self.parts or shares.shape != (len(self.parts),):
@@ -49,6 +51,10 @@ class Mixture:
             raise UserError(
                 f"windows of {' and '.join(map(str, widths))} tokens in one batch",
                 need="one context length, and texts that are longer than it",
+            )
+        if any(part.documents != "stream" for part in self.parts):
+            raise UserError(
+                "a mixture of windows that know documents", need='windows with documents="stream"'
             )
         self.weights = shares / shares.sum()
         self._source, self._rank, self._quota = _pattern(self.weights)

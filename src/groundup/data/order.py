@@ -69,6 +69,22 @@ class Permutation:
         return (left << self._half) | right
 
 
+def torch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Give the order of torch's own loader in an epoch, after `torch.manual_seed(seed)`.
+
+    Each epoch draws two numbers from the global state, one for worker processes and one that seeds
+    the epoch's permutation (torch/utils/data: `_BaseDataLoaderIter`, `RandomSampler`).
+    """
+    import torch
+
+    state = torch.Generator().manual_seed(seed)
+    draws = torch.empty(2 * epoch + 2, dtype=torch.int64)
+    for i in range(len(draws)):
+        draws[i] = torch.empty((), dtype=torch.int64).random_(generator=state)
+    order = torch.Generator().manual_seed(int(draws[-1]))
+    return torch.randperm(n, generator=order).numpy()
+
+
 def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

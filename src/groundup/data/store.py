@@ -8,7 +8,8 @@ A store is built under a temporary name and renamed as the last act: a half stor
 """
 
 import json
-from collections.abc import Iterable, Sequence
+import mmap
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,19 @@ from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, sha256_bytes, sha256_file, write_json
-from groundup.data.shards import ShardWriter
+from groundup.data.gather import gather_rows
+from groundup.data.shards import ShardWriter, starts_header
 
 FORMAT_VERSION = 1
 SHARD_TOKENS = 2**27
 """Tokens per shard: 256 MiB of uint16."""
+_MAPPED_WHOLE_BYTES = 2**29
+_MOST_ROWS_MAPPED = 2**10
+_HEADER_BYTES = len(starts_header(0))
+
+
+Part = tuple[NDArray[np.integer], NDArray[np.int64]]
+"""Ids, and the places among them where documents start."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -43,10 +52,9 @@ class TokenStore:
         self.vocab_size: int = manifest["vocab_size"]
         self.tokenizer_fingerprint: str = manifest["tokenizer_fingerprint"]
         self.dtype = np.dtype(manifest["dtype"])
-        self._shards = [
-            np.memmap(folder / shard["file"], dtype=self.dtype, mode="r")
-            for shard in manifest["shards"]
-        ]
+        self._maps = [_map(folder / shard["file"]) for shard in manifest["shards"]]
+        self._shards = [np.frombuffer(map_, dtype=self.dtype) for map_ in self._maps]
+        self._n_rows_mapped = 0
         lengths = [shard["n_tokens"] for shard in manifest["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
@@ -75,6 +83,51 @@ class TokenStore:
             UserError: There are no tokens, an id does not fit, the place cannot be written or
                 holds something that is not a store.
         """
+
+        def parts() -> Iterator[Part]:
+            for number, document in enumerate(documents):
+                ids = np.asarray(document)
+                if ids.size and ids.dtype.kind not in "iu":
+                    ids = ids.astype(np.int64)
+                misfits = ids[(ids < 0) | (ids >= vocab_size)] if ids.size else ids
+                if misfits.size:
+                    raise UserError(
+                        f"document {number} holds id {int(misfits[0])}",
+                        need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
+                        where=folder,
+                    )
+                ids = ids.astype(token_dtype(vocab_size), copy=False)
+                if end_of_text is not None:
+                    ids = np.append(ids, ids.dtype.type(end_of_text))
+                yield ids, np.zeros(1, dtype=np.int64)
+
+        return cls.build_from_parts(
+            folder,
+            parts(),
+            vocab_size=vocab_size,
+            tokenizer_fingerprint=tokenizer_fingerprint,
+            end_of_text=end_of_text,
+            sources=sources,
+            shard_tokens=shard_tokens,
+        )
+
+    @classmethod
+    def build_from_parts(
+        cls,
+        folder: Path | str,
+        parts: "Iterable[Part]",
+        *,
+        vocab_size: int,
+        tokenizer_fingerprint: str,
+        end_of_text: int | None,
+        sources: Sequence[str] = (),
+        shard_tokens: int = SHARD_TOKENS,
+    ) -> "TokenStore":
+        """Write ids that are in order and in the store's number format, part by part.
+
+        Raises:
+            UserError: As `build`.
+        """
         goal = Path(folder)
         if goal.is_dir() and any(goal.iterdir()) and not is_store(goal):
             raise UserError(
@@ -83,39 +136,43 @@ class TokenStore:
                 where=goal,
                 type_this="groundup prepare --out data",
             )
-        dtype = token_dtype(vocab_size)
+        table = {
+            "format_version": FORMAT_VERSION,
+            "dtype": token_dtype(vocab_size).str,
+            "vocab_size": vocab_size,
+            "end_of_text": end_of_text,
+            "tokenizer_fingerprint": tokenizer_fingerprint,
+            "shard_tokens": shard_tokens,
+        }
         with atomic_folder(goal) as temporary:
-            writer = ShardWriter(temporary, dtype, shard_tokens)
-            for document in documents:
-                ids = np.asarray(document, dtype=np.int64)
-                if end_of_text is not None:
-                    ids = np.append(ids, end_of_text)
-                misfits = ids[(ids < 0) | (ids >= vocab_size)]
-                if misfits.size:
-                    raise UserError(
-                        f"document {writer.n_documents} holds id {int(misfits[0])}",
-                        need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
-                        where=goal,
-                    )
-                writer.write(ids.astype(dtype))
-            shards, documents_sha256 = writer.close()
-            if writer.n_tokens == 0:
-                raise UserError("no token to store", need="a text that is not empty", where=goal)
-            manifest = {
-                "format_version": FORMAT_VERSION,
-                "dtype": dtype.str,
-                "n_tokens": writer.n_tokens,
-                "n_documents": writer.n_documents,
-                "vocab_size": vocab_size,
-                "end_of_text": end_of_text,
-                "tokenizer_fingerprint": tokenizer_fingerprint,
-                "sources": list(sources),
-                "documents_sha256": documents_sha256,
-                "shards": shards,
-            }
-            manifest["manifest_sha256"] = _manifest_checksum(manifest)
-            write_json(temporary / "manifest.json", manifest)
+            writer = ShardWriter(temporary, token_dtype(vocab_size), shard_tokens)
+            _write(writer, parts, temporary, table, sources)
         return cls.open(goal)
+
+    def append_parts(self, parts: "Iterable[Part]", *, sources: Sequence[str] = ()) -> "TokenStore":
+        """Add ids after those that are there, in new shards; give the longer store.
+
+        Nothing that is there is changed until the new manifest takes the old one's name.
+
+        Raises:
+            UserError: The place cannot be written to, or the disk is full.
+        """
+        writer = ShardWriter(
+            self.folder,
+            self.dtype,
+            self.manifest["shard_tokens"],
+            after=self.manifest["shards"],
+            document_starts=self.document_starts,
+        )
+        try:
+            _write(writer, parts, self.folder, self.manifest, sources)
+        except OSError as error:
+            raise UserError(
+                f"this cannot be written ({error.strerror or error}); the store is as it was",
+                need="a writable place with free space",
+                where=self.folder,
+            ) from error
+        return TokenStore.open(self.folder)
 
     @classmethod
     def open(cls, folder: Path | str) -> "TokenStore":
@@ -149,10 +206,13 @@ class TokenStore:
             )
         itemsize = np.dtype(manifest["dtype"]).itemsize
         sizes = {shard["file"]: shard["n_tokens"] * itemsize for shard in manifest["shards"]}
-        sizes["documents.npy"] = 128 + 8 * manifest["n_documents"]
+        sizes["documents.npy"] = _HEADER_BYTES + 8 * manifest["n_documents"]
         for name, size in sizes.items():
             found = (place / name).stat().st_size if (place / name).is_file() else None
-            if found != size:
+            # An interrupted append leaves a longer table of starts: we read our part.
+            excess = 0 if found is None else found - size
+            longer = name == "documents.npy" and excess > 0 and excess % 8 == 0
+            if found != size and not longer:
                 raise UserError(
                     "this file is missing" if found is None else f"this file has {found:,} bytes",
                     need=f"one of {size:,} bytes",
@@ -164,8 +224,8 @@ class TokenStore:
     @property
     def document_starts(self) -> NDArray[np.int64]:
         """The first token of each document, (n_documents,), as a memory map."""
-        starts: NDArray[np.int64] = np.load(self.folder / "documents.npy", mmap_mode="r")
-        return starts
+        path, shape = self.folder / "documents.npy", (self.n_documents,)
+        return np.memmap(path, dtype="<i8", mode="r", offset=_HEADER_BYTES, shape=shape)
 
     @property
     def fingerprint(self) -> str:
@@ -202,16 +262,38 @@ class TokenStore:
         """
         if starts.size and not (starts.min() >= 0 and starts.max() <= self.n_tokens - width):
             raise IndexError(f"rows of {width} tokens from {starts} in {self.n_tokens}")
+        self._stay_small(len(starts))
         shard_of = np.searchsorted(self._starts, starts, side="right") - 1
         inside = starts + width <= self._starts[shard_of + 1]
-        rows = np.empty((len(starts), width), dtype=self.dtype)
+        rows: NDArray[np.integer] = np.empty((len(starts), width), dtype=self.dtype)
         for index in np.unique(shard_of[inside]).tolist():
             here = np.flatnonzero(inside & (shard_of == index))
-            view = np.lib.stride_tricks.sliding_window_view(self._shards[index], width)
-            rows[here] = view[starts[here] - self._starts[index]]
+            found = gather_rows(self._shards[index], starts[here] - self._starts[index], width)
+            if len(here) == len(starts):
+                rows = found
+            else:
+                rows[here] = found
         for row in np.flatnonzero(~inside).tolist():  # the few that run into the next shard
             rows[row] = self.read(int(starts[row]), int(starts[row]) + width)
         return rows
+
+    def _stay_small(self, n_rows: int) -> None:
+        """Let go of pages that rows of a large store have touched: they stay in the page cache.
+
+        The system counts them as this process's memory, up to the whole store. A row may map as
+        much as 64 KiB around it.
+        """
+        self._n_rows_mapped += n_rows
+        if self._n_rows_mapped > _MOST_ROWS_MAPPED and self.n_bytes > _MAPPED_WHOLE_BYTES:
+            self._n_rows_mapped = 0
+            for map_ in self._maps:
+                if hasattr(map_, "madvise"):  # not on Windows
+                    map_.madvise(mmap.MADV_DONTNEED)
+
+    @property
+    def n_bytes(self) -> int:
+        """How large the shards are together."""
+        return self.n_tokens * int(self.dtype.itemsize)
 
     def verify(self) -> None:
         """Read every byte and compare with the manifest.
@@ -222,13 +304,54 @@ class TokenStore:
         expected = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
         expected["documents.npy"] = self.manifest["documents_sha256"]
         for name, checksum in expected.items():
-            if sha256_file(self.folder / name) != checksum:
+            if name == "documents.npy":
+                sound = self._starts_are_sound(checksum)
+            else:
+                sound = sha256_file(self.folder / name) == checksum
+            if not sound:
                 raise UserError(
                     "this file is damaged: its checksum is not the manifest's",
                     need="the store made anew",
                     where=self.folder / name,
                     type_this=f"groundup train-tokenizer {self.folder.parent}",
                 )
+
+    def _starts_are_sound(self, checksum: str) -> bool:
+        path = self.folder / "documents.npy"
+        n_in_file = (path.stat().st_size - _HEADER_BYTES) // 8
+        with open(path, "rb") as file:
+            header = file.read(_HEADER_BYTES)
+        payload = sha256_bytes(self.document_starts.tobytes())
+        return header == starts_header(n_in_file) and payload == checksum
+
+
+def _write(
+    writer: ShardWriter,
+    parts: Iterable[Part],
+    folder: Path,
+    table: dict[str, Any],
+    sources: Sequence[str],
+) -> None:
+    """Write parts and, last, the manifest that makes them a store."""
+    for ids, starts in parts:
+        writer.extend(ids, starts)
+    if writer.n_tokens == 0:
+        raise UserError("no token to store", need="a text that is not empty", where=folder)
+    shards, documents_sha256 = writer.close()
+    manifest = {key: value for key, value in table.items() if key != "manifest_sha256"} | {
+        "n_tokens": writer.n_tokens,
+        "n_documents": writer.n_documents,
+        "sources": list(sources),
+        "documents_sha256": documents_sha256,
+        "shards": shards,
+    }
+    manifest["manifest_sha256"] = _manifest_checksum(manifest)
+    write_json(folder / "manifest.json", manifest)
+
+
+def _map(path: Path) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def is_store(folder: Path | str) -> bool:

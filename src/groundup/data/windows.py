@@ -5,6 +5,11 @@ windows; window i is `inputs = tokens[i*s : i*s+T]`, `targets = tokens[i*s+1 : i
 windows may leave a tail of tokens that are never a target, and a stride below T makes targets of
 the overlap several times. `coverage="exact"` mends both: as many windows as are needed to reach the
 end, the last one moved back to end there, and every target that an earlier window had is masked.
+
+A window over a stream of documents sees the end of one and the beginning of the next. With
+`documents="isolated"` it slides the same way, but tells where documents begin, and the first token
+of a document is no target; with "packed" and "padded" a window is a row of whole documents
+(`data/packing.py`).
 """
 
 import operator
@@ -17,11 +22,15 @@ from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
+from groundup.data.boundaries import Boundaries, document_boundaries, from_cuts, starts_inside
+from groundup.data.gather import gather_rows
+from groundup.data.packing import Rows
 
 IGNORED = -100
 """The target that no loss counts (torch's `ignore_index` default)."""
 
 Coverage = Literal["book", "exact"]
+Documents = Literal["stream", "isolated", "packed", "padded"]
 
 
 @runtime_checkable
@@ -31,6 +40,11 @@ class Tokens(Protocol):
     @property
     def n_tokens(self) -> int:
         """How many tokens there are."""
+        ...
+
+    @property
+    def document_starts(self) -> NDArray[np.int64]:
+        """The first token of each document, ascending."""
         ...
 
     @property
@@ -48,19 +62,22 @@ class Tokens(Protocol):
 
 
 class ArrayTokens:
-    """An array in memory as a store.
+    """An array in memory as a store: one document, unless the starts of several are given.
 
     Raises:
         UserError: It is not a flat array of integers.
     """
 
-    def __init__(self, array: NDArray[np.integer]) -> None:
+    def __init__(
+        self, array: NDArray[np.integer], document_starts: Sequence[int] | None = None
+    ) -> None:
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise UserError(
                 f"an array of {array.dtype} with shape {array.shape}",
                 need="one dimension of integer ids",
             )
         self._array = array
+        self.document_starts = np.array([0] if document_starts is None else document_starts)
 
     @property
     def n_tokens(self) -> int:
@@ -78,7 +95,7 @@ class ArrayTokens:
 
     def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
         """Give a copy of the rows, in one indexing."""
-        return np.lib.stride_tricks.sliding_window_view(self._array, width)[starts]
+        return gather_rows(self._array, starts, width)
 
 
 class Windows:
@@ -90,6 +107,8 @@ class Windows:
         stride: s, how far it slides; None means T (no overlap).
         coverage: "book" for the rule above; "exact" makes every token after the first a target
             exactly once (other targets are -100), for any stride up to T.
+        documents: "stream", "isolated", "packed" or "padded", as above; the last two know neither
+            stride nor coverage, and train every task inside a document exactly once.
 
     Raises:
         UserError: A size is below one, or the text has no window of this size.
@@ -108,19 +127,35 @@ class Windows:
         context_length: int,
         stride: int | None = None,
         coverage: Coverage = "book",
+        documents: Documents = "stream",
     ) -> None:
         in_memory = isinstance(tokens, (np.ndarray, Sequence))
         self.tokens: Tokens = ArrayTokens(np.asarray(tokens)) if in_memory else tokens  # type: ignore[assignment]
         self.context_length = context_length
         self.stride = context_length if stride is None else stride
-        self.coverage = coverage
+        self.coverage, self.documents = coverage, documents
         self.n_tokens = self.tokens.n_tokens
+        self.rows: Rows | None = None
         if self.context_length < 1 or self.stride < 1:
             raise UserError(
                 f"context_length {self.context_length} and stride {self.stride}",
                 need="one or more for each",
                 type_this="--context-length 128 --stride 128",
             )
+        if documents in ("packed", "padded"):
+            if self.stride != context_length or coverage != "book":
+                raise UserError(
+                    f"documents={documents!r} with stride {self.stride} and coverage={coverage!r}",
+                    need="neither: rows of whole documents do not slide, and miss nothing",
+                )
+            self.rows = Rows(
+                self.tokens.document_starts,
+                self.n_tokens,
+                context_length,
+                pack=documents == "packed",
+            )
+            self._length = len(self.rows)
+            return
         if coverage == "exact" and self.stride > context_length:
             raise UserError(
                 f"a stride of {self.stride} jumps over tokens of a context of {context_length}",
@@ -143,23 +178,21 @@ class Windows:
     @property
     def width(self) -> int:
         """How many inputs a window really has: T, or less when the whole text is shorter."""
+        if self.rows is not None:
+            return self.context_length
         return min(self.context_length, self.n_tokens - 1)
 
     def start(self, index: SupportsIndex) -> int:
-        """Give the first token of a window.
+        """Give the first token of a window that slides.
 
         Raises:
             IndexError: There is no such window.
         """
-        place = operator.index(index)
-        if place < 0:
-            place += self._length
-        if not 0 <= place < self._length:
-            raise IndexError(f"window {operator.index(index)} of {self._length}")
-        return int(self.starts(np.array([place], dtype=np.int64))[0])
+        return int(self.starts(np.array([self._place(index)], dtype=np.int64))[0])
 
     def starts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the first tokens of several windows; indices must be within 0 and len."""
+        """Give the first tokens of windows that slide; indices must be within 0 and len."""
+        assert self.rows is None, "a row of documents has no start"
         if self.coverage == "book":
             return indices * self.stride
         return np.minimum(indices * self.stride, self.n_tokens - 1 - self.width)
@@ -167,17 +200,14 @@ class Windows:
     def __getitem__(self, index: SupportsIndex) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
         """Give one window's inputs and targets, (T,) each: views where the store allows.
 
-        In exact coverage the targets are an int64 copy in which -100 marks those already counted.
+        Where some targets do not count they are an int64 copy, with -100 in those places.
         """
-        start = self.start(index)
-        both = self.tokens.read(start, start + self.width + 1)
-        inputs, targets = both[:-1], both[1:]
-        if self.coverage == "book":
-            return inputs, targets
-        masked = targets.astype(np.int64)
-        n_counted = self._n_counted(np.array([operator.index(index) % self._length]))[0]
-        masked[:n_counted] = IGNORED
-        return inputs, masked
+        place = self._place(index)
+        if self.coverage == "book" and self.documents == "stream":
+            both = self.tokens.read(place * self.stride, place * self.stride + self.width + 1)
+            return both[:-1], both[1:]
+        inputs, targets = self.gather(np.array([place], dtype=np.int64))
+        return inputs[0], targets[0]
 
     def gather(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Give the inputs and targets of several windows, (B, T) int64 each, in the order asked.
@@ -187,15 +217,87 @@ class Windows:
         Raises:
             IndexError: There is no such window.
         """
-        if indices.size and not (indices.min() >= 0 and indices.max() < self._length):
-            raise IndexError(f"windows {indices} of {self._length}")
-        both = self.tokens.gather(self.starts(indices), self.width + 1)
+        if self.rows is not None:
+            self._check(indices)
+            return self._gather_rows(self.rows, indices)
+        both = self.gather_both(indices)
         inputs, targets = both[:, :-1].astype(np.int64), both[:, 1:].astype(np.int64)
-        if self.coverage == "exact":
-            targets[np.arange(self.width) < self._n_counted(indices)[:, None]] = IGNORED
+        ignored = self.ignored(indices)
+        if ignored is not None:
+            targets[ignored] = IGNORED
         return inputs, targets
 
-    def _n_counted(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+    def gather_both(self, indices: NDArray[np.int64]) -> NDArray[np.integer]:
+        """Give the T+1 tokens of several sliding windows, (B, T+1), in the store's number format.
+
+        Raises:
+            IndexError: There is no such window.
+        """
+        self._check(indices)
+        return self.tokens.gather(self.starts(indices), self.width + 1)
+
+    def ignored(self, indices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """Tell which targets of sliding windows do not count, (B, T); None if all of them do."""
+        if self.coverage == "book" and self.documents == "stream":
+            return None
+        result = np.zeros((len(indices), self.width), dtype=np.bool_)
+        if self.coverage == "exact":
+            result |= np.arange(self.width) < self.n_counted(indices)[:, None]
+        if self.documents == "isolated":
+            rows, offsets = starts_inside(
+                self.tokens.document_starts, self.starts(indices), self.width + 1
+            )
+            result[rows, offsets - 1] = True
+        return result
+
+    def boundaries(self, indices: NDArray[np.int64]) -> Boundaries:
+        """Tell where documents begin in several windows: what isolated attention needs.
+
+        Raises:
+            IndexError: There is no such window.
+        """
+        self._check(indices)
+        if self.rows is None:
+            starts = self.starts(indices)
+            return document_boundaries(self.tokens.document_starts, starts, self.width)
+        cuts = []
+        for b, index in enumerate(indices.tolist()):
+            place = b * self.width
+            for _, n_tasks in self.rows.pieces(index):
+                cuts.append(place)
+                place += n_tasks
+            if place < (b + 1) * self.width:
+                cuts.append(place)  # the padding
+        return from_cuts(np.array(cuts, dtype=np.int64), len(indices), self.width)
+
+    def _gather_rows(
+        self, rows: Rows, indices: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Lay out rows of documents; padding is input 0 and target -100."""
+        inputs = np.zeros((len(indices), self.width), dtype=np.int64)
+        targets = np.full((len(indices), self.width), IGNORED, dtype=np.int64)
+        for b, index in enumerate(indices.tolist()):
+            place = 0
+            for start, n_tasks in rows.pieces(index):
+                both = self.tokens.read(start, start + n_tasks + 1)
+                inputs[b, place : place + n_tasks] = both[:-1]
+                targets[b, place : place + n_tasks] = both[1:]
+                place += n_tasks
+        return inputs, targets
+
+    def _place(self, index: SupportsIndex) -> int:
+        place = operator.index(index)
+        if place < 0:
+            place += self._length
+        if not 0 <= place < self._length:
+            raise IndexError(f"window {operator.index(index)} of {self._length}")
+        return place
+
+    def _check(self, indices: NDArray[np.int64]) -> None:
+        if indices.size and not (indices.min() >= 0 and indices.max() < self._length):
+            raise IndexError(f"windows {indices} of {self._length}")
+
+    def n_counted(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of a window's first targets the window before it had already."""
         before = np.where(indices > 0, self.starts(np.maximum(indices - 1, 0)) + self.width, 0)
         return np.clip(before - self.starts(indices), 0, self.width)

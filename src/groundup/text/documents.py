@@ -55,6 +55,11 @@ def read_documents(
 ) -> Iterator[Document]:
     """Read documents one by one and whole; the arguments and errors are those of `read_pieces`."""
     pieces = read_pieces(sources, encoding=encoding, separator=separator, text_field=text_field)
+    return join_pieces(pieces)
+
+
+def join_pieces(pieces: Iterable[Piece]) -> Iterator[Document]:
+    """Put whole documents together again."""
     parts: list[str] = []
     for piece in pieces:
         parts.append(piece.text)
@@ -64,7 +69,7 @@ def read_documents(
 
 
 def read_pieces(
-    sources: Sequence[str],
+    sources: Sequence[str | Source],
     *,
     encoding: str = "utf-8",
     separator: str | None = None,
@@ -93,7 +98,7 @@ def read_pieces(
         raise UserError(
             "there is no text here",
             need="at least one file with words in it",
-            where=", ".join(sources) or "no source",
+            where=", ".join(map(str, sources)) or "no source",
             type_this="groundup story my.txt",
         )
 
@@ -102,11 +107,13 @@ Named = tuple[str, Iterable[str]]
 """A document's name, and its text in chunks."""
 
 
-def _documents(word: str, encoding: str, separator: str | None, text_field: str) -> Iterator[Named]:
-    if word.startswith(HUGGING_FACE):
+def _documents(
+    word: str | Source, encoding: str, separator: str | None, text_field: str
+) -> Iterator[Named]:
+    if isinstance(word, str) and word.startswith(HUGGING_FACE):
         yield from _hugging_face(word, text_field)
         return
-    for source in find_sources(word):
+    for source in [word] if isinstance(word, Source) else find_sources(word):
         with source.open() as file:
             if source.suffix == ".parquet":
                 yield from _parquet(source, file, text_field)

@@ -39,6 +39,10 @@ class Source:
     place: str
     """A path, a URL, or - for standard input."""
 
+    def __str__(self) -> str:
+        """Show where it is, in messages."""
+        return self.name if self.place == "-" else self.place
+
     @property
     def suffix(self) -> str:
         """What kind of file it is, behind any compression: ".jsonl" for a.jsonl.gz."""
@@ -48,10 +52,17 @@ class Source:
         return suffixes[-1] if suffixes else ""
 
     @property
-    def stamp(self) -> list[Any]:
-        """What changes when the file does: its name, size and time. Unknown (None) for streams."""
+    def n_bytes(self) -> int | None:
+        """How large the file is, still packed; None where only reading would tell."""
         if self.place == "-" or "://" in self.place:
-            return [self.name, self.place, None, None]
+            return None
+        return Path(self.place).stat().st_size
+
+    @property
+    def stamp(self) -> list[Any]:
+        """What changes when the file does: its size and its time; None where unknown."""
+        if self.n_bytes is None:
+            return [self.name, self.place, None]
         found = Path(self.place).stat()
         return [self.name, str(Path(self.place).resolve()), found.st_size, found.st_mtime_ns]
 

@@ -3,19 +3,33 @@
 A document's side depends on nothing but its text and the seed, so the split is stable when
 documents are added or reordered. A few documents of unlike length may make that too coarse: fewer
 than ten, or fewer than a thousand that would hold out less than half or more than twice the share
-asked for. Then each text's last part is held out, cut at the nearest paragraph.
+asked for. Then each text's last part is held out, cut at a paragraph.
+
+Pieces stream through: they wait on disk only until the rule is known, which is after a thousand
+documents or at the end of the text.
 """
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 from groundup.base.errors import UserError
-from groundup.text.documents import Document
+from groundup.base.files import sha256_bytes
+from groundup.text.documents import Document, join_pieces
+from groundup.text.pieces import Piece
+
+Side = Literal["train", "validation"]
+Rule = Literal["by document", "by last part"]
 
 _FEW_DOCUMENTS = 10
 _MANY_DOCUMENTS = 1000
+_LONGEST_REACH = 2**15
+_IN_MEMORY_BYTES = 2**25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,73 +38,158 @@ class Split:
 
     train: list[Document]
     validation: list[Document]
-    rule: Literal["by document", "by last part"]
+    rule: Rule
 
 
 def split_documents(
     documents: Iterable[Document], *, validation_frac: float = 0.1, seed: int = 1234
 ) -> Split:
-    """Part documents into train and validation.
+    """Part documents into train and validation, in memory.
 
     Raises:
         UserError: The share is not between 0 and 1, or a side would be empty.
     """
-    if not 0 < validation_frac < 1:
-        raise UserError(
-            f"validation_frac is {validation_frac}",
-            need="a share between 0 and 1",
-            type_this="--validation-frac 0.1",
-        )
-    everything = list(documents)
-    split = _by_document(everything, validation_frac, seed)
-    n_characters = sum(len(document.text) for document in everything)
-    held_out_frac = sum(len(document.text) for document in split.validation) / max(1, n_characters)
-    uneven = not validation_frac / 2 <= held_out_frac <= validation_frac * 2
-    if len(everything) < _FEW_DOCUMENTS or (uneven and len(everything) < _MANY_DOCUMENTS):
-        split = _by_last_part(everything, validation_frac)
-    if not split.train or not split.validation:
-        raise UserError(
-            f"{n_characters:,} characters are too few to hold any out",
-            need="a longer text",
-            where=", ".join(document.name for document in everything[:3]),
-        )
-    return split
-
-
-def _by_document(documents: list[Document], validation_frac: float, seed: int) -> Split:
-    held_out = [_draw(document, seed) < validation_frac for document in documents]
+    splitter = Splitter(validation_frac=validation_frac, seed=seed)
+    sides: dict[Side, list[Piece]] = {"train": [], "validation": []}
+    for side, piece in splitter.split(Piece(d.name, d.text) for d in documents):
+        sides[side].append(piece)
+    assert splitter.rule is not None
     return Split(
-        train=[d for d, out in zip(documents, held_out, strict=True) if not out],
-        validation=[d for d, out in zip(documents, held_out, strict=True) if out],
-        rule="by document",
+        train=list(join_pieces(sides["train"])),
+        validation=list(join_pieces(sides["validation"])),
+        rule=splitter.rule,
     )
 
 
-def _by_last_part(documents: list[Document], validation_frac: float) -> Split:
-    halves = [_cut(document, validation_frac) for document in documents]
-    return Split(
-        train=[head for head, _ in halves if head.text],
-        validation=[tail for _, tail in halves if tail.text],
-        rule="by last part",
-    )
+class Splitter:
+    """Parts a stream of pieces.
+
+    Args:
+        validation_frac: The share to hold out, by characters where texts are cut, else by chance.
+        seed: What decides, with each document's hash.
+        rule: None lets the text decide, as described above.
+        spool_in: A folder on the disk for what has to wait; None takes the system's.
+
+    Raises:
+        UserError: The share is not between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        validation_frac: float = 0.1,
+        seed: int = 1234,
+        rule: Rule | None = None,
+        spool_in: Path | None = None,
+    ) -> None:
+        if not 0 < validation_frac < 1:
+            raise UserError(
+                f"validation_frac is {validation_frac}",
+                need="a share between 0 and 1",
+                type_this="--validation-frac 0.1",
+            )
+        self.validation_frac, self.seed, self.rule = validation_frac, seed, rule
+        self._spool_in = spool_in
+
+    def split(self, pieces: Iterable[Piece]) -> Iterator[tuple[Side, Piece]]:
+        """Give every piece its side, the pieces of a document together and in order.
+
+        Raises:
+            UserError: A side would be empty.
+        """
+        stream = iter(pieces)
+        n_characters = {"train": 0, "validation": 0}
+        for side, piece in self._split(stream):
+            n_characters[side] += len(piece.text)
+            yield side, piece
+        if not all(n_characters.values()):
+            raise UserError(
+                f"{sum(n_characters.values()):,} characters are too few to hold any out",
+                need="a longer text",
+            )
+
+    def _split(self, stream: Iterator[Piece]) -> Iterator[tuple[Side, Piece]]:
+        if self.rule == "by document":
+            yield from self._by_document(stream)
+            return
+        spool_in = None if self._spool_in is None else str(self._spool_in)
+        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES, dir=spool_in) as spool:
+            lengths: list[int] = []
+            held_out: list[bool] = []
+            while self.rule is not None or len(lengths) < _MANY_DOCUMENTS:
+                piece = next(stream, None)
+                if piece is None:
+                    break
+                row = [piece.name, piece.text, piece.is_first, piece.is_last]
+                spool.write(json.dumps(row).encode() + b"\n")
+                if piece.is_first:
+                    lengths.append(0)
+                    held_out.append(self._holds_out(piece))
+                lengths[-1] += len(piece.text)
+            spool.seek(0)
+            waiting = (Piece(*json.loads(line)) for line in spool)
+            self.rule = self.rule or self._choose(lengths, held_out)
+            if self.rule == "by document":
+                yield from self._by_document(chain(waiting, stream))
+            else:
+                yield from self._by_last_part(waiting, lengths)
+
+    def _choose(self, lengths: list[int], held_out: list[bool]) -> Rule:
+        if len(lengths) >= _MANY_DOCUMENTS:
+            return "by document"
+        share = sum(n for n, out in zip(lengths, held_out, strict=True) if out)
+        frac = share / max(1, sum(lengths))
+        even = self.validation_frac / 2 <= frac <= self.validation_frac * 2
+        return "by document" if even and len(lengths) >= _FEW_DOCUMENTS else "by last part"
+
+    def _by_document(self, pieces: Iterable[Piece]) -> Iterator[tuple[Side, Piece]]:
+        side: Side = "train"
+        for piece in pieces:
+            if piece.is_first:
+                side = "validation" if self._holds_out(piece) else "train"
+            yield side, piece
+
+    def _holds_out(self, piece: Piece) -> bool:
+        """Draw by the hash of a document's first piece: for all but huge ones, its whole text."""
+        text_sha256 = sha256_bytes(piece.text.encode("utf-8"))
+        digest = hashlib.sha256(f"{self.seed}:{text_sha256}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64 < self.validation_frac
+
+    def _by_last_part(
+        self, pieces: Iterable[Piece], lengths: list[int]
+    ) -> Iterator[tuple[Side, Piece]]:
+        document = -1
+        before = goal = reach = 0
+        held = ""
+        for piece in pieces:
+            if piece.is_first:
+                document, before, held = document + 1, 0, ""
+                goal = round(lengths[document] * (1 - self.validation_frac))
+                share = round(lengths[document] * self.validation_frac / 2)
+                reach = min(_LONGEST_REACH, max(1, share))
+            end = before + len(held) + len(piece.text)
+            if not held and end <= goal - reach:
+                yield "train", replace(piece, name=f"{piece.name} (first part)")
+                before = end
+            elif before > goal:
+                yield "validation", replace(piece, name=f"{piece.name} (last part)")
+            else:
+                held += piece.text
+                if end < goal + reach and not piece.is_last:
+                    continue
+                cut = _nearby_cut(held, goal - before, reach)
+                head, tail = held[:cut], held[cut:]
+                if head or before:
+                    yield "train", Piece(f"{piece.name} (first part)", head, before == 0, True)
+                if tail:
+                    name = f"{piece.name} (last part)"
+                    yield "validation", Piece(name, tail, True, piece.is_last)
+                before, held = goal + 1, ""
 
 
-def _draw(document: Document, seed: int) -> float:
-    digest = hashlib.sha256(f"{seed}:{document.sha256}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def _cut(document: Document, validation_frac: float) -> tuple[Document, Document]:
-    text = document.text
-    goal = round(len(text) * (1 - validation_frac))
-    reach = max(1, round(len(text) * validation_frac / 2))
-    cut = goal
+def _nearby_cut(text: str, goal: int, reach: int) -> int:
     for mark in ("\n\n", "\n", " "):
-        after = text.rfind(mark, goal - reach, goal + reach)
+        after = text.rfind(mark, max(0, goal - reach), goal + reach)
         if after >= 0:
-            cut = after + len(mark)
-            break
-    return (
-        Document(f"{document.name} (first part)", text[:cut]),
-        Document(f"{document.name} (last part)", text[cut:]),
-    )
+            return after + len(mark)
+    return goal

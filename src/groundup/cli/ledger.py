@@ -1,0 +1,92 @@
+"""`groundup ledger`: what becomes of every token in an epoch, under several ways to slide."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.errors import UserError
+from groundup.cli.console import next_command, note, table
+from groundup.data.ledger import Ledger, account
+from groundup.data.store import TokenStore, is_store
+from groundup.data.windows import Coverage, Documents, Windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerConfig:
+    """Which windows and batches to account for."""
+
+    data: Path = Path("data")
+    """A data folder with token stores, or one store."""
+    context: int = 256
+    """T: how many tokens a window shows."""
+    stride: int = 128
+    """How far the window slides."""
+    batch: int = 8
+    """B: how many windows a batch holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerView:
+    """One way to slide, and its account."""
+
+    name: str
+    n_windows: int
+    ledger: Ledger
+
+
+def run(config: LedgerConfig) -> list[LedgerView]:
+    """Show the accounts of one epoch side by side."""
+    store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
+    ways: list[tuple[str, int, Coverage, Documents]] = [
+        ("book: create_dataloader_v1", config.stride, "book", "stream"),
+        ("exact", min(config.stride, config.context), "exact", "stream"),
+        ("exact, isolated", min(config.stride, config.context), "exact", "isolated"),
+        ("packed", config.context, "book", "packed"),
+    ]
+    views = []
+    for name, stride, coverage, documents in ways:
+        try:
+            windows = Windows(store, config.context, stride, coverage, documents)
+        except UserError as reason:
+            note(f"{name}: {reason}")
+            continue
+        ledger = account(windows, config.batch)
+        views.append(LedgerView(name=name, n_windows=len(windows), ledger=ledger))
+    if not views:
+        raise UserError(
+            "no way to slide gives a window",
+            need="a shorter context, or a longer text",
+            where=config.data,
+            type_this=f"groundup ledger {config.data} --context {max(1, store.n_tokens // 2)}",
+        )
+    rows = {
+        "windows": [view.n_windows for view in views],
+        "full batches": [view.ledger.n_full_batches for view in views],
+        "targets: tokens after the first": [view.ledger.n_targets for view in views],
+        "  trained once": [view.ledger.n_targets_once for view in views],
+        "  trained more than once": [view.ledger.n_targets_repeated for view in views],
+        "    how often, at most": [view.ledger.most_often for view in views],
+        "  never: beyond the last window": [view.ledger.n_targets_tail for view in views],
+        "  never: jumped over": [view.ledger.n_targets_gap for view in views],
+        "  never: a document's first token": [view.ledger.n_targets_document for view in views],
+        "targets trained, repeats counted": [view.ledger.n_trainings for view in views],
+        "  with another document in sight": [view.ledger.n_trainings_crossing for view in views],
+        "  in a last batch that drop_last drops": [
+            view.ledger.n_trainings_drop_last for view in views
+        ],
+        "places that hold padding": [view.ledger.n_padding for view in views],
+    }
+    table(
+        f"One epoch of {store.n_tokens:,} tokens in {store.n_documents:,} documents: "
+        f"context {config.context}, stride {config.stride}, batch {config.batch}",
+        ["tokens", *(view.name for view in views)],
+        [[name, *(f"{count:,}" for count in counts)] for name, counts in rows.items()],
+    )
+    book = views[0].ledger
+    lost = book.n_targets_tail + book.n_targets_gap
+    note(
+        f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
+        f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "
+        "across epochs: it drops no batch."
+    )
+    next_command(f"groundup plan {config.data}")
+    return views

@@ -1,0 +1,54 @@
+"""Encoding on a Ray cluster: the same parts, made by Ray Data's workers.
+
+Ray schedules and retries; what a part holds depends on its unit alone, so the store is the same to
+the bit as one made on this machine, also when workers die on the way. The data folder must be one
+that all machines share.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from groundup.text.sources import needed
+from groundup.tokenizer.fast import fast_encoder
+from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.protocol import Tokenizer
+
+if TYPE_CHECKING:
+    from groundup.data.encode import Part
+
+
+def encode_on_ray(
+    parts: "Sequence[Part]", tokenizer: Tokenizer, folder: Path, report: Callable[[int], None]
+) -> None:
+    """Encode parts on the cluster that Ray finds (`RAY_ADDRESS`), or on a local one.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+    ray_data = needed("ray.data", "ray", "--engine ray")
+    if not parts:
+        return
+    tokenizer_folder = folder.resolve() / "tokenizer"
+    tokenizer.save(tokenizer_folder)
+    rows = [{"part": part} for part in parts]
+    encoded = ray_data.from_items(rows, override_num_blocks=len(rows)).map(
+        _Encoder, fn_constructor_args=(str(tokenizer_folder),), concurrency=(1, len(rows))
+    )
+    for row in encoded.iter_rows():
+        report(int(row["n_bytes"]))
+
+
+class _Encoder:
+    """Lives in a worker: the tokenizer is opened once."""
+
+    def __init__(self, tokenizer_folder: str) -> None:
+        self._tokenizer = load_tokenizer(tokenizer_folder)
+        self._to_ids = fast_encoder(self._tokenizer)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        from groundup.data.encode import encode_part
+
+        part = row["part"]
+        encode_part(part, self._to_ids, self._tokenizer)
+        return {"n_bytes": part.stop - part.start}
