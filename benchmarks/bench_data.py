@@ -47,7 +47,7 @@ def rate(work: Callable[[], int], seconds: float = 0.5, tries: int = 5) -> float
     best = 0.0
     for _ in range(tries):
         done, started_at = 0, time.perf_counter()
-        while (elapsed_s := time.perf_counter() - started_at) < seconds or not done:
+        while time.perf_counter() - started_at < seconds or not done:
             done += work()
         best = max(best, done / (time.perf_counter() - started_at))
     return best

@@ -2,8 +2,8 @@
 
     python benchmarks/bench_verdict.py STORY.txt GPT2_TOKENIZER_FOLDER
 
-About ten minutes on 2 cores and 6 GB of memory. What books report: the loss starts near 9.8 over both
-parts, and ends with training below 1 and validation above 6.
+About ten minutes on 2 cores and 6 GB of memory. What books report: the loss starts near 9.8 over
+both parts, and ends with training below 1 and validation above 6.
 """
 
 import json

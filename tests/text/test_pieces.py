@@ -1,0 +1,49 @@
+"""Pieces: nothing is lost, and cutting changes no token of any pattern we know."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.text.pieces import Piece, cut_into_pieces, safe_cut
+from groundup.tokenizer.bpe import PATTERNS
+from groundup.tokenizer.train_bpe import train_bpe
+
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from(" \n\t\r'.,!-1a"),
+        st.characters(codec="utf-8"),
+    ),
+    max_size=80,
+)
+SAMPLE = "it's 12 o'clock!\n\nshe 'll say -- \t no...\n 3.14 ééé 日本 \n"
+TOKENIZERS = {name: train_bpe([SAMPLE * 3], 320, pattern=name) for name in PATTERNS}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@given(text=TEXTS, goal=st.integers(1, 40))
+def test_a_safe_cut_changes_no_token(pattern: str, text: str, goal: int) -> None:
+    cut = safe_cut(text, goal)
+    if cut is None:
+        return
+    tokenizer = TOKENIZERS[pattern]
+    halves = [*tokenizer.encode(text[:cut]), *tokenizer.encode(text[cut:])]
+    assert 0 < cut < len(text)
+    assert halves == tokenizer.encode(text)
+
+
+@given(text=TEXTS, size=st.integers(1, 30), chunk=st.integers(1, 30))
+def test_pieces_are_the_text(text: str, size: int, chunk: int) -> None:
+    chunks = [text[i : i + chunk] for i in range(0, len(text), chunk)]
+    pieces = list(cut_into_pieces("a", chunks, size))
+    assert "".join(piece.text for piece in pieces) == text
+    assert [piece.is_first for piece in pieces] == [True] + [False] * (len(pieces) - 1)
+    assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+
+
+def test_prose_is_cut_near_the_size_asked_for() -> None:
+    pieces = list(cut_into_pieces("a", ["some words " * 1000], 500))
+    assert all(480 <= len(piece.text) <= 500 for piece in pieces[:-1])
+
+
+def test_a_text_without_a_place_to_cut_stays_whole() -> None:
+    assert list(cut_into_pieces("a", ["ab" * 100] * 50, 64)) == [Piece("a", "ab" * 5000)]
