@@ -68,6 +68,16 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_left_over(path: Path | str) -> None:
+    """Remove what runs that were killed left beside `path` under temporary names."""
+    goal = Path(path)
+    for left in goal.parent.glob(f".{goal.name}.*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write a file whole, or leave the old one."""
     with atomic_path(path) as temporary:

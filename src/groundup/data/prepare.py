@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_folder, read_json, sha256_bytes
+from groundup.base.files import atomic_folder, read_json, remove_left_over, sha256_bytes
 from groundup.data.encode import Engine, encode_corpus, remove_outdated
 from groundup.data.store import is_store
 from groundup.text.audit import Audit, Auditor, Duplicate
@@ -99,6 +99,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     words = list(config.sources) or [BUILTIN_NAME]
     tokenizer = load_tokenizer(config.tokenizer) if config.tokenizer else None
     corpus = config.out / "corpus"
+    for name in ("corpus", "tokenizer", *SIDES):
+        remove_left_over(config.out / name)
     held = read_json(corpus / "manifest.json") if (corpus / "manifest.json").is_file() else None
     if config.append and held is None:
         raise UserError(
