@@ -77,6 +77,8 @@ def torch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """
     import torch
 
+    if seed >= 2**63:  # a text of a mixture; torch takes no more
+        seed = int.from_bytes(hashlib.sha256(str(seed).encode()).digest()[:7], "big")
     state = torch.Generator().manual_seed(seed)
     draws = torch.empty(2 * epoch + 2, dtype=torch.int64)
     for i in range(len(draws)):

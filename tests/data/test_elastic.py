@@ -1,0 +1,143 @@
+"""Ranks, micro-batches, reading ahead: nothing of it changes what a batch contains."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.base.errors import UserError
+from groundup.data.book import create_dataloader_v1
+from groundup.data.loader import Loader
+from groundup.data.mixture import Mixture
+from groundup.data.windows import ArrayTokens, Windows
+
+N_TOKENS = 97
+
+
+def windows(kind: str) -> Windows | Mixture:
+    tokens = ArrayTokens(np.arange(N_TOKENS), [0, 5, 20, 21, 60])
+    match kind:
+        case "mixture":
+            return Mixture([Windows(tokens, 4), Windows(np.arange(100, 160), 4, 2)], [2, 1])
+        case "exact":
+            return Windows(tokens, 4, 3, "exact")
+        case "isolated" | "packed" | "padded":
+            return Windows(tokens, 4, documents=kind)  # type: ignore[arg-type]
+    return Windows(tokens, 4, 2)
+
+
+KINDS = ["book", "exact", "isolated", "packed", "padded", "mixture"]
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    schedule=st.lists(
+        st.tuples(st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(0, 3), st.integers(1, 4)),
+        min_size=1,
+        max_size=4,
+    ),
+    order=st.sampled_from(["permuted", "sequential", "torch"]),
+    seed=st.integers(0, 5),
+)
+def test_any_ranks_any_reading_ahead_after_any_batch(
+    kind: str, schedule: list[tuple[int, int, int]], order: str, seed: int
+) -> None:
+    """A run that is stopped and goes on with other ranks has the batches of a run on one."""
+    alone = Loader(windows(kind), 12, seed=seed, order=order)  # type: ignore[arg-type]
+    state = alone.state_dict()
+    for world_size, n_ahead, n_batches in schedule:
+        options = {"seed": seed, "order": order, "world_size": world_size, "n_ahead": n_ahead}
+        ranks = [
+            Loader(windows(kind), 12, rank=rank, **options)  # type: ignore[arg-type]
+            for rank in range(world_size)
+        ]
+        for rank in ranks:
+            rank.load_state_dict(state)
+        for _ in range(n_batches):
+            whole, parts = next(alone), [next(rank) for rank in ranks]
+            for side in (0, 1):
+                assert torch.equal(torch.cat([part[side] for part in parts]), whole[side])
+            if whole.positions is not None:
+                joined = torch.cat([part.positions for part in parts])  # type: ignore[misc]
+                assert torch.equal(joined, whole.positions)
+        states = [rank.state_dict() for rank in ranks]
+        assert all(other == states[0] == alone.state_dict() for other in states)
+        state = states[-1]
+        for rank in ranks:
+            rank.close()
+
+
+def test_a_jump_leaves_nothing_of_what_was_read_ahead() -> None:
+    loader = Loader(windows("book"), 5, n_ahead=3)
+    next(loader)
+    for k in (7, 2, 2, 10**9):
+        loader.at(k)
+        assert torch.equal(next(loader)[0], Loader(windows("book"), 5).batch(k)[0])
+    loader.close()
+
+
+def test_torchrun_tells_rank_and_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    loader = Loader(windows("book"), 6)
+    whole = Loader(windows("book"), 6, rank=0, world_size=1)
+    assert torch.equal(next(loader)[0], next(whole)[0][2:4])
+    with pytest.raises(UserError, match=r"rank 1 of 3 and a batch of 8.*--batch-size 9"):
+        Loader(windows("book"), 8)
+
+
+def test_torch_s_order_is_the_book_s_loader_s() -> None:
+    text = "".join(chr(97 + i % 26) for i in range(300))
+
+    class Letters:
+        def encode(self, text: str, *, allowed_special: set[str]) -> list[int]:
+            return [ord(letter) for letter in text]
+
+    torch.manual_seed(123)
+    book = create_dataloader_v1(text, 4, 6, 3, tokenizer=Letters())  # type: ignore[arg-type]
+    n_windows = len(book.dataset)  # type: ignore[arg-type]
+    ours = Windows(np.array([ord(letter) for letter in text]), 6, 3)
+    assert len(ours) == n_windows
+    for epoch in range(3):
+        loader = Loader(ours, n_windows, seed=123, order="torch").at(epoch)
+        inputs, targets = next(loader)
+        for b, (x, y) in enumerate(book):
+            assert torch.equal(inputs[4 * b : 4 * b + 4], x)
+            assert torch.equal(targets[4 * b : 4 * b + 4], y)
+
+
+def test_the_order_keeps_a_block_and_no_more() -> None:
+    import tracemalloc
+
+    class Endless:
+        n_tokens = 10**12
+        fingerprint = ""
+        document_starts = np.zeros(1, dtype=np.int64)
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            return np.arange(start, stop)
+
+        def gather(self, starts: np.ndarray, width: int) -> np.ndarray:
+            return starts[:, None] + np.arange(width)
+
+    tracemalloc.start()
+    loader = Loader(Windows(Endless(), 4, 1), 64)
+    seen = {int(next(loader)[0][0, 0]) for _ in range(50)}
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(seen) == 50
+    assert peak_bytes < 8 * 2**20, "some arrays of 65,536 positions"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("kind", KINDS)
+def test_batches_come_to_the_gpu_as_they_are(kind: str) -> None:
+    here = Loader(windows(kind), 6)
+    there = Loader(windows(kind), 6, device="cuda", n_ahead=2)
+    for _ in range(20):
+        for ours, theirs in zip(next(here), next(there), strict=True):
+            assert theirs.device.type == "cuda"
+            assert torch.equal(ours, theirs.cpu())
+    there.close()
