@@ -42,6 +42,16 @@ def test_huge_n_goes_there_and_back(n: int, seed: int, data: st.DataObject) -> N
     assert np.array_equal(order.inverse(items), places)
 
 
+@pytest.mark.parametrize("n", [300_000_007, 2**53 + 5, 2**61 - 1, 2**62 - 57])
+def test_large_n_is_exact_to_the_last_bit(n: int) -> None:
+    """A float64 on the way would lose the last bits of most places beyond 2**53."""
+    places = np.random.default_rng(0).integers(0, n, 2000)
+    order = Permutation(n, seed=1)
+    items = order(places)
+    assert len(set(items.tolist())) == len(set(places.tolist()))
+    assert np.array_equal(order.inverse(items), places)
+
+
 def test_asking_one_by_one_or_in_any_order_is_the_same() -> None:
     order = Permutation(1000, seed=4)
     whole = order(np.arange(1000))
