@@ -1,11 +1,13 @@
 """Tokenizers on disk: Hugging Face's tokenizer.json for BPE, a small JSON for the lower rungs.
 
 Other projects open our tokenizer.json as it is, with equal ids. `vocabulary.txt` is for the eye and
-is never read back. GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) are
-read as well.
+is never read back. GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) and
+tiktoken's ranks are read and written as well.
 """
 
+import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from groundup.tokenizer.bpe import PATTERNS, BPETokenizer, Pair
 from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
 from groundup.tokenizer.words import WordTokenizer
 
 
@@ -33,6 +35,10 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
         if (place / vocabulary).is_file() and (place / merges).is_file():
             return load_gpt2(place / vocabulary, place / merges)
+    ranks = [place] if place.suffix == ".tiktoken" else sorted(place.glob("*.tiktoken"))
+    if len(ranks) == 1 and ranks[0].is_file():
+        of_gpt2 = any(name in ranks[0].name for name in ("r50k", "p50k", "gpt2"))
+        return load_tiktoken(ranks[0], "gpt2" if of_gpt2 else "gpt4")
     raise UserError(
         "there is no tokenizer here",
         need="a folder with tokenizer.json",
@@ -47,6 +53,100 @@ def load_gpt2(vocabulary: Path, merges: Path) -> BPETokenizer:
     lines = merges.read_text(encoding="utf-8").splitlines()
     pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
     return _from_spelling(ids, pairs, "gpt2", {END_OF_TEXT: ids[END_OF_TEXT]}, vocabulary)
+
+
+def load_tiktoken(
+    path: Path, pattern: str, special_tokens: Sequence[str] = SPECIAL_TOKENS
+) -> BPETokenizer:
+    """Read a `.tiktoken` file: a line for each token, its bytes in base64 and its rank, the id.
+
+    The file tells neither pattern nor special tokens; these get the ids after the last rank. The
+    merges are found again: a token was made of the two parts that its bytes merge into with the
+    tokens before it.
+
+    Raises:
+        UserError: A line is no token, or a token cannot come from merging.
+    """
+    table: list[bytes] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line:
+            continue
+        try:
+            spelled, rank = line.split()
+            token = base64.b64decode(spelled, validate=True)
+            if int(rank) != len(table):
+                raise ValueError(f"rank {int(rank)} after {len(table) - 1}")
+        except ValueError as error:
+            raise UserError(
+                f"this line is no token ({error})",
+                need="base64, a space, the rank",
+                where=f"{path}:{number}",
+            ) from error
+        table.append(token)
+    special = {name: len(table) + i for i, name in enumerate(special_tokens)}
+    merges = _find_merges(table, path)
+    return BPETokenizer(merges, pattern=pattern, special_tokens=special, token_table=table)
+
+
+def save_tiktoken(tokenizer: BPETokenizer, path: Path) -> None:
+    """Write the ordinary tokens as tiktoken's ranks.
+
+    Raises:
+        UserError: Their ids are not in the order of the merges, or special tokens stand between.
+    """
+    special = set(tokenizer.special_tokens.values())
+    table = [token for i, token in enumerate(tokenizer.token_table) if i not in special]
+    whole = tokenizer.token_table
+    made = [tokenizer.id_of(whole[left] + whole[right]) for left, right in tokenizer.merges]
+    if min(special, default=len(table)) < len(table) or made != sorted(made):
+        raise UserError(
+            "this vocabulary's ids are not in the order of its merges, which tiktoken goes by",
+            need="tokenizer.json, which keeps both",
+        )
+    lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(table)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def save_gpt2(tokenizer: BPETokenizer, folder: Path) -> None:
+    """Write GPT-2's two files, `vocab.json` and `merges.txt`."""
+    spell = byte_spelling()
+    special = {index: name for name, index in tokenizer.special_tokens.items()}
+
+    def spelled(index: int) -> str:
+        return special.get(index) or "".join(spell[b] for b in tokenizer.token_table[index])
+
+    lines = [f"{spelled(left)} {spelled(right)}" for left, right in tokenizer.merges]
+    with atomic_folder(folder) as temporary:
+        vocabulary = {spelled(i): i for i in range(tokenizer.vocab_size)}
+        write_json(temporary / "vocab.json", vocabulary)
+        write_text(temporary / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
+
+
+def _find_merges(table: list[bytes], where: Path) -> list[Pair]:
+    id_of = {token: index for index, token in enumerate(table)}
+    merges = []
+    for index, token in enumerate(table):
+        if len(token) < 2:
+            continue
+        parts = [token[i : i + 1] for i in range(len(token))]
+        while len(parts) > 2:
+            ranks = [
+                id_of.get(left + right, index)
+                for left, right in zip(parts[:-1], parts[1:], strict=True)
+            ]
+            best = min(ranks)
+            if best >= index:
+                break
+            at = ranks.index(best)
+            parts[at : at + 2] = [parts[at] + parts[at + 1]]
+        if len(parts) != 2 or not all(part in id_of for part in parts):
+            raise UserError(
+                f"token {index} ({token!r}) cannot come from merging two earlier ones",
+                need="the ranks of a byte-level BPE",
+                where=where,
+            )
+        merges.append((id_of[parts[0]], id_of[parts[1]]))
+    return merges
 
 
 def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
