@@ -37,9 +37,9 @@ def run(config: LedgerConfig) -> list[LedgerView]:
     """Show the accounts of one epoch side by side."""
     store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
     ways: list[tuple[str, int, Coverage, Documents]] = [
-        ("book: create_dataloader_v1", config.stride, "book", "stream"),
+        ("book's loader", config.stride, "book", "stream"),
         ("exact", min(config.stride, config.context), "exact", "stream"),
-        ("exact, isolated", min(config.stride, config.context), "exact", "isolated"),
+        ("isolated", min(config.stride, config.context), "exact", "isolated"),
         ("packed", config.context, "book", "packed"),
     ]
     views = []
@@ -61,19 +61,17 @@ def run(config: LedgerConfig) -> list[LedgerView]:
     rows = {
         "windows": [view.n_windows for view in views],
         "full batches": [view.ledger.n_full_batches for view in views],
-        "targets: tokens after the first": [view.ledger.n_targets for view in views],
+        "targets": [view.ledger.n_targets for view in views],
         "  trained once": [view.ledger.n_targets_once for view in views],
-        "  trained more than once": [view.ledger.n_targets_repeated for view in views],
-        "    how often, at most": [view.ledger.most_often for view in views],
-        "  never: beyond the last window": [view.ledger.n_targets_tail for view in views],
-        "  never: jumped over": [view.ledger.n_targets_gap for view in views],
-        "  never: a document's first token": [view.ledger.n_targets_document for view in views],
-        "targets trained, repeats counted": [view.ledger.n_trainings for view in views],
-        "  with another document in sight": [view.ledger.n_trainings_crossing for view in views],
-        "  in a last batch that drop_last drops": [
-            view.ledger.n_trainings_drop_last for view in views
-        ],
-        "places that hold padding": [view.ledger.n_padding for view in views],
+        "  trained more often": [view.ledger.n_targets_repeated for view in views],
+        "    at most": [view.ledger.most_often for view in views],
+        "  never: beyond the last": [view.ledger.n_targets_tail for view in views],
+        "  never: between windows": [view.ledger.n_targets_gap for view in views],
+        "  never: begins a document": [view.ledger.n_targets_document for view in views],
+        "trainings": [view.ledger.n_trainings for view in views],
+        "  seeing another document": [view.ledger.n_trainings_crossing for view in views],
+        "  that drop_last drops": [view.ledger.n_trainings_drop_last for view in views],
+        "padding": [view.ledger.n_padding for view in views],
     }
     table(
         f"One epoch of {store.n_tokens:,} tokens in {store.n_documents:,} documents: "
@@ -83,6 +81,10 @@ def run(config: LedgerConfig) -> list[LedgerView]:
     )
     book = views[0].ledger
     lost = book.n_targets_tail + book.n_targets_gap
+    note(
+        "Targets are the tokens after the first; a training is a target trained once. The book's "
+        "loader is create_dataloader_v1; exact, isolated and packed are ours."
+    )
     note(
         f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
         f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "

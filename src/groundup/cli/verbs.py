@@ -43,6 +43,7 @@ VERBS = [
     _verb("tokens", _BUILD, "see a line as tokens", "cli.tokens:TokensConfig", "data"),
     _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data", "data"),
     _verb("ledger", _BUILD, "account for every token of an epoch", "cli.ledger:LedgerConfig", "data", "data"),
+    _verb("convert", _BUILD, "token files of nanoGPT, llm.c, Megatron", "cli.convert:ConvertConfig", "source"),
     _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data", "data"),
     _verb("pretrain", _FOUND, "train the foundation model", "train.pretrain:PretrainConfig", "data"),
     _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run", "run"),

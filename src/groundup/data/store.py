@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, sha256_bytes, sha256_file, write_json
 from groundup.data.gather import gather_rows
-from groundup.data.shards import ShardWriter, starts_header
+from groundup.data.shards import BUFFER_TOKENS, ShardWriter, starts_header
 
 FORMAT_VERSION = 1
 SHARD_TOKENS = 2**27
@@ -66,7 +66,7 @@ class TokenStore:
     def build(
         cls,
         folder: Path | str,
-        documents: Iterable[Sequence[int]],
+        documents: "Iterable[Sequence[int] | NDArray[np.integer]]",
         *,
         vocab_size: int,
         tokenizer_fingerprint: str,
@@ -84,22 +84,24 @@ class TokenStore:
                 holds something that is not a store.
         """
 
+        dtype = token_dtype(vocab_size)
+
         def parts() -> Iterator[Part]:
+            closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
             for number, document in enumerate(documents):
-                ids = np.asarray(document)
-                if ids.size and ids.dtype.kind not in "iu":
-                    ids = ids.astype(np.int64)
-                misfits = ids[(ids < 0) | (ids >= vocab_size)] if ids.size else ids
-                if misfits.size:
-                    raise UserError(
-                        f"document {number} holds id {int(misfits[0])}",
-                        need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
-                        where=folder,
-                    )
-                ids = ids.astype(token_dtype(vocab_size), copy=False)
-                if end_of_text is not None:
-                    ids = np.append(ids, ids.dtype.type(end_of_text))
-                yield ids, np.zeros(1, dtype=np.int64)
+                ids = np.asarray(document if len(document) else closing[:0])
+                for begin in range(0, max(1, len(ids)), BUFFER_TOKENS):  # a huge one in blocks
+                    block = ids[begin : begin + BUFFER_TOKENS]
+                    misfits = block[(block < 0) | (block >= vocab_size)]
+                    if misfits.size:
+                        raise UserError(
+                            f"document {number} holds id {int(misfits[0])}",
+                            need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
+                            where=folder,
+                        )
+                    starts = np.zeros(int(begin == 0), dtype=np.int64)
+                    yield block.astype(dtype, copy=False), starts
+                yield closing, np.empty(0, dtype=np.int64)
 
         return cls.build_from_parts(
             folder,
