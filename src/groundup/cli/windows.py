@@ -29,6 +29,8 @@ class WindowsConfig:
     """B: how many windows a batch holds."""
     seed: int = 1234
     """What keys the order of the windows."""
+    page: Path | None = None
+    """Write a page here, too, on which the window slides over the text: windows.html."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,10 @@ def run(config: WindowsConfig) -> WindowsView:
     _show_pairs(view)
     _show_batch(view)
     _show_account(view, config)
+    if config.page is not None:
+        from groundup.explain.slide import write_windows_page
+
+        note(f"Open {write_windows_page(config.data, config.page)} in a browser.")
     next_command(f"groundup plan {config.data}")
     return view
 

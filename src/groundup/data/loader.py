@@ -47,6 +47,11 @@ class Batch(tuple[Tensor, Tensor]):
             result.cu_seqlens = change(self.cu_seqlens)
         return result
 
+    def _repr_html_(self) -> str:
+        from groundup.data.show import batch_html
+
+        return batch_html(self[0].tolist(), self[1].tolist())
+
 
 class Loader:
     """An endless iterator over batches of windows.

@@ -270,6 +270,11 @@ class Windows:
                 cuts.append(place)  # the padding
         return from_cuts(np.array(cuts, dtype=np.int64), len(indices), self.width)
 
+    def _repr_html_(self) -> str:
+        from groundup.data.show import windows_html
+
+        return windows_html(self)
+
     def _gather_rows(
         self, rows: Rows, indices: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

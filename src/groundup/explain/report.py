@@ -37,6 +37,24 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
         text = stages.get("train-tokenizer", {}).get("line", "The quick brown fox")
     metrics = folder.read_metrics()
     expected = stages.get("plan", {}).get("first_loss_nats")
+    page = (
+        page_templates()
+        .get_template("report.html")
+        .render(
+            name=str(folder.path),
+            stages=stages,
+            curve=Markup(_curve(folder.path, metrics, expected)) if metrics else None,
+            moves=[row for row in metrics if "weight" in row and "grad_norm" in row][:4],
+            attention=_attention(folder.path, text),
+        )
+    )
+    goal = folder.path / "report.html"
+    write_text(goal, page)
+    return goal
+
+
+def page_templates() -> jinja2.Environment:
+    """Give the templates of the pages; the user's text is escaped in them by default."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("groundup.explain"),
         autoescape=True,
@@ -45,16 +63,7 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
     )
     environment.filters["visible"] = _visible
     environment.filters["number"] = _number
-    page = environment.get_template("report.html").render(
-        name=str(folder.path),
-        stages=stages,
-        curve=Markup(_curve(folder.path, metrics, expected)) if metrics else None,
-        moves=[row for row in metrics if "weight" in row and "grad_norm" in row][:4],
-        attention=_attention(folder.path, text),
-    )
-    goal = folder.path / "report.html"
-    write_text(goal, page)
-    return goal
+    return environment
 
 
 def _stages(run: Path) -> dict[str, Any]:

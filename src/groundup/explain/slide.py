@@ -1,0 +1,41 @@
+"""The page on which a window slides over the user's own text, with T, stride and B to play with."""
+
+import json
+from pathlib import Path
+
+from markupsafe import Markup
+
+from groundup.base.files import write_text
+from groundup.data.store import TokenStore
+from groundup.explain.report import page_templates
+from groundup.tokenizer.files import load_tokenizer
+
+_SHOWN_TOKENS = 400
+
+
+def write_windows_page(data: Path, goal: Path) -> Path:
+    """Write the page for DATA/train; it works from the file alone, without a network.
+
+    Raises:
+        UserError: There is no token store, or the place cannot be written to.
+    """
+    store = TokenStore.open(data / "train")
+    tokenizer = load_tokenizer(data / "tokenizer")
+    tokens = [
+        (index, tokenizer.decode([index]), tokenizer.token_bytes(index).hex(" "))
+        for index in store.read(0, min(store.n_tokens, _SHOWN_TOKENS)).tolist()
+    ]
+    table = json.dumps({"tokens": tokens, "n_tokens": store.n_tokens})
+    page = (
+        page_templates()
+        .get_template("windows.html")
+        .render(
+            name=str(data),
+            tokens=tokens,
+            n_tokens=store.n_tokens,
+            # JSON inside a script element: no text may close it.
+            data=Markup(table.replace("<", "\\u003c")),
+        )
+    )
+    write_text(goal, page)
+    return goal
