@@ -32,7 +32,7 @@ class Mixture:
     >>> mixture = Mixture([a, b], [3, 1])
     >>> source, position = mixture.locate(np.arange(8))
     >>> source.tolist(), position.tolist()
-    ([0, 0, 1, 0, 0, 0, 1, 0], [0, 1, 0, 2, 3, 4, 1, 5])
+    ([0, 0, 0, 1, 0, 0, 0, 1], [0, 1, 2, 0, 3, 4, 5, 1])
     """
 
     def __init__(
@@ -92,9 +92,16 @@ def _pattern(
         )
     n_common = np.gcd.reduce(quota)  # 3:1 is a block of 4, not of 10,000
     quota = quota // n_common
-    when = np.concatenate([(np.arange(n) + 0.5) / n for n in quota])
-    which = np.repeat(np.arange(len(quota)), quota)
-    source = which[np.argsort(when, kind="stable")]
+    # At every place, of the texts that are behind their share, the one that must come first: no
+    # text is ever a whole window off its share (Tijdeman, 1980, "The chairman assignment problem").
+    block = int(quota.sum())
+    taken = np.zeros_like(quota)
+    source = np.empty(block, dtype=np.int64)
+    for place in range(block):
+        behind = taken * block < quota * (place + 1)
+        deadline = np.where(behind, -(-(taken + 1) * block // quota), 2 * block)
+        source[place] = np.argmin(deadline)
+        taken[source[place]] += 1
     rank = np.empty_like(source)
     for text, n in enumerate(quota.tolist()):
         rank[source == text] = np.arange(n)

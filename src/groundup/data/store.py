@@ -53,6 +53,9 @@ class TokenStore:
         self.tokenizer_fingerprint: str = manifest["tokenizer_fingerprint"]
         self.dtype = np.dtype(manifest["dtype"])
         self._maps = [_map(folder / shard["file"]) for shard in manifest["shards"]]
+        if self.n_bytes > _MAPPED_WHOLE_BYTES and hasattr(mmap, "MADV_RANDOM"):
+            for map_ in self._maps:
+                map_.madvise(mmap.MADV_RANDOM)  # a row, not what may come after it
         self._shards = [np.frombuffer(map_, dtype=self.dtype) for map_ in self._maps]
         self._n_rows_mapped = 0
         lengths = [shard["n_tokens"] for shard in manifest["shards"]]
@@ -262,9 +265,13 @@ class TokenStore:
         Raises:
             IndexError: A row would reach outside of the store.
         """
-        if starts.size and not (starts.min() >= 0 and starts.max() <= self.n_tokens - width):
+        last = self.n_tokens - width
+        # As unsigned, a negative start is a huge one.
+        if starts.size and (last < 0 or starts.view(np.uint64).max() > last):
             raise IndexError(f"rows of {width} tokens from {starts} in {self.n_tokens}")
         self._stay_small(len(starts))
+        if len(self._shards) == 1:
+            return gather_rows(self._shards[0], starts, width)
         shard_of = np.searchsorted(self._starts, starts, side="right") - 1
         inside = starts + width <= self._starts[shard_of + 1]
         rows: NDArray[np.integer] = np.empty((len(starts), width), dtype=self.dtype)
@@ -289,7 +296,7 @@ class TokenStore:
         if self._n_rows_mapped > _MOST_ROWS_MAPPED and self.n_bytes > _MAPPED_WHOLE_BYTES:
             self._n_rows_mapped = 0
             for map_ in self._maps:
-                if hasattr(map_, "madvise"):  # not on Windows
+                if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
                     map_.madvise(mmap.MADV_DONTNEED)
 
     @property

@@ -299,7 +299,8 @@ class Windows:
         return place
 
     def _check(self, indices: NDArray[np.int64]) -> None:
-        if indices.size and not (indices.min() >= 0 and indices.max() < self._length):
+        # As unsigned, a negative index is a huge one.
+        if indices.size and indices.view(np.uint64).max() >= self._length:
             raise IndexError(f"windows {indices} of {self._length}")
 
     def n_counted(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,13 +10,14 @@ grouped into units of about 8 MB, so that many workers can read one file.
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
+
+import orjson
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, sha256_file, write_json
@@ -74,7 +75,7 @@ class CorpusWriter:
             record["continued"] = True
         if not piece.is_last:
             record["more"] = True
-        line = json.dumps(record, ensure_ascii=False).encode("utf-8") + b"\n"
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
         self._files[side].write(line)
         self._digests[side].update(line)
         size.n_file_bytes += len(line)
@@ -173,7 +174,7 @@ def read_corpus_pieces(
         while start < stop:
             line = file.readline()
             start += len(line)
-            record = json.loads(line)
+            record = orjson.loads(line)
             is_first, is_last = "continued" not in record, "more" not in record
             yield Piece(record["name"], record["text"], is_first, is_last)
 

@@ -9,10 +9,11 @@ and what to type.
 import codecs
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+
+import orjson
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
@@ -197,8 +198,8 @@ def _json_lines(name: str, chunks: Iterable[str], text_field: str) -> Iterator[N
             continue
         where = f"{name}:{number}"
         try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
+            record = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
             raise UserError(f"this line is not JSON ({error})", where=where) from error
         yield where, [_field(record, text_field, where)]
 

@@ -10,13 +10,14 @@ documents or at the end of the text.
 """
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal
+
+import orjson
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
@@ -121,13 +122,13 @@ class Splitter:
                 if piece is None:
                     break
                 row = [piece.name, piece.text, piece.is_first, piece.is_last]
-                spool.write(json.dumps(row).encode() + b"\n")
+                spool.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 if piece.is_first:
                     lengths.append(0)
                     held_out.append(self._holds_out(piece))
                 lengths[-1] += len(piece.text)
             spool.seek(0)
-            waiting = (Piece(*json.loads(line)) for line in spool)
+            waiting = (Piece(*orjson.loads(line)) for line in spool)
             self.rule = self.rule or self._choose(lengths, held_out)
             if self.rule == "by document":
                 yield from self._by_document(chain(waiting, stream))
