@@ -356,3 +356,18 @@ def test_character_stores_and_custom_patterns_are_the_tokenizer_s_own(tmp_path: 
             for index in [*tokenizer.encode(document.text), end]
         ]
         assert np.array_equal(store.read(0, store.n_tokens), expected)
+
+
+def test_a_hugging_face_dataset_is_a_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "set").mkdir()
+    jsonl(tmp_path / "set" / "train.jsonl", range(30))
+    report = run(tmp_path / "data", f"hf:{tmp_path / 'set'}")
+    assert report.train.n_documents + report.validation.n_documents == 30
+    with pytest.raises(UserError, match="it has: text"):
+        run(tmp_path / "none", f"hf:{tmp_path / 'set'}", text_field="body")
+    with pytest.raises(UserError, match="cannot be read"):
+        run(tmp_path / "none", f"hf:{tmp_path / 'absent'}")

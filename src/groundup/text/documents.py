@@ -236,7 +236,7 @@ def _parquet(source: Source, file: ByteStream, text_field: str) -> Iterator[Name
 
 
 def _hugging_face(word: str, text_field: str) -> Iterator[Named]:
-    """Stream `hf:NAME`, or `hf:NAME/SPLIT` for another split than train."""
+    """Stream `hf:NAME`, or `hf:NAME:SPLIT` for another split than train."""
     datasets = needed("datasets", "datasets", word)
     name, split = word.removeprefix(HUGGING_FACE), "train"
     if ":" in name:
