@@ -18,12 +18,12 @@ def run(config: PrepareConfig) -> PrepareReport:
         report = prepare(config, told)
     table(
         f"{', '.join(report.sources)}, split {report.split_rule}",
-        ["side", "documents", "characters", "bytes", "tokens"],
+        ["side", "documents", "characters", "bytes", *(["tokens"] if report.n_tokens else [])],
         [
             [
                 name,
                 *(f"{n:,}" for n in (side.n_documents, side.n_characters, side.n_bytes)),
-                f"{report.n_tokens[name]:,}" if report.n_tokens else "not yet",
+                *([f"{report.n_tokens[name]:,}"] if report.n_tokens else []),
             ]
             for name, side in (("train", report.train), ("validation", report.validation))
         ],

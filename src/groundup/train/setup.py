@@ -125,6 +125,13 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
         model=model,
         optimizer=optimizer,
         schedule=schedule,
-        loader=Loader(windows, config.batch_size, seed=config.seed),
+        # A GPU is fed from pinned memory while it computes; a CPU has nothing to gain from it.
+        loader=Loader(
+            windows,
+            config.batch_size,
+            seed=config.seed,
+            n_ahead=2 if device.type == "cuda" else 0,
+            device=device,
+        ),
         autocast=None if dtype == torch.float32 else dtype,
     )
