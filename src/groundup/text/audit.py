@@ -11,6 +11,7 @@ hash is let go, again and again. What was looked at is in the result.
 
 import hashlib
 import unicodedata
+import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ _SHORTEST_WORDS = 12
 _PERMUTATIONS = 64
 _MOST_PASSAGES = 20_000
 _KEPT_CHARACTERS = 4_000
-_WEIGHED_PASSAGES = 2_000
+_FIRST_CHARACTERS = 200
+_WEIGHED_PASSAGES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +86,14 @@ class Auditor:
     def add(self, side: Side, piece: Piece) -> None:
         """Look at one piece."""
         for block in piece.text.split("\n\n"):
-            head = block.split(None, _SHORTEST_WORDS)
+            if len(block) < 2 * _SHORTEST_WORDS - 1:
+                continue
+            head = block[:_FIRST_CHARACTERS].split(None, _SHORTEST_WORDS)
+            if len(head) <= _SHORTEST_WORDS and len(block) > _FIRST_CHARACTERS:
+                head = block.split(None, _SHORTEST_WORDS)
             if len(head) < _SHORTEST_WORDS:
                 continue
-            first_words = " ".join(head[:_SHORTEST_WORDS]).lower().encode()
-            key = int.from_bytes(hashlib.blake2b(first_words, digest_size=8).digest(), "big")
+            key = zlib.crc32(" ".join(head[:_SHORTEST_WORDS]).lower().encode())
             if key % self._every == 0:
                 passage = _Passage(piece.name, block[:_KEPT_CHARACTERS])
                 self._kept[side].setdefault(key, []).append(passage)
