@@ -205,8 +205,9 @@ def test_a_flipped_byte_is_named(tmp_path: Path, tokenizer_folder: str) -> None:
         path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1 :])
         with pytest.raises(UserError, match=name):
             verify(VerifyConfig(data=data))
-        path.write_bytes(sound)
-    verify(VerifyConfig(data=data))
+        run(data, tmp_path / "1.jsonl", tokenizer=tokenizer_folder)  # what it says to type
+        verify(VerifyConfig(data=data))
+        assert path.read_bytes() == sound
 
 
 def test_finished_parts_are_kept(

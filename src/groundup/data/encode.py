@@ -274,6 +274,8 @@ def _bytes_already_stored(data: Path, side: Side, tokenizer: Tokenizer | None) -
         _, n_bytes, checksum = manifest["sources"][0].split(" ")
         n_bytes = int(n_bytes.removeprefix("bytes:"))
         size = read_sizes(data / "corpus")[side]
+        if tokenizer is not None:
+            TokenStore.open(folder).verify()  # a damaged one is made anew
     except (UserError, ValueError, KeyError, IndexError):
         return 0
     if n_bytes > size.n_file_bytes:

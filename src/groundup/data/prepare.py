@@ -19,7 +19,7 @@ from groundup.data.store import is_store
 from groundup.text.audit import Audit, Auditor, Duplicate
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
-from groundup.text.corpus import SIDES, CorpusWriter
+from groundup.text.corpus import SIDES, CorpusWriter, verify_corpus
 from groundup.text.documents import HUGGING_FACE, read_pieces
 from groundup.text.pieces import Piece
 from groundup.text.sources import Source, find_sources
@@ -113,7 +113,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
         tokenizer = tokenizer or _tokenizer_in_use(config.out)
     places = _places(words)
     todo = [place for place in places if not config.append or not _is_in(held, place)]
-    if held is not None and not config.append and _is_same(held, places, _options(config)):
+    keep = held is not None and not config.append and _is_same(held, places, _options(config))
+    if keep and _is_sound(corpus):
         _log.info("the corpus in %s is of these very sources: kept", corpus)
         todo = []
     elif todo:
@@ -262,6 +263,15 @@ def _is_same(held: dict[str, Any], places: list[_Place], options: dict[str, Any]
     stamps = [place.stamp for place in places]
     known = all(None not in stamp for stamp in stamps)
     return known and held.get("stamps") == stamps and held.get("options") == options
+
+
+def _is_sound(corpus: Path) -> bool:
+    try:
+        verify_corpus(corpus)
+    except UserError as damage:
+        _log.warning("made anew: %s", damage)
+        return False
+    return True
 
 
 def _is_in(held: dict[str, Any] | None, place: _Place) -> bool:
