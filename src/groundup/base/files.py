@@ -68,6 +68,19 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def in_place(folder: Path, kept: str) -> Iterator[Path]:
+    """Write into a folder as it stands; `kept` tells what an error leaves as it was.
+
+    Raises:
+        UserError: The place cannot be written to, or the disk is full.
+    """
+    try:
+        yield folder
+    except OSError as error:
+        raise _write_error(error, folder, kept) from error
+
+
 def remove_left_over(path: Path | str) -> None:
     """Remove what runs that were killed left beside `path` under temporary names."""
     goal = Path(path)
@@ -137,9 +150,11 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_error(error: OSError, goal: Path) -> UserError:
+def _write_error(
+    error: OSError, goal: Path, kept: str = "nothing was left half-written"
+) -> UserError:
     return UserError(
-        f"this cannot be written ({error.strerror or error}); nothing was left half-written",
+        f"this cannot be written ({error.strerror or error}); {kept}",
         need="a writable place with free space",
         where=goal,
     )

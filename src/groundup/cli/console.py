@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=False)
@@ -62,9 +62,9 @@ def next_command(command: str) -> None:
 
 
 class Line:
-    """The moving line of one long stage."""
+    """The moving line of one long stage; its total is None where nobody can know it."""
 
-    def __init__(self, description: str, total: int) -> None:
+    def __init__(self, description: str, total: int | None) -> None:
         self.description, self.total = description, total
         self._bar: Progress | None = None
         self._printed_at = self._started_at = time.monotonic()
@@ -76,10 +76,11 @@ class Line:
             self._bar.update(self._bar.task_ids[0], completed=completed, words=words)
             return
         now = time.monotonic()
-        if now - self._printed_at >= _PLAIN_EVERY_S or completed >= self.total:
+        is_last = self.total is not None and completed >= self.total
+        if is_last or now - self._printed_at >= _PLAIN_EVERY_S:
             self._printed_at = now
-            share = completed / self.total if self.total else 1.0
-            print(f"{self.description} {share:4.0%}  {words}", flush=True)
+            share = "" if self.total is None else f" {completed / max(1, self.total):4.0%}"
+            print(f"{self.description}{share}  {words}", flush=True)
 
     def say(self, text: str) -> None:
         """Print a line above the bar, without disturbing it."""
@@ -87,7 +88,7 @@ class Line:
 
 
 @contextmanager
-def progress(description: str, total: int) -> Iterator[Line]:
+def progress(description: str, total: int | None) -> Iterator[Line]:
     """Show one bar on a terminal, a plain line now and then when piped."""
     line = Line(description, total)
     if not console.is_terminal:
@@ -96,7 +97,7 @@ def progress(description: str, total: int) -> Iterator[Line]:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.percentage:3.0f}%"),
+        TaskProgressColumn(),
         TextColumn("{task.fields[words]}"),
         TimeElapsedColumn(),
         console=console,
@@ -118,13 +119,13 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
             if name != stage:
                 stack.close()
                 stage, started_at = name, time.monotonic()
-                line = stack.enter_context(progress(name, total or 0))
+                line = stack.enter_context(progress(name, total))
             elapsed_s = max(1e-9, time.monotonic() - started_at)
             words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.0f} MB"}
             if total and done:
                 words["eta"] = f"{elapsed_s * max(0, total - done) / done:.0f}s"
             assert line is not None
-            line.update(min(done, total) if total else 0, **words)
+            line.update(done if total is None else min(done, total), **words)
 
         yield told
 

@@ -10,6 +10,7 @@ from groundup.cli.console import console, next_command, note, table
 from groundup.evaluate.load import load
 from groundup.explain.capture import capture
 from groundup.explain.report import write_report
+from groundup.tokenizer.show import visible
 
 _SHADES = " ░▒▓█"
 
@@ -52,7 +53,7 @@ def run(config: ExplainConfig) -> Explanation:
             type_this="--layer 0 --head 0",
         )
     weights = seen.attention[config.layer, config.head]
-    tokens = [_visible(tokenizer.decode([index])) for index in ids]
+    tokens = [visible(tokenizer.decode([index])) for index in ids]
     note(f"Layer {config.layer % n_layers}, head {config.head}: each row takes from the columns.")
     width = max(map(len, tokens))
     for token, row in zip(tokens, weights.tolist(), strict=True):
@@ -65,7 +66,7 @@ def run(config: ExplainConfig) -> Explanation:
         "After the last token the model expects",
         ["token", "chance"],
         [
-            [_visible(tokenizer.decode([index])), f"{chance:.1%}"]
+            [visible(tokenizer.decode([index])), f"{chance:.1%}"]
             for index, chance in zip(chances.indices.tolist(), chances.values.tolist(), strict=True)
         ],
     )
@@ -84,7 +85,3 @@ def _held_out_line(run: Path) -> str:
                 if len(line.split()) >= 8:
                     return line.strip()
     return "The quick brown fox jumps over the lazy dog"
-
-
-def _visible(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")

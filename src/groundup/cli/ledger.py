@@ -1,6 +1,6 @@
 """`groundup ledger`: what becomes of every token in an epoch, under several ways to slide."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundup.base.errors import UserError
@@ -33,11 +33,29 @@ class LedgerView:
     ledger: Ledger
 
 
+_BOOK = "book's loader"
+_ROWS = {
+    "windows": "n_windows",
+    "full batches": "n_full_batches",
+    "targets": "n_targets",
+    "  trained once": "n_targets_once",
+    "  trained more often": "n_targets_repeated",
+    "    at most": "most_often",
+    "  never: beyond the last": "n_targets_tail",
+    "  never: between windows": "n_targets_gap",
+    "  never: begins a document": "n_targets_document",
+    "trainings": "n_trainings",
+    "  seeing another document": "n_trainings_crossing",
+    "  that drop_last drops": "n_trainings_drop_last",
+    "padding": "n_padding",
+}
+
+
 def run(config: LedgerConfig) -> list[LedgerView]:
     """Show the accounts of one epoch side by side."""
     store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
     ways: list[tuple[str, int, Coverage, Documents]] = [
-        ("book's loader", config.stride, "book", "stream"),
+        (_BOOK, config.stride, "book", "stream"),
         ("exact", min(config.stride, config.context), "exact", "stream"),
         ("isolated", min(config.stride, config.context), "exact", "isolated"),
         ("packed", config.context, "book", "packed"),
@@ -58,37 +76,23 @@ def run(config: LedgerConfig) -> list[LedgerView]:
             where=config.data,
             type_this=f"groundup ledger {config.data} --context {max(1, store.n_tokens // 2)}",
         )
-    rows = {
-        "windows": [view.n_windows for view in views],
-        "full batches": [view.ledger.n_full_batches for view in views],
-        "targets": [view.ledger.n_targets for view in views],
-        "  trained once": [view.ledger.n_targets_once for view in views],
-        "  trained more often": [view.ledger.n_targets_repeated for view in views],
-        "    at most": [view.ledger.most_often for view in views],
-        "  never: beyond the last": [view.ledger.n_targets_tail for view in views],
-        "  never: between windows": [view.ledger.n_targets_gap for view in views],
-        "  never: begins a document": [view.ledger.n_targets_document for view in views],
-        "trainings": [view.ledger.n_trainings for view in views],
-        "  seeing another document": [view.ledger.n_trainings_crossing for view in views],
-        "  that drop_last drops": [view.ledger.n_trainings_drop_last for view in views],
-        "padding": [view.ledger.n_padding for view in views],
-    }
+    counts = [{"n_windows": view.n_windows, **asdict(view.ledger)} for view in views]
     table(
         f"One epoch of {store.n_tokens:,} tokens in {store.n_documents:,} documents: "
         f"context {config.context}, stride {config.stride}, batch {config.batch}",
         ["tokens", *(view.name for view in views)],
-        [[name, *(f"{count:,}" for count in counts)] for name, counts in rows.items()],
+        [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
-    book = views[0].ledger
-    lost = book.n_targets_tail + book.n_targets_gap
     note(
         "Targets are the tokens after the first; a training is a target trained once. The book's "
         "loader is create_dataloader_v1; exact, isolated and packed are ours."
     )
-    note(
-        f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
-        f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "
-        "across epochs: it drops no batch."
-    )
+    for book in (view.ledger for view in views if view.name == _BOOK):
+        lost = book.n_targets_tail + book.n_targets_gap
+        note(
+            f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
+            f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "
+            "across epochs: it drops no batch."
+        )
     next_command(f"groundup plan {config.data}")
     return views

@@ -10,6 +10,7 @@ from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.show import visible
 
 _SHOWN_PAIRS = 8
 _SHOWN_COLUMNS = 8
@@ -112,7 +113,7 @@ def _show_batch(view: WindowsView) -> None:
     ):
         rows = []
         for b, (row_ids, row_text) in enumerate(zip(ids, text, strict=True)):
-            cells = [f"{i}\n{_plain(t)}" for i, t in zip(row_ids, row_text, strict=True)]
+            cells = [f"{i}\n{visible(t)}" for i, t in zip(row_ids, row_text, strict=True)]
             rows.append([f"window {b}", *cells])
         shape = f"({view.batch_size}, {view.context_length})"
         table(f"{name} {shape}{more} columns: id over text", columns, rows)
@@ -138,8 +139,4 @@ def _show_account(view: WindowsView, config: WindowsConfig) -> None:
 def _mark(token: str) -> str:
     from rich.markup import escape
 
-    return escape(_plain(token))
-
-
-def _plain(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
+    return escape(visible(token))

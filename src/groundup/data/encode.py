@@ -28,7 +28,7 @@ from groundup.base.files import (
     write_json,
 )
 from groundup.data.store import TokenStore, is_store, token_dtype
-from groundup.text.corpus import SIDES, corpus_file, read_corpus_pieces, read_sizes
+from groundup.text.corpus import SIDES, SideSize, corpus_file, read_corpus_pieces, read_sizes
 from groundup.text.split import Side
 from groundup.tokenizer.bpe import PATTERNS, BPETokenizer
 from groundup.tokenizer.fast import ToIds, fast_encoder
@@ -78,7 +78,7 @@ def encode_corpus(
         UserError: There is no corpus, or the stores cannot be written.
     """
     sizes = read_sizes(data / "corpus")
-    already = {side: _bytes_already_stored(data, side, tokenizer) for side in SIDES}
+    already = {side: _bytes_already_stored(data, side, sizes[side], tokenizer) for side in SIDES}
     total = sum(sizes[side].n_file_bytes - already[side] for side in SIDES)
     done = 0
 
@@ -90,13 +90,13 @@ def encode_corpus(
 
     stores: dict[Side, TokenStore] = {}
     for side in SIDES:
-        place = data / side
-        if already[side] == sizes[side].n_file_bytes:
+        place, size = data / side, sizes[side]
+        if already[side] == size.n_file_bytes:
             stores[side] = TokenStore.open(place)
             continue
-        folder = _parts_folder(data, side, sizes[side].sha256, tokenizer, already[side])
-        parts = _plan(data, side, sizes[side].units, sizes[side].n_file_bytes, already[side],
-                      _needs_whole_documents(tokenizer), folder)  # fmt: skip
+        folder = _parts_folder(data, side, size.sha256, tokenizer, already[side])
+        whole = _needs_whole_documents(tokenizer)
+        parts = _plan(data, side, size, already[side], whole, folder)
         todo = []
         for part in parts:
             if _is_done(part):
@@ -110,8 +110,9 @@ def encode_corpus(
         else:
             _encode_here(todo, tokenizer, report)
         made = ((_ids(part, tokenizer), np.load(part.goal.with_suffix(".npy"))) for part in parts)
+        sources = [f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"]
         if already[side]:
-            stores[side] = TokenStore.open(place).append_parts(made, sources=_sources(data, side))
+            stores[side] = TokenStore.open(place).append_parts(made, sources=sources)
         else:
             stores[side] = TokenStore.build_from_parts(
                 place,
@@ -119,7 +120,7 @@ def encode_corpus(
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_fingerprint=tokenizer.fingerprint,
                 end_of_text=tokenizer.special_tokens.get(END_OF_TEXT),
-                sources=_sources(data, side),
+                sources=sources,
             )
         shutil.rmtree(folder)
     return stores
@@ -161,9 +162,9 @@ def remove_outdated(data: Path) -> list[Path]:
     Only token stores are removed, and only those that the present corpus does not begin with.
     """
     outdated = []
-    for side in SIDES:
+    for side, size in read_sizes(data / "corpus").items():
         folder = data / side
-        if is_store(folder) and _bytes_already_stored(data, side, None) == 0:
+        if is_store(folder) and _bytes_already_stored(data, side, size, None) == 0:
             shutil.rmtree(folder)
             outdated.append(folder)
     return outdated
@@ -194,15 +195,14 @@ def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int]
 def _plan(
     data: Path,
     side: Side,
-    units: list[tuple[int, bool]],
-    n_file_bytes: int,
+    size: SideSize,
     already: int,
     whole: bool,
     folder: Path,
 ) -> list[Part]:
     """Lay out the parts from byte `already` on; with `whole`, none begins inside a document."""
-    cuts = [start for start, is_first in units if start > already and (is_first or not whole)]
-    edges = [already, *cuts, n_file_bytes]
+    cuts = [start for start, is_first in size.units if start > already and (is_first or not whole)]
+    edges = [already, *cuts, size.n_file_bytes]
     return [
         Part(data=data, side=side, start=start, stop=stop, join=whole, goal=folder / f"{number:06}")
         for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
@@ -256,13 +256,9 @@ def _ids(part: Part, tokenizer: Tokenizer) -> NDArray[np.integer]:
     return np.fromfile(part.goal.with_suffix(".bin"), dtype=token_dtype(tokenizer.vocab_size))
 
 
-def _sources(data: Path, side: Side) -> list[str]:
-    """What a store is made from: the corpus file, its length and its SHA-256."""
-    size = read_sizes(data / "corpus")[side]
-    return [f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"]
-
-
-def _bytes_already_stored(data: Path, side: Side, tokenizer: Tokenizer | None) -> int:
+def _bytes_already_stored(
+    data: Path, side: Side, size: SideSize, tokenizer: Tokenizer | None
+) -> int:
     """How much of the corpus file a store holds already: all of its text, or 0 if that differs."""
     folder = data / side
     if not is_store(folder):
@@ -273,7 +269,6 @@ def _bytes_already_stored(data: Path, side: Side, tokenizer: Tokenizer | None) -
     try:
         _, n_bytes, checksum = manifest["sources"][0].split(" ")
         n_bytes = int(n_bytes.removeprefix("bytes:"))
-        size = read_sizes(data / "corpus")[side]
         if tokenizer is not None:
             TokenStore.open(folder).verify()  # a damaged one is made anew
     except (UserError, ValueError, KeyError, IndexError):

@@ -87,15 +87,14 @@ def account(windows: Windows, batch_size: int) -> Ledger:
         reached = (n_windows - 1) * windows.stride + width
         most_often = min(n_windows, -(-width // windows.stride))
         n_trainings = n_windows * width
-    once, repeated = _once_and_repeated(windows)
-    n_document = 0
+    trained, repeated = trained_at_least(windows, 1), trained_at_least(windows, 2)
+    once, n_document = trained - repeated, 0
     if windows.documents == "isolated":
         times = times_a_target(windows, _later_document_starts(windows))
         n_document = int((times > 0).sum())
         n_trainings -= int(times.sum())
         once -= int((times == 1).sum())
         repeated -= int((times > 1).sum())
-    trained = trained_at_least(windows, 1)
     return Ledger(
         n_targets=n_targets,
         n_targets_once=once,
@@ -146,11 +145,6 @@ def times_a_target(windows: Windows, places: NDArray[np.int64]) -> NDArray[np.in
     first = np.maximum(-((windows.width - places) // windows.stride), 0)
     times: NDArray[np.int64] = np.maximum(last - first + 1, 0)
     return times
-
-
-def _once_and_repeated(windows: Windows) -> tuple[int, int]:
-    repeated = trained_at_least(windows, 2)
-    return trained_at_least(windows, 1) - repeated, repeated
 
 
 def _later_document_starts(windows: Windows) -> NDArray[np.int64]:

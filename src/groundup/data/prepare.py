@@ -6,14 +6,14 @@ what was finished: the corpus if the sources are what they were, then every part
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_folder, read_json, remove_left_over, sha256_bytes
+from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over, sha256_bytes
 from groundup.data.encode import Engine, encode_corpus, remove_outdated
 from groundup.data.store import is_store
 from groundup.text.audit import Audit, Auditor, Duplicate
@@ -90,6 +90,16 @@ class PrepareReport:
     """Tokens of each side, if they were encoded."""
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Something to read."""
+
+    what: str | Source
+    stamp: list[Any]
+    """What changes when the text does; holds None where that cannot be known."""
+    n_bytes: int | None
+
+
 def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareReport:
     """Read, clean, part and audit documents; write DATA/corpus, and the stores if asked.
 
@@ -143,7 +153,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
 
 def _write_corpus(
     config: PrepareConfig,
-    places: "list[_Place]",
+    places: list[_Place],
     held: dict[str, Any] | None,
     on_progress: Progress | None,
 ) -> None:
@@ -161,7 +171,9 @@ def _write_corpus(
     total = _n_bytes(places)
     corpus = config.out / "corpus"
     with (
-        atomic_folder(corpus) if held is None else _appending(corpus) as folder,
+        atomic_folder(corpus)
+        if held is None
+        else in_place(corpus, "the corpus is as it was") as folder,
         closing(CorpusWriter(folder, append=held is not None)) as writer,
     ):
         for side, piece in splitter.split(_pieces(places, config)):
@@ -170,9 +182,8 @@ def _write_corpus(
                 auditor.add(side, piece)
             size = len(piece.text) + (0 if piece.is_first else size)
             if piece.is_last and (len(longest) < _N_LONGEST or size > longest[-1][1]):
-                longest = sorted([*longest, (piece.name, size)], key=lambda row: -row[1])[
-                    :_N_LONGEST
-                ]
+                longest = sorted([*longest, (piece.name, size)], key=lambda row: -row[1])
+                longest = longest[:_N_LONGEST]
             n_bytes = sum(s.n_bytes for s in writer.sizes.values())
             if on_progress is not None and n_bytes - told_at >= _TOLD_EVERY_BYTES:
                 told_at = n_bytes
@@ -184,29 +195,6 @@ def _write_corpus(
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
         )
-
-
-@contextmanager
-def _appending(folder: Path) -> Iterator[Path]:
-    """Write into a folder as it stands: what is added does not count before the manifest."""
-    try:
-        yield folder
-    except OSError as error:
-        raise UserError(
-            f"this cannot be written ({error.strerror or error}); the corpus is as it was",
-            need="a writable place with free space",
-            where=folder,
-        ) from error
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Something to read."""
-
-    what: str | Source
-    stamp: list[Any]
-    """What changes when the text does; holds None where that cannot be known."""
-    n_bytes: int | None
 
 
 def _places(words: list[str]) -> list[_Place]:

@@ -61,10 +61,6 @@ class ShardWriter:
         if document_starts is not None:
             self._note_starts(document_starts)
 
-    def write(self, ids: NDArray[np.integer]) -> None:
-        """Add one document."""
-        self.extend(ids, np.zeros(1, dtype=np.int64))
-
     def extend(self, ids: NDArray[np.integer], starts: NDArray[np.int64]) -> None:
         """Add ids, with the places among them where documents start."""
         self._note_starts(starts + self.n_tokens)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from groundup.base.errors import UserError
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.show import visible
 
 if TYPE_CHECKING:
     from groundup.data.windows import Windows
@@ -65,10 +66,7 @@ def _words(ids: Sequence[int], windows: "Windows | None") -> list[str]:
     tokenizer = None if windows is None else _tokenizer_beside(windows)
     if tokenizer is None:
         return [str(index) for index in ids]
-    return [
-        "" if index < 0 else escape(tokenizer.decode([index])).replace(" ", "·").replace("\n", "⏎")
-        for index in ids
-    ]
+    return ["" if index < 0 else escape(visible(tokenizer.decode([index]))) for index in ids]
 
 
 def _tokenizer_beside(windows: "Windows") -> Tokenizer | None:

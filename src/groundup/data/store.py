@@ -17,7 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_folder, read_json, sha256_bytes, sha256_file, write_json
+from groundup.base.files import (
+    atomic_folder,
+    in_place,
+    read_json,
+    sha256_bytes,
+    sha256_file,
+    write_json,
+)
 from groundup.data.gather import gather_rows
 from groundup.data.shards import BUFFER_TOKENS, ShardWriter, starts_header
 
@@ -69,7 +76,7 @@ class TokenStore:
     def build(
         cls,
         folder: Path | str,
-        documents: "Iterable[Sequence[int] | NDArray[np.integer]]",
+        documents: Iterable[Sequence[int] | NDArray[np.integer]],
         *,
         vocab_size: int,
         tokenizer_fingerprint: str,
@@ -86,7 +93,6 @@ class TokenStore:
             UserError: There are no tokens, an id does not fit, the place cannot be written or
                 holds something that is not a store.
         """
-
         dtype = token_dtype(vocab_size)
 
         def parts() -> Iterator[Part]:
@@ -120,7 +126,7 @@ class TokenStore:
     def build_from_parts(
         cls,
         folder: Path | str,
-        parts: "Iterable[Part]",
+        parts: Iterable[Part],
         *,
         vocab_size: int,
         tokenizer_fingerprint: str,
@@ -154,7 +160,7 @@ class TokenStore:
             _write(writer, parts, temporary, table, sources)
         return cls.open(goal)
 
-    def append_parts(self, parts: "Iterable[Part]", *, sources: Sequence[str] = ()) -> "TokenStore":
+    def append_parts(self, parts: Iterable[Part], *, sources: Sequence[str] = ()) -> "TokenStore":
         """Add ids after those that are there, in new shards; give the longer store.
 
         Nothing that is there is changed until the new manifest takes the old one's name.
@@ -162,21 +168,15 @@ class TokenStore:
         Raises:
             UserError: The place cannot be written to, or the disk is full.
         """
-        writer = ShardWriter(
-            self.folder,
-            self.dtype,
-            self.manifest["shard_tokens"],
-            after=self.manifest["shards"],
-            document_starts=self.document_starts,
-        )
-        try:
+        with in_place(self.folder, "the store is as it was"):
+            writer = ShardWriter(
+                self.folder,
+                self.dtype,
+                self.manifest["shard_tokens"],
+                after=self.manifest["shards"],
+                document_starts=self.document_starts,
+            )
             _write(writer, parts, self.folder, self.manifest, sources)
-        except OSError as error:
-            raise UserError(
-                f"this cannot be written ({error.strerror or error}); the store is as it was",
-                need="a writable place with free space",
-                where=self.folder,
-            ) from error
         return TokenStore.open(self.folder)
 
     @classmethod
@@ -274,14 +274,11 @@ class TokenStore:
             return gather_rows(self._shards[0], starts, width)
         shard_of = np.searchsorted(self._starts, starts, side="right") - 1
         inside = starts + width <= self._starts[shard_of + 1]
-        rows: NDArray[np.integer] = np.empty((len(starts), width), dtype=self.dtype)
+        rows = np.empty((len(starts), width), dtype=self.dtype)
         for index in np.unique(shard_of[inside]).tolist():
             here = np.flatnonzero(inside & (shard_of == index))
-            found = gather_rows(self._shards[index], starts[here] - self._starts[index], width)
-            if len(here) == len(starts):
-                rows = found
-            else:
-                rows[here] = found
+            offsets = starts[here] - self._starts[index]
+            rows[here] = gather_rows(self._shards[index], offsets, width)
         for row in np.flatnonzero(~inside).tolist():  # the few that run into the next shard
             rows[row] = self.read(int(starts[row]), int(starts[row]) + width)
         return rows

@@ -17,6 +17,7 @@ from groundup.base.run import RunFolder
 from groundup.evaluate.load import load
 from groundup.explain.capture import capture
 from groundup.explain.figures import loss_curve
+from groundup.tokenizer.show import visible
 
 _LONGEST_SENTENCE = 24
 
@@ -61,7 +62,7 @@ def page_templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["visible"] = _visible
+    environment.filters["visible"] = visible
     environment.filters["number"] = _number
     return environment
 
@@ -104,10 +105,6 @@ def _attention(run: Path, text: str) -> dict[str, Any] | None:
             for index, chance in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ],
     }
-
-
-def _visible(token: str) -> str:
-    return token.replace(" ", "·").replace("\n", "⏎").replace("\t", "⇥")
 
 
 def _number(value: int | float) -> str:

@@ -9,6 +9,7 @@ from groundup.base.files import write_text
 from groundup.data.store import TokenStore
 from groundup.explain.report import page_templates
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.show import shown_ids
 
 _SHOWN_TOKENS = 400
 
@@ -21,10 +22,8 @@ def write_windows_page(data: Path, goal: Path) -> Path:
     """
     store = TokenStore.open(data / "train")
     tokenizer = load_tokenizer(data / "tokenizer")
-    tokens = [
-        (index, tokenizer.decode([index]), tokenizer.token_bytes(index).hex(" "))
-        for index in store.read(0, min(store.n_tokens, _SHOWN_TOKENS)).tolist()
-    ]
+    ids = store.read(0, min(store.n_tokens, _SHOWN_TOKENS)).tolist()
+    tokens = shown_ids(ids, tokenizer).rows()
     table = json.dumps({"tokens": tokens, "n_tokens": store.n_tokens})
     page = (
         page_templates()

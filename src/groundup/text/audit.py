@@ -146,11 +146,8 @@ class Auditor:
 def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
     """Look at documents that are in memory."""
     auditor = Auditor()
-    sides: tuple[tuple[Side, Iterable[Document]], ...] = (
-        ("train", train),
-        ("validation", validation),
-    )
-    for side, documents in sides:
+    sides: dict[Side, Iterable[Document]] = {"train": train, "validation": validation}
+    for side, documents in sides.items():
         for document in documents:
             auditor.add(side, Piece(document.name, document.text))
     return auditor.finish()

@@ -10,13 +10,14 @@ import codecs
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 import orjson
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
+from groundup.text.clean import clean
 from groundup.text.pieces import Piece, cut_into_pieces
 from groundup.text.sources import PROBE_BYTES, ByteStream, Source, find_sources, needed
 
@@ -271,14 +272,15 @@ def _field(record: object, text_field: str, where: str) -> str:
             where=where,
             type_this="--text-field NAME",
         )
-    with suppress(UnicodeEncodeError):
+    try:
         text.encode("utf-8")
-        return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-    raise UserError(
-        "this record holds half a surrogate pair, which is no character",
-        need="text that UTF-8 can spell",
-        where=where,
-    )
+    except UnicodeEncodeError as error:
+        raise UserError(
+            "this record holds half a surrogate pair, which is no character",
+            need="text that UTF-8 can spell",
+            where=where,
+        ) from error
+    return clean(text)
 
 
 def _from_first_word(chunks: Iterable[str]) -> Iterator[str] | None:
@@ -288,10 +290,5 @@ def _from_first_word(chunks: Iterable[str]) -> Iterator[str] | None:
     for chunk in rest:
         held += chunk
         if not chunk.isspace() and chunk:
-            return _chain(held, rest)
+            return chain([held], rest)
     return None
-
-
-def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
