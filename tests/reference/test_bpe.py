@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from groundup.reference.bpe import encode, learn
 from groundup.text.builtin import python_reference
-from groundup.tokenizer.bpe import PATTERNS, BPETokenizer
+from groundup.tokenizer.bpe import BPETokenizer
+from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.train_bpe import train_bpe
 
 TEXT = st.text(st.sampled_from("aab ,\n12é"), max_size=60)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.text.pieces import Piece, cut_into_pieces, safe_cut
-from groundup.tokenizer.bpe import PATTERNS
+from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.train_bpe import train_bpe
 
 TEXTS = st.text(

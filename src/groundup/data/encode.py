@@ -30,8 +30,9 @@ from groundup.base.files import (
 from groundup.data.store import TokenStore, is_store, token_dtype
 from groundup.text.corpus import SIDES, SideSize, corpus_file, read_corpus_pieces, read_sizes
 from groundup.text.split import Side
-from groundup.tokenizer.bpe import PATTERNS, BPETokenizer
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import ToIds, fast_encoder
+from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 
@@ -134,11 +135,12 @@ def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
     ids: list[NDArray[np.integer]] = []
     starts: list[int] = []
     n_tokens = 0
-    for text, is_first, is_last in _texts(part):
+    texts = list(_texts(part))
+    found_in = to_ids([text for text, _, _ in texts])
+    for (_, is_first, is_last), found in zip(texts, found_in, strict=True):
         if is_first:
             starts.append(n_tokens)
-        found = to_ids(text).astype(dtype, copy=False)
-        ids.append(found)
+        ids.append(found.astype(dtype, copy=False))
         n_tokens += len(found)
         if is_last:
             ids.append(closing)

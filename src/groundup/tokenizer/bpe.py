@@ -15,20 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import regex
-
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
+from groundup.tokenizer.pretokens import PATTERNS, splitter
 from groundup.tokenizer.special import SPECIAL_TOKENS
 from groundup.tokenizer.special_text import cut_at_special
 
-# Written so that `regex`, Rust's engines and Oniguruma (in Hugging Face's tokenizers) cut alike:
-# `{1,3}+` would be possessive in the first two and "several times" in the last.
-PATTERNS = {
-    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s",
-}
 _CACHED_PRETOKENS = 200_000
 _LONG_PRETOKEN = 64
 
@@ -79,7 +71,7 @@ class BPETokenizer:
         # A merge's rank decides who goes first; the id it makes is looked up by its bytes.
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
         self._made = [self._id_of_bytes[table[a] + table[b]] for a, b in self.merges]
-        self._split = regex.compile(self.pattern)
+        self._split = splitter(self.pattern)
         self._cache: dict[str, list[int]] = {}
 
     @property
@@ -106,7 +98,7 @@ class BPETokenizer:
             if special is not None:
                 ids.append(special)
                 continue
-            for pretoken in self._split.findall(part):
+            for pretoken in self._split(part):
                 ids += self._encode_pretoken(pretoken)
         return ids
 

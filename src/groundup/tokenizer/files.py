@@ -13,9 +13,10 @@ from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json, write_text
-from groundup.tokenizer.bpe import PATTERNS, BPETokenizer, Pair
+from groundup.tokenizer.bpe import BPETokenizer, Pair
 from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
 from groundup.tokenizer.words import WordTokenizer
@@ -151,6 +152,14 @@ def _find_merges(table: list[bytes], where: Path) -> list[Pair]:
 
 def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
     """Write tokenizer.json (Hugging Face schema) and vocabulary.txt, both or neither."""
+    lines = [f"{i}\t{tokenizer.token_bytes(i)!r}" for i in range(tokenizer.vocab_size)]
+    with atomic_folder(folder) as temporary:
+        write_json(temporary / "tokenizer.json", describe_bpe(tokenizer))
+        write_text(temporary / "vocabulary.txt", "\n".join(lines) + "\n")
+
+
+def describe_bpe(tokenizer: BPETokenizer) -> dict[str, Any]:
+    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json."""
     spell = byte_spelling()
 
     def spelled(token: bytes) -> str:
@@ -160,7 +169,7 @@ def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
     skipped = set(tokenizer.special_tokens.values())
     vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped}
     merges = [[spelled(table[a]), spelled(table[b])] for a, b in tokenizer.merges]
-    description = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -214,10 +223,6 @@ def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
             "merges": merges,
         },
     }
-    lines = [f"{i}\t{tokenizer.token_bytes(i)!r}" for i in range(tokenizer.vocab_size)]
-    with atomic_folder(folder) as temporary:
-        write_json(temporary / "tokenizer.json", description)
-        write_text(temporary / "vocabulary.txt", "\n".join(lines) + "\n")
 
 
 def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[str]) -> None:

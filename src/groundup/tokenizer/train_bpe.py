@@ -1,24 +1,30 @@
 """Learning byte-pair encoding: count pretokens, then merge the commonest pair, again and again.
 
-Only the words that hold the merged pair are touched, and the commonest pair comes from a heap
-whose stale entries are passed over, so a merge costs what it changes. Ties go to the pair of lower
-ids in Hugging Face's numbering (bytes in the order of their printable stand-ins, then the merges),
-so that its trainer learns the same merges.
+All distinct pretokens stand in one row of ids, so that a merge is a handful of array operations on
+the places where its pair stands. A pair that a merge brings forth has all its places from then on
+and can only lose some, so its count is an upper bound until it comes to the top of the heap, where
+it is counted again. `groundup.reference.bpe` says the same in its simplest form.
 """
 
 import heapq
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-import regex
+import numpy as np
+from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
-from groundup.tokenizer.bpe import PATTERNS, BPETokenizer, Pair
+from groundup.tokenizer.bpe import BPETokenizer, Pair
 from groundup.tokenizer.byte_spelling import byte_spelling
+from groundup.tokenizer.pretokens import splitter
 from groundup.tokenizer.special import SPECIAL_TOKENS
 
 log = logging.getLogger(__name__)
+
+Places = NDArray[np.int64]
+_END, _GONE = -1, -2
+"""In place of an id: the end of a word; what a merge took away."""
 
 
 def train_bpe(
@@ -59,81 +65,125 @@ def train_bpe(
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     """Count each distinct pretoken; memory follows the distinct ones, not the text."""
-    split = regex.compile(PATTERNS.get(pattern, pattern))
+    split = splitter(pattern)
     counts: Counter[str] = Counter()
     for text in texts:
-        counts.update(split.findall(text))
+        counts.update(split(text))
     return Counter(
         {word.encode("utf-8", errors="surrogatepass"): count for word, count in counts.items()}
     )
 
 
 def learn_merges(counts: Counter[bytes], n_merges: int) -> list[Pair]:
-    """Learn pairs from counted words; ids from 256 on are given in the order of learning."""
-    words = [list(word) for word in counts]
-    weights = list(counts.values())
-    pair_counts: Counter[Pair] = Counter()
-    holders: defaultdict[Pair, set[int]] = defaultdict(set)
-    for index, (word, weight) in enumerate(zip(words, weights, strict=True)):
-        for pair in zip(word, word[1:], strict=False):
-            pair_counts[pair] += weight
-            holders[pair].add(index)
-    tie = _tie_order(n_merges)
-    heap = [(-count, tie[pair[0]], tie[pair[1]], pair) for pair, count in pair_counts.items()]
-    heapq.heapify(heap)
-    merges: list[Pair] = []
-    while heap and len(merges) < n_merges:
-        negative, *_, pair = heapq.heappop(heap)
-        count = pair_counts[pair]
-        if count != -negative:  # stale: the pair has lost occurrences since
-            if count > 0:
-                heapq.heappush(heap, (-count, tie[pair[0]], tie[pair[1]], pair))
-            continue
-        if count < 2:
-            break
-        made = 256 + len(merges)
-        merges.append(pair)
-        changed: Counter[Pair] = Counter()
-        for index in holders.pop(pair):
-            words[index] = _apply(words[index], pair, made, weights[index], index, changed, holders)
-        for other, difference in changed.items():
-            pair_counts[other] += difference
-            if difference > 0:
-                heapq.heappush(heap, (-pair_counts[other], tie[other[0]], tie[other[1]], other))
-        del pair_counts[pair]
-    return merges
+    """Learn pairs from counted words; ids from 256 on are given in the order of learning.
 
-
-def _apply(
-    word: list[int],
-    pair: Pair,
-    made: int,
-    weight: int,
-    index: int,
-    changed: Counter[Pair],
-    holders: defaultdict[Pair, set[int]],
-) -> list[int]:
-    """Merge a pair inside one word, left to right, and book what that does to its neighbours."""
-    result: list[int] = []
-    i = 0
-    while i < len(word):
-        if i + 1 < len(word) and (word[i], word[i + 1]) == pair:
-            result.append(made)
-            i += 2
-        else:
-            result.append(word[i])
-            i += 1
-    for old in zip(word, word[1:], strict=False):
-        changed[old] -= weight
-    for new in zip(result, result[1:], strict=False):
-        changed[new] += weight
-        holders[new].add(index)
-    return result
-
-
-def _tie_order(n_merges: int) -> list[int]:
-    """Rank every id for ties: bytes by their printable stand-in, then merges by age."""
+    Ties go to the pair of lower ids in Hugging Face's numbering (bytes in the order of their
+    printable stand-ins, then the merges), so that its trainer learns the same merges.
+    """
     spelling = byte_spelling()
-    by_spelling = sorted(range(256), key=spelling.__getitem__)
-    rank = {value: place for place, value in enumerate(by_spelling)}
-    return [*(rank[value] for value in range(256)), *range(256, 256 + n_merges)]
+    byte_of_number = sorted(range(256), key=spelling.__getitem__)
+    number_of_byte = bytes(sorted(range(256), key=byte_of_number.__getitem__))
+    words = _Words(counts, number_of_byte, n_merges)
+    merges: list[Pair] = []
+    while len(merges) < n_merges and (pair := words.commonest_pair()):
+        words.merge(pair, 256 + len(merges))
+        merges.append(pair)
+    own_id = [*byte_of_number, *range(256, 256 + n_merges)]
+    return [(own_id[left], own_id[right]) for left, right in merges]
+
+
+class _Words:
+    """The words in a row of ids, each closed by `_END`; a linked list, as merges leave gaps."""
+
+    def __init__(self, counts: Counter[bytes], number_of_byte: bytes, n_merges: int) -> None:
+        lengths = np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
+        is_end = np.zeros(lengths.sum() + len(lengths), dtype=bool)
+        is_end[np.cumsum(lengths + 1) - 1] = True
+        self.ids = np.full(len(is_end), _END, dtype=np.int64)
+        letters = b"".join(counts).translate(number_of_byte)
+        self.ids[~is_end] = np.frombuffer(letters, dtype=np.uint8)
+        weights = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
+        self.weights = np.repeat(weights, lengths + 1)
+        """How often the word that a place belongs to occurs."""
+        self.after = np.arange(1, len(is_end) + 1)
+        self.before = np.arange(-1, len(is_end) - 1)  # -1 is the last place, an end
+        self.base = 256 + n_merges
+        self.heap: list[tuple[int, int]] = []
+        """Pairs as (-count, left * base + right), whose order breaks ties as it should."""
+        self.pairs_with: dict[int, _Pairs] = {}
+        """By the newer of their two ids; all pairs of bytes go by the last byte's."""
+        places = np.flatnonzero(~is_end[:-1] & ~is_end[1:])
+        self._add_pairs(255, self.ids[places] * self.base + self.ids[places + 1], places)
+
+    def commonest_pair(self) -> Pair | None:
+        """Find the pair that stands most often, or None if no pair stands twice."""
+        while self.heap:
+            count, key = self.heap[0]
+            pair = divmod(key, self.base)
+            found = int(self.weights[self._places(pair)].sum())
+            if found == -count:
+                return pair
+            if found < 2:
+                heapq.heappop(self.heap)
+            else:
+                heapq.heapreplace(self.heap, (-found, key))
+        return None
+
+    def merge(self, pair: Pair, made: int) -> None:
+        """Put the id `made` wherever the pair stands, from left to right."""
+        heapq.heappop(self.heap)
+        places = self._places(pair)
+        if pair[0] == pair[1]:
+            places = _every_other(places, self.after)
+        second = self.after[places]
+        prior, beyond = self.before[places], self.after[second]
+        self.ids[places], self.ids[second] = made, _GONE
+        self.after[places], self.before[beyond] = beyond, places
+        left, right = self.ids[prior], self.ids[beyond]  # prior is gone if it was merged, too
+        has_left, has_right = left >= 0, right >= 0
+        keys = (left[has_left] * self.base + made, made * self.base + right[has_right])
+        where = (prior[has_left], places[has_right])
+        self._add_pairs(made, np.concatenate(keys), np.concatenate(where))
+
+    def _places(self, pair: Pair) -> Places:
+        """Find where a pair stands now, among the places where it stood when it was new."""
+        left, right = pair
+        places = self.pairs_with[max(left, right, 255)].places_of(left * self.base + right)
+        holds = (self.ids[places] == left) & (self.ids[self.after[places]] == right)
+        found: Places = places[holds]
+        return found
+
+    def _add_pairs(self, newer: int, keys: Places, places: Places) -> None:
+        if not len(keys):
+            return
+        order = np.argsort(keys, kind="stable")
+        pairs = _Pairs(keys[order], places[order])
+        counts = np.add.reduceat(self.weights[pairs.places], pairs.edges[:-1])
+        often = counts >= 2
+        for entry in zip((-counts[often]).tolist(), pairs.keys[often].tolist(), strict=True):
+            heapq.heappush(self.heap, entry)
+        self.pairs_with[newer] = pairs
+
+
+class _Pairs:
+    """Where each of many pairs stands: places sorted by their pair's key."""
+
+    def __init__(self, key_of_place: Places, places: Places) -> None:
+        self.places = places
+        starts = np.flatnonzero(np.diff(key_of_place, prepend=-1))
+        self.keys = key_of_place[starts]
+        self.edges = np.append(starts, len(places))
+
+    def places_of(self, key: int) -> Places:
+        index = self.keys.searchsorted(key)
+        found: Places = self.places[self.edges[index] : self.edges[index + 1]]
+        return found
+
+
+def _every_other(places: Places, after: Places) -> Places:
+    """Of places that follow one another (as in a a a), keep every other, from the first on."""
+    number = np.arange(len(places))
+    begins = np.append(True, after[places[:-1]] != places[1:])
+    in_run = number - np.maximum.accumulate(np.where(begins, number, 0))
+    kept: Places = places[in_run % 2 == 0]
+    return kept
