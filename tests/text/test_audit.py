@@ -1,8 +1,9 @@
 """The audit: planted duplicates are found, clean text is left alone."""
 
 import random
+import time
 
-from groundup.text.audit import audit
+from groundup.text.audit import Repeats, audit
 from groundup.text.builtin import python_reference
 from groundup.text.documents import Document
 
@@ -23,9 +24,9 @@ def test_exact_duplicates_are_counted_within_and_across() -> None:
     validation = [document("c", passage(3).upper().replace(" ", "\n"), passage(4))]
     found = audit(train, validation)
     assert (found.n_passages_train, found.n_passages_validation) == (4, 2)
-    assert found.n_exact_within_train == 1
-    assert found.n_exact_across == 1, "neither case nor line ends hide a duplicate"
-    assert (found.examples[0].first, found.examples[0].second) == ("b", "c")
+    assert found.within_train.n_exact == 1
+    assert found.across.n_exact == 1, "neither case nor line ends hide a duplicate"
+    assert (found.across.examples[0].first, found.across.examples[0].second) == ("b", "c")
     assert found.leaked_frac == 0.5
 
 
@@ -33,14 +34,36 @@ def test_near_duplicates_are_found() -> None:
     words = passage(1, 120).split()
     words[60] = "changed"
     found = audit([document("a", passage(1, 120))], [document("b", " ".join(words), passage(9))])
-    assert (found.n_exact_across, found.n_near_across) == (0, 1)
+    assert (found.across.n_exact, found.across.n_near) == (0, 1)
     # one word changed of 120: 3 of 118 shingles differ on either side
-    assert found.examples[0].jaccard > 0.9
+    assert found.across.examples[0].jaccard > 0.9
+
+
+def test_near_duplicates_within_a_side_are_found() -> None:
+    words = passage(1, 120).split()
+    words[60] = "changed"
+    again = " ".join(words)
+    found = audit([document("a", passage(1, 120), passage(2)), document("b", again)],
+                  [document("c", passage(3, 120)), document("d", passage(3, 120) + " zu ra")])  # fmt: skip
+    assert (found.within_train.n_near, found.within_validation.n_near) == (1, 1)
+    assert (found.within_train.examples[0].first, found.within_train.examples[0].second) == (
+        "a",
+        "b",
+    )
+    assert found.across == Repeats()
+
+
+def test_many_near_duplicates_of_one_passage_are_no_square_of_work() -> None:
+    lines = [f"{passage(1, 60)} request number {n}" for n in range(1500)]
+    started_at = time.perf_counter()
+    found = audit([document("log", *lines)], [document("b", passage(2))])
+    assert found.within_train.n_near == 1499
+    assert time.perf_counter() - started_at < 10
 
 
 def test_different_text_and_short_lines_are_no_duplicates() -> None:
     found = audit([document("a", "Yes.", passage(1))], [document("b", "Yes.", passage(2))])
-    assert (found.n_exact_across, found.n_near_across, found.examples) == (0, 0, [])
+    assert found.across == Repeats()
 
 
 def test_the_built_in_text_hardly_repeats_itself() -> None:

@@ -1,10 +1,11 @@
 """`groundup prepare`: documents, sizes, the split, and duplicates across it."""
 
 from pathlib import Path
+from textwrap import shorten
 
 from groundup.cli.console import next_command, note, stage_progress, table, warn
 from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
-from groundup.text.audit import Audit
+from groundup.text.audit import Audit, Repeats
 from groundup.text.catalog import CATALOG
 
 
@@ -43,21 +44,33 @@ def run(config: PrepareConfig) -> PrepareReport:
 
 def _show_audit(audit: Audit) -> None:
     looked_at = "" if audit.sampled_frac == 1 else f" (a sample: {audit.sampled_frac:.1%} of all)"
-    note(
-        f"Duplicates{looked_at}: {audit.n_exact_within_train} of {audit.n_passages_train:,} "
-        f"training passages repeat another. Across the split, of "
-        f"{audit.n_passages_validation:,} held-out passages {audit.n_exact_across} stand word for "
-        f"word in the training text and {audit.n_near_across} nearly."
+    places = {
+        "within training": (audit.n_passages_train, audit.within_train),
+        "within held-out": (audit.n_passages_validation, audit.within_validation),
+        "held-out in training": (audit.n_passages_validation, audit.across),
+    }
+    table(
+        f"Passages that repeat an earlier one{looked_at}",
+        ["where", "passages", "word for word", "nearly", "for example"],
+        [
+            [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}", _example(found)]
+            for name, (n, found) in places.items()
+        ],
     )
-    if audit.examples:
-        shown = audit.examples[0]
-        words = " ".join(shown.text.split())[:160]
-        warn(f'Shared by {shown.first} and {shown.second} ({shown.jaccard:.0%} alike): "{words}"')
-        note("What the model meets twice it can recite: the validation loss flatters it that much.")
+    if audit.across.examples:
+        warn("What stands on both sides the model can recite: the validation loss flatters it.")
     note(
         f"Languages: {_shares(audit.languages)}. Letters: {_shares(audit.scripts)}. "
         f"No text: {audit.non_text_frac:.2%} of the characters."
     )
+
+
+def _example(found: Repeats) -> str:
+    if not found.examples:
+        return ""
+    shown = found.examples[0]
+    words = " ".join(shown.text.split())
+    return f'{shown.first}, {shown.second} ({shown.jaccard:.0%} alike): "{shorten(words, 60)}"'
 
 
 def _shares(rows: list[tuple[str, float]]) -> str:

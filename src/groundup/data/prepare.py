@@ -16,7 +16,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over, sha256_bytes
 from groundup.data.encode import Engine, encode_corpus, remove_outdated
 from groundup.data.store import is_store
-from groundup.text.audit import Audit, Auditor, Duplicate
+from groundup.text.audit import Audit, Auditor
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
 from groundup.text.corpus import SIDES, CorpusWriter, verify_corpus
@@ -283,11 +283,6 @@ def _report(
         side: SideReport(**{key: told["sides"][side][key] for key in SideReport.__annotations__})
         for side in SIDES
     }
-    audit = told["audit"]
-    if audit is not None:
-        audit["examples"] = [Duplicate(**example) for example in audit["examples"]]
-        for table in ("scripts", "languages"):
-            audit[table] = [(name, share) for name, share in audit[table]]
     return PrepareReport(
         data=data,
         sources=words,
@@ -295,7 +290,7 @@ def _report(
         train=sides["train"],
         validation=sides["validation"],
         longest=[(name, size) for name, size in told["longest"]],
-        audit=None if audit is None else Audit(**audit),
+        audit=None if told["audit"] is None else Audit.from_table(told["audit"]),
         n_skipped_sources=n_skipped,
         n_tokens=n_tokens,
     )

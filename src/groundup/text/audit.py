@@ -1,8 +1,8 @@
 """What is in a text besides words, and what held-out text must not share with training text.
 
-Documents are cut into passages at blank lines. Exact duplicates share their normalised words; near
-duplicates are found by MinHash over three-word shingles (Broder, 1997) through the datasketch
-library. A passage of the held-out side that stands in the training side is a leak.
+Documents are cut into passages at blank lines. Exact duplicates share their normalised words, near
+ones most of their three-word shingles. A passage of the held-out side that stands in the training
+side is a leak.
 
 Text streams through. Passages are sampled by a hash of their first words, so that both copies of a
 duplicate are in the sample or neither; it is everything until it grows too large, then every second
@@ -12,34 +12,59 @@ hash is let go, again and again. What was looked at is in the result.
 import hashlib
 import unicodedata
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from groundup.text.documents import Document
+from groundup.text.duplicates import Passage, find_near_duplicates
 from groundup.text.pieces import Piece
 from groundup.text.split import Side
 
-NEAR_JACCARD = 0.8
-"""Passages are near duplicates from this share of common shingles on."""
-_SHINGLE_WORDS = 3
 _SHORTEST_WORDS = 12
-_PERMUTATIONS = 64
 _MOST_PASSAGES = 20_000
 _KEPT_CHARACTERS = 4_000
 _FIRST_CHARACTERS = 200
+_EXAMPLES = 3
 _WEIGHED_PASSAGES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
-    """Two passages that say the same."""
+    """Two passages that say the same, by the names of their documents."""
 
     first: str
     second: str
     jaccard: float
     text: str
+
+
+@dataclass(kw_only=True)
+class Repeats:
+    """Passages that repeat an earlier one."""
+
+    n_exact: int = 0
+    """Word for word."""
+    n_near: int = 0
+    """Nearly; these come on top."""
+    examples: list[Duplicate] = field(default_factory=list)
+
+    def note(self, earlier: Passage, later: Passage, jaccard: float | None = None) -> None:
+        """Count a passage; without its Jaccard similarity it repeats word for word."""
+        if jaccard is None:
+            self.n_exact += 1
+        else:
+            self.n_near += 1
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(
+                Duplicate(
+                    first=earlier.document,
+                    second=later.document,
+                    jaccard=1.0 if jaccard is None else jaccard,
+                    text=later.text,
+                )
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +76,10 @@ class Audit:
     n_passages_validation: int
     sampled_frac: float
     """The share of all passages that was looked at."""
-    n_exact_within_train: int
-    n_exact_within_validation: int
-    n_exact_across: int
-    n_near_across: int
-    examples: list[Duplicate]
+    within_train: Repeats
+    within_validation: Repeats
+    across: Repeats
+    """Held-out passages that stand in the training text."""
     non_text_frac: float
     """The share of characters that are controls, unassigned, private or U+FFFD."""
     scripts: list[tuple[str, float]]
@@ -66,20 +90,25 @@ class Audit:
     @property
     def leaked_frac(self) -> float:
         """The share of held-out passages that stand, exactly or nearly, in the training text."""
-        return (self.n_exact_across + self.n_near_across) / max(1, self.n_passages_validation)
+        return (self.across.n_exact + self.across.n_near) / max(1, self.n_passages_validation)
 
-
-@dataclass(frozen=True)
-class _Passage:
-    document: str
-    text: str
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> "Audit":
+        """Read back what `asdict` gave and JSON kept."""
+        read = dict(table)
+        for name in ("within_train", "within_validation", "across"):
+            examples = [Duplicate(**example) for example in read[name]["examples"]]
+            read[name] = Repeats(**{**read[name], "examples": examples})
+        for name in ("scripts", "languages"):
+            read[name] = [(key, share) for key, share in read[name]]
+        return cls(**read)
 
 
 class Auditor:
     """Looks at a corpus as it streams by: `add` every piece, then `finish`."""
 
     def __init__(self) -> None:
-        self._kept: dict[Side, dict[int, list[_Passage]]] = {"train": {}, "validation": {}}
+        self._kept: dict[Side, dict[int, list[Passage]]] = {"train": {}, "validation": {}}
         self._n_kept = {"train": 0, "validation": 0}
         self._every = 1
 
@@ -95,7 +124,7 @@ class Auditor:
                 continue
             key = zlib.crc32(" ".join(head[:_SHORTEST_WORDS]).lower().encode())
             if key % self._every == 0:
-                passage = _Passage(piece.name, block[:_KEPT_CHARACTERS])
+                passage = Passage(side, piece.name, block[:_KEPT_CHARACTERS])
                 self._kept[side].setdefault(key, []).append(passage)
                 self._n_kept[side] += 1
                 if self._n_kept[side] > _MOST_PASSAGES:
@@ -103,37 +132,32 @@ class Auditor:
 
     def finish(self) -> Audit:
         """Compare what was kept."""
-        n_exact_across = n_near_across = 0
-        examples: list[Duplicate] = []
-        train = {_key(passage.text): passage for passage in self._passages("train")}
-        rest = []
-        n_distinct_validation = len({_key(p.text) for p in self._passages("validation")})
-        for passage in self._passages("validation"):
-            twin = train.get(_key(passage.text))
-            if twin is None:
-                rest.append(passage)
-                continue
-            n_exact_across += 1
-            if n_exact_across <= 3:
-                examples.append(_duplicate(twin, passage, 1.0))
-        for twin, passage, jaccard in _near(list(train.values()), rest):
-            n_near_across += 1
-            if n_near_across <= 3:
-                examples.append(_duplicate(twin, passage, jaccard))
+        found: defaultdict[tuple[Side, Side], Repeats] = defaultdict(Repeats)
+        first: dict[tuple[Side, str], Passage] = {}
+        fresh = []
         everything = [*self._passages("train"), *self._passages("validation")]
+        for passage in everything:
+            key = _key(passage.text)
+            sides: set[Side] = {"train", passage.side}
+            twins = [first[side, key] for side in sides if (side, key) in first]
+            for twin in twins:
+                found[twin.side, passage.side].note(twin, passage)
+            first.setdefault((passage.side, key), passage)
+            if not twins:
+                fresh.append(passage)
+        for twin, passage, jaccard in find_near_duplicates(fresh):
+            found[twin.side, passage.side].note(twin, passage, jaccard)
         return Audit(
             n_passages_train=self._n_kept["train"],
             n_passages_validation=self._n_kept["validation"],
             sampled_frac=1 / self._every,
-            n_exact_within_train=self._n_kept["train"] - len(train),
-            n_exact_within_validation=self._n_kept["validation"] - n_distinct_validation,
-            n_exact_across=n_exact_across,
-            n_near_across=n_near_across,
-            examples=examples,
+            within_train=found["train", "train"],
+            within_validation=found["validation", "validation"],
+            across=found["train", "validation"],
             **_weigh(everything[:: -(-len(everything) // _WEIGHED_PASSAGES) or 1]),
         )
 
-    def _passages(self, side: Side) -> list[_Passage]:
+    def _passages(self, side: Side) -> list[Passage]:
         return [passage for passages in self._kept[side].values() for passage in passages]
 
     def _thin_out(self) -> None:
@@ -153,30 +177,7 @@ def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
     return auditor.finish()
 
 
-def _near(
-    passages: list[_Passage], others: list[_Passage]
-) -> list[tuple[_Passage, _Passage, float]]:
-    """Give (passage, other, jaccard) for each of the others that is nearly a passage."""
-    from datasketch import MinHash, MinHashLSH
-
-    index = MinHashLSH(threshold=NEAR_JACCARD, num_perm=_PERMUTATIONS)
-    for number, passage in enumerate(passages):
-        index.insert(number, _minhash(passage.text, MinHash))
-    found = []
-    for other in others:
-        shingles = _shingles(other.text)
-        best, twin = 0.0, None
-        for number in index.query(_minhash(other.text, MinHash)):
-            candidate = _shingles(passages[number].text)
-            jaccard = len(shingles & candidate) / len(shingles | candidate)
-            if jaccard > best:
-                best, twin = jaccard, passages[number]
-        if twin is not None and best >= NEAR_JACCARD:
-            found.append((twin, other, best))
-    return found
-
-
-def _weigh(passages: list[_Passage]) -> dict[str, Any]:
+def _weigh(passages: list[Passage]) -> dict[str, Any]:
     """Count scripts, languages and what is no text in some passages."""
     import py3langid
 
@@ -205,23 +206,5 @@ def _shares(counts: Counter[str]) -> list[tuple[str, float]]:
     return [(name, count / total) for name, count in counts.most_common(5)]
 
 
-def _duplicate(first: _Passage, second: _Passage, jaccard: float) -> Duplicate:
-    return Duplicate(
-        first=first.document, second=second.document, jaccard=jaccard, text=second.text
-    )
-
-
 def _key(passage: str) -> str:
     return hashlib.sha256(" ".join(passage.lower().split()).encode()).hexdigest()
-
-
-def _shingles(passage: str) -> set[str]:
-    words = passage.lower().split()
-    n = len(words) - _SHINGLE_WORDS + 1
-    return {" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(n)}
-
-
-def _minhash(passage: str, kind: Any) -> Any:
-    result = kind(num_perm=_PERMUTATIONS, seed=1)
-    result.update_batch([shingle.encode() for shingle in sorted(_shingles(passage))])
-    return result

@@ -25,7 +25,7 @@ from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
 from groundup.text.split import Side
 
-UNIT_BYTES = 2**23
+UNIT_BYTES = 2**22
 SIDES: tuple[Side, ...] = get_args(Side)
 
 

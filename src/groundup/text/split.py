@@ -30,7 +30,7 @@ Rule = Literal["by document", "by last part"]
 _FEW_DOCUMENTS = 10
 _MANY_DOCUMENTS = 1000
 _LONGEST_REACH = 2**15
-_IN_MEMORY_BYTES = 2**25
+_IN_MEMORY_BYTES = 2**23
 
 
 @dataclass(frozen=True, kw_only=True)

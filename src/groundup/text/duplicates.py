@@ -1,0 +1,101 @@
+"""Passages that nearly repeat one another: MinHash over three-word shingles.
+
+Source: Broder (1997), "On the resemblance and containment of documents"; the index is datasketch's.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from groundup.text.split import Side
+
+NEAR_JACCARD = 0.8
+"""Passages are near duplicates from this share of common shingles on."""
+_SHINGLE_WORDS = 3
+_PERMUTATIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A block of text between blank lines."""
+
+    side: Side
+    document: str
+    text: str
+
+
+def find_near_duplicates(
+    passages: Sequence[Passage],
+) -> Iterator[tuple[Passage, Passage, float]]:
+    """Give (earlier, later, Jaccard) for passages that nearly repeat an earlier one.
+
+    A held-out passage is held against the training side and against its own; a training passage
+    only against its own. What repeats an earlier one of its side does not stand as a third's twin.
+
+    Args:
+        passages: Those of the training side first.
+    """
+    indexes = {"train": _Index(), "validation": _Index()}
+    for passage in _likely(passages):
+        shingles = _shingles(passage.text)
+        signature = indexes["train"].sign(shingles)
+        for side in dict.fromkeys(("train", passage.side)):
+            twin = indexes[side].find(shingles, signature)
+            if twin is not None:
+                yield twin[0], passage, twin[1]
+            elif side == passage.side:
+                indexes[side].add(passage, shingles, signature)
+
+
+def _likely(passages: Sequence[Passage]) -> Iterable[Passage]:
+    """Leave out most that have no twin: a twin shares at least so many of a passage's shingles."""
+    if not passages:
+        return []
+    hashes = [np.fromiter(map(hash, _shingles(p.text)), dtype=np.int64) for p in passages]
+    edges = np.cumsum([0, *map(len, hashes[:-1])])
+    _, where, counts = np.unique(np.concatenate(hashes), return_inverse=True, return_counts=True)
+    n_shared = np.add.reduceat(counts[where] > 1, edges, dtype=np.int64)
+    return (
+        passage
+        for passage, found, n in zip(passages, hashes, n_shared, strict=True)
+        if n >= NEAR_JACCARD * len(found)
+    )
+
+
+@dataclass
+class _Index:
+    """Passages of one side, found by their MinHash."""
+
+    _passages: list[tuple[Passage, set[str]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from datasketch import MinHash, MinHashLSH
+
+        self._lsh = MinHashLSH(threshold=NEAR_JACCARD, num_perm=_PERMUTATIONS)
+        self._empty = MinHash(num_perm=_PERMUTATIONS, seed=1)
+
+    def sign(self, shingles: set[str]) -> Any:
+        signature = self._empty.copy()
+        signature.update_batch([shingle.encode() for shingle in shingles])
+        return signature
+
+    def add(self, passage: Passage, shingles: set[str], signature: Any) -> None:
+        self._lsh.insert(len(self._passages), signature)
+        self._passages.append((passage, shingles))
+
+    def find(self, shingles: set[str], signature: Any) -> tuple[Passage, float] | None:
+        """Find the first passage that is near enough, by its true Jaccard similarity."""
+        for number in sorted(self._lsh.query(signature)):
+            passage, others = self._passages[number]
+            jaccard = len(shingles & others) / len(shingles | others)
+            if jaccard >= NEAR_JACCARD:
+                return passage, jaccard
+        return None
+
+
+def _shingles(passage: str) -> set[str]:
+    words = passage.lower().split()
+    n = len(words) - _SHINGLE_WORDS + 1
+    return {" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(n)}
