@@ -1,6 +1,6 @@
 """From the prepared corpus to token stores, on all cores: DATA/corpus becomes DATA/train, ...
 
-The corpus file is read in units of about 8 MB. Each unit is encoded by itself into a part: ids, the
+The corpus file is read in units of about 4 MB. Each unit is encoded by itself into a part: ids, the
 document starts, and last of all a small file with their checksums. An interrupted run keeps its
 finished parts and does only the rest; which worker made a part leaves no trace in it. At the end
 the parts are joined, in order, into the store, which takes its name as the last act.

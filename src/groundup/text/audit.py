@@ -136,6 +136,7 @@ class Auditor:
         first: dict[tuple[Side, str], Passage] = {}
         fresh = []
         everything = [*self._passages("train"), *self._passages("validation")]
+        weighed = _weigh(everything[:: -(-len(everything) // _WEIGHED_PASSAGES) or 1])
         for passage in everything:
             key = _key(passage.text)
             sides: set[Side] = {"train", passage.side}
@@ -154,7 +155,7 @@ class Auditor:
             within_train=found["train", "train"],
             within_validation=found["validation", "validation"],
             across=found["train", "validation"],
-            **_weigh(everything[:: -(-len(everything) // _WEIGHED_PASSAGES) or 1]),
+            **weighed,
         )
 
     def _passages(self, side: Side) -> list[Passage]:
@@ -179,8 +180,9 @@ def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
 
 def _weigh(passages: list[Passage]) -> dict[str, Any]:
     """Count scripts, languages and what is no text in some passages."""
-    import py3langid
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)  # 75 MB, let go when this returns
     scripts: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     n_characters = n_non_text = 0
@@ -193,7 +195,7 @@ def _weigh(passages: list[Passage]) -> dict[str, Any]:
             elif category[0] == "L":
                 # The first word of a letter's name is its writing system: LATIN, CJK, ARABIC.
                 scripts[unicodedata.name(character, "?").split()[0].lower()] += n
-        languages[str(py3langid.classify(passage.text)[0])] += 1
+        languages[str(identifier.classify(passage.text)[0])] += 1
     return {
         "non_text_frac": n_non_text / max(1, n_characters),
         "scripts": _shares(scripts),

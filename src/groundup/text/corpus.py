@@ -6,7 +6,7 @@
 
 The manifest is written last and tells how long the files are: what stands beyond was left by an
 interrupted run and is never read. Appending adds lines and then replaces the manifest. Lines are
-grouped into units of about 8 MB, so that many workers can read one file.
+grouped into units of about 4 MB, so that many workers can read one file.
 """
 
 import hashlib

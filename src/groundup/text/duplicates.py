@@ -1,6 +1,6 @@
 """Passages that nearly repeat one another: MinHash over three-word shingles.
 
-Source: Broder (1997), "On the resemblance and containment of documents"; the index is datasketch's.
+Source: Broder (1997), "On the resemblance and containment of documents"; the index is rensa's.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,8 @@ from groundup.text.split import Side
 NEAR_JACCARD = 0.8
 """Passages are near duplicates from this share of common shingles on."""
 _SHINGLE_WORDS = 3
-_PERMUTATIONS = 64
+_PERMUTATIONS, _BANDS = 64, 16
+"""A pair at the threshold goes unseen with probability (1 - 0.8^4)^16, one in 4,600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,14 @@ class _Index:
     _passages: list[tuple[Passage, set[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        from datasketch import MinHash, MinHashLSH
+        from rensa import RMinHash, RMinHashLSH
 
-        self._lsh = MinHashLSH(threshold=NEAR_JACCARD, num_perm=_PERMUTATIONS)
-        self._empty = MinHash(num_perm=_PERMUTATIONS, seed=1)
+        self._new_signature = RMinHash
+        self._lsh = RMinHashLSH(NEAR_JACCARD, _PERMUTATIONS, _BANDS)
 
     def sign(self, shingles: set[str]) -> Any:
-        signature = self._empty.copy()
-        signature.update_batch([shingle.encode() for shingle in shingles])
+        signature = self._new_signature(_PERMUTATIONS, 1)
+        signature.update(list(shingles))
         return signature
 
     def add(self, passage: Passage, shingles: set[str], signature: Any) -> None:
