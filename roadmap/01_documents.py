@@ -51,6 +51,7 @@ print(f"{honest.n_passages_validation} held-out passages, {honest.leaked_frac:.1
 stolen = max(split.train[0].text.split("\n\n"), key=len)
 planted = [*split.validation, Document("planted", " ".join(stolen.split()))]
 caught = audit(split.train, planted)
-print(f"with one planted: {caught.n_exact_across - honest.n_exact_across} more found,")
-print(f"in {caught.examples[-1].first!r} and {caught.examples[-1].second!r}")
-assert caught.n_exact_across == honest.n_exact_across + 1
+print(f"with one planted: {caught.across.n_exact - honest.across.n_exact} more found,")
+found = caught.across.examples[-1]
+print(f"one stands in {found.first!r} and {found.second!r}")
+assert caught.across.n_exact == honest.across.n_exact + 1

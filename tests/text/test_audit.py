@@ -43,13 +43,12 @@ def test_near_duplicates_within_a_side_are_found() -> None:
     words = passage(1, 120).split()
     words[60] = "changed"
     again = " ".join(words)
-    found = audit([document("a", passage(1, 120), passage(2)), document("b", again)],
-                  [document("c", passage(3, 120)), document("d", passage(3, 120) + " zu ra")])  # fmt: skip
+    train = [document("a", passage(1, 120), passage(2)), document("b", again)]
+    validation = [document("c", passage(3, 120)), document("d", passage(3, 120) + " zu ra")]
+    found = audit(train, validation)
     assert (found.within_train.n_near, found.within_validation.n_near) == (1, 1)
-    assert (found.within_train.examples[0].first, found.within_train.examples[0].second) == (
-        "a",
-        "b",
-    )
+    example = found.within_train.examples[0]
+    assert (example.first, example.second) == ("a", "b")
     assert found.across == Repeats()
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.tokenizer import fast
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.fast import fast_encoder
@@ -21,7 +22,7 @@ ENCODERS = {name: fast_encoder(tokenizer) for name, tokenizer in TOKENIZERS.item
 
 
 def check(name: str, text: str) -> None:
-    assert ENCODERS[name]([text])[0].tolist() == TOKENIZERS[name].encode(text)
+    assert ENCODERS[name](text).tolist() == TOKENIZERS[name].encode(text)
 
 
 @pytest.mark.parametrize("name", PATTERNS)
@@ -50,7 +51,7 @@ def test_every_character_is_cut_alike(name: str) -> None:
     differ = [
         f"U+{start:04X}"
         for start in range(0x3400, 0x110000, 64)
-        if ENCODERS[name]([text := around(range(start, start + 64))])[0].tolist()
+        if ENCODERS[name](text := around(range(start, start + 64))).tolist()
         != TOKENIZERS[name].encode(text)
     ]
     assert differ == []
@@ -71,13 +72,20 @@ def test_ids_out_of_order_are_mapped() -> None:
         special_tokens={"<|endoftext|>": n},
         token_table=table,
     )
-    assert fast_encoder(shuffled)([SAMPLE])[0].tolist() == shuffled.encode(SAMPLE)
+    assert fast_encoder(shuffled)(SAMPLE).tolist() == shuffled.encode(SAMPLE)
     assert shuffled.encode(SAMPLE) == [moved[index] for index in plain.encode(SAMPLE)]
+
+
+def test_a_new_engine_now_and_then_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast, "_RENEWED_AFTER_CHARACTERS", 2 * len(SAMPLE))
+    encode = fast_encoder(TOKENIZERS["gpt4"])
+    expected = TOKENIZERS["gpt4"].encode(SAMPLE)
+    assert all(encode(SAMPLE).tolist() == expected for _ in range(7))
 
 
 def test_special_tokens_in_a_text_are_text() -> None:
     for name, tokenizer in TOKENIZERS.items():
-        ids = ENCODERS[name](["a<|endoftext|>b"])[0]
+        ids = ENCODERS[name]("a<|endoftext|>b")
         assert tokenizer.special_tokens["<|endoftext|>"] not in ids
 
 
@@ -89,7 +97,7 @@ def test_a_vocabulary_the_engine_cannot_run_is_run_by_ours(
     with caplog.at_level(logging.WARNING):
         encode = fast_encoder(broken)
     assert "(the ids differ): our own encoder does" in caplog.text
-    assert encode(["the"])[0].tolist() == [116, 104, 101]
+    assert encode("the").tolist() == [116, 104, 101]
 
 
 def test_a_pattern_the_engine_does_not_know_is_cut_by_ours(
@@ -99,13 +107,13 @@ def test_a_pattern_the_engine_does_not_know_is_cut_by_ours(
     with caplog.at_level(logging.WARNING):
         encode = fast_encoder(own_pattern)
     assert "our own encoder does" in caplog.text
-    assert encode([SAMPLE])[0].tolist() == own_pattern.encode(SAMPLE)
+    assert encode(SAMPLE).tolist() == own_pattern.encode(SAMPLE)
 
 
 def test_the_lower_rungs() -> None:
     characters = CharacterTokenizer.from_text(SAMPLE)
-    assert fast_encoder(characters)([SAMPLE])[0].tolist() == characters.encode(SAMPLE)
+    assert fast_encoder(characters)(SAMPLE).tolist() == characters.encode(SAMPLE)
     with pytest.raises(UserError, match="'Q' was not in the training text"):
-        fast_encoder(characters)(["Q"])
+        fast_encoder(characters)("Q")
     words = WordTokenizer.from_text(SAMPLE)
-    assert fast_encoder(words)([SAMPLE])[0].tolist() == words.encode(SAMPLE)
+    assert fast_encoder(words)(SAMPLE).tolist() == words.encode(SAMPLE)

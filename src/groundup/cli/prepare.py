@@ -5,7 +5,7 @@ from textwrap import shorten
 
 from groundup.cli.console import next_command, note, stage_progress, table, warn
 from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
-from groundup.text.audit import Audit, Repeats
+from groundup.text.audit import Audit
 from groundup.text.catalog import CATALOG
 
 
@@ -51,26 +51,23 @@ def _show_audit(audit: Audit) -> None:
     }
     table(
         f"Passages that repeat an earlier one{looked_at}",
-        ["where", "passages", "word for word", "nearly", "for example"],
+        ["where", "passages", "word for word", "nearly"],
         [
-            [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}", _example(found)]
+            [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}"]
             for name, (n, found) in places.items()
         ],
     )
+    for name, (_, found) in places.items():
+        for shown in found.examples[:1]:
+            words = shorten(" ".join(shown.text.split()), 80)
+            documents = " and ".join(dict.fromkeys((shown.first, shown.second)))
+            note(f'{name}, in {documents}, {shown.jaccard:.0%} alike: "{words}"')
     if audit.across.examples:
         warn("What stands on both sides the model can recite: the validation loss flatters it.")
     note(
         f"Languages: {_shares(audit.languages)}. Letters: {_shares(audit.scripts)}. "
         f"No text: {audit.non_text_frac:.2%} of the characters."
     )
-
-
-def _example(found: Repeats) -> str:
-    if not found.examples:
-        return ""
-    shown = found.examples[0]
-    words = " ".join(shown.text.split())
-    return f'{shown.first}, {shown.second} ({shown.jaccard:.0%} alike): "{shorten(words, 60)}"'
 
 
 def _shares(rows: list[tuple[str, float]]) -> str:

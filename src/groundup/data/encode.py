@@ -6,6 +6,7 @@ finished parts and does only the rest; which worker made a part leaves no trace 
 the parts are joined, in order, into the store, which takes its name as the last act.
 """
 
+import hashlib
 import logging
 import os
 import shutil
@@ -24,7 +25,6 @@ from groundup.base.files import (
     read_json,
     sha256_bytes,
     sha256_file,
-    write_bytes,
     write_json,
 )
 from groundup.data.store import TokenStore, is_store, token_dtype
@@ -132,25 +132,22 @@ def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
     end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
     dtype = token_dtype(tokenizer.vocab_size)
     closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
-    ids: list[NDArray[np.integer]] = []
     starts: list[int] = []
     n_tokens = 0
-    texts = list(_texts(part))
-    found_in = to_ids([text for text, _, _ in texts])
-    for (_, is_first, is_last), found in zip(texts, found_in, strict=True):
-        if is_first:
-            starts.append(n_tokens)
-        ids.append(found.astype(dtype, copy=False))
-        n_tokens += len(found)
-        if is_last:
-            ids.append(closing)
-            n_tokens += len(closing)
-    raw = b"".join(array.tobytes() for array in ids)
-    write_bytes(part.goal.with_suffix(".bin"), raw)
+    digest = hashlib.sha256()
+    with atomic_path(part.goal.with_suffix(".bin")) as temporary, open(temporary, "wb") as file:
+        for text, is_first, is_last in _texts(part):
+            if is_first:
+                starts.append(n_tokens)
+            ids = to_ids(text).astype(dtype, copy=False)
+            for some in (ids, closing) if is_last else (ids,):
+                file.write(some.data)
+                digest.update(some.data)
+                n_tokens += len(some)
     with atomic_path(part.goal.with_suffix(".npy")) as temporary, open(temporary, "wb") as file:
         np.save(file, np.array(starts, dtype="<i8"))
     checksums = {
-        "bin_sha256": sha256_bytes(raw),
+        "bin_sha256": digest.hexdigest(),
         "npy_sha256": sha256_file(part.goal.with_suffix(".npy")),
         "start": part.start,
         "stop": part.stop,

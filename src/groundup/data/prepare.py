@@ -5,7 +5,7 @@ what was finished: the corpus if the sources are what they were, then every part
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -160,7 +160,7 @@ def _write_corpus(
     """Stream the sources into the corpus, after what is there if `held` tells of it."""
     auditor = Auditor() if config.audit else None
     longest = [] if held is None else [(name, size) for name, size in held["longest"]]
-    told_at = size = 0
+    size = 0
     options = _options(config) if held is None else held["options"]
     splitter = Splitter(
         validation_frac=options["validation_frac"],
@@ -168,7 +168,8 @@ def _write_corpus(
         rule=None if held is None else held["rule"],
         spool_in=config.out,
     )
-    total = _n_bytes(places)
+    reading = _Meter("read", on_progress, _n_bytes(places))
+    writing = _Meter("split", on_progress, None)
     corpus = config.out / "corpus"
     with (
         atomic_folder(corpus)
@@ -176,18 +177,17 @@ def _write_corpus(
         else in_place(corpus, "the corpus is as it was") as folder,
         closing(CorpusWriter(folder, append=held is not None)) as writer,
     ):
-        for side, piece in splitter.split(_pieces(places, config)):
+        for side, piece in splitter.split(reading.watch(_pieces(places, config))):
             writer.write(side, piece)
+            if reading.is_over:  # a few huge documents wait on disk until all are read
+                writing.n_bytes_in_all = reading.n_bytes
+                writing.add(piece)
             if auditor is not None:
                 auditor.add(side, piece)
             size = len(piece.text) + (0 if piece.is_first else size)
             if piece.is_last and (len(longest) < _N_LONGEST or size > longest[-1][1]):
                 longest = sorted([*longest, (piece.name, size)], key=lambda row: -row[1])
                 longest = longest[:_N_LONGEST]
-            n_bytes = sum(s.n_bytes for s in writer.sizes.values())
-            if on_progress is not None and n_bytes - told_at >= _TOLD_EVERY_BYTES:
-                told_at = n_bytes
-                on_progress("read", n_bytes, total)
         writer.finish(
             stamps=(held["stamps"] if held is not None else []) + [p.stamp for p in places],
             options=options,
@@ -195,6 +195,28 @@ def _write_corpus(
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
         )
+
+
+class _Meter:
+    """Counts the bytes of pieces, and tells now and then."""
+
+    def __init__(
+        self, stage: str, on_progress: Progress | None, n_bytes_in_all: int | None
+    ) -> None:
+        self.n_bytes, self.n_bytes_in_all, self.is_over = 0, n_bytes_in_all, False
+        self._stage, self._on_progress, self._told_at = stage, on_progress, 0
+
+    def add(self, piece: Piece) -> None:
+        self.n_bytes += len(piece.text.encode("utf-8"))
+        if self._on_progress is not None and self.n_bytes - self._told_at >= _TOLD_EVERY_BYTES:
+            self._told_at = self.n_bytes
+            self._on_progress(self._stage, self.n_bytes, self.n_bytes_in_all)
+
+    def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self.add(piece)
+            yield piece
+        self.is_over = True
 
 
 def _places(words: list[str]) -> list[_Place]:

@@ -1,13 +1,13 @@
-"""From much text to ids, fast: the same ids as `encode`, from a faster engine, as arrays.
+"""From much text to ids, fast: the same ids as `encode`, from a faster engine, as an array.
 
 Byte-level BPE runs on gigatoken, given our merges: by far the fastest of those measured beside one
-another in `benchmarks/bench_data.py`, on all cores. The first use holds it against our own encoder
+another in `benchmarks/bench_data.py`, on one core. The first use holds it against our own encoder
 on a canary text; if it cannot run a vocabulary with equal ids, ours is used and said so.
 """
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,15 @@ from groundup.tokenizer.protocol import Tokenizer
 
 log = logging.getLogger(__name__)
 
-ToIds = Callable[[Sequence[str]], list[NDArray[np.integer]]]
-"""From texts to the ids of each."""
+ToIds = Callable[[str], NDArray[np.integer]]
 
 # The engine knows a pattern by its spelling; this is GPT-4's as Hugging Face's files have it.
 _SPELLING = {
     PATTERNS["gpt4"]: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 }
+_RENEWED_AFTER_CHARACTERS = 2**27
+"""The engine remembers every distinct pretoken; a new one now and then keeps memory constant."""
 _CANARY = (
     "The cat's 12345 hats aren't HERE'S;  two  spaces,\ttabs\t\t\n\n\n lines \r\n and trailing \n"
     " naïve Straße ДОМ дом 日本語の文 한국어 العربية हिन्दी ไทย ½ ² ٣٤ \u00a0\u2009\u3000 😀👩‍👩‍👧 "
@@ -36,10 +37,10 @@ _CANARY = (
 
 
 def fast_encoder(tokenizer: Tokenizer) -> ToIds:
-    """Give a function from texts to arrays of ids, equal to the tokenizer's own `encode`."""
+    """Give a function from text to an array of ids, equal to the tokenizer's own `encode`."""
 
-    def own(texts: Sequence[str]) -> list[NDArray[np.integer]]:
-        return [np.asarray(tokenizer.encode(text), dtype=np.uint32) for text in texts]
+    def own(text: str) -> NDArray[np.integer]:
+        return np.asarray(tokenizer.encode(text), dtype=np.uint32)
 
     if isinstance(tokenizer, CharacterTokenizer):
         return _through_table(tokenizer, own)
@@ -47,7 +48,7 @@ def fast_encoder(tokenizer: Tokenizer) -> ToIds:
         return own
     try:
         fast = _through_gigatoken(tokenizer, own)
-        if np.array_equal(fast([_CANARY])[0], own([_CANARY])[0]):
+        if np.array_equal(fast(_CANARY), own(_CANARY)):
             return fast
         reason = "the ids differ"
     except (ImportError, RuntimeError) as error:
@@ -69,15 +70,20 @@ def _through_gigatoken(tokenizer: BPETokenizer, own: ToIds) -> ToIds:
     description["added_tokens"] = []
     split = description["pre_tokenizer"]["pretokenizers"][0]
     split["pattern"]["Regex"] = _SPELLING.get(tokenizer.pattern, tokenizer.pattern)
-    engine = Engine.from_json(json.dumps(description))
+    described = json.dumps(description)
+    engine = Engine.from_json(described)
+    n_characters = 0
 
-    def fast(texts: Sequence[str]) -> list[NDArray[np.integer]]:
+    def fast(text: str) -> NDArray[np.integer]:
+        nonlocal engine, n_characters
+        n_characters += len(text)
+        if n_characters > _RENEWED_AFTER_CHARACTERS:
+            engine, n_characters = Engine.from_json(described), 0
         try:
-            rows = engine.encode_batch(list(texts)).layout
+            ids: NDArray[np.integer] = engine.encode(text)
         except TypeError:  # half a surrogate pair is no character to the engine
-            return own(texts)
-        ids, edges = rows.content.data, rows.offsets.data.tolist()
-        return [ids[start:stop] for start, stop in zip(edges[:-1], edges[1:], strict=True)]
+            return own(text)
+        return ids
 
     return fast
 
@@ -92,7 +98,7 @@ def _through_table(tokenizer: CharacterTokenizer, own: ToIds) -> ToIds:
         code_points = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
         ids: NDArray[np.integer] = table[np.minimum(code_points, len(table) - 1)]
         if (ids < 0).any():
-            return own([text])[0]  # names the character that has no id
+            return own(text)  # names the character that has no id
         return ids
 
-    return lambda texts: [fast(text) for text in texts]
+    return fast
