@@ -26,6 +26,8 @@ from groundup.data.windows import IGNORED, Windows
 Order = Literal["permuted", "sequential", "torch"]
 
 _BLOCK = 2**16
+_TOKENS_AT_ONCE, _BATCHES_AT_ONCE = 2**17, 16
+"""Small batches are made several at once, up to so many."""
 
 
 class Batch(tuple[Tensor, Tensor]):
@@ -111,6 +113,11 @@ class Loader:
         self._roads = [_Road(len(w), seed + (i << 64), order) for i, w in enumerate(parts)]
         self._parts = parts
         self._next = 0
+        n_tokens = batch_size // self.world_size * parts[0].width
+        is_plain = len(parts) == 1 and parts[0].documents == "stream"
+        at_once = min(_BATCHES_AT_ONCE, _TOKENS_AT_ONCE // n_tokens)
+        self._n_at_once = max(1, at_once) if is_plain else 1
+        self._at_once: tuple[int, list[Batch]] = (-1, [])
         self._n_ahead = n_ahead
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="loader") if n_ahead else None
         self._ahead: deque[tuple[int, Future[Batch]]] = deque()
@@ -143,11 +150,11 @@ class Loader:
         k = self._next
         self._next += 1
         if self._pool is None:
-            return self.batch(k)
+            return self._hand_over(self._read(k))
         while self._ahead and self._ahead[0][0] != k:
             self._ahead.popleft()[1].cancel()
         for later in range(k + len(self._ahead), k + self._n_ahead + 1):
-            self._ahead.append((later, self._pool.submit(self._make, later)))
+            self._ahead.append((later, self._pool.submit(self._read, later)))
         return self._hand_over(self._ahead.popleft()[1].result())
 
     def close(self) -> None:
@@ -196,10 +203,25 @@ class Loader:
             result[here] = self._roads[text].windows(begin, int(here.sum()))
         return source, result
 
+    def _read(self, k: int) -> Batch:
+        """Make a batch as one of several that follow one another."""
+        if self._n_at_once == 1:
+            return self._make(k)
+        group, place = divmod(k, self._n_at_once)
+        if self._at_once[0] != group:
+            first = group * self._n_at_once
+            indices = [self.indices(j) for j in range(first, first + self._n_at_once)]
+            inputs, targets = self._pin(_lay_out(self._parts[0], np.concatenate(indices)))
+            pairs = zip(inputs.chunk(len(indices)), targets.chunk(len(indices)), strict=True)
+            self._at_once = (group, [Batch(pair) for pair in pairs])
+        return self._at_once[1][place]
+
     def _make(self, k: int) -> Batch:
         """Make a batch in this machine's memory, pinned if it goes to a GPU."""
         source, indices = self._locate(k)
-        batch = self._mix(source, indices)
+        return self._pin(self._mix(source, indices))
+
+    def _pin(self, batch: Batch) -> Batch:
         on_gpu = self.device is not None and self.device.type == "cuda"
         return batch.map(Tensor.pin_memory) if on_gpu else batch
 
