@@ -1,5 +1,10 @@
 """Ranks, micro-batches, reading ahead: nothing of it changes what a batch contains."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -85,6 +90,39 @@ def test_torchrun_tells_rank_and_world_size(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(next(loader)[0], next(whole)[0][2:4])
     with pytest.raises(UserError, match=r"rank 1 of 3 and a batch of 8.*--batch-size 9"):
         Loader(windows("book"), 8)
+
+
+def test_a_state_saved_under_torchrun_on_4_goes_on_on_2_and_alone(tmp_path: Path) -> None:
+    """Real processes, started by torchrun: each writes its stretches of three batches."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        """
+import json, os, sys
+import numpy as np
+from groundup.data.loader import Loader
+from groundup.data.windows import Windows
+
+state_file, out = sys.argv[1:]
+loader = Loader(Windows(np.arange(500), 6, 2), 8, seed=3, n_ahead=2)
+if os.path.exists(state_file):
+    loader.load_state_dict(json.load(open(state_file)))
+rows = [next(loader)[0].tolist() for _ in range(3)]
+json.dump([rows, loader.state_dict()], open(f"{out}-{os.environ['RANK']}", "w"))
+loader.close()
+"""
+    )
+    state = tmp_path / "state.json"
+    alone = Loader(Windows(np.arange(500), 6, 2), 8, seed=3)
+    for world_size in (4, 2, 1):
+        out = tmp_path / f"on-{world_size}"
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += [f"--nproc-per-node={world_size}", str(worker), str(state), str(out)]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        told = [json.loads(Path(f"{out}-{rank}").read_text()) for rank in range(world_size)]
+        for i in range(3):
+            joined = [row for rows, _ in told for row in rows[i]]
+            assert joined == next(alone)[0].tolist()
+        state.write_text(json.dumps(told[-1][1]))
 
 
 def test_torch_s_order_is_the_book_s_loader_s() -> None:
