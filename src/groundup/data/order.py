@@ -1,9 +1,10 @@
 """The order of an epoch: a keyed permutation of 0..n-1, evaluated where it is asked, never stored.
 
-A balanced Feistel network (Luby and Rackoff, 1988) over the smallest even number of bits that
-holds n, with splitmix64's finaliser (Steele, Lea and Flood, 2014) as the round function; a result
-outside 0..n-1 is sent through again ("cycle walking", Black and Rogaway, 2002). Everything is
-unsigned 64-bit integer arithmetic: no float is ever involved.
+A Feistel network (Luby and Rackoff, 1988) over the bits that n needs, in two halves that differ by
+one bit where their number is odd, with splitmix64's finaliser (Steele, Lea and Flood, 2014) as the
+round function; a result outside 0..n-1, less than every second one, is sent through again ("cycle
+walking", Black and Rogaway, 2002). Everything is unsigned 64-bit integer arithmetic: no float is
+ever involved.
 """
 
 import hashlib
@@ -27,13 +28,16 @@ class Permutation:
     def __init__(self, n: int, *, seed: int, epoch: int = 0) -> None:
         assert 1 <= n <= _LARGEST, n
         self.n = n
-        half_bits = max(1, ((n - 1).bit_length() + 1) // 2)
-        self._half = np.uint64(half_bits)
-        self._mask = np.uint64((1 << half_bits) - 1)
-        self._top = np.uint64(64 - half_bits)
+        self._bits = _bits(n)
+        left_bits, right_bits = self._bits // 2, self._bits - self._bits // 2
+        self._right_bits = np.uint64(right_bits)
+        self._mask = np.uint64((1 << right_bits) - 1)
+        # A round changes the half on the left, and the halves change places.
+        shifts = [np.uint64(64 - left_bits), np.uint64(64 - right_bits)] * (_ROUNDS // 2)
         # Hashing (seed, epoch) keeps seed s, epoch 1 apart from seed s+1, epoch 0.
         digest = hashlib.shake_256(f"groundup order {seed} {epoch}".encode()).digest(8 * _ROUNDS)
-        self._keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+        keys = np.frombuffer(digest, dtype="<u8").astype(np.uint64)
+        self._rounds = list(zip(keys, shifts, strict=True))
 
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give the items at these positions."""
@@ -57,16 +61,21 @@ class Permutation:
         return result.astype(np.int64)
 
     def _encrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        left, right = values >> self._half, values & self._mask
-        for key in self._keys:
-            left, right = right, left ^ (_mix(right ^ key) >> self._top)
-        return (left << self._half) | right
+        left, right = values >> self._right_bits, values & self._mask
+        for key, shift in self._rounds:
+            left, right = right, left ^ (_mix(right ^ key) >> shift)
+        return (left << self._right_bits) | right
 
     def _decrypt(self, values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        left, right = values >> self._half, values & self._mask
-        for key in self._keys[::-1]:
-            left, right = right ^ (_mix(left ^ key) >> self._top), left
-        return (left << self._half) | right
+        left, right = values >> self._right_bits, values & self._mask
+        for key, shift in self._rounds[::-1]:
+            left, right = right ^ (_mix(left ^ key) >> shift), left
+        return (left << self._right_bits) | right
+
+
+def _bits(n: int) -> int:
+    """How many bits 0..n-1 need, two at least."""
+    return max(2, (n - 1).bit_length())
 
 
 def torch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
