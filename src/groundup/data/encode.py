@@ -27,6 +27,7 @@ from groundup.base.files import (
     sha256_file,
     write_json,
 )
+from groundup.base.memory import MemoryReturner
 from groundup.data.store import TokenStore, is_store, token_dtype
 from groundup.text.corpus import SIDES, SideSize, corpus_file, read_corpus_pieces, read_sizes
 from groundup.text.split import Side
@@ -172,6 +173,7 @@ def remove_outdated(data: Path) -> list[Path]:
 def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
     """Encode on all cores: the engine leaves Python while it works, so threads suffice."""
     to_ids = fast_encoder(tokenizer)
+    memory = MemoryReturner()
     n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(n_threads, thread_name_prefix="encode") as pool:
         running: dict[Future[None], Part] = {}
@@ -185,6 +187,7 @@ def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int]
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     part = running.pop(future)
                     future.result()
+                    memory.passed(part.stop - part.start)
                     report(part.stop - part.start)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

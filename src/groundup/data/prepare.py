@@ -14,6 +14,7 @@ from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over, sha256_bytes
+from groundup.base.memory import MemoryReturner
 from groundup.data.encode import Engine, encode_corpus, remove_outdated
 from groundup.data.store import is_store
 from groundup.text.audit import Audit, Auditor
@@ -205,9 +206,12 @@ class _Meter:
     ) -> None:
         self.n_bytes, self.n_bytes_in_all, self.is_over = 0, n_bytes_in_all, False
         self._stage, self._on_progress, self._told_at = stage, on_progress, 0
+        self._memory = MemoryReturner()
 
     def add(self, piece: Piece) -> None:
-        self.n_bytes += len(piece.text.encode("utf-8"))
+        n_bytes = len(piece.text.encode("utf-8"))
+        self.n_bytes += n_bytes
+        self._memory.passed(n_bytes)
         if self._on_progress is not None and self.n_bytes - self._told_at >= _TOLD_EVERY_BYTES:
             self._told_at = self.n_bytes
             self._on_progress(self._stage, self.n_bytes, self.n_bytes_in_all)
