@@ -1,4 +1,4 @@
-"""From the prepared corpus to token stores, on all cores: DATA/corpus becomes DATA/train, ...
+"""From the prepared corpus to token stores: DATA/corpus becomes DATA/train and DATA/validation.
 
 The corpus file is read in units of about 4 MB. Each unit is encoded by itself into a part: ids, the
 document starts, and last of all a small file with their checksums. An interrupted run keeps its
@@ -8,10 +8,8 @@ the parts are joined, in order, into the store, which takes its name as the last
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,8 +70,8 @@ def encode_corpus(
     Args:
         data: The data folder.
         tokenizer: What makes the ids.
-        engine: "local" for the cores of this machine, "ray" for a Ray cluster that shares the
-            folder; the stores are the same to the bit.
+        engine: "local" for this process, "ray" for all cores of a Ray cluster, of one machine or
+            of many that share the folder; the stores are the same to the bit.
         on_progress: Told how far it is.
 
     Raises:
@@ -171,27 +169,13 @@ def remove_outdated(data: Path) -> list[Path]:
 
 
 def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
-    """Encode on all cores: the engine leaves Python while it works, so threads suffice."""
+    """Encode part after part: the engine holds Python's lock, so that threads would only wait."""
     to_ids = fast_encoder(tokenizer)
     memory = MemoryReturner()
-    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with ThreadPoolExecutor(n_threads, thread_name_prefix="encode") as pool:
-        running: dict[Future[None], Part] = {}
-        waiting = iter(parts)
-        try:
-            while True:
-                while len(running) < 2 * (n_threads or 1) and (part := next(waiting, None)):
-                    running[pool.submit(encode_part, part, to_ids, tokenizer)] = part
-                if not running:
-                    return
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    part = running.pop(future)
-                    future.result()
-                    memory.passed(part.stop - part.start)
-                    report(part.stop - part.start)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for part in parts:
+        encode_part(part, to_ids, tokenizer)
+        memory.passed(part.stop - part.start)
+        report(part.stop - part.start)
 
 
 def _plan(

@@ -60,7 +60,7 @@ class PrepareConfig:
     tokenizer: str | None = None
     """A tokenizer folder to encode with at once; without it, train-tokenizer comes next."""
     engine: Engine = "local"
-    """What encodes: the cores of this machine, or a Ray cluster that shares the folder."""
+    """What encodes: this process, or all cores of a Ray cluster that shares the folder."""
     audit: bool = True
     """Look for duplicates and weigh languages."""
 
