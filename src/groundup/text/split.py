@@ -189,8 +189,11 @@ class Splitter:
 
 
 def _nearby_cut(text: str, goal: int, reach: int) -> int:
+    """The end of the mark that lies nearest to the goal, within reach; a paragraph's if any."""
     for mark in ("\n\n", "\n", " "):
-        after = text.rfind(mark, max(0, goal - reach), goal + reach)
-        if after >= 0:
-            return after + len(mark)
+        before = text.rfind(mark, max(0, goal - reach), goal)
+        after = text.find(mark, max(0, goal - len(mark)), goal + reach)
+        cuts = [place + len(mark) for place in (before, after) if place >= 0]
+        if cuts:
+            return min(cuts, key=lambda cut: abs(cut - goal))
     return goal
