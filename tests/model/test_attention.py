@@ -1,5 +1,7 @@
 """The fused path equals the formula, the formula equals NumPy, and positions enter rightly."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from groundup.model.attention import (
+    attention_blocks,
     attention_formula,
     attention_fused,
     attention_weights,
@@ -55,6 +58,24 @@ def test_fused_equals_formula_in_values_and_gradients(
         torch.testing.assert_close(fused, formula, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 100])
+def test_blocks_equal_formula_in_values_and_gradients(block: int) -> None:
+    results = []
+    for attend in (attention_formula, partial(attention_blocks, block=block)):
+        q, k, v = random_qkv(2, 4, 2, 5, 5, 4)
+        mixed = attend(q, k, v)
+        (mixed * torch.linspace(-1, 1, mixed.numel()).view_as(mixed)).sum().backward()
+        results.append((mixed, q.grad, k.grad, v.grad))
+    for formula, blocks in zip(*results, strict=True):
+        torch.testing.assert_close(blocks, formula, rtol=1e-10, atol=1e-10)
+
+
+def test_on_a_cpu_bfloat16_goes_by_blocks_and_stays_near_the_formula() -> None:
+    q, k, v = (x.detach() for x in random_qkv(2, 3, 3, 70, 70, 8))
+    low = attention_fused(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    torch.testing.assert_close(low.double(), attention_formula(q, k, v), rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_formula_equals_numpy(shape: tuple[int, int, int, int, int, int]) -> None:
     q, k, v = (x.detach() for x in random_qkv(*shape))
@@ -83,7 +104,7 @@ def test_weights_are_shares() -> None:
 @pytest.mark.parametrize("layout", ["half", "interleaved"])
 def test_rotation_equals_the_written_out_rotation(layout: str) -> None:
     x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(1))
-    ours = rotate(x, *rotary_tables(5, 8, 10_000.0), layout).numpy()  # type: ignore[arg-type]
+    ours = rotate(x, *rotary_tables(5, 8, 10_000.0, layout), layout).numpy()  # type: ignore[arg-type]
     theirs = reference.rotate(x.numpy(), base=10_000.0, layout=layout)  # type: ignore[arg-type]
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
 
@@ -98,7 +119,7 @@ def test_rotation_equals_the_written_out_rotation(layout: str) -> None:
 def test_a_score_depends_on_the_distance_alone(a: int, b: int, shift: int, layout: str) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 8, generator=generator)
-    cos, sin = rotary_tables(64, 8, 10_000.0)
+    cos, sin = rotary_tables(64, 8, 10_000.0, layout)
 
     def turned(x: Tensor, position: int) -> Tensor:
         at = slice(position, position + 1)
@@ -113,7 +134,7 @@ def test_a_score_depends_on_the_distance_alone(a: int, b: int, shift: int, layou
 def test_the_layouts_are_reorderings_of_each_other() -> None:
     x = torch.randn(1, 6, 2, 8, generator=torch.Generator().manual_seed(2))
     order = torch.cat((torch.arange(0, 8, 2), torch.arange(1, 8, 2)))
-    tables = rotary_tables(6, 8, 10_000.0)
+    pairs, halves = (rotary_tables(6, 8, 10_000.0, kind) for kind in ("interleaved", "half"))
     torch.testing.assert_close(
-        rotate(x, *tables, "interleaved")[..., order], rotate(x[..., order], *tables, "half")
+        rotate(x, *pairs, "interleaved")[..., order], rotate(x[..., order], *halves, "half")
     )

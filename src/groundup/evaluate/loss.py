@@ -5,12 +5,14 @@ depend on the batch size, and two models are compared on the same bytes.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from groundup.data.windows import IGNORED, Tokens, Windows
 from groundup.model.gpt import GPT
@@ -58,6 +60,7 @@ def evaluate_loss(
     stride: int | None = None,
     tokenizer: Tokenizer | None = None,
     max_windows: int | None = None,
+    loss: Callable[..., Tensor] | None = None,
 ) -> Loss:
     """Measure the loss on a token store, every target once.
 
@@ -71,6 +74,7 @@ def evaluate_loss(
         tokenizer: Counts the bytes behind the targets; special tokens stand for none, but their
             surprise counts.
         max_windows: Look at that many windows only, spread evenly over the text; None: all.
+        loss: Measures a batch in place of `model.loss`, e.g. in another number format.
 
     Raises:
         UserError: The text has fewer than two tokens, or the stride is longer than the context.
@@ -87,13 +91,13 @@ def evaluate_loss(
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
             inputs, targets = windows.gather(indices[start : start + batch_size])
-            loss = model.loss(
+            nats = (loss or model.loss)(
                 torch.from_numpy(np.ascontiguousarray(inputs)).to(model.device),
                 torch.from_numpy(np.ascontiguousarray(targets)).to(model.device),
                 reduction="sum",
             )
             counted = targets[targets != IGNORED]
-            total_nats += loss.item()
+            total_nats += nats.item()
             n_targets += len(counted)
             n_bytes += 0 if lengths is None else int(lengths[counted].sum())
     model.train(was_training)

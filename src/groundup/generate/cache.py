@@ -15,9 +15,9 @@ class KVCache:
 
     >>> cache = KVCache(GPTConfig(n_layers=1, d_model=8, n_heads=2, context_length=4))
     >>> keys, values = cache.append(0, torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
-    >>> cache.advance(3)
-    >>> keys.shape, cache.length
-    (torch.Size([1, 2, 3, 4]), 3)
+    >>> cache.advance(torch.tensor([[5, 6, 7]]))
+    >>> keys.shape, cache.length, cache.ids.tolist()
+    (torch.Size([1, 2, 3, 4]), 3, [[5, 6, 7]])
     """
 
     def __init__(
@@ -37,7 +37,13 @@ class KVCache:
         )
         self._keys = torch.zeros(shape, device=device, dtype=dtype)  # (L, B, G, S, D)
         self._values = torch.zeros(shape, device=device, dtype=dtype)
+        self._ids = torch.zeros(batch_size, config.context_length, device=device, dtype=torch.long)
         self._length = 0
+
+    @property
+    def ids(self) -> Tensor:
+        """The tokens (B S) at the stored positions."""
+        return self._ids[:, : self._length]
 
     @property
     def length(self) -> int:
@@ -65,9 +71,10 @@ class KVCache:
         self._values[layer, :, :, self._length : stop] = values
         return self._keys[layer, :, :, :stop], self._values[layer, :, :, :stop]
 
-    def advance(self, n_positions: int) -> None:
-        """Count positions that every layer has stored."""
-        self._length += n_positions
+    def advance(self, ids: Tensor) -> None:
+        """Take note of the tokens (B T) whose positions every layer has stored."""
+        self._ids[:, self._length : self._length + ids.shape[1]] = ids
+        self._length += ids.shape[1]
 
     def reset(self) -> None:
         """Forget everything; the memory stays."""

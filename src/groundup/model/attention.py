@@ -27,11 +27,15 @@ class KeyValueCache(Protocol):
     def length(self) -> int:
         """How many positions of the past are stored."""
 
+    @property
+    def ids(self) -> Tensor:
+        """The tokens (B S) at these positions."""
+
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Store the new `keys` and `values` (B G T D) of a layer; return those of all positions."""
 
-    def advance(self, n_positions: int) -> None:
-        """All layers have stored their `n_positions` new positions."""
+    def advance(self, ids: Tensor) -> None:
+        """All layers have stored the positions of these new tokens (B T)."""
 
 
 def causal_mask(n_queries: int, n_keys: int, device: torch.device | None = None) -> Tensor:
@@ -89,6 +93,8 @@ def attention_fused(
     Source: "FlashAttention: Fast and Memory-Efficient Exact Attention", algorithm 1.
     """
     T, S = queries.shape[2], keys.shape[2]
+    if T == S and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+        return attention_blocks(queries, keys, values, dropout=dropout)
     # torch's is_causal aligns the diagonal at the top left: right for T = S only. One query sees
     # every key.
     mask = causal_mask(T, S, queries.device) if 1 < T < S else None
@@ -103,12 +109,53 @@ def attention_fused(
     )
 
 
+def attention_blocks(
+    queries: Float[Tensor, "B H T D"],
+    keys: Float[Tensor, "B G T D"],
+    values: Float[Tensor, "B G T D"],
+    *,
+    dropout: float = 0.0,
+    block: int = 256,
+) -> Float[Tensor, "B H T D"]:
+    """The formula in plain matrix products, for some queries at a time and the keys they may see.
+
+    In bfloat16 on a CPU this trains two to four times as fast as torch's fused kernel, whose
+    backward pass there does not use the processor's bfloat16 products. Without gradients it holds
+    `block` rows of weights at a time; the backward pass needs them all.
+    """
+    B, H, T, D = queries.shape
+    group = H // keys.shape[1]
+    keys, values = (
+        (x.repeat_interleave(group, dim=1) if group > 1 else x).reshape(B * H, T, D)
+        for x in (keys, values)
+    )
+    queries = queries.reshape(B * H, T, D)
+    mixed = []
+    for start in range(0, T, block):
+        stop = min(start + block, T)
+        future = torch.full((stop - start, stop), -torch.inf, dtype=queries.dtype).triu(start + 1)
+        scores = torch.baddbmm(
+            future, queries[:, start:stop], keys[:, :stop].mT, alpha=D**-0.5
+        )  # (B H, block, S)
+        weights = F.dropout(scores.softmax(dim=-1), dropout)
+        mixed.append(weights @ values[:, :stop])
+    return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)).view(B, H, T, D)
+
+
 def rotary_tables(
-    context_length: int, d_head: int, base: float
-) -> tuple[Float[Tensor, "T half"], Float[Tensor, "T half"]]:
-    """Cosine and sine of the angle by which each pair turns at each position.
+    context_length: int,
+    d_head: int,
+    base: float,
+    layout: Literal["half", "interleaved"] = "half",
+) -> tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]:
+    """Cosine and sine of the angle by which each pair turns at each position, for `rotate`.
 
     Pair i at position t turns by t * base^(-2i / D): the first pairs fast, the last ones slowly.
+    Both partners of a pair have its cosine; the first has the sine with a minus.
+
+    The two layouts differ only in which numbers are partners: "half" pairs i with i + D/2
+    (GPT-NeoX, Hugging Face's Llama), "interleaved" pairs 2i with 2i + 1 (the paper, Meta's Llama).
+    Weights of one can be reordered to the other, but never mixed.
 
     Source: "RoFormer: Enhanced Transformer with Rotary Position Embedding", section 3.2.2.
     """
@@ -116,34 +163,33 @@ def rotary_tables(
     angles = torch.outer(
         torch.arange(context_length, dtype=torch.float32), base ** (-pair / d_head)
     )  # (T, D/2)
-    return angles.cos(), angles.sin()
+    cos, sin = angles.cos(), angles.sin()
+    if layout == "half":
+        return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
+    return cos.repeat_interleave(2, dim=-1), torch.stack((-sin, sin), dim=-1).flatten(-2)
 
 
 def rotate(
     x: Float[Tensor, "B T N D"],
-    cos: Float[Tensor, "T half"],
-    sin: Float[Tensor, "T half"],
-    layout: Literal["half", "interleaved"],
+    cos: Float[Tensor, "T D"],
+    sin: Float[Tensor, "T D"],
+    layout: Literal["half", "interleaved"] = "half",
 ) -> Float[Tensor, "B T N D"]:
     """Turn each pair of numbers of each head by the angle of its position.
 
-    The two layouts differ only in which numbers are partners: "half" pairs i with i + D/2
-    (GPT-NeoX, Hugging Face's Llama), "interleaved" pairs 2i with 2i + 1 (the paper, Meta's Llama).
-    Weights of one can be reordered to the other, but never mixed.
+    (a, b) becomes (a cos - b sin, b cos + a sin): each number times the cosine, plus its partner
+    times the signed sine.
 
-    >>> cos, sin = rotary_tables(2, 2, 10_000.0)
-    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), cos, sin, "half")[0, 1, 0]
+    >>> tables = rotary_tables(2, 2, 10_000.0)
+    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), *tables)[0, 1, 0]
     tensor([0.5403, 0.8415])
     """
-    cos, sin = (
-        cos[:, None].to(x.dtype),
-        sin[:, None].to(x.dtype),
-    )  # (T, 1, D/2), the same for all heads
+    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)  # (T, 1, D), for all heads
     if layout == "half":
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
-    first, second = x[..., 0::2], x[..., 1::2]
-    return torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-1).flatten(-2)
+        partners = x.roll(x.shape[-1] // 2, dims=-1)
+    else:
+        partners = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+    return torch.addcmul(x * cos, partners, sin)
 
 
 class Attention(nn.Module):

@@ -64,8 +64,14 @@ class GPTConfig:
     """wavelength factor of the slowest turning pair"""
     qk_norm: bool = True
     """normalise each query and key, which keeps attention calm at high learning rates"""
-    activation: Literal["swiglu", "gelu"] = "swiglu"
-    """the MLP: gated SiLU, or GELU in its tanh form as in GPT-2"""
+    qk_gain: float = 1.0
+    """with qk_norm: how sharp attention starts, a factor on its scores; it is learnt on"""
+    activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
+    """the MLP: gated SiLU, GELU in its tanh form as in GPT-2, or the square of ReLU, the fastest"""
+    ngram: int = 1
+    """longest run of tokens that has an embedding of its own; 1: single tokens only"""
+    ngram_rows: int = 16_384
+    """rows of the table for each length of run; runs share rows by a hash"""
     bias: bool = False
     """biases in the norms, the attention output and the MLP"""
     qkv_bias: bool = False
@@ -107,6 +113,8 @@ class GPTConfig:
             "n_heads",
             "kv_heads",
             "head_width",
+            "ngram",
+            "ngram_rows",
         ):
             if getattr(self, name) < 1:
                 raise UserError(
@@ -135,18 +143,16 @@ class GPTConfig:
             ("norm", self.norm, ("rms", "layer")),
             ("positions", self.positions, ("rotary", "learned")),
             ("rotary_layout", self.rotary_layout, ("half", "interleaved")),
-            ("activation", self.activation, ("swiglu", "gelu")),
+            ("activation", self.activation, ("swiglu", "gelu", "relu2")),
             ("init", self.init, ("zero", "gpt2", "torch")),
         ):
             if value not in choices:
                 raise UserError(f"{name} is {value!r}", need=f"one of {', '.join(choices)}")
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout is {self.dropout}", need="a share of at least 0 and below 1")
-        if self.norm_eps <= 0 or self.rotary_base <= 0:
-            raise UserError(
-                f"norm_eps is {self.norm_eps} and rotary_base is {self.rotary_base}",
-                need="a number above 0 for each",
-            )
+        for name in ("norm_eps", "rotary_base", "qk_gain"):
+            if getattr(self, name) <= 0:
+                raise UserError(f"{name} is {getattr(self, name)}", need="a number above 0")
 
     @classmethod
     def gpt2(

@@ -22,6 +22,7 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     norm = C * (2 if config.norm == "layer" and config.bias else 1)
     return {
         "token table": V * C,
+        "n-gram table": (config.ngram - 1) * config.ngram_rows * C,
         "positions": config.context_length * C if config.positions == "learned" else 0,
         "attention": L * attention,
         "mlp": L * mlp,

@@ -17,6 +17,7 @@ from groundup.base.errors import UserError
 from groundup.model.attention import Attention, KeyValueCache, rotary_tables
 from groundup.model.config import GPTConfig
 from groundup.model.loss import cross_entropy
+from groundup.model.ngram import NGramEmbedding
 
 
 class RMSNorm(nn.Module):
@@ -35,6 +36,11 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
+def make_table(n_rows: int, width: int) -> nn.Embedding:
+    """An embedding without torch's own start values, which cost seconds to draw on "meta"."""
+    return nn.Embedding(n_rows, width, _weight=torch.empty(n_rows, width))
+
+
 def make_norm(config: GPTConfig) -> nn.Module:
     """The norm of the config: RMSNorm, or LayerNorm (which also subtracts the mean) as in GPT-2."""
     if config.norm == "rms":
@@ -46,11 +52,12 @@ class MLP(nn.Module):
     """Each position by itself: widen, bend, narrow.
 
     Source: "Gaussian Error Linear Units", section 2; for SwiGLU "GLU Variants Improve Transformer",
-    equation 6.
+    equation 6; for the squared ReLU "Primer: Searching for Efficient Transformers", section 4.1.
     """
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
+        self.activation = config.activation
         self.gated = config.activation == "swiglu"
         self.dropout = config.dropout
         # For swiglu the gate's rows come first, then the rows it multiplies: one product instead of
@@ -63,6 +70,8 @@ class MLP(nn.Module):
         if self.gated:
             gate, up = self.up(x).chunk(2, dim=-1)  # (B, T, F) each
             hidden = F.silu(gate) * up
+        elif self.activation == "relu2":
+            hidden = F.relu(self.up(x)).square()  # (B, T, F)
         else:
             hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, F)
         return F.dropout(self.down(hidden), self.dropout, self.training)
@@ -115,12 +124,13 @@ class GPT(nn.Module):
         # On the meta device nothing is allocated and no random number drawn; the weights are set
         # once, below.
         with torch.device("meta"):
-            self.token_embedding = nn.Embedding(config.vocab_size, config.d_model)
+            self.token_embedding = make_table(config.vocab_size, config.d_model)
             self.position_embedding = (
-                nn.Embedding(config.context_length, config.d_model)
+                make_table(config.context_length, config.d_model)
                 if config.positions == "learned"
                 else None
             )
+            self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
             self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
             self.final_norm = make_norm(config)
             self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
@@ -128,7 +138,9 @@ class GPT(nn.Module):
         if config.tied_head:
             self.head.weight = self.token_embedding.weight
         if config.positions == "rotary":
-            cos, sin = rotary_tables(config.context_length, config.head_width, config.rotary_base)
+            cos, sin = rotary_tables(
+                config.context_length, config.head_width, config.rotary_base, config.rotary_layout
+            )
             # Not persistent: they follow from the config, so a file need not hold them.
             self.register_buffer("rotary_cos", cos, persistent=False)
             self.register_buffer("rotary_sin", sin, persistent=False)
@@ -136,37 +148,51 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialise(self, seed: int) -> None:
-        """Set every weight from the seed: norms to 1, biases to 0, matrices by `config.init`.
+        """Set every weight from the seed: gains to 1, biases to 0, matrices by `config.init`.
 
-        "gpt2": normal(0, 0.02), and the two projections that write to the stream divided by sqrt(2
-        L), so that the sum of all blocks starts at the same size for any depth. "zero": these two
-        start at zero, so each block starts as the identity; other matrices are normal(0, 0.5 /
-        sqrt(columns)); the token table is normal(0, 1 / C), small enough that a tied head starts
-        near the uniform guess, a loss of ln V. "torch": what torch gives every layer, as the course
-        has it: tables normal(0, 1), matrices uniform within 1 / sqrt(columns).
+        "gpt2": normal(0, 0.02), and the two projections that write to the stream divided by
+        sqrt(2 L), so that the sum of all blocks starts at the same size for any depth.
+        "zero": these two start at zero, so each block starts as the identity; the others are
+        orthogonal, which is the form that Muon keeps them in, with singular values of 1, or of
+        sqrt(rows / columns) where they widen. The token table is normal(0, 1), or with a tied head
+        normal(0, 1 / C), and a head of its own zero: the first loss is ln V.
+        "torch": what torch gives every layer, as the course has it: tables normal(0, 1), matrices
+        uniform within 1 / sqrt(columns).
+        The n-gram table starts at zero, and the gains of queries and keys at sqrt(qk_gain) each.
+
+        Source: "Exact solutions to the nonlinear dynamics of learning in deep linear neural
+            networks", section 4, for orthogonal matrices.
         """
         generator = torch.Generator().manual_seed(seed)
-        zero = self.config.init == "zero"
+        config = self.config
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            shape = parameter.shape
+            if name.endswith("bias") or name.startswith("ngram_embedding"):
                 parameter.zero_()
+            elif name.endswith(("query_gain", "key_gain")):
+                parameter.fill_(config.qk_gain**0.5)
             elif parameter.ndim == 1:
                 parameter.fill_(1.0)
-            elif self.config.init == "torch" and "embedding" in name:
-                parameter.normal_(generator=generator)
-            elif self.config.init == "torch":
-                bound = parameter.shape[1] ** -0.5
-                parameter.uniform_(-bound, bound, generator=generator)
-            elif name.endswith(("attention.out.weight", "mlp.down.weight")):
-                std = 0.0 if zero else 0.02 / (2 * self.config.n_layers) ** 0.5
+            elif config.init == "torch":
+                if "embedding" in name:
+                    parameter.normal_(generator=generator)
+                else:
+                    bound = shape[1] ** -0.5
+                    parameter.uniform_(-bound, bound, generator=generator)
+            elif config.init == "gpt2":
+                writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                std = 0.02 / (2 * config.n_layers) ** 0.5 if writes else 0.02
                 parameter.normal_(0.0, std, generator=generator)
-            elif "embedding" in name or name == "head.weight":
-                parameter.normal_(
-                    0.0, 1.0 / self.config.d_model if zero else 0.02, generator=generator
-                )
+            elif (
+                name.endswith(("attention.out.weight", "mlp.down.weight")) or name == "head.weight"
+            ):
+                parameter.zero_()
+            elif "embedding" in name:
+                std = 1.0 / config.d_model if config.tied_head else 1.0
+                parameter.normal_(0.0, std, generator=generator)
             else:
-                std = 0.5 / parameter.shape[1] ** 0.5 if zero else 0.02
-                parameter.normal_(0.0, std, generator=generator)
+                gain = max(1.0, shape[0] / shape[1]) ** 0.5
+                nn.init.orthogonal_(parameter, gain=gain, generator=generator)
 
     def hidden(
         self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
@@ -184,16 +210,21 @@ class GPT(nn.Module):
                 need="a shorter text, or a model with a longer context_length",
             )
         x = self.token_embedding(ids)  # (B, T, C)
+        if self.ngram_embedding is not None:
+            x = x + self.ngram_embedding(ids, None if cache is None else cache.ids).to(x.dtype)
         rotary = None
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start:stop]
         else:
-            rotary = (self.rotary_cos[start:stop], self.rotary_sin[start:stop])
+            rotary = (
+                self.rotary_cos[start:stop].to(x.dtype),
+                self.rotary_sin[start:stop].to(x.dtype),
+            )
         x = F.dropout(x, self.config.dropout, self.training)
         for block in self.blocks:
             x = block(x, rotary, cache)
         if cache is not None:
-            cache.advance(ids.shape[1])
+            cache.advance(ids)
         normed: Tensor = self.final_norm(x)
         return normed
 

@@ -8,7 +8,6 @@ checkpoints, or stops. Between two steps everything is at rest, so that is where
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +78,6 @@ def train_steps(
     max_grad_norm: float | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int = 0,
-    autocast: torch.dtype | None = None,
 ) -> Iterator[Step]:
     """Train, one step at a time, until the schedule's last step.
 
@@ -96,7 +94,6 @@ def train_steps(
         max_grad_norm: Longer gradients are shortened to this; None: never.
         validate: Measures the validation loss in nats.
         validate_every: Steps between two validations; the last step is always validated.
-        autocast: Number format of the matrix products, e.g. bfloat16; None: that of the weights.
 
     Yields:
         A `Step` after each move.
@@ -121,8 +118,7 @@ def train_steps(
             some = int((some_targets != IGNORED).sum())
             if some == 0:
                 continue  # its mean would be 0 / 0
-            with torch.autocast(device.type, autocast) if autocast else nullcontext():
-                part = loss(some_inputs, some_targets) * (some / counted)
+            part = loss(some_inputs, some_targets) * (some / counted)
             part.backward()  # type: ignore[no-untyped-call]
             loss_nats += part.item()
         grad_norm = _clip(optimizer, max_grad_norm)

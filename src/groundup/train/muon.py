@@ -15,29 +15,56 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-# a, b, c of the quintic X <- aX + bAX + cA^2X with A = X X^T: steepest at zero, so that faint
-# directions grow fast; the strengths end between about 0.7 and 1.2, which does no harm.
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+from groundup.base.errors import UserError
+
+# a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each step's polynomial is the one that
+# brings all strengths of the step before nearest to 1; the first takes what lies between `lowest`
+# and 1. Fewer steps leave fainter directions behind. benchmarks/polar.py computes them.
+POLAR: dict[int, tuple[tuple[float, float, float], ...]] = {
+    3: (  # lowest 0.01: ends between 0.73 and 1.27
+        (8.0941, -23.6229, 17.4479),
+        (3.6378, -2.7228, 0.5367),
+        (2.6630, -1.9786, 0.4528),
+    ),
+    4: (  # lowest 0.003: ends between 0.80 and 1.20
+        (8.3844, -24.7686, 18.3591),
+        (4.0450, -3.0126, 0.5697),
+        (3.5103, -2.6301, 0.5261),
+        (2.4957, -1.8390, 0.4374),
+    ),
+    5: (  # lowest 0.001: ends between 0.88 and 1.12
+        (8.4711, -25.1109, 18.6313),
+        (4.1846, -3.1100, 0.5808),
+        (3.9685, -2.9588, 0.5635),
+        (3.3033, -2.4772, 0.5088),
+        (2.2877, -1.6572, 0.4176),
+    ),
+}
+# The polynomials grow fast beyond 1, where rounding might push the strongest direction.
+_MARGIN = 1.02
 
 
 def orthogonalise(
-    updates: Float[Tensor, "N rows columns"], *, n_iterations: int, dtype: torch.dtype
+    updates: Float[Tensor, "N rows columns"],
+    coefficients: tuple[tuple[float, float, float], ...] = POLAR[5],
+    *,
+    dtype: torch.dtype,
 ) -> Float[Tensor, "N rows columns"]:
-    """Bring all singular values of each matrix near one, by Newton-Schulz iteration.
+    """Bring all singular values of each matrix near one, by polynomials of the matrix.
 
     >>> matrix = torch.diag(torch.tensor([100.0, 1.0, 10.0]))[None]
-    >>> ours = orthogonalise(matrix, n_iterations=5, dtype=torch.float32)[0].diagonal()
-    >>> bool((ours > 0.6).all() and (ours < 1.3).all())
+    >>> ours = orthogonalise(matrix, dtype=torch.float32)[0].diagonal()
+    >>> bool((ours > 0.85).all() and (ours < 1.15).all())
     True
 
-    Source: "Muon: An optimizer for hidden layers in neural networks" (Jordan, 2024).
+    Source: "Muon: An optimizer for hidden layers in neural networks" (Jordan, 2024); the choice of
+        coefficients "The Polar Express", algorithm 1.
     """
-    a, b, c = _COEFFICIENTS
     tall = updates.shape[-2] > updates.shape[-1]
     x = updates.to(dtype)
     x = x.mT if tall else x  # the square matrix A is then the smaller one
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)  # every singular value <= 1
-    for _ in range(n_iterations):
+    x = x / (_MARGIN * x.norm(dim=(-2, -1), keepdim=True)).clamp(min=1e-7)
+    for a, b, c in coefficients:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -50,7 +77,10 @@ class Muon:
         parameters: Names and matrices.
         momentum: How much of the old direction a step keeps.
         weight_decay: Share of each weight taken away per step, times the learning rate.
-        n_iterations: Newton-Schulz steps.
+        n_iterations: Steps of `orthogonalise`: 3, 4 or 5.
+
+    Raises:
+        UserError: There are no coefficients for so many steps.
     """
 
     def __init__(
@@ -61,9 +91,15 @@ class Muon:
         weight_decay: float = 0.0,
         n_iterations: int = 5,
     ) -> None:
+        if n_iterations not in POLAR:
+            raise UserError(
+                f"muon_iterations is {n_iterations}",
+                need="3, 4 or 5",
+                type_this="--muon-iterations 5",
+            )
         self.momentum = momentum
         self.weight_decay = weight_decay
-        self.n_iterations = n_iterations
+        self._coefficients = POLAR[n_iterations]
         by_shape: dict[tuple[int, ...], dict[str, torch.nn.Parameter]] = {}
         for name, parameter in parameters.items():
             if parameter.ndim != 2:
@@ -86,7 +122,7 @@ class Muon:
             )
             buffer.lerp_(gradients, 1.0 - self.momentum)
             ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov: look one step ahead
-            updates = orthogonalise(ahead, n_iterations=self.n_iterations, dtype=self._dtype)
+            updates = orthogonalise(ahead, self._coefficients, dtype=self._dtype)
             rows, columns = weights[0].shape
             rate = learning_rate * max(1.0, rows / columns) ** 0.5
             if self.weight_decay:

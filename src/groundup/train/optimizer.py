@@ -13,7 +13,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.train.muon import Muon
 
-TABLES = ("token_embedding", "position_embedding", "head")
+TABLES = ("token_embedding", "ngram_embedding", "position_embedding", "head")
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""
 
 

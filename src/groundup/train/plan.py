@@ -167,12 +167,11 @@ def _probe(config: PlanConfig, data: Data) -> tuple[float, float]:
     schedule = Schedule(n_steps=1_000_000, warmup_steps=10)
     steps = train_steps(
         setup.loader,
-        setup.model.loss,
+        setup.loss,
         setup.optimizer,
         schedule,
         n_micro_batches=config.n_micro_batches,
         max_grad_norm=config.max_grad_norm,
-        autocast=setup.autocast,
     )
     before = began_at
     for step in steps:

@@ -53,6 +53,10 @@ class PretrainConfig:
     """how far it moves token table, positions and head (muon only)"""
     vector_learning_rate: float = 0.01
     """how far it moves the norms' gains and biases (muon only)"""
+    momentum: float = 0.95
+    """how much of its old direction a matrix keeps at each step (muon only)"""
+    muon_iterations: int = 5
+    """how exactly a matrix's update is made orthogonal: 3, 4 or 5 steps of products (muon only)"""
     weight_decay: float = 1.0
     """share of a matrix taken away per step, times its rate; a text read many times wants much"""
     warmup_steps: int = 10
@@ -146,7 +150,7 @@ def _train(
         run.write_config(config)
         data.tokenizer.save(run.path / "tokenizer")
         shutil.rmtree(checkpoints, ignore_errors=True)  # damaged ones, if any
-        first_loss = setup.validate()
+        first_loss = setup.validate(config.batch_size)
         progress = Progress(
             step=0,
             n_targets=0,
@@ -168,7 +172,7 @@ def _train(
     with stop_between_steps() as stop:
         for step in train_steps(
             setup.loader,
-            setup.model.loss,
+            setup.loss,
             setup.optimizer,
             setup.schedule,
             first_step=progress.step + 1,
@@ -178,7 +182,6 @@ def _train(
             max_grad_norm=config.max_grad_norm,
             validate=setup.validate,
             validate_every=config.validate_every,
-            autocast=setup.autocast,
         ):
             log_metrics(run, step)
             last = step.step == step.n_steps

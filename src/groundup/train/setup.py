@@ -19,6 +19,7 @@ from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
+from groundup.train.precision import MixedPrecision
 from groundup.train.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -47,15 +48,21 @@ class Setup:
     optimizer: Optimizer
     schedule: Schedule
     loader: Loader
-    autocast: torch.dtype | None
+    loss: MixedPrecision
+    """The model's loss, in the number format of the run."""
 
-    def validate(self) -> float:
-        """Mean loss in nats on the held-out text (at most `validation_windows` windows of it)."""
+    def validate(self, max_windows: int | None = None) -> float:
+        """Mean loss in nats on the held-out text, in the number format of the run.
+
+        Args:
+            max_windows: Look at no more windows than this; None: `validation_windows`.
+        """
         return evaluate_loss(
             self.model,
             self.data.validation,
             batch_size=self.config.batch_size,
-            max_windows=self.config.validation_windows,
+            max_windows=max_windows or self.config.validation_windows,
+            loss=self.loss,
         ).nats
 
 
@@ -110,6 +117,8 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
         table_learning_rate=config.table_learning_rate,
         vector_learning_rate=config.vector_learning_rate,
         weight_decay=config.weight_decay,
+        momentum=config.momentum,
+        n_iterations=config.muon_iterations,
     )
     schedule = Schedule(
         n_steps=config.steps,
@@ -133,5 +142,5 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
             n_ahead=2 if device.type == "cuda" else 0,
             device=device,
         ),
-        autocast=None if dtype == torch.float32 else dtype,
+        loss=MixedPrecision(model, dtype),
     )
