@@ -3,6 +3,8 @@ import torch
 from torch import nn
 
 from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
 from groundup.train.muon import POLAR, Muon, orthogonalise
 from groundup.train.optimizer import Optimizer
 
@@ -65,6 +67,22 @@ def test_orthogonalise_sets_every_singular_value_near_one(n_iterations: int, low
     )
     assert values.min() > lowest - 0.01
     assert values.max() < 2 - lowest + 0.01
+
+
+def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> None:
+    model = GPT(GPTConfig(vocab_size=7, d_model=32, n_layers=1, n_heads=4, context_length=8))
+    optimizer = Optimizer(model, learning_rate=1.0)
+    fill_gradients(model, 1)
+    qkv, up = model.blocks[0].attention.qkv.weight, model.blocks[0].mlp.up.weight
+    before = qkv.detach().clone(), up.detach().clone()
+    optimizer.step(1.0)
+    heads = (qkv.detach() - before[0]).view(12, 8, 32)
+    halves = (up.detach() - before[1]).view(2, -1, 32)
+    # The rate grows with the root of how much taller than wide a matrix is: a half, not the whole.
+    for moved, length in ((heads, 1.0), (halves, (halves.shape[1] / 32) ** 0.5)):
+        strengths = torch.linalg.svdvals(moved) / length
+        assert strengths.min() > 0.7
+        assert strengths.max() < 1.3
 
 
 def test_adamw_kind_equals_torch_adamw():

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from groundup.model.bare import Linear
 from groundup.model.config import GPTConfig
 
 
@@ -124,22 +125,23 @@ def attention_blocks(
     `block` rows of weights at a time; the backward pass needs them all.
     """
     B, H, T, D = queries.shape
-    group = H // keys.shape[1]
-    keys, values = (
-        (x.repeat_interleave(group, dim=1) if group > 1 else x).reshape(B * H, T, D)
-        for x in (keys, values)
+    if keys.shape[1] < H:
+        keys, values = (x.repeat_interleave(H // x.shape[1], dim=1) for x in (keys, values))
+    # `Attention` lays heads out first; in that order nothing is copied here.
+    queries, keys, values = (
+        x.transpose(0, 1).reshape(H * B, T, D) for x in (queries, keys, values)
     )
-    queries = queries.reshape(B * H, T, D)
     mixed = []
     for start in range(0, T, block):
         stop = min(start + block, T)
         future = torch.full((stop - start, stop), -torch.inf, dtype=queries.dtype).triu(start + 1)
         scores = torch.baddbmm(
             future, queries[:, start:stop], keys[:, :stop].mT, alpha=D**-0.5
-        )  # (B H, block, S)
+        )  # (H B, block, S)
         weights = F.dropout(scores.softmax(dim=-1), dropout)
         mixed.append(weights @ values[:, :stop])
-    return (mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)).view(B, H, T, D)
+    whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)
+    return whole.view(H, B, T, D).transpose(0, 1)
 
 
 def rotary_tables(
@@ -170,21 +172,21 @@ def rotary_tables(
 
 
 def rotate(
-    x: Float[Tensor, "B T N D"],
+    x: Float[Tensor, "*N T D"],
     cos: Float[Tensor, "T D"],
     sin: Float[Tensor, "T D"],
     layout: Literal["half", "interleaved"] = "half",
-) -> Float[Tensor, "B T N D"]:
+) -> Float[Tensor, "*N T D"]:
     """Turn each pair of numbers of each head by the angle of its position.
 
     (a, b) becomes (a cos - b sin, b cos + a sin): each number times the cosine, plus its partner
     times the signed sine.
 
     >>> tables = rotary_tables(2, 2, 10_000.0)
-    >>> rotate(torch.tensor([[[[1.0, 0.0]], [[1.0, 0.0]]]]), *tables)[0, 1, 0]
+    >>> rotate(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), *tables)[1]
     tensor([0.5403, 0.8415])
     """
-    cos, sin = cos[:, None].to(x.dtype), sin[:, None].to(x.dtype)  # (T, 1, D), for all heads
+    cos, sin = cos.to(x.dtype), sin.to(x.dtype)
     if layout == "half":
         partners = x.roll(x.shape[-1] // 2, dims=-1)
     else:
@@ -201,12 +203,12 @@ class Attention(nn.Module):
         self.layer = layer
         self.n_heads, self.n_kv_heads, self.d_head = H, G, D
         self.rotary_layout = config.rotary_layout
-        self.norm_eps = config.norm_eps
+        self.norm, self.norm_eps = config.norm, config.norm_eps
         self.dropout = config.dropout
         # One product instead of three: rows are all queries, then all keys, then all values, head
         # by head.
-        self.qkv = nn.Linear(C, (H + 2 * G) * D, bias=config.qkv_bias)
-        self.out = nn.Linear(H * D, C, bias=config.bias)
+        self.qkv = Linear(C, (H + 2 * G) * D, bias=config.qkv_bias)
+        self.out = Linear(H * D, C, bias=config.bias)
         self.query_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
         self.key_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
 
@@ -218,23 +220,28 @@ class Attention(nn.Module):
         """Queries, keys and values of the positions in x, normed and turned, a matrix per head."""
         H, G = self.n_heads, self.n_kv_heads
         heads = self.qkv(x).unflatten(-1, (H + 2 * G, self.d_head))  # (B, T, H + 2G, D)
-        queries, keys, values = heads.split((H, G, G), dim=2)
-        if self.query_gain is not None:
-            queries = self.norm_heads(queries, self.query_gain)
-            keys = self.norm_heads(keys, self.key_gain)
+        # Heads first and in one piece, so that what follows reads each head's rows in order.
+        heads = heads.permute(2, 0, 1, 3).contiguous()  # (H + 2G, B, T, D)
+        turning, values = heads.split((H + G, G))
+        if self.query_gain is not None and self.key_gain is not None:
+            turning = self.norm_heads(turning)
         if rotary is not None:
-            queries = rotate(queries, *rotary, self.rotary_layout)
-            keys = rotate(keys, *rotary, self.rotary_layout)
-        return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+            turning = rotate(turning, *rotary, self.rotary_layout)
+        queries, keys = turning.split((H, G))
+        return queries.transpose(0, 1), keys.transpose(0, 1), values.transpose(0, 1)
 
-    def norm_heads(self, x: Float[Tensor, "B T N D"], gain: Tensor | None) -> Tensor:
-        """RMSNorm of each head's vector, with one gain for all heads.
+    def norm_heads(self, x: Float[Tensor, "N B T D"]) -> Float[Tensor, "N B T D"]:
+        """Norm each head's vector as the stream is; one gain for query heads, one for key heads.
 
         Source: "Query-Key Normalization for Transformers", section 3, with RMSNorm as in Qwen3.
         """
-        # One dtype in and out, also under autocast: a mix would leave the fused kernel.
-        gain = gain if gain is None else gain.to(x.dtype)
-        return F.rms_norm(x, (self.d_head,), gain, self.norm_eps).to(x.dtype)
+        assert self.query_gain is not None
+        assert self.key_gain is not None
+        gains = torch.stack((self.query_gain, self.key_gain)).to(x.dtype)
+        n_each = torch.tensor((self.n_heads, self.n_kv_heads), device=x.device)
+        norm = F.rms_norm if self.norm == "rms" else F.layer_norm
+        normed = norm(x, (self.d_head,), eps=self.norm_eps)
+        return normed * gains.repeat_interleave(n_each, dim=0, output_size=len(x))[:, None, None]
 
     def forward(
         self,

@@ -6,7 +6,8 @@ vocabulary: the higher, the likelier as the next token. One class is GPT-2, the 
 own small model, as its config says.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from groundup.base.errors import UserError
 from groundup.model.attention import Attention, KeyValueCache, rotary_tables
+from groundup.model.bare import Linear, Table
 from groundup.model.config import GPTConfig
 from groundup.model.loss import cross_entropy
 from groundup.model.ngram import NGramEmbedding
@@ -36,16 +38,29 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def make_table(n_rows: int, width: int) -> nn.Embedding:
-    """An embedding without torch's own start values, which cost seconds to draw on "meta"."""
-    return nn.Embedding(n_rows, width, _weight=torch.empty(n_rows, width))
-
-
 def make_norm(config: GPTConfig) -> nn.Module:
     """The norm of the config: RMSNorm, or LayerNorm (which also subtracts the mean) as in GPT-2."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
     return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
+
+
+class _SquaredReLU(torch.autograd.Function):
+    """max(x, 0)^2, which keeps one tensor for the backward pass and goes over it once."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = F.relu(x)
+        ctx.save_for_backward(positive)
+        return positive * positive
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return torch.mul(gradient, positive).mul_(2)
+
+
+squared_relu: Callable[[Tensor], Tensor] = _SquaredReLU.apply
 
 
 class MLP(nn.Module):
@@ -62,8 +77,8 @@ class MLP(nn.Module):
         self.dropout = config.dropout
         # For swiglu the gate's rows come first, then the rows it multiplies: one product instead of
         # two.
-        self.up = nn.Linear(config.d_model, config.ff_width * (1 + self.gated), bias=config.bias)
-        self.down = nn.Linear(config.ff_width, config.d_model, bias=config.bias)
+        self.up = Linear(config.d_model, config.ff_width * (1 + self.gated), bias=config.bias)
+        self.down = Linear(config.ff_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
         """What the MLP adds to the stream."""
@@ -71,7 +86,7 @@ class MLP(nn.Module):
             gate, up = self.up(x).chunk(2, dim=-1)  # (B, T, F) each
             hidden = F.silu(gate) * up
         elif self.activation == "relu2":
-            hidden = F.relu(self.up(x)).square()  # (B, T, F)
+            hidden = squared_relu(self.up(x))  # (B, T, F)
         else:
             hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, F)
         return F.dropout(self.down(hidden), self.dropout, self.training)
@@ -121,20 +136,14 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        # On the meta device nothing is allocated and no random number drawn; the weights are set
-        # once, below.
-        with torch.device("meta"):
-            self.token_embedding = make_table(config.vocab_size, config.d_model)
-            self.position_embedding = (
-                make_table(config.context_length, config.d_model)
-                if config.positions == "learned"
-                else None
-            )
-            self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
-            self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
-            self.final_norm = make_norm(config)
-            self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        self.to_empty(device="cpu")
+        self.token_embedding = Table(config.vocab_size, config.d_model)
+        self.position_embedding = (
+            Table(config.context_length, config.d_model) if config.positions == "learned" else None
+        )
+        self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        self.final_norm = make_norm(config)
+        self.head = Linear(config.d_model, config.vocab_size, bias=False)
         if config.tied_head:
             self.head.weight = self.token_embedding.weight
         if config.positions == "rotary":

@@ -11,6 +11,9 @@ run in bfloat16 only where the processor has it, for elsewhere bfloat16 is emula
 slower than float32.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -77,6 +80,8 @@ class Muon:
         parameters: Names and matrices.
         momentum: How much of the old direction a step keeps.
         weight_decay: Share of each weight taken away per step, times the learning rate.
+        stacked_rows: Of matrices that are several on top of each other, e.g. a query matrix for
+            each head: how many rows one has. Each is orthogonalised by itself.
         n_iterations: Steps of `orthogonalise`: 3, 4 or 5.
 
     Raises:
@@ -90,6 +95,7 @@ class Muon:
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         n_iterations: int = 5,
+        stacked_rows: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         if n_iterations not in POLAR:
             raise UserError(
@@ -100,12 +106,14 @@ class Muon:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self._coefficients = POLAR[n_iterations]
-        by_shape: dict[tuple[int, ...], dict[str, torch.nn.Parameter]] = {}
+        by_shape: dict[tuple[int, ...], dict[str, torch.nn.Parameter]] = {}  # and rows of one
         for name, parameter in parameters.items():
             if parameter.ndim != 2:
                 raise ValueError(f"Muon is for matrices; {name} has shape {tuple(parameter.shape)}")
-            by_shape.setdefault(tuple(parameter.shape), {})[name] = parameter
+            rows = stacked_rows.get(name, len(parameter))
+            by_shape.setdefault((*parameter.shape, rows), {})[name] = parameter
         self._groups = list(by_shape.values())
+        self._rows = [rows for _, _, rows in by_shape]
         self._buffers = [
             torch.stack([torch.zeros_like(p) for p in group.values()]) for group in self._groups
         ]
@@ -114,7 +122,7 @@ class Muon:
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move every matrix once. A matrix without a gradient counts as one with gradient zero."""
-        for group, buffer in zip(self._groups, self._buffers, strict=True):
+        for group, buffer, rows in zip(self._groups, self._buffers, self._rows, strict=True):
             assert self._dtype is not None
             weights = [parameter.data for parameter in group.values()]
             gradients = torch.stack(
@@ -122,8 +130,10 @@ class Muon:
             )
             buffer.lerp_(gradients, 1.0 - self.momentum)
             ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov: look one step ahead
-            updates = orthogonalise(ahead, self._coefficients, dtype=self._dtype)
-            rows, columns = weights[0].shape
+            columns = ahead.shape[-1]
+            updates = orthogonalise(
+                ahead.view(-1, rows, columns), self._coefficients, dtype=self._dtype
+            ).reshape(ahead.shape)
             rate = learning_rate * max(1.0, rows / columns) ** 0.5
             if self.weight_decay:
                 torch._foreach_mul_(weights, 1.0 - learning_rate * self.weight_decay)

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from groundup.base.errors import UserError
+from groundup.model.attention import Attention
+from groundup.model.gpt import MLP
+from groundup.train.adamw import AdamW
 from groundup.train.muon import Muon
 
-TABLES = ("token_embedding", "ngram_embedding", "position_embedding", "head")
+TABLES = ("token_embedding", "position_embedding", "head")
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""
+NGRAM_TABLE = "ngram_embedding"
+_NGRAM_RATE = 5.0
+"""Most of its rows are met a few times only, so each time counts for more (docs/experiments.md)."""
 
 
 class Optimizer:
@@ -70,42 +76,39 @@ class Optimizer:
         if not trained:
             raise UserError("every parameter is frozen", need="at least one that may move")
         tables = {n: p for n, p in trained.items() if n.startswith(TABLES) and p.ndim >= 2}
-        matrices = {n: p for n, p in trained.items() if p.ndim >= 2 and n not in tables}
+        ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_TABLE)}
+        matrices = {n: p for n, p in trained.items() if p.ndim >= 2 and n not in tables | ngrams}
         vectors = {n: p for n, p in trained.items() if p.ndim < 2}
         self.parameters = list(trained.values())
         self.watched = next(iter((matrices or tables or vectors).values()))
         """One matrix to look at: its first number shows that a step moves the parameters."""
         muon_matrices = {n: p for n, p in matrices.items() if p.ndim == 2 and kind == "muon"}
         self._muon = Muon(
-            muon_matrices, momentum=momentum, weight_decay=weight_decay, n_iterations=n_iterations
+            muon_matrices,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            n_iterations=n_iterations,
+            stacked_rows=_stacked_rows(model),
         )
         adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
         # Decay on what multiplies, never on gains and biases; tables decay as GPT-2's do.
         table_decay = weight_decay if kind == "adamw" else 0.0
-        self._adamw_names: list[str] = []
-        groups = []
-        for members, rate, decay in (
-            (adam_matrices, learning_rate, weight_decay),
-            (tables, table_rate, table_decay),
-            (vectors, vector_rate, 0.0),
-        ):
-            if members:
-                self._adamw_names += members
-                groups.append({"params": list(members.values()), "lr": rate, "weight_decay": decay})
-        self._full_rates = [float(str(group["lr"])) for group in groups]
-        self._adamw = (
-            torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=1e-10, fused=True)
-            if groups
-            else None
-        )
+        self._adamw = [
+            AdamW(members, learning_rate=rate, weight_decay=decay, betas=betas)
+            for members, rate, decay in (
+                (adam_matrices, learning_rate, weight_decay),
+                (tables, table_rate, table_decay),
+                (ngrams, _NGRAM_RATE * table_rate, table_decay),
+                (vectors, vector_rate, 0.0),
+            )
+            if members
+        ]
 
     def step(self, factor: float) -> None:
         """Move every parameter once, at `factor` of the full learning rates."""
         self._muon.step(self.learning_rate * factor)
-        if self._adamw is not None:
-            for group, rate in zip(self._adamw.param_groups, self._full_rates, strict=True):
-                group["lr"] = rate * factor
-            self._adamw.step()
+        for group in self._adamw:
+            group.step(factor)
 
     def zero_grad(self) -> None:
         """Forget the gradients of the last step."""
@@ -115,11 +118,8 @@ class Optimizer:
     def state(self) -> dict[str, Tensor]:
         """Everything the next step depends on besides weights and gradients, by parameter name."""
         state = self._muon.state()
-        if self._adamw is not None:
-            stored = self._adamw.state_dict()["state"]
-            for index, name in enumerate(self._adamw_names):
-                for key, value in stored.get(index, {}).items():
-                    state[f"adamw/{name}/{key}"] = value.detach().clone()
+        for group in self._adamw:
+            state |= group.state()
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -128,20 +128,23 @@ class Optimizer:
         Raises:
             UserError: The state belongs to another model or another kind of optimiser.
         """
-        known = self._muon.state().keys()
-        stray = [n for n in state if n not in known and n.split("/")[1] not in self._adamw_names]
-        if stray or not known <= state.keys():
+        stray = sorted(state.keys() ^ self.state().keys())
+        if stray:
             raise UserError(
-                f"the stored optimiser does not fit this model ({(stray or ['momentum'])[0]})",
+                f"the stored optimiser does not fit this model ({stray[0]})",
                 need="the settings the run was started with",
             )
         self._muon.load_state(state)
-        if self._adamw is not None:
-            mine = self._adamw.state_dict()
-            stored: dict[int, dict[str, Tensor]] = {}
-            for index, name in enumerate(self._adamw_names):
-                prefix = f"adamw/{name}/"
-                entry = {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-                if entry:
-                    stored[index] = entry
-            self._adamw.load_state_dict({"state": stored, "param_groups": mine["param_groups"]})
+        for group in self._adamw:
+            group.load_state(state)
+
+
+def _stacked_rows(model: torch.nn.Module) -> dict[str, int]:
+    """Rows of each head's query, key or value matrix, and of a gated MLP's two halves."""
+    rows = {}
+    for name, module in model.named_modules():
+        if isinstance(module, Attention):
+            rows[f"{name}.qkv.weight"] = module.d_head
+        elif isinstance(module, MLP) and module.gated:
+            rows[f"{name}.up.weight"] = len(module.up.weight) // 2
+    return rows

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Without gradients more windows fit at once than in a step, and more at once are faster.
+_VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
@@ -57,10 +60,12 @@ class Setup:
         Args:
             max_windows: Look at no more windows than this; None: `validation_windows`.
         """
+        model = self.config.model
+        tokens_at_once = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
         return evaluate_loss(
             self.model,
             self.data.validation,
-            batch_size=self.config.batch_size,
+            batch_size=max(self.config.batch_size, tokens_at_once // model.context_length),
             max_windows=max_windows or self.config.validation_windows,
             loss=self.loss,
         ).nats

@@ -1,0 +1,76 @@
+"""Time from the start of the process to a validation loss, beside nanoGPT's recipe for a CPU.
+
+    python benchmarks/bench_time_to_loss.py TEXT [--rounds 3]
+
+Each round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and
+with the fast recipe, each as a process of its own: imports, training and the evaluation of the
+whole validation part are in the time. Both read the same split. Making the tokens is left out of
+ours (about a second, once) and is part of the peer's (a third of a second). After the clock has
+stopped, `groundup evaluate` measures our loss again, in float32.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from groundup.base.results import read_results
+
+HERE = Path(__file__).resolve().parent
+RECIPES = {
+    "plain (4 layers, 128 wide)": "shakespeare-char.toml",
+    "fast (1 layer, n-gram embeddings)": "shakespeare-char-fast.toml",
+}
+
+
+def timed(command: list[str]) -> tuple[float, str]:
+    started_at = time.monotonic()
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return time.monotonic() - started_at, done.stdout
+
+
+def groundup(*words: object) -> list[str]:
+    return [sys.executable, "-m", "groundup.cli.main", *map(str, words)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("text", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        timed(groundup("prepare", options.text, "--out", data))
+        timed(groundup("train-tokenizer", data, "--kind", "characters"))
+        sides = []
+        for side in ("train", "validation"):
+            lines = (data / "corpus" / f"{side}.jsonl").read_text(encoding="utf-8").splitlines()
+            sides.append(Path(folder) / f"{side}.txt")
+            sides[-1].write_text("".join(json.loads(line)["text"] for line in lines), "utf-8")
+        ratios: dict[str, list[float]] = {name: [] for name in RECIPES}
+        for number in range(options.rounds):
+            peer_s, told = timed([sys.executable, str(HERE / "peer_nanogpt.py"), *map(str, sides)])
+            found = re.search(r"[\d.]+", told)
+            assert found is not None
+            print(f"round {number + 1}: nanoGPT's recipe {peer_s:6.1f} s, loss {found[0]}")
+            for name, recipe in RECIPES.items():
+                run = Path(folder) / f"{recipe}-{number}"
+                path = HERE.parent / "recipes" / "pretrain" / recipe
+                ours_s, _ = timed(groundup("pretrain", data, "--recipe", path, "--out", run))
+                timed(groundup("evaluate", run))
+                nats = read_results(run)["evaluate"]["nats"]
+                ratios[name].append(peer_s / ours_s)
+                print(
+                    f"  {name:<34} {ours_s:6.1f} s, loss {nats:.4f}: {peer_s / ours_s:.1f} x sooner"
+                )
+        for name, values in ratios.items():
+            print(f"{name:<36} {statistics.median(values):.1f} x sooner (median of {len(values)})")
+
+
+if __name__ == "__main__":
+    main()
