@@ -5,7 +5,7 @@ from torch import nn
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.train.muon import POLAR, Muon, orthogonalise
+from groundup.train.muon import Muon
 from groundup.train.optimizer import Optimizer
 
 
@@ -57,18 +57,6 @@ def test_muon_equals_torch_muon(monkeypatch: pytest.MonkeyPatch):
         assert difference.abs().max() < 5 * 0.02 * 2**-6
 
 
-@pytest.mark.parametrize(("n_iterations", "lowest"), [(3, 0.73), (4, 0.80), (5, 0.88)])
-def test_orthogonalise_sets_every_singular_value_near_one(n_iterations: int, lowest: float) -> None:
-    generator = torch.Generator().manual_seed(1)
-    bases = torch.linalg.qr(torch.randn(3, 20, 8, generator=generator))[0]
-    strengths = torch.logspace(0, -1.5, 8)  # faintest about 0.02 of the whole length
-    values = torch.linalg.svdvals(
-        orthogonalise(bases * strengths, POLAR[n_iterations], dtype=torch.float32)
-    )
-    assert values.min() > lowest - 0.01
-    assert values.max() < 2 - lowest + 0.01
-
-
 def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> None:
     model = GPT(GPTConfig(vocab_size=7, d_model=32, n_layers=1, n_heads=4, context_length=8))
     optimizer = Optimizer(model, learning_rate=1.0)
@@ -81,8 +69,8 @@ def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> 
     # The rate grows with the root of how much taller than wide a matrix is: a half, not the whole.
     for moved, length in ((heads, 1.0), (halves, (halves.shape[1] / 32) ** 0.5)):
         strengths = torch.linalg.svdvals(moved) / length
-        assert strengths.min() > 0.7
-        assert strengths.max() < 1.3
+        assert strengths.min() > 0.75
+        assert strengths.max() < 1.2
 
 
 def test_adamw_kind_equals_torch_adamw():

@@ -237,11 +237,11 @@ class Attention(nn.Module):
         """
         assert self.query_gain is not None
         assert self.key_gain is not None
-        gains = torch.stack((self.query_gain, self.key_gain)).to(x.dtype)
-        n_each = torch.tensor((self.n_heads, self.n_kv_heads), device=x.device)
+        each = ((self.query_gain, self.n_heads), (self.key_gain, self.n_kv_heads))
+        gains = torch.cat([gain.expand(n, -1) for gain, n in each])[:, None, None]  # (N, 1, 1, D)
         norm = F.rms_norm if self.norm == "rms" else F.layer_norm
         normed = norm(x, (self.d_head,), eps=self.norm_eps)
-        return normed * gains.repeat_interleave(n_each, dim=0, output_size=len(x))[:, None, None]
+        return normed * gains.to(x.dtype)
 
     def forward(
         self,
