@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -274,6 +275,27 @@ def test_killed_at_any_moment_it_ends_the_same(
             if (tmp_path / "killed" / side / "manifest.json").exists():
                 TokenStore.open(tmp_path / "killed" / side).verify()  # whole, or not there
     subprocess.run([*command, str(tmp_path / "killed"), *options], check=True)
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+
+
+def test_killed_when_the_store_was_whole_nothing_stays_behind(
+    tmp_path: Path, tokenizer_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = shutil.rmtree
+
+    def die(folder: Path, **how: bool) -> None:
+        if "-parts-" in folder.name:
+            raise KeyboardInterrupt
+        remove(folder, **how)
+
+    source = jsonl(tmp_path / "1.jsonl", range(300))
+    run(tmp_path / "whole", source, tokenizer=tokenizer_folder)
+    monkeypatch.setattr(shutil, "rmtree", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed", source, tokenizer=tokenizer_folder)
+    monkeypatch.undo()
+    assert list((tmp_path / "killed").glob(".train-parts-*"))
+    run(tmp_path / "killed", source, tokenizer=tokenizer_folder)
     assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
 
 

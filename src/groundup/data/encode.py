@@ -93,6 +93,7 @@ def encode_corpus(
         place, size = data / side, sizes[side]
         if already[side] == size.n_file_bytes:
             stores[side] = TokenStore.open(place)
+            _remove_parts(data, side)  # of a run killed after its store was whole
             continue
         folder = _parts_folder(data, side, size.sha256, tokenizer, already[side])
         whole = _needs_whole_documents(tokenizer)
@@ -219,10 +220,14 @@ def _parts_folder(
     """Name the folder of the parts by what decides them; remove those of anything else."""
     key = sha256_bytes(f"{corpus_sha256} {tokenizer.fingerprint} {already}".encode())[:16]
     folder = data / f".{side}-parts-{key}"
-    for other in data.glob(f".{side}-parts-*"):
-        if other != folder:
-            shutil.rmtree(other)
+    _remove_parts(data, side, keep=folder)
     return folder
+
+
+def _remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
+    for folder in data.glob(f".{side}-parts-*"):
+        if folder != keep:
+            shutil.rmtree(folder)
 
 
 def _is_done(part: Part) -> bool:
