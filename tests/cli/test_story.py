@@ -13,6 +13,9 @@ import pytest
 from groundup.cli.story import STAGES
 from groundup.text.builtin import python_reference
 
+# Where Ctrl-C met a dataclass in the making, CPython ends the process by the signal after all;
+# a shell reads 130 from both.
+STOPPED = (130, -signal.SIGINT)
 COMMAND = [sys.executable, "-m", "groundup.cli.main", "story", "text.txt", "--minutes", "0.03"]
 
 
@@ -58,7 +61,7 @@ def interrupt(folder: Path, stage: str, *more: str) -> subprocess.CompletedProce
 def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
     for stage in ("train-tokenizer", "pretrain", "classify", "instruct"):
         stopped = interrupt(folder, stage)
-        assert stopped.returncode == 130, stopped.stderr
+        assert stopped.returncode in STOPPED, stopped.stderr
         assert stopped.stderr.strip().splitlines() == [
             "Stopped. Nothing is lost; the same command goes on: "
             "groundup story text.txt --minutes 0.03"
