@@ -126,8 +126,11 @@ def test_the_layout_matters() -> None:
     assert not torch.allclose(half(ids()), interleaved(ids()), atol=1e-2)
 
 
-def test_what_transformers_cannot_compute_is_refused(tmp_path: Path) -> None:
-    mixed = GPT(GPTConfig(**SMALL, activation="gelu"))
+@pytest.mark.parametrize("choice", [{"activation": "gelu"}, {"ngram": 3, "ngram_rows": 64}])
+def test_what_transformers_cannot_compute_is_refused(
+    tmp_path: Path, choice: dict[str, object]
+) -> None:
+    mixed = GPT(GPTConfig(**SMALL, **choice))
     with pytest.raises(UserError, match="no class of transformers"):
         export_huggingface(mixed, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -40,6 +40,7 @@ def is_gpt2(config: GPTConfig) -> bool:
         config.norm == "layer"
         and config.positions == "learned"
         and config.activation == "gelu"
+        and config.ngram == 1
         and config.bias
         and not config.qk_norm
         and config.kv_heads == config.n_heads

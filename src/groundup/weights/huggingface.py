@@ -60,7 +60,7 @@ def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = 
         raise UserError(
             "no class of transformers computes this mixture of choices",
             need="a model like GPT-2 (layer norm, learned positions, gelu, biases) or like Llama "
-            "(rms norm, rotary positions, swiglu, no biases)",
+            "(rms norm, rotary positions, swiglu, no biases), without n-gram embeddings",
         )
     ends = {"bos_token_id": end_of_text_id, "eos_token_id": end_of_text_id}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")

@@ -40,6 +40,7 @@ def is_llama(config: GPTConfig) -> bool:
         config.norm == "rms"
         and config.positions == "rotary"
         and config.activation == "swiglu"
+        and config.ngram == 1
         and not config.bias
         and not config.qkv_bias
         # transformers checks this for Llama even when the head's width is given.
