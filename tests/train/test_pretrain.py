@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import random
 import signal
 import subprocess
 import sys
@@ -220,24 +221,36 @@ def test_a_rate_that_explodes_names_the_cause(data):
 
 @pytest.mark.slow
 def test_kill_9_at_any_moment(data):
-    """A real process, killed without warning at moments spread over its life."""
-    whole = pretrain(settings(data, out=data.parent / "whole"))
+    """A real process, killed without warning again and again until one comes to the end.
+
+    Every step writes a checkpoint, so that most kills fall into the writing of one.
+    """
+    often = {"checkpoint_every": 1, "steps": 40, "keep_checkpoints": 1}
+    whole = pretrain(settings(data, out=data.parent / "whole", **often))
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
         "from test_pretrain import settings; from groundup.train.pretrain import pretrain;"
-        "pretrain(settings(Path(sys.argv[2])), lambda s: print(s.step, flush=True))"
+        f"pretrain(settings(Path(sys.argv[2]), **{often}), lambda s: print(s.step, flush=True))"
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent), str(data)]
-    for kill_after in (2, 5, 9):
+    chance = random.Random(0)
+    n_kills = 0
+    for _ in range(30):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
-        for line in process.stdout:
-            if int(line) >= kill_after:
-                break
-        time.sleep(0.003 * kill_after)
+        process.stdout.readline()  # a first step is made, so that each life gets on
+        time.sleep(chance.uniform(0, 0.1))
         process.kill()
-        process.wait()
-    result = pretrain(settings(data))
-    if result.run.name == "run":  # else the last process had finished before it was killed
-        assert_same_weights(whole.run, result.run)
-    assert_same_weights(whole.run, data.parent / "run")
+        if process.wait() == 0:
+            break
+        n_kills += 1
+    result = pretrain(settings(data, **often))
+    assert n_kills >= 5
+    run = data.parent / "run"
+    left, right = (
+        load_file(r / "checkpoints/step-000040/model.safetensors") for r in (whole.run, run)
+    )
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+    assert not list((result.run / "checkpoints").glob(".*"))

@@ -65,11 +65,21 @@ class RunFolder:
             )
         return cls(folder)
 
-    def log_metrics(self, **values: float | int | str | None) -> None:
-        """Append one line to metrics.jsonl; names carry their units, None is left out."""
+    def log_metrics(self, **values: float | int | str | None) -> dict[str, Any]:
+        """Append one line to metrics.jsonl and give it; None is left out.
+
+        Names carry their units.
+
+        Raises:
+            UserError: The disk is full or not writable.
+        """
         line = {name: value for name, value in values.items() if value is not None}
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+        with (
+            files.in_place(self.path, "what was written before is whole") as folder,
+            open(folder / "metrics.jsonl", "a", encoding="utf-8") as file,
+        ):
             file.write(json.dumps(line) + "\n")
+        return line
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl; a line cut off by a crash is passed over."""

@@ -86,6 +86,10 @@ class Line:
         """Print a line above the bar, without disturbing it."""
         console.print(escape(text))
 
+    def warn(self, text: str) -> None:
+        """Print a warning above the bar."""
+        warn(text)
+
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Line]:

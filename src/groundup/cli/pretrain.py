@@ -5,6 +5,7 @@ import math
 from groundup.cli.console import Line, next_command, note, progress, table
 from groundup.train.loop import Step
 from groundup.train.pretrain import PretrainConfig, PretrainResult, pretrain
+from groundup.train.watch import Finding
 
 _FIRST_STEPS = 3
 
@@ -13,7 +14,7 @@ def run(config: PretrainConfig) -> PretrainResult:
     """Train a model with everything in view."""
     with progress("pretrain", config.steps) as line:
         view = _View(line)
-        result = pretrain(config, view.step, view.sample)
+        result = pretrain(config, view.step, view.sample, view.finding)
     table(
         "The parameters move",
         ["step", "loss, nats", "length of the gradient", "one weight, before", "after"],
@@ -79,3 +80,7 @@ class _View:
     def sample(self, step: int, text: str) -> None:
         """Show what the model writes."""
         self.line.say(f"\nstep {step} writes: {text!r}\n")
+
+    def finding(self, finding: Finding) -> None:
+        """Say what the watch saw, above the line."""
+        self.line.warn(f"{finding.rule}: {finding}")

@@ -1,6 +1,6 @@
 """What a run tells about itself: its metrics, what it was made from, and a page to read."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from groundup.base.files import sha256_file
 from groundup.base.run import RunFolder
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainResult
 
 
-def log_metrics(run: RunFolder, step: Step) -> None:
-    """Append the step to metrics.jsonl."""
-    run.log_metrics(
+def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
+    """Append the step to metrics.jsonl; give the line."""
+    return run.log_metrics(
         step=step.step,
         loss_nats=step.loss_nats,
         validation_loss_nats=step.validation_loss_nats,
@@ -23,6 +23,7 @@ def log_metrics(run: RunFolder, step: Step) -> None:
         weight=step.weight,
         n_targets=step.n_targets,
         targets_per_s=round(step.targets_per_s, 1),
+        waited_s=round(step.waited_s, 6),
         elapsed_s=round(step.elapsed_s, 3),
     )
 

@@ -66,7 +66,7 @@ class AdamW:
     def state(self) -> dict[str, Tensor]:
         """The two averages and the number of steps of each parameter, by name."""
         return {
-            f"adamw/{name}/{key}": values[index].clone()
+            f"adamw/{name}/{key}": values[index]
             for key, values in self._kept().items()
             for index, name in enumerate(self._parameters)
         }

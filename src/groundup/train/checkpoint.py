@@ -7,30 +7,42 @@
 
 A folder is written under another name, synced and renamed, so a kill leaves it out or whole. Disks
 fail all the same: `state.json` holds the SHA-256 of its neighbours and of its own content.
+
+Training does not wait for the disk: `CheckpointWriter` copies what it is to keep, which takes
+moments, and writes the copy in a thread of its own.
 """
 
 import json
 import logging
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.base.files import (
     atomic_folder,
     read_json,
+    remove_left_over,
     sha256_bytes,
     sha256_file,
     write_json,
     write_text,
 )
+from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer
-from groundup.weights.native import fill_model, load_tensors, save_model
+from groundup.weights.native import (
+    fill_model,
+    load_tensors,
+    save_tensors,
+    save_weights,
+)
 
 _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
@@ -57,18 +69,44 @@ class Progress:
     """Step of the best validation loss so far."""
     best_loss_nats: float | None = None
     """That loss."""
+    rollbacks: tuple[int, ...] = ()
+    """The steps at which the run diverged; after each it went back, and on at a lower rate."""
 
 
-def save_checkpoint(
-    folder: Path, model: GPT, optimizer: Optimizer, progress: Progress, *, keep_last: int = 2
-) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A copy of all that the next step depends on; training does not touch it."""
+
+    config: GPTConfig
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    """Momentum, averages and the random state."""
+    progress: Progress
+
+
+def take_snapshot(model: GPT, optimizer: Optimizer, progress: Progress) -> Snapshot:
+    """Copy a run that is between two steps."""
+
+    def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    random = {_RANDOM_CPU: torch.get_rng_state()}
+    if torch.cuda.is_available():
+        random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+    return Snapshot(
+        config=model.config,
+        weights=copied({name: weight.detach() for name, weight in model.named_parameters()}),
+        optimizer=copied(optimizer.state()) | random,
+        progress=progress,
+    )
+
+
+def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep_last: int = 2) -> Path:
     """Write `folder`/step-NNNNNN, point `latest` (and `best`) to it, remove what is too old.
 
     Args:
         folder: The run's `checkpoints` folder.
-        model: Its weights are stored.
-        optimizer: Its momentum and averages are stored.
-        progress: The rest.
+        snapshot: What to write.
         keep_last: How many of the latest checkpoints stay; the best one stays as well.
 
     Returns:
@@ -77,14 +115,11 @@ def save_checkpoint(
     Raises:
         UserError: The disk is full or not writable; the checkpoints before this one are untouched.
     """
+    progress = snapshot.progress
     goal = folder / f"step-{progress.step:06d}"
     with atomic_folder(goal) as temporary:
-        save_model(model, temporary)
-        tensors = {name: tensor.cpu() for name, tensor in optimizer.state().items()}
-        tensors[_RANDOM_CPU] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors[_RANDOM_CUDA] = torch.cuda.get_rng_state()
-        save_file(tensors, temporary / "optimizer.safetensors")
+        save_weights(snapshot.config, snapshot.weights, temporary)
+        save_tensors(snapshot.optimizer, temporary / "optimizer.safetensors")
         state = {
             "format": "groundup checkpoint",
             "version": FORMAT_VERSION,
@@ -97,6 +132,63 @@ def save_checkpoint(
         write_text(folder / "best", goal.name + "\n")
     _remove_old(folder, keep_last)
     return goal
+
+
+class CheckpointWriter:
+    """Writes checkpoints while training goes on, one after the other.
+
+    As a context manager it waits at its end until the last one is on the disk, whatever happened.
+
+    Args:
+        folder: The run's `checkpoints` folder; what killed runs left there half-written is removed.
+        keep_last: As in `save_checkpoint`.
+    """
+
+    def __init__(self, folder: Path, *, keep_last: int = 2) -> None:
+        self.folder, self.keep_last = folder, keep_last
+        remove_left_over(folder / "*")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._last: Future[Path] | None = None
+
+    def save(self, model: GPT, optimizer: Optimizer, progress: Progress) -> None:
+        """Copy the run and have the copy written.
+
+        Only one checkpoint is on its way at a time: where the disk is slower than the steps between
+        two, this waits for it, so that memory never holds more than one copy.
+
+        Raises:
+            UserError: The one before could not be written.
+        """
+        self.wait()
+        snapshot = take_snapshot(model, optimizer, progress)
+        self._last = self._pool.submit(
+            save_checkpoint, self.folder, snapshot, keep_last=self.keep_last
+        )
+
+    def wait(self) -> None:
+        """Come back when everything handed over is on the disk.
+
+        Raises:
+            UserError: It could not be written.
+        """
+        if self._last is not None:
+            last, self._last = self._last, None
+            last.result()
+
+    def __enter__(self) -> "CheckpointWriter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(wait=True)
+        if error is None:
+            self.wait()
+        elif self._last is not None and (failure := self._last.exception()) is not None:
+            _log.warning("%s", failure)
 
 
 def load_checkpoint(
@@ -166,7 +258,8 @@ def verify_checkpoint(checkpoint: Path) -> Progress:
             raise UserError("this file of the checkpoint is missing", where=file)
         if sha256_file(file) != checksum:
             raise UserError("this file is damaged: its checksum is wrong", where=file)
-    return Progress(**state["progress"])
+    fields = state["progress"]
+    return Progress(**{**fields, "rollbacks": tuple(fields.get("rollbacks", ()))})
 
 
 def _digest(state: dict[str, Any]) -> str:

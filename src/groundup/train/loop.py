@@ -47,6 +47,8 @@ class Step:
     """Targets learnt from since the first step of the run."""
     targets_per_s: float
     """Targets a second in this step; validation and checkpoints are not counted."""
+    waited_s: float
+    """Seconds of this step in which the loader was waited for."""
     elapsed_s: float
     """Seconds since the run began, all sessions added."""
     eta_s: float
@@ -63,6 +65,21 @@ class Step:
     def tokens_per_s(self) -> float:
         """Targets a second."""
         return self.targets_per_s
+
+
+class DivergedError(UserError):
+    """The loss, a gradient or the weights are no numbers any more.
+
+    Args:
+        step: The step it was noticed at.
+        found: What was seen.
+        need: What would be right.
+        type_this: Options that lead out.
+    """
+
+    def __init__(self, step: int, found: str, *, need: str, type_this: str) -> None:
+        super().__init__(found, need=need, type_this=type_this)
+        self.step = step
 
 
 def train_steps(
@@ -99,13 +116,15 @@ def train_steps(
         A `Step` after each move.
 
     Raises:
-        UserError: The loss or the gradient is not a number, or a batch has no target that counts.
+        DivergedError: The loss or the gradient is not a number.
+        UserError: A batch has no target that counts.
     """
     device = optimizer.watched.device
     began_at = time.perf_counter()
     for step in range(first_step, schedule.n_steps + 1):
         step_began_at = time.perf_counter()
         inputs, targets = next(batches)
+        waited_s = time.perf_counter() - step_began_at
         inputs, targets = inputs.to(device), targets.to(device)
         counted = int((targets != IGNORED).sum())
         if counted == 0:
@@ -122,8 +141,10 @@ def train_steps(
             part.backward()  # type: ignore[no-untyped-call]
             loss_nats += part.item()
         grad_norm = _clip(optimizer, max_grad_norm)
-        _refuse_nan(step, loss_nats, grad_norm, optimizer, schedule)
         factor = schedule.factor(step)
+        rate = optimizer.learning_rate * factor
+        if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
+            raise diverged(step, optimizer, schedule, loss_nats=loss_nats, grad_norm=grad_norm)
         weight_before = optimizer.watched.detach().flatten()[0].item()
         optimizer.step(factor)
         weight = optimizer.watched.detach().flatten()[0].item()
@@ -132,17 +153,20 @@ def train_steps(
         step_s = now - step_began_at
         due = validate_every > 0 and step % validate_every == 0
         measured = validate() if validate and (due or step == schedule.n_steps) else None
+        if measured is not None and not math.isfinite(measured):
+            raise diverged(step, optimizer, schedule)
         spent_s = time.perf_counter() - began_at
         yield Step(
             step=step,
             n_steps=schedule.n_steps,
             loss_nats=loss_nats,
-            learning_rate=optimizer.learning_rate * factor,
+            learning_rate=rate,
             grad_norm=grad_norm,
             weight_before=weight_before,
             weight=weight,
             n_targets=n_targets,
             targets_per_s=counted / step_s,
+            waited_s=waited_s,
             elapsed_s=elapsed_s + spent_s,
             eta_s=spent_s / (step - first_step + 1) * (schedule.n_steps - step),
             validation_loss_nats=measured,
@@ -157,21 +181,37 @@ def _clip(optimizer: Optimizer, max_grad_norm: float | None) -> float:
     return norm.item()
 
 
-def _refuse_nan(
-    step: int, loss_nats: float, grad_norm: float, optimizer: Optimizer, schedule: Schedule
-) -> None:
-    if math.isfinite(loss_nats) and math.isfinite(grad_norm):
-        return
-    weights_fine = all(bool(torch.isfinite(p).all()) for p in optimizer.parameters)
-    rate = optimizer.learning_rate * schedule.factor(step)
-    if not weights_fine:
-        cause = "the weights are no numbers any more: an earlier step went too far"
-    elif math.isfinite(loss_nats):
-        cause = "the loss is a number, its gradient is not"
+def diverged(
+    step: int,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    *,
+    loss_nats: float | None = None,
+    grad_norm: float | None = None,
+) -> DivergedError:
+    """Say at which step what was no number any more, why, and what would help.
+
+    Args:
+        step: The step it was noticed at.
+        optimizer: Whose parameters are looked at.
+        schedule: Says how fast that step was.
+        loss_nats: The loss of its batch.
+        grad_norm: The length of its gradient.
+    """
+    if loss_nats is None or grad_norm is None:
+        seen = f"after step {step} the weights, or the loss on held-out text, are no numbers"
     else:
-        cause = "the weights are numbers, so the activations have overflowed"
-    raise UserError(
-        f"at step {step} the loss is {loss_nats} and the gradient's length {grad_norm} ({cause})",
-        need=f"a learning rate below {rate:.3g}, or gradients kept short",
-        type_this=f"--learning-rate {optimizer.learning_rate / 3:.2g} --max-grad-norm 1",
+        seen = f"at step {step} the loss is {loss_nats} and the gradient's length {grad_norm}"
+        if not optimizer.weights_are_finite():
+            seen += " (the weights are no numbers any more: an earlier step went too far)"
+        elif math.isfinite(loss_nats):
+            seen += " (the loss is a number, its gradient is not)"
+        else:
+            seen += " (the weights are numbers, so the activations have overflowed)"
+    rate = optimizer.learning_rate
+    return DivergedError(
+        step,
+        seen,
+        need=f"a learning rate below {rate * schedule.factor(step):.3g}, or gradients kept short",
+        type_this=f"--learning-rate {rate * schedule.peak_frac / 3:.2g} --max-grad-norm 1",
     )

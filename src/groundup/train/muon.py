@@ -143,7 +143,7 @@ class Muon:
     def state(self) -> dict[str, Tensor]:
         """The momentum of each matrix, by name."""
         return {
-            f"muon/{name}": buffer[index].clone()
+            f"muon/{name}": buffer[index]
             for group, buffer in zip(self._groups, self._buffers, strict=True)
             for index, name in enumerate(group)
         }

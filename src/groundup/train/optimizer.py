@@ -115,8 +115,15 @@ class Optimizer:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def weights_are_finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters)
+
     def state(self) -> dict[str, Tensor]:
-        """Everything the next step depends on besides weights and gradients, by parameter name."""
+        """Everything the next step depends on besides weights and gradients, by parameter name.
+
+        These are the tensors themselves, not copies: the next step changes them.
+        """
         state = self._muon.state()
         for group in self._adamw:
             state |= group.state()

@@ -5,26 +5,23 @@ very same weights as if nothing had happened.
 """
 
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groundup.base.files import sha256_file, write_text
+from groundup.base.files import sha256_file
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
-from groundup.generate.engine import generate
 from groundup.model.config import GPTConfig
-from groundup.train.account import describe, log_metrics, run_readme
-from groundup.train.checkpoint import Progress, find_latest, load_checkpoint, save_checkpoint
-from groundup.train.interrupt import stop_between_steps
-from groundup.train.loop import Step, train_steps
-from groundup.train.resume import forget_metrics_after, open_run
+from groundup.train.account import describe, run_readme
+from groundup.train.checkpoint import Progress
+from groundup.train.loop import Step
+from groundup.train.resume import open_run
+from groundup.train.session import Session
 from groundup.train.setup import Setup, open_data, prepare_training
-
-_log = logging.getLogger(__name__)
+from groundup.train.watch import Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +110,7 @@ def pretrain(
     config: PretrainConfig,
     on_step: Callable[[Step], None] | None = None,
     on_sample: Callable[[int, str], None] | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
 ) -> PretrainResult:
     """Train a model and leave a run folder.
 
@@ -120,6 +118,7 @@ def pretrain(
         config: The settings.
         on_step: Called after each step, with what it did.
         on_sample: Called with the step and a text the model wrote.
+        on_finding: Called when the watch sees something wrong; it is in log.txt, too.
 
     Raises:
         UserError: No data, a text shorter than the context, a loss that is no number, a full disk.
@@ -129,127 +128,16 @@ def pretrain(
     run, unfinished = open_run(config.out, setup.config)
     handler = run.log_to_file()
     try:
-        return _train(setup, run, unfinished, on_step, on_sample)
+        session = Session(setup, run, on_step, on_sample, on_finding)
+        session.start(unfinished)
+        manifest = describe(setup)
+        run.write_manifest(manifest)
+        resumed_from = session.progress.step
+        session.train()
+        return _finish(setup, run, session.progress, manifest, resumed_from)
     finally:
         logging.getLogger("groundup").removeHandler(handler)
         handler.close()
-
-
-def _train(
-    setup: Setup,
-    run: RunFolder,
-    unfinished: bool,
-    on_step: Callable[[Step], None] | None,
-    on_sample: Callable[[int, str], None] | None,
-) -> PretrainResult:
-    config, data = setup.config, setup.data
-    fingerprint = data.tokenizer.fingerprint
-    checkpoints = run.path / "checkpoints"
-    found = find_latest(checkpoints) if unfinished else None
-    if found is None:
-        run.write_config(config)
-        data.tokenizer.save(run.path / "tokenizer")
-        shutil.rmtree(checkpoints, ignore_errors=True)  # damaged ones, if any
-        first_loss = setup.validate(config.batch_size)
-        progress = Progress(
-            step=0,
-            n_targets=0,
-            elapsed_s=0.0,
-            loader=setup.loader.state_dict(),
-            tokenizer_fingerprint=fingerprint,
-            first_validation_loss_nats=first_loss,
-        )
-    else:
-        progress = load_checkpoint(
-            found, setup.model, setup.optimizer, tokenizer_fingerprint=fingerprint
-        )
-        setup.loader.load_state_dict(progress.loader)
-        _log.info("going on from %s", found)
-    resumed_from = progress.step
-    manifest = describe(setup)
-    run.write_manifest(manifest)
-    forget_metrics_after(run, progress.step)
-    with stop_between_steps() as stop:
-        for step in train_steps(
-            setup.loader,
-            setup.loss,
-            setup.optimizer,
-            setup.schedule,
-            first_step=progress.step + 1,
-            n_targets=progress.n_targets,
-            elapsed_s=progress.elapsed_s,
-            n_micro_batches=config.n_micro_batches,
-            max_grad_norm=config.max_grad_norm,
-            validate=setup.validate,
-            validate_every=config.validate_every,
-        ):
-            log_metrics(run, step)
-            last = step.step == step.n_steps
-            progress = _advance(progress, setup, step)
-            due = last or step.step % config.checkpoint_every == 0
-            due = due or progress.best_step == step.step
-            if due:
-                _save(setup, run, progress)
-            if on_step is not None:
-                on_step(step)
-            if config.sample_every and (last or step.step % config.sample_every == 0):
-                text = write_sample(setup)
-                write_text(run.path / "samples" / f"step-{step.step:06d}.txt", text + "\n")
-                if on_sample is not None:
-                    on_sample(step.step, text)
-            if stop.asked:  # after the last step too: the next start only finishes the run
-                if not due:
-                    _save(setup, run, progress)
-                _log.info("stopped after step %d, with a checkpoint", step.step)
-                raise KeyboardInterrupt
-    return _finish(setup, run, progress, manifest, resumed_from)
-
-
-def write_sample(setup: Setup) -> str:
-    """Let the model continue the prompt; the text includes the prompt."""
-    tokenizer, config = setup.data.tokenizer, setup.config
-    ids = tokenizer.encode(config.prompt)
-    if not ids:
-        start = setup.data.validation.read(0, min(12, setup.data.validation.n_tokens))
-        ids = [int(index) for index in start]
-    new = generate(
-        setup.model,
-        ids,
-        config.sample_tokens,
-        temperature=0.8,
-        top_k=50,
-        stop_ids=tuple(tokenizer.special_tokens.values()),
-        seed=config.seed,
-    )
-    return tokenizer.decode([*ids, *new])
-
-
-def _save(setup: Setup, run: RunFolder, progress: Progress) -> None:
-    save_checkpoint(
-        run.path / "checkpoints",
-        setup.model,
-        setup.optimizer,
-        progress,
-        keep_last=setup.config.keep_checkpoints,
-    )
-
-
-def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
-    """Where the run stands after this step."""
-    loss = step.validation_loss_nats
-    best_step, best_loss = progress.best_step, progress.best_loss_nats
-    if loss is not None and (best_loss is None or loss < best_loss):
-        best_step, best_loss = step.step, loss
-    return Progress(
-        step=step.step,
-        n_targets=step.n_targets,
-        elapsed_s=step.elapsed_s,
-        loader=setup.loader.state_dict(),
-        tokenizer_fingerprint=progress.tokenizer_fingerprint,
-        first_validation_loss_nats=progress.first_validation_loss_nats,
-        best_step=best_step,
-        best_loss_nats=best_loss,
-    )
 
 
 def _finish(

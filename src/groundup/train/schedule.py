@@ -28,6 +28,8 @@ class Schedule:
     """Steps from almost nothing to the full rate."""
     decay_frac: float = 1.0
     """Share of the run, at its end, in which the rate falls; 1: from the first step, 0: never."""
+    peak_frac: float = 1.0
+    """What the rate rises to, as a share of the full rate; a run that diverged goes on lower."""
     final_frac: float = 0.0
     """What the fall aims at, as a share of the full rate (reached one step after the last)."""
 
@@ -40,7 +42,7 @@ class Schedule:
                 need="a warm-up shorter than the run",
                 type_this=f"--warmup-steps {self.n_steps // 10}",
             )
-        for name in ("decay_frac", "final_frac"):
+        for name in ("decay_frac", "final_frac", "peak_frac"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"{name} is {getattr(self, name)}", need="a share from 0 to 1")
 
@@ -50,6 +52,6 @@ class Schedule:
         decay_steps = max(1, round(self.n_steps * self.decay_frac)) if self.decay_frac else 0
         left = self.n_steps - step + 1  # the last step still moves: its factor is 1 / decay_steps
         if left >= decay_steps or decay_steps == 0:
-            return warmup
+            return self.peak_frac * warmup
         fall = self.final_frac + (1.0 - self.final_frac) * left / decay_steps
-        return min(warmup, fall)
+        return self.peak_frac * min(warmup, fall)

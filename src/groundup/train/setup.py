@@ -71,11 +71,16 @@ class Setup:
         ).nats
 
 
+class WrongTokenizerError(UserError):
+    """Tokens were made with another tokenizer than the one beside them."""
+
+
 def open_data(data: Path) -> Data:
     """Open a data folder's tokenizer and both stores.
 
     Raises:
-        UserError: One is missing, or the stores were made with another tokenizer.
+        WrongTokenizerError: The stores were made with another tokenizer.
+        UserError: One is missing.
     """
     if not data.is_dir():
         raise UserError(
@@ -88,7 +93,7 @@ def open_data(data: Path) -> Data:
     tokenizer = load_tokenizer(data / "tokenizer")
     for side, store in stores.items():
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
-            raise UserError(
+            raise WrongTokenizerError(
                 f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}",
                 need="stores made anew",
                 where=data / side,

@@ -25,17 +25,25 @@ def save_model(model: GPT, folder: Path | str) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    folder = Path(folder)
+    save_weights(model.config, stored_tensors(model), Path(folder))
+
+
+def save_weights(config: GPTConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Write what `stored_tensors` gave into a folder, which may hold other files too.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
     weights = folder / "model.safetensors"
     with atomic_path(weights) as temporary:
-        save_file(stored_tensors(model), temporary, metadata={"format": "pt"})
+        save_tensors(tensors, temporary)
     write_json(
         folder / "model.json",
         {
             "format": "groundup model",
             "version": FORMAT_VERSION,
-            "config": to_mapping(model.config),
-            "n_parameters": sum(p.numel() for p in model.parameters()),
+            "config": to_mapping(config),
+            "n_parameters": sum(tensor.numel() for tensor in tensors.values()),
             "weights": {weights.name: sha256_file(weights)},
         },
     )
@@ -108,6 +116,18 @@ def fill_model(model: GPT, tensors: dict[str, Tensor], *, where: Path) -> None:
                 where=where,
             )
         parameter.data.copy_(tensor)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write a safetensors file; it is for the caller to make it whole or absent.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # a full disk too comes under this name
+        raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

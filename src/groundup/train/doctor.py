@@ -1,0 +1,137 @@
+"""`groundup doctor`: look at a run, finished or not, and name what is wrong with it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.config import from_mapping, read_recipe
+from groundup.base.errors import UserError
+from groundup.base.run import RunFolder
+from groundup.data.loader import Loader
+from groundup.data.windows import Windows
+from groundup.tokenizer.files import load_tokenizer
+from groundup.train.checkpoint import Progress, find_latest, verify_checkpoint
+from groundup.train.checks import DATA_RULES, VOCABULARY, check_data
+from groundup.train.pretrain import PretrainConfig
+from groundup.train.setup import Data, WrongTokenizerError, open_data
+from groundup.train.watch import CURVE_RULES, WEIGHTS, Finding, Watch, rolled_back
+from groundup.weights.native import load_tensors
+
+RULES = (*DATA_RULES, *CURVE_RULES, WEIGHTS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Which run to look at."""
+
+    run: Path = Path("runs/pretrain")
+    """run folder of pretrain, finished or not"""
+    data: Path | None = None
+    """data folder; None: the one the run was trained on"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnosis:
+    """What was found."""
+
+    run: Path
+    n_steps_done: int
+    findings: tuple[Finding, ...]
+    not_examined: dict[str, str]
+    """rules that could not be applied, and why"""
+
+    @property
+    def healthy(self) -> tuple[str, ...]:
+        """The rules that found nothing."""
+        ill = {finding.rule for finding in self.findings}
+        return tuple(rule for rule in RULES if rule not in ill and rule not in self.not_examined)
+
+
+def doctor(config: DoctorConfig) -> Diagnosis:
+    """Apply every rule to a run.
+
+    Raises:
+        UserError: There is no run of pretrain here.
+    """
+    run = RunFolder.open(config.run)
+    settings = from_mapping(PretrainConfig, read_recipe(run.path / "config.toml"))
+    findings: list[Finding] = []
+    not_examined: dict[str, str] = {}
+    try:
+        data = open_data(config.data or settings.data)
+    except WrongTokenizerError as error:
+        findings.append(Finding(rule=VOCABULARY, seen=error.found, cure=f"Type: {error.type_this}"))
+        others = [rule for rule in DATA_RULES if rule != VOCABULARY]
+        not_examined |= dict.fromkeys(others, "the data is another tokenizer's")
+    except UserError as error:
+        not_examined |= dict.fromkeys(DATA_RULES, str(error))
+    else:
+        findings += _of_data(run, settings, data)
+    checkpoint = find_latest(run.path / "checkpoints")
+    progress = None if checkpoint is None else verify_checkpoint(checkpoint)
+    rows = run.read_metrics()
+    if rows:
+        watch = Watch(
+            vocab_size=settings.model.vocab_size,
+            learning_rate=settings.learning_rate,
+            first_validation_loss_nats=(
+                None if progress is None else progress.first_validation_loss_nats
+            ),
+        )
+        findings += watch.start()
+        for row in rows:
+            findings += watch.look(row)
+    else:
+        not_examined |= dict.fromkeys(CURVE_RULES, "no step has been made yet")
+    if checkpoint is None or progress is None:
+        not_examined[WEIGHTS] = "there is no checkpoint yet"
+    else:
+        findings += _of_weights(checkpoint, progress)
+    return Diagnosis(
+        run=run.path,
+        n_steps_done=rows[-1]["step"] if rows else 0,
+        findings=tuple(findings),
+        not_examined=not_examined,
+    )
+
+
+def _of_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:
+    findings = []
+    own = load_tokenizer(run.path / "tokenizer")
+    if own.fingerprint != data.tokenizer.fingerprint:
+        findings.append(
+            Finding(
+                rule=VOCABULARY,
+                seen="the data speaks another tokenizer's ids than the run: its model would read "
+                "nonsense",
+                cure="Give the data it was trained on: groundup doctor RUN --data FOLDER",
+            )
+        )
+    if settings.model.vocab_size != own.vocab_size:
+        findings.append(
+            Finding(
+                rule=VOCABULARY,
+                seen=f"the model has {settings.model.vocab_size:,} tokens and its tokenizer "
+                f"{own.vocab_size:,}",
+                cure="Start the run anew from its data: groundup pretrain",
+            )
+        )
+    windows = Windows(data.train, settings.model.context_length, settings.stride)
+    loader = Loader(windows, settings.batch_size, seed=settings.seed)
+    return [*findings, *check_data(data, loader, steps=settings.steps)]
+
+
+def _of_weights(checkpoint: Path, progress: Progress) -> list[Finding]:
+    findings = [rolled_back(step, n) for n, step in enumerate(progress.rollbacks, start=1)]
+    tensors = load_tensors(checkpoint / "model.safetensors")
+    broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if broken:
+        findings.append(
+            Finding(
+                rule=WEIGHTS,
+                step=progress.step,
+                seen=f"{len(broken)} of {len(tensors)} weight tensors hold what is no number, "
+                f"{broken[0]} first",
+                cure=f"Remove {checkpoint} and give the command again: it goes on before it",
+            )
+        )
+    return findings

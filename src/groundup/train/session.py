@@ -1,0 +1,235 @@
+"""A run under way: each step written down, watched, saved in time; and back when it diverged."""
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from groundup.base.files import write_text
+from groundup.base.run import RunFolder
+from groundup.generate.engine import generate
+from groundup.train.account import log_metrics
+from groundup.train.checkpoint import CheckpointWriter, Progress, find_latest, load_checkpoint
+from groundup.train.checks import check_data
+from groundup.train.interrupt import StopRequest, stop_between_steps
+from groundup.train.loop import DivergedError, Step, diverged, train_steps
+from groundup.train.resume import forget_metrics_after
+from groundup.train.schedule import Schedule
+from groundup.train.setup import Setup
+from groundup.train.watch import ROLLBACK_DIVISOR, Finding, Watch, rolled_back
+
+_log = logging.getLogger(__name__)
+_MOST_ROLLBACKS = 3
+_SEARCHED_TOKENS = 20_000_000
+"""So far a start looks for held-out passages in the training text: a second; doctor takes all."""
+
+
+class Session:
+    """A run from its first step, or its last checkpoint, to its end.
+
+    Args:
+        setup: What the run is made of.
+        folder: Its run folder.
+        on_step: Called after each step, with what it did.
+        on_sample: Called with the step and a text the model wrote.
+        on_finding: Called when the watch sees something wrong; it is in log.txt, too.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        folder: RunFolder,
+        on_step: Callable[[Step], None] | None,
+        on_sample: Callable[[int, str], None] | None,
+        on_finding: Callable[[Finding], None] | None,
+    ) -> None:
+        self.setup, self.folder, self.config = setup, folder, setup.config
+        self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
+        self.checkpoints = folder.path / "checkpoints"
+        self.progress: Progress
+        self.watch: Watch
+
+    def start(self, unfinished: bool) -> None:
+        """Stand where the first step is to be made: anew, or after the last whole checkpoint."""
+        found = find_latest(self.checkpoints) if unfinished else None
+        if found is None:
+            self._begin()
+        else:
+            self._go_on_from(found)
+
+    def train(self) -> None:
+        """Make all steps that are left.
+
+        Raises:
+            DivergedError: The run is no number, and going back does not help.
+            KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
+        """
+        for finding in self._findings_before_the_start():
+            self._tell(finding)
+        keep = self.config.keep_checkpoints
+        with stop_between_steps() as stop, CheckpointWriter(self.checkpoints, keep_last=keep) as to:
+            while self.progress.step < self.setup.schedule.n_steps:
+                try:
+                    self._make_steps(to, stop)
+                except DivergedError as error:
+                    self._roll_back(to, error)
+
+    def _begin(self) -> None:
+        self.folder.write_config(self.config)
+        self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
+        shutil.rmtree(self.checkpoints, ignore_errors=True)  # damaged ones, if any
+        forget_metrics_after(self.folder, 0)
+        self.progress = Progress(
+            step=0,
+            n_targets=0,
+            elapsed_s=0.0,
+            loader=self.setup.loader.state_dict(),
+            tokenizer_fingerprint=self.setup.data.tokenizer.fingerprint,
+            first_validation_loss_nats=self.setup.validate(self.config.batch_size),
+        )
+        self.watch = self._new_watch()
+
+    def _go_on_from(self, checkpoint: Path) -> None:
+        setup = self.setup
+        self.progress = load_checkpoint(
+            checkpoint,
+            setup.model,
+            setup.optimizer,
+            tokenizer_fingerprint=setup.data.tokenizer.fingerprint,
+        )
+        setup.loader.load_state_dict(self.progress.loader)
+        forget_metrics_after(self.folder, self.progress.step)
+        _log.info("going on from %s", checkpoint)
+        self.watch = self._new_watch()
+        for row in self.folder.read_metrics():
+            list(self.watch.look(row))  # what was said then is not said again
+
+    def _new_watch(self) -> Watch:
+        return Watch(
+            vocab_size=self.config.model.vocab_size,
+            learning_rate=self.config.learning_rate,
+            first_validation_loss_nats=self.progress.first_validation_loss_nats,
+        )
+
+    def _findings_before_the_start(self) -> Iterator[Finding]:
+        setup = self.setup
+        if self.progress.step == 0:
+            yield from check_data(
+                setup.data,
+                setup.loader,
+                steps=self.config.steps,
+                max_train_tokens=_SEARCHED_TOKENS,
+            )
+            yield from self.watch.start()
+
+    def _make_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
+        setup, config = self.setup, self.config
+        peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
+        schedule = replace(setup.schedule, peak_frac=peak_frac)
+        for step in train_steps(
+            setup.loader,
+            setup.loss,
+            setup.optimizer,
+            schedule,
+            first_step=self.progress.step + 1,
+            n_targets=self.progress.n_targets,
+            elapsed_s=self.progress.elapsed_s,
+            n_micro_batches=config.n_micro_batches,
+            max_grad_norm=config.max_grad_norm,
+            validate=setup.validate,
+            validate_every=config.validate_every,
+        ):
+            row = log_metrics(self.folder, step)
+            self.progress = _advance(self.progress, setup, step)
+            last = step.step == step.n_steps
+            due = last or step.step % config.checkpoint_every == 0
+            due = due or self.progress.best_step == step.step
+            if due:
+                self._save(checkpoints, schedule)
+            if self.on_step is not None:
+                self.on_step(step)
+            for finding in self.watch.look(row):
+                self._tell(finding)
+            if config.sample_every and (last or step.step % config.sample_every == 0):
+                self._sample(step.step)
+            if stop.asked:  # after the last step too: the next start only finishes the run
+                if not due:
+                    self._save(checkpoints, schedule)
+                _log.info("stopped after step %d, with a checkpoint", step.step)
+                raise KeyboardInterrupt
+
+    def _save(self, checkpoints: CheckpointWriter, schedule: Schedule) -> None:
+        setup = self.setup
+        if not setup.optimizer.weights_are_finite():
+            raise diverged(self.progress.step, setup.optimizer, schedule)
+        checkpoints.save(setup.model, setup.optimizer, self.progress)
+
+    def _roll_back(self, checkpoints: CheckpointWriter, error: DivergedError) -> None:
+        """Go back to the last checkpoint, and on at lower rates.
+
+        The same rates would lead to the same end. Before the first checkpoint, and after several
+        falls, the settings themselves are wrong, and the error says what to type.
+        """
+        checkpoints.wait()
+        good = find_latest(self.checkpoints)
+        rollbacks = (*self.progress.rollbacks, error.step)
+        if good is None or len(rollbacks) > _MOST_ROLLBACKS:
+            raise error
+        elapsed_s = self.progress.elapsed_s
+        self._go_on_from(good)
+        self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
+        # Written down at once: whoever takes the run up again goes on at these rates.
+        checkpoints.save(self.setup.model, self.setup.optimizer, self.progress)
+        self._tell(rolled_back(error.step, len(rollbacks)))
+
+    def _tell(self, finding: Finding) -> None:
+        if self.on_finding is None:
+            _log.warning("%s", finding)
+        else:
+            _log.info("%s", finding)
+            self.on_finding(finding)
+
+    def _sample(self, step: int) -> None:
+        text = write_sample(self.setup)
+        write_text(self.folder.path / "samples" / f"step-{step:06d}.txt", text + "\n")
+        if self.on_sample is not None:
+            self.on_sample(step, text)
+
+
+def write_sample(setup: Setup) -> str:
+    """Let the model continue the prompt; the text includes the prompt."""
+    tokenizer, config = setup.data.tokenizer, setup.config
+    ids = tokenizer.encode(config.prompt)
+    if not ids:
+        start = setup.data.validation.read(0, min(12, setup.data.validation.n_tokens))
+        ids = [int(index) for index in start]
+    new = generate(
+        setup.model,
+        ids,
+        config.sample_tokens,
+        temperature=0.8,
+        top_k=50,
+        stop_ids=tuple(tokenizer.special_tokens.values()),
+        seed=config.seed,
+    )
+    return tokenizer.decode([*ids, *new])
+
+
+def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
+    """Where the run stands after this step."""
+    loss = step.validation_loss_nats
+    best_step, best_loss = progress.best_step, progress.best_loss_nats
+    if loss is not None and (best_loss is None or loss < best_loss):
+        best_step, best_loss = step.step, loss
+    return Progress(
+        step=step.step,
+        n_targets=step.n_targets,
+        elapsed_s=step.elapsed_s,
+        loader=setup.loader.state_dict(),
+        tokenizer_fingerprint=progress.tokenizer_fingerprint,
+        first_validation_loss_nats=progress.first_validation_loss_nats,
+        best_step=best_step,
+        best_loss_nats=best_loss,
+        rollbacks=progress.rollbacks,
+    )

@@ -1,0 +1,162 @@
+"""Checkpoints are written while training goes on, whole or absent, whatever the disk does."""
+
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from test_pretrain import KilledError, assert_same_weights, data, kill_at, settings  # noqa: F401
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.train import checkpoint
+from groundup.train.checkpoint import (
+    CheckpointWriter,
+    Progress,
+    find_latest,
+    load_checkpoint,
+    take_snapshot,
+)
+from groundup.train.optimizer import Optimizer
+from groundup.train.pretrain import pretrain
+
+CONFIG = GPTConfig(vocab_size=17, context_length=8, d_model=16, n_layers=1, n_heads=2)
+
+
+def progress(step: int) -> Progress:
+    return Progress(
+        step=step, n_targets=8 * step, elapsed_s=1.0, loader={}, tokenizer_fingerprint="ours"
+    )
+
+
+def one_step(model: GPT, optimizer: Optimizer) -> None:
+    optimizer.zero_grad()
+    ids = torch.arange(8)[None] % 17
+    model.loss(ids, (ids + 1) % 17).backward()
+    optimizer.step(1.0)
+
+
+def test_a_snapshot_is_not_moved_by_the_next_step():
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    one_step(model, optimizer)
+    snapshot = take_snapshot(model, optimizer, progress(1))
+    before = {
+        name: tensor.clone() for name, tensor in (snapshot.weights | snapshot.optimizer).items()
+    }
+    one_step(model, optimizer)
+    for name, tensor in (snapshot.weights | snapshot.optimizer).items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_training_goes_on_while_the_disk_works(tmp_path, monkeypatch):
+    let_go, save = threading.Event(), checkpoint.save_checkpoint
+
+    def slow(*arguments, **options):
+        assert let_go.wait(30)
+        return save(*arguments, **options)
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", slow)
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    with CheckpointWriter(tmp_path) as writer:
+        writer.save(model, optimizer, progress(1))
+        stored = {name: p.detach().clone() for name, p in model.named_parameters()}
+        one_step(model, optimizer)  # would wait for ever if the writer were waited for
+        assert find_latest(tmp_path) is None
+        let_go.set()
+    found = find_latest(tmp_path)
+    assert found is not None
+    assert load_checkpoint(found, model, optimizer, tokenizer_fingerprint="ours") == progress(1)
+    for name, parameter in model.named_parameters():
+        assert torch.equal(parameter, stored[name]), name
+
+
+def test_what_cannot_be_written_is_told_at_the_next_save_or_the_end(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise UserError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    writer = CheckpointWriter(tmp_path)
+    writer.save(model, optimizer, progress(1))
+    with pytest.raises(UserError, match="No space"):
+        writer.save(model, optimizer, progress(2))
+    with pytest.raises(UserError, match="No space"), CheckpointWriter(tmp_path) as writer:
+        writer.save(model, optimizer, progress(1))
+
+
+def test_an_error_of_the_run_goes_before_the_disks(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise UserError("No space left on device")
+
+    def stopped() -> None:
+        with CheckpointWriter(tmp_path) as writer:
+            model = GPT(CONFIG)
+            writer.save(model, Optimizer(model), progress(1))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save_checkpoint", full)
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".step-000004.abcd1234.tmp").mkdir(parents=True)
+    (tmp_path / ".latest.abcd1234.tmp").write_text("st")
+    (tmp_path / "step-000002").mkdir()
+    with CheckpointWriter(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+_RUN = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_pretrain import settings
+from groundup.base.errors import UserError
+from groundup.train.pretrain import pretrain
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def fill_the_disk(step):
+    if step.step == 7:  # from here on no file may pass a kilobyte, as on a disk that is full
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    pretrain(settings(Path(sys.argv[2])), fill_the_disk)
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on_later(data):  # noqa: F811
+    """A real process whose writes fail: the system refuses every byte beyond the limit."""
+    whole = pretrain(settings(data, out=data.parent / "whole"))
+    command = [sys.executable, "-c", _RUN, str(Path(__file__).parent), str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "cannot be written" in done.stdout
+    assert "free space is needed" in done.stdout
+    run = data.parent / "run"
+    assert {p.name for p in (run / "checkpoints").iterdir()} >= {"step-000005", "latest"}
+    assert not list((run / "checkpoints").glob(".*"))
+    for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]:
+        json.loads(line)
+    result = pretrain(settings(data))
+    assert result.run == run
+    assert result.resumed_from_step >= 5
+    assert_same_weights(whole.run, run)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+def test_the_kept_are_the_latest_and_the_best(data):  # noqa: F811
+    with pytest.raises(KilledError):
+        pretrain(settings(data, checkpoint_every=1, keep_checkpoints=2), kill_at(11))
+    names = {path.name for path in (data.parent / "run/checkpoints").glob("step-*")}
+    best = (data.parent / "run/checkpoints/best").read_text().strip()
+    assert names == {"step-000010", "step-000011", best}
