@@ -61,6 +61,28 @@ def set_threads(n_threads: int | None = None) -> int:
     return wanted
 
 
+def memory_in_use_bytes(device: "torch.device") -> int:
+    """Tell how much memory this process holds now: on the GPU where it computes there, else all."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated(device)
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def free_memory_bytes(device: "torch.device") -> int:
+    """Tell how much memory one could still take."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return int(psutil.virtual_memory().available)
+
+
 def usable_cores() -> int:
     """Count the cores this process may use."""
     if hasattr(os, "sched_getaffinity"):

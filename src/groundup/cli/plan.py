@@ -10,7 +10,6 @@ def run(config: PlanConfig) -> Plan:
     result = plan(config)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
-    free = result.free_memory_bytes
     rows = [
         ["parameters", f"{result.n_parameters:,}", parts],
         [
@@ -19,7 +18,7 @@ def run(config: PlanConfig) -> Plan:
             f"each is learnt from {result.n_passes:.1f} times in {result.steps:,} steps",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
-        ["free memory", _megabytes(free) if free is not None else "unknown", ""],
+        ["free memory", _megabytes(result.free_memory_bytes), ""],
         [
             "arithmetic",
             f"{result.flops_per_step / 1e9:,.1f} GFLOP",

@@ -75,6 +75,7 @@ class _View:
             validation=self._validation,
             rate=f"{step.targets_per_s:,.0f}/s",
             eta=f"{step.eta_s:.0f}s",
+            memory=f"{step.memory_bytes / 1e6:,.0f}MB",
         )
 
     def sample(self, step: int, text: str) -> None:

@@ -47,6 +47,7 @@ VERBS = [
     _verb("plan", _FOUND, "know the cost before the start", "train.plan:PlanConfig", "data", "data"),
     _verb("pretrain", _FOUND, "train the foundation model", "train.pretrain:PretrainConfig", "data"),
     _verb("doctor", _FOUND, "find what is wrong with a run", "train.doctor:DoctorConfig", "run", "run"),
+    _verb("compare", _FOUND, "set runs beside each other", "train.compare:CompareConfig", "runs"),
     _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluate.evaluate:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),

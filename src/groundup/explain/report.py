@@ -16,8 +16,8 @@ from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.evaluate.load import load
 from groundup.explain.capture import capture
-from groundup.explain.figures import loss_curve
 from groundup.tokenizer.show import visible
+from groundup.train.curves import draw_curves
 
 _LONGEST_SENTENCE = 24
 
@@ -76,7 +76,7 @@ def _stages(run: Path) -> dict[str, Any]:
 
 
 def _curve(run: Path, metrics: list[dict[str, Any]], expected: float | None) -> str:
-    svg = loss_curve(metrics, expected)
+    svg = draw_curves({"": metrics}, expected)
     write_text(run / "figures" / "loss.svg", svg)
     return svg
 

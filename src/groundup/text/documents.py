@@ -16,10 +16,11 @@ from itertools import chain
 import orjson
 
 from groundup.base.errors import UserError
+from groundup.base.extras import needed
 from groundup.base.files import sha256_bytes
 from groundup.text.clean import clean
 from groundup.text.pieces import Piece, cut_into_pieces
-from groundup.text.sources import PROBE_BYTES, ByteStream, Source, find_sources, needed
+from groundup.text.sources import PROBE_BYTES, ByteStream, Source, find_sources
 
 _CHUNK_BYTES = 2**20
 HUGGING_FACE = "hf:"

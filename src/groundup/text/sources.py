@@ -6,7 +6,6 @@ is read here beyond the first bytes that tell text from binary data.
 
 import glob
 import gzip
-import importlib
 import sys
 import zlib
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
 from groundup.base.errors import UserError
+from groundup.base.extras import needed
 
 _BINARY_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".pdf", ".zip", ".exe", ".so", ".bin", ".npy"}
 _PACKED_SUFFIXES = {".gz", ".zst"}
@@ -150,23 +150,6 @@ def find_sources(word: str) -> list[Source]:
             type_this=f"ls {path.parent}",
         )
     return files
-
-
-def needed(module: str, extra: str, where: str) -> Any:
-    """Import an optional package.
-
-    Raises:
-        UserError: It is not installed; the line to type is told.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"the package {module} is not installed",
-            need="it, to read this",
-            where=where,
-            type_this=f"pip install 'groundup[{extra}]'",
-        ) from error
 
 
 def _at_url(word: str) -> list[Source]:

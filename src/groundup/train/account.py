@@ -24,6 +24,7 @@ def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
         n_targets=step.n_targets,
         targets_per_s=round(step.targets_per_s, 1),
         waited_s=round(step.waited_s, 6),
+        memory_bytes=step.memory_bytes,
         elapsed_s=round(step.elapsed_s, 3),
     )
 
@@ -67,6 +68,8 @@ trained on {n_train:,} tokens of `{config.data}`.
 | validation loss before | {before:.4f} nats a token |
 | validation loss after | {after:.4f} nats a token, at step {result.best_step:,} |
 | loss of the last batch | {result.last_loss_nats:.4f} nats a token |
+
+{"![loss and learning rate](figures/loss.svg)" if config.curves else ""}
 
 `checkpoints/best` names the checkpoint with the lowest validation loss: the one that is opened when
 this folder is. `config.toml` repeats the run:

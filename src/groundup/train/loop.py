@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from groundup.base.device import memory_in_use_bytes
 from groundup.base.errors import UserError
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
@@ -53,6 +54,8 @@ class Step:
     """Seconds since the run began, all sessions added."""
     eta_s: float
     """Seconds still to go, at the mean pace of this session."""
+    memory_bytes: int
+    """What the process, or the GPU, holds after this step."""
     validation_loss_nats: float | None = None
     """Mean loss on the validation text, on the steps where it was measured."""
 
@@ -169,6 +172,7 @@ def train_steps(
             waited_s=waited_s,
             elapsed_s=elapsed_s + spent_s,
             eta_s=spent_s / (step - first_step + 1) * (schedule.n_steps - step),
+            memory_bytes=memory_in_use_bytes(device),
             validation_loss_nats=measured,
         )
 

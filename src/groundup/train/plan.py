@@ -10,11 +10,8 @@ import math
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
-import torch
-
-from groundup.base.device import choose_device
+from groundup.base.device import choose_device, free_memory_bytes
 from groundup.base.errors import UserError
 from groundup.data.windows import Windows
 from groundup.model.config import GPTConfig
@@ -51,8 +48,7 @@ class Plan:
     memory_bytes: dict[str, int]
     """at the fullest moment, by part"""
     total_memory_bytes: int
-    free_memory_bytes: int | None
-    """None where the system does not tell"""
+    free_memory_bytes: int
     n_train_tokens: int
     n_passes: float
     """how often each token of the text is learnt from"""
@@ -87,7 +83,7 @@ def plan(config: PlanConfig) -> Plan:
     parameters = parameters_by_part(config.model)
     memory = count_memory(config)
     free = free_memory_bytes(choose_device(config.device))
-    if free is not None and memory.total_bytes > free:
+    if memory.total_bytes > free:
         raise _does_not_fit(config, memory, free)
     step_s, validation_s = _probe(config, data)
     tokens_per_step = config.batch_size * config.model.context_length
@@ -135,19 +131,6 @@ def count_memory(config: PretrainConfig) -> Memory:
     """Bytes of one training step, with the optimiser and micro-batches as set."""
     rows = -(-config.batch_size // config.n_micro_batches)
     return memory_bytes(config.model, rows, optimizer_values_per_weight=_values_per_weight(config))
-
-
-def free_memory_bytes(device: torch.device) -> int | None:
-    """Memory one could still take, in bytes; None where the system does not tell."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
 
 
 def _values_per_weight(config: PretrainConfig) -> float:

@@ -5,13 +5,14 @@ very same weights as if nothing had happened.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groundup.base.files import sha256_file
+from groundup.base.files import sha256_file, write_text
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
@@ -82,6 +83,10 @@ class PretrainConfig:
     """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
     threads: int | None = None
     """CPU threads; None: the cores this process may use"""
+    curves: bool = True
+    """draw loss and learning rate into figures/ at the end, which takes a second"""
+    tensorboard: bool = False
+    """write the metrics for TensorBoard, too; it needs the extra of this name"""
     seed: int = 1234
     """fixes the starting weights and the order of the text"""
 
@@ -166,6 +171,11 @@ def _finish(
         resumed_from_step=resumed_from,
     )
     best = run.path / "checkpoints" / f"step-{progress.best_step:06d}" / "model.safetensors"
+    if setup.config.curves:
+        from groundup.train.curves import draw_curves  # matplotlib takes its time to load
+
+        no_idea_nats = math.log(setup.config.model.vocab_size)
+        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, no_idea_nats))
     run.write_readme(run_readme(setup, result))
     record_result(run.path, "pretrain", result)
     run.write_manifest(

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from groundup.base.files import write_text
 from groundup.base.run import RunFolder
 from groundup.generate.engine import generate
 from groundup.train.account import log_metrics
+from groundup.train.board import Board
 from groundup.train.checkpoint import CheckpointWriter, Progress, find_latest, load_checkpoint
 from groundup.train.checks import check_data
 from groundup.train.interrupt import StopRequest, stop_between_steps
@@ -47,6 +49,7 @@ class Session:
         self.setup, self.folder, self.config = setup, folder, setup.config
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
         self.checkpoints = folder.path / "checkpoints"
+        self._board: Board | None = None
         self.progress: Progress
         self.watch: Watch
 
@@ -68,7 +71,11 @@ class Session:
         for finding in self._findings_before_the_start():
             self._tell(finding)
         keep = self.config.keep_checkpoints
-        with stop_between_steps() as stop, CheckpointWriter(self.checkpoints, keep_last=keep) as to:
+        with (
+            self._board_open(),
+            stop_between_steps() as stop,
+            CheckpointWriter(self.checkpoints, keep_last=keep) as to,
+        ):
             while self.progress.step < self.setup.schedule.n_steps:
                 try:
                     self._make_steps(to, stop)
@@ -141,6 +148,8 @@ class Session:
             validate_every=config.validate_every,
         ):
             row = log_metrics(self.folder, step)
+            if self._board is not None:
+                self._board.add(row)
             self.progress = _advance(self.progress, setup, step)
             last = step.step == step.n_steps
             due = last or step.step % config.checkpoint_every == 0
@@ -179,9 +188,22 @@ class Session:
         elapsed_s = self.progress.elapsed_s
         self._go_on_from(good)
         self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
+        if self._board is not None:
+            self._board.go_back(self.progress.step)
         # Written down at once: whoever takes the run up again goes on at these rates.
         checkpoints.save(self.setup.model, self.setup.optimizer, self.progress)
         self._tell(rolled_back(error.step, len(rollbacks)))
+
+    @contextmanager
+    def _board_open(self) -> Iterator[None]:
+        if not self.config.tensorboard:
+            yield
+            return
+        self._board = Board(self.folder.path / "tensorboard", self.progress.step)
+        try:
+            yield
+        finally:
+            self._board.close()
 
     def _tell(self, finding: Finding) -> None:
         if self.on_finding is None:

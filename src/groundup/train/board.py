@@ -1,0 +1,44 @@
+"""The metrics of a run for TensorBoard, beside metrics.jsonl."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from groundup.base.extras import needed
+
+
+class Board:
+    """Writes each number of a step as a curve.
+
+    Args:
+        folder: Where TensorBoard is to look: `tensorboard --logdir FOLDER`.
+        step: Steps done; what an earlier session wrote after it is dropped.
+
+    Raises:
+        UserError: TensorBoard is not installed.
+    """
+
+    def __init__(self, folder: Path, step: int) -> None:
+        needed("tensorboard", "tensorboard", "--tensorboard")
+        self.folder = folder
+        self._open(step)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Write one line of metrics.jsonl."""
+        for name, value in row.items():
+            if name != "step":
+                self._writer.add_scalar(name, value, row["step"])
+
+    def go_back(self, step: int) -> None:
+        """Drop what was written after `step`."""
+        self.close()
+        self._open(step)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        self._writer.close()
+
+    def _open(self, step: int) -> None:
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        self._writer = SummaryWriter(str(self.folder), purge_step=step + 1)

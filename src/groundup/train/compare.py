@@ -1,0 +1,117 @@
+"""`groundup compare`: several runs beside each other: what differs in them, and what came of it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.base.config import read_recipe
+from groundup.base.errors import UserError
+from groundup.base.files import write_text
+from groundup.base.results import read_results
+from groundup.base.run import RunFolder
+from groundup.train.curves import draw_curves
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Which runs to set beside each other."""
+
+    runs: tuple[str, ...] = ()
+    """run folders of pretrain, finished or not"""
+    out: Path = Path("compare.svg")
+    """the picture of their curves over each other"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow:
+    """One run."""
+
+    name: str
+    n_steps: int
+    n_targets: int
+    elapsed_s: float
+    last_loss_nats: float
+    best_validation_loss_nats: float | None
+    bits_per_byte: float | None
+    """from `groundup evaluate`; None: not evaluated yet"""
+    finished: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Runs beside each other."""
+
+    rows: tuple[RunRow, ...]
+    differences: dict[str, tuple[str, ...]]
+    """settings that are not the same in all runs, and their values in the order of `rows`"""
+    same_until_step: int
+    """the last step up to which all training losses are equal to the last bit"""
+    picture: Path
+
+
+def compare(config: CompareConfig) -> Comparison:
+    """Set runs beside each other and draw their curves into one picture.
+
+    Raises:
+        UserError: Fewer than two runs, or one that has made no step.
+    """
+    if len(config.runs) < 2:
+        raise UserError(
+            f"{len(config.runs)} run to compare",
+            need="two or more",
+            type_this="groundup compare runs/pretrain runs/pretrain-2",
+        )
+    metrics: dict[str, list[dict[str, Any]]] = {}
+    for name in config.runs:
+        metrics[name] = RunFolder.open(name).read_metrics()
+        if not metrics[name]:
+            raise UserError("this run has made no step", need="lines in metrics.jsonl", where=name)
+    settings = [_flat(read_recipe(Path(name) / "config.toml")) for name in metrics]
+    names = sorted({key for each in settings for key in each} - {"out"})
+    columns = {key: tuple(str(each.get(key, "-")) for each in settings) for key in names}
+    sizes = {each.get("model.vocab_size") for each in settings}
+    size = sizes.pop() if len(sizes) == 1 else None
+    svg = draw_curves(metrics, math.log(size) if isinstance(size, int) else None)
+    write_text(config.out, svg)
+    return Comparison(
+        rows=tuple(_row(name, rows) for name, rows in metrics.items()),
+        differences={key: values for key, values in columns.items() if len(set(values)) > 1},
+        same_until_step=_same_until(list(metrics.values())),
+        picture=config.out,
+    )
+
+
+def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
+    results = read_results(Path(name))
+    looks = [row["validation_loss_nats"] for row in rows if "validation_loss_nats" in row]
+    return RunRow(
+        name=name,
+        n_steps=rows[-1]["step"],
+        n_targets=rows[-1]["n_targets"],
+        elapsed_s=rows[-1]["elapsed_s"],
+        last_loss_nats=rows[-1]["loss_nats"],
+        best_validation_loss_nats=min(looks, default=None),
+        bits_per_byte=results.get("evaluate", {}).get("bits_per_byte"),
+        finished="pretrain" in results,
+    )
+
+
+def _same_until(runs: list[list[dict[str, Any]]]) -> int:
+    same = 0
+    for rows in zip(*runs, strict=False):
+        if len({(row["step"], row["loss_nats"]) for row in rows}) > 1:
+            break
+        same = rows[0]["step"]
+    return same
+
+
+def _flat(table: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{before}{key}.")
+        else:
+            flat[before + key] = value
+    return flat
