@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 def choose_device(name: str = "auto") -> "torch.device":
     """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" takes CUDA where there is one.
 
+    Of several processes on a machine (torchrun) each takes the GPU of its own number.
+
     Raises:
         UserError: A CUDA device is asked for and none is there, or the name is unknown.
     """
@@ -27,6 +29,9 @@ def choose_device(name: str = "auto") -> "torch.device":
         raise UserError(
             "no CUDA device is usable here", need="a CUDA build of torch", type_this="--device cpu"
         )
+    if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
     return device
 
 
@@ -47,7 +52,9 @@ def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
 
 
 def set_threads(n_threads: int | None = None) -> int:
-    """Set how many CPU threads torch uses (None: the cores this process may use); give the number.
+    """Set how many CPU threads torch uses; give the number.
+
+    None: the cores this process may use, shared with the others that torchrun has started here.
 
     Raises:
         UserError: Fewer than one thread is asked for.
@@ -56,7 +63,8 @@ def set_threads(n_threads: int | None = None) -> int:
 
     if n_threads is not None and n_threads < 1:
         raise UserError(f"{n_threads} threads", need="one or more", type_this="--threads 1")
-    wanted = n_threads or usable_cores()
+    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    wanted = n_threads or max(1, usable_cores() // n_processes)
     torch.set_num_threads(wanted)
     return wanted
 

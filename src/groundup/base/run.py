@@ -7,6 +7,8 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +108,17 @@ class RunFolder:
         """Write the run's own README.md."""
         files.write_text(self.path / "README.md", markdown)
 
-    def log_to_file(self) -> logging.Handler:
-        """Send the library's log to log.txt as well; the caller removes the handler at the end."""
+    @contextmanager
+    def log_to_file(self) -> Iterator[None]:
+        """Send the library's log to log.txt as well, until the end of the block."""
         handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         logging.getLogger("groundup").addHandler(handler)
-        return handler
+        try:
+            yield
+        finally:
+            logging.getLogger("groundup").removeHandler(handler)
+            handler.close()
 
 
 def describe_environment() -> dict[str, Any]:

@@ -7,6 +7,7 @@ without importing torch; a verb's room is imported only when the verb runs.
 import argparse
 import importlib
 import logging
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     screen = logging.StreamHandler()
     screen.setLevel(logging.WARNING)
     logging.basicConfig(handlers=[screen], format="%(levelname)s: %(message)s")
+    # torchrun starts several of us: the first one talks.
+    console.console.quiet = int(os.environ.get("RANK", "0")) > 0
     try:
         verb = _find(arguments[0])
         options = vars(_parser(verb).parse_args(arguments[1:]))

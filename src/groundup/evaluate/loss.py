@@ -51,6 +51,10 @@ class Loss:
         return self.nats * self.n_targets / math.log(2) / self.n_bytes
 
 
+def _as_they_are(*sums: float | int) -> list[float]:
+    return [float(each) for each in sums]
+
+
 def evaluate_loss(
     model: GPT,
     tokens: Tokens,
@@ -61,6 +65,9 @@ def evaluate_loss(
     tokenizer: Tokenizer | None = None,
     max_windows: int | None = None,
     loss: Callable[..., Tensor] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    add_up: Callable[..., list[float]] = _as_they_are,
 ) -> Loss:
     """Measure the loss on a token store, every target once.
 
@@ -75,6 +82,9 @@ def evaluate_loss(
             surprise counts.
         max_windows: Look at that many windows only, spread evenly over the text; None: all.
         loss: Measures a batch in place of `model.loss`, e.g. in another number format.
+        rank: Which of several processes this is.
+        world_size: How many share the work: each takes every so-manieth window.
+        add_up: Gives the sums of some numbers over all of them.
 
     Raises:
         UserError: The text has fewer than two tokens, or the stride is longer than the context.
@@ -84,6 +94,10 @@ def evaluate_loss(
     indices = np.arange(len(windows))
     if max_windows is not None and max_windows < len(windows):
         indices = np.linspace(0, len(windows) - 1, max_windows).round().astype(np.int64)
+    # Each process makes as many batches as the others; a window too many does not count.
+    n_own = len(indices[rank::world_size])
+    n_each = len(indices[::world_size])
+    indices = np.append(indices[rank::world_size], indices[: n_each - n_own])
     lengths = None if tokenizer is None else token_lengths(tokenizer)
     total_nats, n_targets, n_bytes = 0.0, 0, 0
     was_training = model.training
@@ -91,6 +105,7 @@ def evaluate_loss(
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
             inputs, targets = windows.gather(indices[start : start + batch_size])
+            targets = np.where(np.arange(len(targets))[:, None] < n_own - start, targets, IGNORED)
             nats = (loss or model.loss)(
                 torch.from_numpy(np.ascontiguousarray(inputs)).to(model.device),
                 torch.from_numpy(np.ascontiguousarray(targets)).to(model.device),
@@ -101,6 +116,8 @@ def evaluate_loss(
             n_targets += len(counted)
             n_bytes += 0 if lengths is None else int(lengths[counted].sum())
     model.train(was_training)
+    total_nats, *counts = add_up(total_nats, n_targets, n_bytes)
+    n_targets, n_bytes = map(round, counts)
     return Loss(
         nats=total_nats / n_targets,
         n_targets=n_targets,

@@ -108,6 +108,7 @@ def memory_bytes(
     weight_bytes: int = 4,
     activation_bytes: int = 4,
     optimizer_values_per_weight: float = 2.0,
+    recompute: bool = False,
 ) -> Memory:
     """An estimate of the memory of one training step, in bytes.
 
@@ -123,6 +124,7 @@ def memory_bytes(
         weight_bytes: bytes of one weight and of one gradient.
         activation_bytes: bytes of one activation (2 under bfloat16).
         optimizer_values_per_weight: 2 for AdamW, 1 for momentum alone (Muon).
+        recompute: each layer keeps its input alone, and one at a time is computed again.
     """
     T = config.context_length if context_length is None else context_length
     tokens = batch_size * T
@@ -135,7 +137,9 @@ def memory_bytes(
     attention += query_key * (1 if config.qk_norm else 0)
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
     stream = 2 * C + (2 * C if config.dropout else 0)
-    per_token = config.n_layers * (attention + mlp + stream) + 2 * C
+    layer = attention + mlp + stream
+    layers = config.n_layers * C + layer if recompute else config.n_layers * layer
+    per_token = layers + 2 * C
     n_parameters = count_parameters(config)
     return Memory(
         weights_bytes=n_parameters * weight_bytes,

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 from groundup.base.errors import UserError
 from groundup.model.attention import Attention, KeyValueCache, rotary_tables
@@ -117,6 +119,26 @@ class Block(nn.Module):
         return stream
 
 
+def _recomputed(
+    block: nn.Module, x: Float[Tensor, "B T C"], rotary: tuple[Tensor, Tensor] | None
+) -> Float[Tensor, "B T C"]:
+    """Run a block so that its backward pass runs it once more, on the weights of now.
+
+    Source: "Training Deep Nets with Sublinear Memory Cost", section 3.
+    """
+    weights: dict[str, Tensor] = dict(block.named_parameters())
+
+    def on_these_weights(x: Tensor) -> Tensor:
+        result: Tensor = functional_call(block, weights, (x, rotary))
+        return result
+
+    # Mixed precision has put rounded copies in the weights' place, which will be gone by then.
+    are_copies = not all(isinstance(weight, nn.Parameter) for weight in weights.values())
+    run = on_these_weights if are_copies else block
+    result: Tensor = checkpoint(run, x, *(() if are_copies else (rotary,)), use_reentrant=False)
+    return result
+
+
 class GPT(nn.Module):
     """A decoder-only transformer.
 
@@ -136,6 +158,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
+        """Keep only each block's input for the backward pass, and compute the rest again."""
         self.token_embedding = Table(config.vocab_size, config.d_model)
         self.position_embedding = (
             Table(config.context_length, config.d_model) if config.positions == "learned" else None
@@ -230,8 +254,9 @@ class GPT(nn.Module):
                 self.rotary_sin[start:stop].to(x.dtype),
             )
         x = F.dropout(x, self.config.dropout, self.training)
+        again = self.recompute and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, rotary, cache)
+            x = _recomputed(block, x, rotary) if again else block(x, rotary, cache)
         if cache is not None:
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)

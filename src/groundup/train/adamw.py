@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
+from groundup.train.shards import as_part_of, gradients, own_part
+
 
 class AdamW:
     """Adam with the decay of weights apart from the gradient.
@@ -33,8 +35,9 @@ class AdamW:
         self.weight_decay = weight_decay
         self.betas = betas
         self._parameters = parameters
-        self._means = [torch.zeros_like(p) for p in parameters.values()]
-        self._squares = [torch.zeros_like(p) for p in parameters.values()]
+        parts = [own_part(parameter) for parameter in parameters.values()]
+        self._means = [torch.zeros_like(part) for part in parts]
+        self._squares = [torch.zeros_like(part) for part in parts]
         self._steps = [torch.zeros((), device=p.device) for p in parameters.values()]
 
     @torch.no_grad()
@@ -47,8 +50,8 @@ class AdamW:
             return [values[index] for index in moved]
 
         adamw(
-            [weights[index] for index in moved],
-            [gradient for weight in weights if (gradient := weight.grad) is not None],
+            [own_part(weights[index]) for index in moved],
+            gradients(weights),
             those(self._means),
             those(self._squares),
             [],
@@ -65,17 +68,14 @@ class AdamW:
 
     def state(self) -> dict[str, Tensor]:
         """The two averages and the number of steps of each parameter, by name."""
-        return {
-            f"adamw/{name}/{key}": values[index]
-            for key, values in self._kept().items()
-            for index, name in enumerate(self._parameters)
-        }
+        state = {}
+        for index, (name, parameter) in enumerate(self._parameters.items()):
+            for key, values in (("exp_avg", self._means), ("exp_avg_sq", self._squares)):
+                state[f"adamw/{name}/{key}"] = as_part_of(values[index], parameter)
+            state[f"adamw/{name}/step"] = self._steps[index].view(1)
+        return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up what `state` gave."""
-        for key, values in self._kept().items():
-            for index, name in enumerate(self._parameters):
-                values[index].copy_(state[f"adamw/{name}/{key}"])
-
-    def _kept(self) -> dict[str, list[Tensor]]:
-        return {"exp_avg": self._means, "exp_avg_sq": self._squares, "step": self._steps}
+        for name, part in self.state().items():
+            part.copy_(state[name])

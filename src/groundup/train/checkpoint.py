@@ -10,6 +10,10 @@ fail all the same: `state.json` holds the SHA-256 of its neighbours and of its o
 
 Training does not wait for the disk: `CheckpointWriter` copies what it is to keep, which takes
 moments, and writes the copy in a thread of its own.
+
+Where several processes share the weights each writes its parts, and torch's distributed checkpoint
+joins them to the same files. Each process reads of them what it holds, so a run goes on with any
+number of processes.
 """
 
 import json
@@ -22,6 +26,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 from groundup.base.errors import UserError
@@ -37,16 +42,19 @@ from groundup.base.files import (
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer
+from groundup.train.shards import copied_to_cpu, is_shared
+from groundup.train.world import ALONE, World
 from groundup.weights.native import (
+    describe_weights,
     fill_model,
     load_tensors,
     save_tensors,
-    save_weights,
 )
 
 _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 _RANDOM_CPU, _RANDOM_CUDA = "random/cpu", "random/cuda"
+_WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +83,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A copy of all that the next step depends on; training does not touch it."""
+    """A copy of all that the next step depends on (our part of it); training does not touch it."""
 
     config: GPTConfig
     weights: dict[str, Tensor]
@@ -83,31 +91,45 @@ class Snapshot:
     """Momentum, averages and the random state."""
     progress: Progress
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes hold other parts."""
+        return any(is_shared(weight) for weight in self.weights.values())
 
-def take_snapshot(model: GPT, optimizer: Optimizer, progress: Progress) -> Snapshot:
+
+def take_snapshot(
+    model: GPT, optimizer: Optimizer, progress: Progress, world: World = ALONE
+) -> Snapshot:
     """Copy a run that is between two steps."""
 
     def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+        return {name: copied_to_cpu(tensor, world.cpu_mesh) for name, tensor in tensors.items()}
 
-    random = {_RANDOM_CPU: torch.get_rng_state()}
-    if torch.cuda.is_available():
-        random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+    random = {}
+    if world.size == 1:  # among several, each step has a chance of its own
+        random[_RANDOM_CPU] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
     return Snapshot(
         config=model.config,
-        weights=copied({name: weight.detach() for name, weight in model.named_parameters()}),
+        weights=copied(dict(model.named_parameters())),
         optimizer=copied(optimizer.state()) | random,
         progress=progress,
     )
 
 
-def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep_last: int = 2) -> Path:
+def save_checkpoint(
+    folder: Path, snapshot: Snapshot, *, keep_last: int = 2, group: Any = None
+) -> Path:
     """Write `folder`/step-NNNNNN, point `latest` (and `best`) to it, remove what is too old.
+
+    Of several processes that share the weights all call this, of others the first.
 
     Args:
         folder: The run's `checkpoints` folder.
         snapshot: What to write.
         keep_last: How many of the latest checkpoints stay; the best one stays as well.
+        group: The processes that share the weights, over gloo.
 
     Returns:
         The checkpoint's folder.
@@ -117,9 +139,16 @@ def save_checkpoint(folder: Path, snapshot: Snapshot, *, keep_last: int = 2) -> 
     """
     progress = snapshot.progress
     goal = folder / f"step-{progress.step:06d}"
+    if snapshot.is_shared and torch.distributed.get_rank() > 0:
+        _save_parts(snapshot, None, group)
+        return goal
     with atomic_folder(goal) as temporary:
-        save_weights(snapshot.config, snapshot.weights, temporary)
-        save_tensors(snapshot.optimizer, temporary / "optimizer.safetensors")
+        if snapshot.is_shared:
+            _save_parts(snapshot, temporary, group)
+        else:
+            save_tensors(snapshot.weights, temporary / _WEIGHTS)
+            save_tensors(snapshot.optimizer, temporary / _OPTIMIZER)
+        describe_weights(snapshot.config, temporary / _WEIGHTS)
         state = {
             "format": "groundup checkpoint",
             "version": FORMAT_VERSION,
@@ -142,11 +171,15 @@ class CheckpointWriter:
     Args:
         folder: The run's `checkpoints` folder; what killed runs left there half-written is removed.
         keep_last: As in `save_checkpoint`.
+        world: The processes of the run; each has a writer.
     """
 
-    def __init__(self, folder: Path, *, keep_last: int = 2) -> None:
-        self.folder, self.keep_last = folder, keep_last
-        remove_left_over(folder / "*")
+    def __init__(self, folder: Path, *, keep_last: int = 2, world: World = ALONE) -> None:
+        self.folder, self.keep_last, self.world = folder, keep_last, world
+        if world.is_first:
+            remove_left_over(folder / "*")
+        # Of its own, for training sends its sums at the same time.
+        self._group = torch.distributed.new_group(backend="gloo") if world.size > 1 else None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
@@ -160,9 +193,11 @@ class CheckpointWriter:
             UserError: The one before could not be written.
         """
         self.wait()
-        snapshot = take_snapshot(model, optimizer, progress)
+        if not self.world.is_first and not any(is_shared(p) for p in optimizer.parameters):
+            return  # the first process holds the same
+        snapshot = take_snapshot(model, optimizer, progress, self.world)
         self._last = self._pool.submit(
-            save_checkpoint, self.folder, snapshot, keep_last=self.keep_last
+            save_checkpoint, self.folder, snapshot, keep_last=self.keep_last, group=self._group
         )
 
     def wait(self) -> None:
@@ -208,11 +243,15 @@ def load_checkpoint(
             where=checkpoint,
             type_this="--out another/folder",
         )
-    fill_model(model, load_tensors(checkpoint / "model.safetensors"), where=checkpoint)
-    tensors = load_tensors(checkpoint / "optimizer.safetensors")
-    random_cpu, random_cuda = tensors.pop(_RANDOM_CPU), tensors.pop(_RANDOM_CUDA, None)
+    if any(is_shared(parameter) for parameter in optimizer.parameters):
+        _load_parts(checkpoint, dict(model.named_parameters()) | optimizer.state())
+        return progress
+    fill_model(model, load_tensors(checkpoint / _WEIGHTS), where=checkpoint)
+    tensors = load_tensors(checkpoint / _OPTIMIZER)
+    random_cpu, random_cuda = (tensors.pop(name, None) for name in (_RANDOM_CPU, _RANDOM_CUDA))
     optimizer.load_state(tensors)
-    torch.set_rng_state(random_cpu)
+    if random_cpu is not None:
+        torch.set_rng_state(random_cpu)
     if random_cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_cuda)
     return progress
@@ -260,6 +299,39 @@ def verify_checkpoint(checkpoint: Path) -> Progress:
             raise UserError("this file is damaged: its checksum is wrong", where=file)
     fields = state["progress"]
     return Progress(**{**fields, "rollbacks": tuple(fields.get("rollbacks", ()))})
+
+
+def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:
+    """Every process writes what it holds; the first joins it to the usual files in its folder."""
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    box = [folder]
+    torch.distributed.broadcast_object_list(box, src=0, group=group)
+    files = dict.fromkeys(snapshot.weights, 1) | dict.fromkeys(snapshot.optimizer, 2)
+    writer = HuggingFaceStorageWriter(
+        str(box[0]), files, save_distributed=True, enable_consolidation=True
+    )
+    tensors = snapshot.weights | snapshot.optimizer
+    try:
+        save(tensors, storage_writer=writer, process_group=group)
+    except CheckpointException as error:  # all processes get it when one disk is full
+        reasons = {f"process {rank}: {why[0]}" for rank, why in error.failures.items()}
+        raise OSError("; ".join(sorted(reasons))) from error
+    if folder is not None:
+        for number, name in enumerate((_WEIGHTS, _OPTIMIZER), 1):
+            (folder / f"model-{number:05d}-of-00002.safetensors").rename(folder / name)
+        (folder / "model.safetensors.index.json").unlink()
+        shutil.rmtree(folder / "sharded")
+
+
+def _load_parts(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
+    """Read into each tensor what this process holds of it, however many processes wrote it."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    load(tensors, storage_reader=HuggingFaceStorageReader(str(checkpoint)))
 
 
 def _digest(state: dict[str, Any]) -> str:

@@ -18,6 +18,8 @@ from groundup.base.device import memory_in_use_bytes
 from groundup.base.errors import UserError
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
+from groundup.train.shards import first_number, gradients, is_shared
+from groundup.train.world import ALONE, World
 
 IGNORED = -100
 """A target with this value does not count."""
@@ -98,6 +100,7 @@ def train_steps(
     max_grad_norm: float | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int = 0,
+    world: World = ALONE,
 ) -> Iterator[Step]:
     """Train, one step at a time, until the schedule's last step.
 
@@ -114,6 +117,7 @@ def train_steps(
         max_grad_norm: Longer gradients are shortened to this; None: never.
         validate: Measures the validation loss in nats.
         validate_every: Steps between two validations; the last step is always validated.
+        world: The processes that share the batches; `loss` averages the gradients over them.
 
     Yields:
         A `Step` after each move.
@@ -129,9 +133,10 @@ def train_steps(
         inputs, targets = next(batches)
         waited_s = time.perf_counter() - step_began_at
         inputs, targets = inputs.to(device), targets.to(device)
-        counted = int((targets != IGNORED).sum())
+        counted = int(world.sum(int((targets != IGNORED).sum()))[0])  # in all processes
         if counted == 0:
             raise UserError(f"the batch of step {step} has no target to learn from")
+        world.reseed(step)
         optimizer.zero_grad()
         loss_nats = 0.0
         for some_inputs, some_targets in zip(
@@ -140,17 +145,18 @@ def train_steps(
             some = int((some_targets != IGNORED).sum())
             if some == 0:
                 continue  # its mean would be 0 / 0
-            part = loss(some_inputs, some_targets) * (some / counted)
+            part = loss(some_inputs, some_targets) * (some * world.size / counted)
             part.backward()  # type: ignore[no-untyped-call]
             loss_nats += part.item()
-        grad_norm = _clip(optimizer, max_grad_norm)
+        (loss_nats,) = world.sum(loss_nats / world.size)
+        grad_norm = _clip(optimizer, max_grad_norm, world)
         factor = schedule.factor(step)
         rate = optimizer.learning_rate * factor
         if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
             raise diverged(step, optimizer, schedule, loss_nats=loss_nats, grad_norm=grad_norm)
-        weight_before = optimizer.watched.detach().flatten()[0].item()
+        weight_before = first_number(optimizer.watched)
         optimizer.step(factor)
-        weight = optimizer.watched.detach().flatten()[0].item()
+        weight = first_number(optimizer.watched)
         now = time.perf_counter()
         n_targets += counted
         step_s = now - step_began_at
@@ -177,12 +183,14 @@ def train_steps(
         )
 
 
-def _clip(optimizer: Optimizer, max_grad_norm: float | None) -> float:
-    gradients = [p.grad for p in optimizer.parameters if p.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients)
+def _clip(optimizer: Optimizer, max_grad_norm: float | None, world: World) -> float:
+    parts = gradients(optimizer.parameters)
+    norm: float = torch.nn.utils.get_total_norm(parts).item()
+    if any(is_shared(parameter) for parameter in optimizer.parameters):
+        norm = world.sum(norm**2)[0] ** 0.5
     if max_grad_norm is not None and norm > max_grad_norm:
-        torch._foreach_mul_(gradients, max_grad_norm / norm)
-    return norm.item()
+        torch._foreach_mul_(parts, max_grad_norm / norm)
+    return norm
 
 
 def diverged(

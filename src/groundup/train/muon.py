@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.base.errors import UserError
+from groundup.train.shards import all_rows, as_part_of, own_part
 
 # a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each step's polynomial is the one that
 # brings all strengths of the step before nearest to 1; the first takes what lies between `lowest`
@@ -84,6 +85,7 @@ class Muon:
         stacked_rows: Of matrices that are several on top of each other, e.g. a query matrix for
             each head: how many rows one has. Each is orthogonalised by itself.
         n_iterations: Steps of `orthogonalise`: 3, 4 or 5.
+        dtype: Number format of the products; None: the fastest that is exact enough here.
 
     Raises:
         UserError: There are no coefficients for so many steps.
@@ -97,6 +99,7 @@ class Muon:
         weight_decay: float = 0.0,
         n_iterations: int = 5,
         stacked_rows: Mapping[str, int] = MappingProxyType({}),
+        dtype: torch.dtype | None = None,
     ) -> None:
         if n_iterations not in POLAR:
             raise UserError(
@@ -116,25 +119,33 @@ class Muon:
         self._groups = list(by_shape.values())
         self._rows = [rows for _, _, rows in by_shape]
         self._buffers = [
-            torch.stack([torch.zeros_like(p) for p in group.values()]) for group in self._groups
+            torch.stack([torch.zeros_like(own_part(p)) for p in group.values()])
+            for group in self._groups
         ]
-        self._dtype = fast_dtype(next(iter(parameters.values())).device) if parameters else None
+        self._dtype = dtype
+        if dtype is None and parameters:
+            self._dtype = fast_dtype(next(iter(parameters.values())).device)
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
         """Move every matrix once. A matrix without a gradient counts as one with gradient zero."""
         for group, buffer, rows in zip(self._groups, self._buffers, self._rows, strict=True):
             assert self._dtype is not None
-            weights = [parameter.data for parameter in group.values()]
+            weights = [own_part(parameter) for parameter in group.values()]
             gradients = torch.stack(
-                [torch.zeros_like(p) if p.grad is None else p.grad for p in group.values()]
+                [
+                    torch.zeros_like(own_part(p)) if p.grad is None else own_part(p.grad)
+                    for p in group.values()
+                ]
             )
             buffer.lerp_(gradients, 1.0 - self.momentum)
             ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov: look one step ahead
-            columns = ahead.shape[-1]
+            # A part of a matrix cannot be made orthogonal by itself.
+            whole, ours = all_rows(ahead, of=next(iter(group.values())))
+            columns = whole.shape[-1]
             updates = orthogonalise(
-                ahead.view(-1, rows, columns), self._coefficients, dtype=self._dtype
-            ).reshape(ahead.shape)
+                whole.view(-1, rows, columns), self._coefficients, dtype=self._dtype
+            ).reshape(whole.shape)[:, ours]
             rate = learning_rate * max(1.0, rows / columns) ** 0.5
             if self.weight_decay:
                 torch._foreach_mul_(weights, 1.0 - learning_rate * self.weight_decay)
@@ -143,16 +154,15 @@ class Muon:
     def state(self) -> dict[str, Tensor]:
         """The momentum of each matrix, by name."""
         return {
-            f"muon/{name}": buffer[index]
+            f"muon/{name}": as_part_of(buffer[index], parameter)
             for group, buffer in zip(self._groups, self._buffers, strict=True)
-            for index, name in enumerate(group)
+            for index, (name, parameter) in enumerate(group.items())
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take up the momentum stored by `state`."""
-        for group, buffer in zip(self._groups, self._buffers, strict=True):
-            for index, name in enumerate(group):
-                buffer[index].copy_(state[f"muon/{name}"])
+        for name, part in self.state().items():
+            part.copy_(state[name])
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

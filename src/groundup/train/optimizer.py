@@ -15,6 +15,7 @@ from groundup.model.attention import Attention
 from groundup.model.gpt import MLP
 from groundup.train.adamw import AdamW
 from groundup.train.muon import Muon
+from groundup.train.shards import own_part
 
 TABLES = ("token_embedding", "position_embedding", "head")
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""
@@ -37,6 +38,7 @@ class Optimizer:
         momentum: Muon's momentum.
         betas: AdamW's two averages: of the gradient, and of its square.
         n_iterations: Muon's Newton-Schulz steps.
+        dtype: Number format of Muon's products; None: the fastest that is exact enough here.
 
     Raises:
         UserError: A rate is not above 0, or nothing is left to train.
@@ -62,6 +64,7 @@ class Optimizer:
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.95),
         n_iterations: int = 5,
+        dtype: torch.dtype | None = None,
     ) -> None:
         table_rate = learning_rate if table_learning_rate is None else table_learning_rate
         vector_rate = learning_rate if vector_learning_rate is None else vector_learning_rate
@@ -89,6 +92,7 @@ class Optimizer:
             weight_decay=weight_decay,
             n_iterations=n_iterations,
             stacked_rows=_stacked_rows(model),
+            dtype=dtype,
         )
         adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
         # Decay on what multiplies, never on gains and biases; tables decay as GPT-2's do.
@@ -116,8 +120,8 @@ class Optimizer:
             parameter.grad = None
 
     def weights_are_finite(self) -> bool:
-        """Whether every weight is a number."""
-        return all(bool(torch.isfinite(parameter).all()) for parameter in self.parameters)
+        """Whether every weight is a number (of those this process holds)."""
+        return all(bool(torch.isfinite(own_part(p)).all()) for p in self.parameters)
 
     def state(self) -> dict[str, Tensor]:
         """Everything the next step depends on besides weights and gradients, by parameter name.

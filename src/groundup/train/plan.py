@@ -130,7 +130,12 @@ def plan(config: PlanConfig) -> Plan:
 def count_memory(config: PretrainConfig) -> Memory:
     """Bytes of one training step, with the optimiser and micro-batches as set."""
     rows = -(-config.batch_size // config.n_micro_batches)
-    return memory_bytes(config.model, rows, optimizer_values_per_weight=_values_per_weight(config))
+    return memory_bytes(
+        config.model,
+        rows,
+        optimizer_values_per_weight=_values_per_weight(config),
+        recompute=config.recompute,
+    )
 
 
 def _values_per_weight(config: PretrainConfig) -> float:

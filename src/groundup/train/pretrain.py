@@ -4,10 +4,10 @@ The same command on an unfinished run goes on where its last checkpoint stands, 
 very same weights as if nothing had happened.
 """
 
-import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from groundup.base.files import sha256_file, write_text
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
+from groundup.model.count import count_parameters
 from groundup.train.account import describe, run_readme
 from groundup.train.checkpoint import Progress
 from groundup.train.loop import Step
@@ -41,6 +42,8 @@ class PretrainConfig:
     """windows of text per step"""
     n_micro_batches: int = 1
     """into how many parts a batch is cut to save memory; the result stays the same"""
+    recompute: bool = False
+    """to save memory, keep only each layer's input for the backward pass; the rest is made again"""
     stride: int | None = None
     """how far the window slides over the text; None: its own length"""
     optimizer: Literal["muon", "adamw"] = "muon"
@@ -83,6 +86,8 @@ class PretrainConfig:
     """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
     threads: int | None = None
     """CPU threads; None: the cores this process may use"""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """under torchrun each process holds the whole model (ddp), or a part of each weight (fsdp)"""
     curves: bool = True
     """draw loss and learning rate into figures/ at the end, which takes a second"""
     tensorboard: bool = False
@@ -130,19 +135,21 @@ def pretrain(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
     """
     setup = prepare_training(config, open_data(config.data))
-    run, unfinished = open_run(config.out, setup.config)
-    handler = run.log_to_file()
-    try:
+    world = setup.world
+    run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
+    with run.log_to_file() if world.is_first else nullcontext():
         session = Session(setup, run, on_step, on_sample, on_finding)
         session.start(unfinished)
         manifest = describe(setup)
-        run.write_manifest(manifest)
+        if world.is_first:
+            run.write_manifest(manifest)
         resumed_from = session.progress.step
         session.train()
-        return _finish(setup, run, session.progress, manifest, resumed_from)
-    finally:
-        logging.getLogger("groundup").removeHandler(handler)
-        handler.close()
+        result = world.from_first(
+            lambda: _finish(setup, run, session.progress, manifest, resumed_from)
+        )
+    world.leave()
+    return result
 
 
 def _finish(
@@ -159,7 +166,7 @@ def _finish(
     result = PretrainResult(
         run=run.path,
         steps=progress.step,
-        n_parameters=sum(parameter.numel() for parameter in setup.model.parameters()),
+        n_parameters=count_parameters(setup.config.model),
         n_targets=progress.n_targets,
         first_loss_nats=rows[0]["loss_nats"],
         last_loss_nats=rows[-1]["loss_nats"],

@@ -55,7 +55,7 @@ class Session:
 
     def start(self, unfinished: bool) -> None:
         """Stand where the first step is to be made: anew, or after the last whole checkpoint."""
-        found = find_latest(self.checkpoints) if unfinished else None
+        found = self._latest() if unfinished else None
         if found is None:
             self._begin()
         else:
@@ -68,13 +68,14 @@ class Session:
             DivergedError: The run is no number, and going back does not help.
             KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
         """
-        for finding in self._findings_before_the_start():
-            self._tell(finding)
-        keep = self.config.keep_checkpoints
+        world, keep = self.setup.world, self.config.keep_checkpoints
+        if world.is_first:
+            for finding in self._findings_before_the_start():
+                self._tell(finding)
         with (
             self._board_open(),
             stop_between_steps() as stop,
-            CheckpointWriter(self.checkpoints, keep_last=keep) as to,
+            CheckpointWriter(self.checkpoints, keep_last=keep, world=world) as to,
         ):
             while self.progress.step < self.setup.schedule.n_steps:
                 try:
@@ -83,10 +84,11 @@ class Session:
                     self._roll_back(to, error)
 
     def _begin(self) -> None:
-        self.folder.write_config(self.config)
-        self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
-        shutil.rmtree(self.checkpoints, ignore_errors=True)  # damaged ones, if any
-        forget_metrics_after(self.folder, 0)
+        if self.setup.world.is_first:
+            self.folder.write_config(self.config)
+            self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
+            shutil.rmtree(self.checkpoints, ignore_errors=True)  # damaged ones, if any
+            forget_metrics_after(self.folder, 0)
         self.progress = Progress(
             step=0,
             n_targets=0,
@@ -106,7 +108,8 @@ class Session:
             tokenizer_fingerprint=setup.data.tokenizer.fingerprint,
         )
         setup.loader.load_state_dict(self.progress.loader)
-        forget_metrics_after(self.folder, self.progress.step)
+        if setup.world.is_first:
+            forget_metrics_after(self.folder, self.progress.step)
         _log.info("going on from %s", checkpoint)
         self.watch = self._new_watch()
         for row in self.folder.read_metrics():
@@ -136,7 +139,7 @@ class Session:
         schedule = replace(setup.schedule, peak_frac=peak_frac)
         for step in train_steps(
             setup.loader,
-            setup.loss,
+            setup.training_loss,
             setup.optimizer,
             schedule,
             first_step=self.progress.step + 1,
@@ -146,31 +149,37 @@ class Session:
             max_grad_norm=config.max_grad_norm,
             validate=setup.validate,
             validate_every=config.validate_every,
+            world=setup.world,
         ):
-            row = log_metrics(self.folder, step)
-            if self._board is not None:
-                self._board.add(row)
             self.progress = _advance(self.progress, setup, step)
             last = step.step == step.n_steps
             due = last or step.step % config.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
             if due:
                 self._save(checkpoints, schedule)
-            if self.on_step is not None:
-                self.on_step(step)
-            for finding in self.watch.look(row):
-                self._tell(finding)
+            if setup.world.is_first:
+                self._write_down(step)
             if config.sample_every and (last or step.step % config.sample_every == 0):
                 self._sample(step.step)
-            if stop.asked:  # after the last step too: the next start only finishes the run
+            # After the last step too: the next start then only finishes the run.
+            if setup.world.any(stop.asked):
                 if not due:
                     self._save(checkpoints, schedule)
                 _log.info("stopped after step %d, with a checkpoint", step.step)
                 raise KeyboardInterrupt
 
+    def _write_down(self, step: Step) -> None:
+        row = log_metrics(self.folder, step)
+        if self._board is not None:
+            self._board.add(row)
+        if self.on_step is not None:
+            self.on_step(step)
+        for finding in self.watch.look(row):
+            self._tell(finding)
+
     def _save(self, checkpoints: CheckpointWriter, schedule: Schedule) -> None:
         setup = self.setup
-        if not setup.optimizer.weights_are_finite():
+        if setup.world.any(not setup.optimizer.weights_are_finite()):
             raise diverged(self.progress.step, setup.optimizer, schedule)
         checkpoints.save(setup.model, setup.optimizer, self.progress)
 
@@ -181,7 +190,7 @@ class Session:
         falls, the settings themselves are wrong, and the error says what to type.
         """
         checkpoints.wait()
-        good = find_latest(self.checkpoints)
+        good = self._latest()
         rollbacks = (*self.progress.rollbacks, error.step)
         if good is None or len(rollbacks) > _MOST_ROLLBACKS:
             raise error
@@ -192,11 +201,15 @@ class Session:
             self._board.go_back(self.progress.step)
         # Written down at once: whoever takes the run up again goes on at these rates.
         checkpoints.save(self.setup.model, self.setup.optimizer, self.progress)
-        self._tell(rolled_back(error.step, len(rollbacks)))
+        if self.setup.world.is_first:
+            self._tell(rolled_back(error.step, len(rollbacks)))
+
+    def _latest(self) -> Path | None:
+        return self.setup.world.from_first(lambda: find_latest(self.checkpoints))
 
     @contextmanager
     def _board_open(self) -> Iterator[None]:
-        if not self.config.tensorboard:
+        if not (self.config.tensorboard and self.setup.world.is_first):
             yield
             return
         self._board = Board(self.folder.path / "tensorboard", self.progress.step)
@@ -213,7 +226,10 @@ class Session:
             self.on_finding(finding)
 
     def _sample(self, step: int) -> None:
-        text = write_sample(self.setup)
+        with self.setup.world.usable(self.setup.model):
+            text = write_sample(self.setup)  # by all processes, for each may hold a part
+        if not self.setup.world.is_first:
+            return
         write_text(self.folder.path / "samples" / f"step-{step:06d}.txt", text + "\n")
         if self.on_sample is not None:
             self.on_sample(step, text)

@@ -21,6 +21,7 @@ from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
 from groundup.train.schedule import Schedule
+from groundup.train.world import Loss, World
 
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
@@ -53,6 +54,10 @@ class Setup:
     loader: Loader
     loss: MixedPrecision
     """The model's loss, in the number format of the run."""
+    training_loss: Loss
+    """The same, with its gradients averaged over the processes."""
+    world: World
+    """The processes of the run."""
 
     def validate(self, max_windows: int | None = None) -> float:
         """Mean loss in nats on the held-out text, in the number format of the run.
@@ -68,6 +73,9 @@ class Setup:
             batch_size=max(self.config.batch_size, tokens_at_once // model.context_length),
             max_windows=max_windows or self.config.validation_windows,
             loss=self.loss,
+            rank=self.world.rank,
+            world_size=self.world.size,
+            add_up=self.world.sum,
         ).nats
 
 
@@ -115,11 +123,19 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
         UserError: The text is shorter than the context, or a setting is out of its range.
     """
     config = with_vocabulary(config, data)
-    set_threads(config.threads)
     device = choose_device(config.device)
+    world = World.join(device)
+    world.seed = config.seed
+    set_threads(config.threads)
     dtype = fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)
     windows = Windows(data.train, config.model.context_length, config.stride)
     model = GPT(config.model, seed=config.seed).to(device)
+    model.recompute = config.recompute
+    if world.size > 1 and config.parallel == "fsdp":
+        world.shard(model, dtype)
+        loss = MixedPrecision(model, torch.float32)  # the parts come in the right format
+    else:
+        loss = MixedPrecision(model, dtype)
     optimizer = Optimizer(
         model,
         kind=config.optimizer,
@@ -129,6 +145,7 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
         weight_decay=config.weight_decay,
         momentum=config.momentum,
         n_iterations=config.muon_iterations,
+        dtype=dtype if config.dtype != "auto" else None,
     )
     schedule = Schedule(
         n_steps=config.steps,
@@ -152,5 +169,7 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
             n_ahead=2 if device.type == "cuda" else 0,
             device=device,
         ),
-        loss=MixedPrecision(model, dtype),
+        loss=loss,
+        training_loss=world.average_gradients(loss),
+        world=world,
     )

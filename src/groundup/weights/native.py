@@ -14,6 +14,7 @@ from groundup.base.config import from_mapping, to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_path, read_json, sha256_file, write_json
 from groundup.model.config import GPTConfig
+from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 
 FORMAT_VERSION = 1
@@ -25,25 +26,25 @@ def save_model(model: GPT, folder: Path | str) -> None:
     Raises:
         UserError: the folder cannot be written to.
     """
-    save_weights(model.config, stored_tensors(model), Path(folder))
+    weights = Path(folder) / "model.safetensors"
+    with atomic_path(weights) as temporary:
+        save_tensors(stored_tensors(model), temporary)
+    describe_weights(model.config, weights)
 
 
-def save_weights(config: GPTConfig, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Write what `stored_tensors` gave into a folder, which may hold other files too.
+def describe_weights(config: GPTConfig, weights: Path) -> None:
+    """Write `model.json` beside a file of weights: what they are, and their checksum.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    weights = folder / "model.safetensors"
-    with atomic_path(weights) as temporary:
-        save_tensors(tensors, temporary)
     write_json(
-        folder / "model.json",
+        weights.with_name("model.json"),
         {
             "format": "groundup model",
             "version": FORMAT_VERSION,
             "config": to_mapping(config),
-            "n_parameters": sum(tensor.numel() for tensor in tensors.values()),
+            "n_parameters": count_parameters(config),
             "weights": {weights.name: sha256_file(weights)},
         },
     )
