@@ -1,12 +1,18 @@
 import dataclasses
 import math
+import shutil
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from test_pretrain import MODEL, make_data
 
 from groundup.base.errors import UserError
 from groundup.model.gpt import GPT
-from groundup.train.plan import PlanConfig, _steps_within, count_memory, plan
+from groundup.train.cost import count_disk, count_memory
+from groundup.train.plan import PlanConfig, _steps_within, _way_out, plan
+from groundup.train.pretrain import pretrain
+from groundup.train.setup import open_data, with_vocabulary
 
 
 @pytest.fixture
@@ -65,9 +71,37 @@ def test_micro_batches_and_muon_save_memory(data):
     whole = count_memory(settings(data, batch_size=64))
     parts = count_memory(settings(data, batch_size=64, n_micro_batches=4))
     adamw = count_memory(settings(data, batch_size=64, optimizer="adamw"))
-    assert parts.activations_bytes * 4 == whole.activations_bytes
-    assert parts.weights_bytes == whole.weights_bytes
-    assert whole.optimizer_bytes < adamw.optimizer_bytes
+    assert parts["activations"] * 4 == whole["activations"]
+    assert parts["weights"] == whole["weights"]
+    assert whole["optimizer"] < adamw["optimizer"]
+    again = count_memory(settings(data, batch_size=64, recompute=True))
+    assert again["activations"] < 0.7 * whole["activations"]
+
+
+def test_disk_is_that_of_the_checkpoints(data):
+    config = settings(data, out=data.parent / "run", keep_checkpoints=1, steps=40, sample_every=0)
+    config = with_vocabulary(config, open_data(data))
+    run = pretrain(config).run
+    taken = sum(file.stat().st_size for file in (run / "checkpoints").glob("*/*.safetensors"))
+    each = (count_disk(config) - count_disk(replace(config, keep_checkpoints=0))) * 1.0
+    n_kept = len(list((run / "checkpoints").glob("step-*")))
+    assert taken / n_kept == pytest.approx(each, rel=0.25)  # headers weigh, the model is tiny
+
+
+def test_a_full_disk_is_told_before(data, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match="GB of disk.*--keep-checkpoints 1"):
+        plan(settings(data))
+
+
+def test_the_way_out_fits(data):
+    config = settings(data, model=dataclasses.replace(MODEL, d_model=256), batch_size=64)
+    for share in (0.5, 0.1, 0.02):
+        free = int(sum(count_memory(config).values()) * share)
+        words = _way_out(config, free).split()
+        values = {words[i].lstrip("-").replace("-", "_"): words[i + 1] for i in range(0, len(words) - 1, 2)}
+        assert set(values) <= {"n_micro_batches", "n_layers", "d_model", "n_heads"}
+        assert int(values["n_micro_batches"]) > 1
 
 
 def test_refuses_no_time(data):

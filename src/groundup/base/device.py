@@ -1,6 +1,9 @@
 """Where the numbers live: device, number format, threads. Imports torch only when asked."""
 
 import os
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from groundup.base.errors import UserError
@@ -89,6 +92,31 @@ def free_memory_bytes(device: "torch.device") -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Tell how much fits on the disk of a folder, which need not be there yet."""
+    place = folder.resolve()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free
+
+
+def peak_memory_bytes(device: "torch.device") -> int:
+    """Tell the most memory this process has held so far: on the GPU where it computes there."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device)
+    import psutil
+
+    held = psutil.Process().memory_info()
+    if hasattr(held, "peak_wset"):  # Windows
+        return int(held.peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def usable_cores() -> int:

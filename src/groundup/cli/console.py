@@ -73,7 +73,8 @@ class Line:
         """Move to `completed`; fields (rate, loss, eta) are shown beside the bar."""
         words = "  ".join(f"{name} {value}" for name, value in fields.items())
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=completed, words=words)
+            task = self._bar.task_ids[0]
+            self._bar.update(task, completed=completed, total=self.total, words=words)
             return
         now = time.monotonic()
         is_last = self.total is not None and completed >= self.total

@@ -18,7 +18,8 @@ def run(config: PlanConfig) -> Plan:
             f"each is learnt from {result.n_passes:.1f} times in {result.steps:,} steps",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
-        ["free memory", _megabytes(result.free_memory_bytes), ""],
+        ["free memory", _megabytes(result.free_memory_bytes), "with what is held already"],
+        ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} are free"],
         [
             "arithmetic",
             f"{result.flops_per_step / 1e9:,.1f} GFLOP",

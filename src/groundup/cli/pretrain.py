@@ -1,6 +1,7 @@
 """`groundup pretrain`: one moving line, a sample now and then, and what the first steps did."""
 
 import math
+import time
 
 from groundup.cli.console import Line, next_command, note, progress, table
 from groundup.train.loop import Step
@@ -14,7 +15,11 @@ def run(config: PretrainConfig) -> PretrainResult:
     """Train a model with everything in view."""
     with progress("pretrain", config.steps) as line:
         view = _View(line)
-        result = pretrain(config, view.step, view.sample, view.finding)
+        if config.budget is not None:
+            line.say(f"Trying what {config.budget} on this machine are best spent on ...")
+        result = pretrain(
+            config, view.step, view.sample, view.finding, view.choice, _process_began_at()
+        )
     table(
         "The parameters move",
         ["step", "loss, nats", "length of the gradient", "one weight, before", "after"],
@@ -44,6 +49,14 @@ def run(config: PretrainConfig) -> PretrainResult:
     return result
 
 
+def _process_began_at() -> float:
+    """When this process began, by `time.monotonic()`: a budget counts what loading takes."""
+    import psutil
+
+    began_at: float = psutil.Process().create_time()
+    return time.monotonic() - (time.time() - began_at)
+
+
 class _View:
     """What the eye follows while training runs."""
 
@@ -68,6 +81,7 @@ class _View:
             )
         if step.validation_loss_nats is not None:
             self._validation = f"{step.validation_loss_nats:.3f}"
+        self.line.total = step.n_steps  # under a budget, as expected now
         self.line.update(
             step.step,
             step=f"{step.step}/{step.n_steps}",
@@ -81,6 +95,14 @@ class _View:
     def sample(self, step: int, text: str) -> None:
         """Show what the model writes."""
         self.line.say(f"\nstep {step} writes: {text!r}\n")
+
+    def choice(self, config: PretrainConfig) -> None:
+        """Say what a budget has led to."""
+        model = config.model
+        self.line.say(
+            f"{model.n_layers} layers, {model.d_model} wide, batches of {config.batch_size} x "
+            f"{model.context_length} tokens, about {config.steps:,} steps."
+        )
 
     def finding(self, finding: Finding) -> None:
         """Say what the watch saw, above the line."""

@@ -20,7 +20,7 @@ from groundup.base.errors import UserError
 from groundup.model.attention import Attention, KeyValueCache, rotary_tables
 from groundup.model.bare import Linear, Table
 from groundup.model.config import GPTConfig
-from groundup.model.loss import cross_entropy
+from groundup.model.loss import head_cross_entropy
 from groundup.model.ngram import NGramEmbedding
 
 
@@ -281,7 +281,8 @@ class GPT(nn.Module):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Cross-entropy in nats against the targets that are not -100."""
-        return cross_entropy(self(ids), targets, reduction=reduction)
+        hidden = self.hidden(ids)
+        return head_cross_entropy(hidden, self.head.weight, targets, reduction=reduction)
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,8 @@
 """The one loss: how surprised the model is by the token that came next, in nats."""
 
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -32,3 +33,64 @@ def cross_entropy(
         ignore_index=IGNORED,
         reduction=reduction,
     )
+
+
+_LOGITS_AT_ONCE = 2**24
+"""More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
+
+
+def head_cross_entropy(
+    hidden: Float[Tensor, "B T C"],
+    head: Float[Tensor, "V C"],
+    targets: Int[Tensor, "B T"],
+    *,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> Float[Tensor, ""]:
+    """`cross_entropy` of the logits `hidden @ head.T`, without ever holding all of them.
+
+    With a large vocabulary the logits are the largest thing in a step by far. Here some positions'
+    logits are made at a time and turned into both gradients at once, so memory does not grow with
+    B x T x V. Small ones are made whole, which is faster.
+
+    Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation;
+        the gradients of a linear layer under a softmax are any textbook's.
+    """
+    if targets.numel() * len(head) <= _LOGITS_AT_ONCE:
+        return cross_entropy(hidden @ head.T, targets, reduction=reduction)
+    flat = targets.flatten()
+    total: Tensor = _HeadCrossEntropy.apply(hidden.flatten(0, 1), head, flat)
+    return total if reduction == "sum" else total / (flat != IGNORED).sum()
+
+
+class _HeadCrossEntropy(torch.autograd.Function):
+    """The sum over positions; what backward needs is computed on the way forward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        learns = any(ctx.needs_input_grad)
+        counted = targets != IGNORED
+        targets = targets.clamp(min=0)[:, None].long()
+        total = hidden.new_zeros((), dtype=torch.float32)
+        d_hidden = torch.empty_like(hidden) if learns else None
+        d_head = torch.zeros_like(head, dtype=torch.float32) if learns else None
+        rows = max(1, _LOGITS_AT_ONCE // len(head))
+        for start in range(0, len(hidden), rows):
+            part = slice(start, start + rows)
+            logits = (hidden[part] @ head.T).float()  # (rows, V)
+            sums = logits.logsumexp(dim=-1, keepdim=True)
+            nats = (sums - logits.gather(1, targets[part])).squeeze(1)
+            total += nats[counted[part]].sum()
+            if d_hidden is not None and d_head is not None:
+                # softmax(logits) minus one at the target; nothing where no target counts.
+                gradient = logits.sub_(sums).exp_()
+                gradient.scatter_add_(1, targets[part], gradient.new_full((len(nats), 1), -1.0))
+                gradient = (gradient * counted[part, None]).to(hidden.dtype)
+                torch.mm(gradient, head, out=d_hidden[part])
+                d_head += gradient.T @ hidden[part]
+        ctx.gradients = d_hidden, d_head
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None]:
+        d_hidden, d_head = ctx.gradients
+        return d_hidden * outer.to(d_hidden.dtype), (d_head * outer).to(d_hidden.dtype), None

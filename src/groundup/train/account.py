@@ -3,8 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 from groundup.base.files import sha256_file
+from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.model.count import flops_per_token
+from groundup.train.cost import settings_sha256
 from groundup.train.loop import Step
 from groundup.train.setup import Setup
 
@@ -69,6 +71,8 @@ trained on {n_train:,} tokens of `{config.data}`.
 | validation loss after | {after:.4f} nats a token, at step {result.best_step:,} |
 | loss of the last batch | {result.last_loss_nats:.4f} nats a token |
 
+{_held_against_plan(setup, result)}
+
 {"![loss and learning rate](figures/loss.svg)" if config.curves else ""}
 
 `checkpoints/best` names the checkpoint with the lowest validation loss: the one that is opened when
@@ -81,3 +85,21 @@ Next:
     groundup evaluate {result.run}
     groundup generate {result.run}
 """
+
+
+def _held_against_plan(setup: Setup, result: "PretrainResult") -> str:
+    """What `groundup plan` said of these settings, beside what they took."""
+    data = setup.config.data
+    plan = read_results(data).get("plan", {})
+    if plan.get("settings_sha256") != settings_sha256(setup.config):
+        return f"No plan was made of these settings; `groundup plan {data}` tells what a run costs."
+    if result.resumed_from_step:
+        return "There was a plan; a run that was taken up again cannot be held against it."
+    planned_s, planned_bytes = plan["total_s"], plan["total_memory_bytes"]
+    time_off = result.elapsed_s / planned_s - 1.0
+    memory_off = result.peak_memory_bytes / planned_bytes - 1.0
+    taken_mb = result.peak_memory_bytes / 1e6
+    return f"""| | planned | taken | |
+|---|---|---|---|
+| time | {planned_s:,.0f} s | {result.elapsed_s:,.0f} s | {time_off:+.0%} |
+| memory | {planned_bytes / 1e6:,.0f} MB | {taken_mb:,.0f} MB | {memory_off:+.0%} |"""

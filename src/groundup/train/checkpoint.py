@@ -77,6 +77,8 @@ class Progress:
     """Step of the best validation loss so far."""
     best_loss_nats: float | None = None
     """That loss."""
+    steps_s: float | None = None
+    """Under a budget, how many seconds the steps may take."""
     rollbacks: tuple[int, ...] = ()
     """The steps at which the run diverged; after each it went back, and on at a lower rate."""
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from groundup.base.device import memory_in_use_bytes
 from groundup.base.errors import UserError
 from groundup.train.optimizer import Optimizer
-from groundup.train.schedule import Schedule
+from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.shards import first_number, gradients, is_shared
 from groundup.train.world import ALONE, World
 
@@ -35,7 +35,7 @@ class Step:
     step: int
     """Steps done, this one included."""
     n_steps: int
-    """Steps of the whole run."""
+    """Steps of the whole run; under a budget of time, as expected now."""
     loss_nats: float
     """Mean loss of this batch before the move, per target."""
     learning_rate: float
@@ -91,7 +91,7 @@ def train_steps(
     batches: Iterator[Batch],
     loss: Callable[[Tensor, Tensor], Float[Tensor, ""]],
     optimizer: Optimizer,
-    schedule: Schedule,
+    schedule: Schedule | ClockSchedule,
     *,
     first_step: int = 1,
     n_targets: int = 0,
@@ -102,13 +102,13 @@ def train_steps(
     validate_every: int = 0,
     world: World = ALONE,
 ) -> Iterator[Step]:
-    """Train, one step at a time, until the schedule's last step.
+    """Train, one step at a time, until the schedule's end.
 
     Args:
         batches: Inputs and targets, without end; a target of -100 does not count.
         loss: Mean loss in nats over the targets that count, e.g. `model.loss`.
         optimizer: Moves the parameters.
-        schedule: Says how many steps there are and how fast each is.
+        schedule: Says how many steps there are, or seconds, and how fast each is.
         first_step: 1, or one more than the steps done by the checkpoint one goes on from.
         n_targets: Targets learnt from before `first_step`.
         elapsed_s: Seconds spent before `first_step`.
@@ -128,7 +128,16 @@ def train_steps(
     """
     device = optimizer.watched.device
     began_at = time.perf_counter()
-    for step in range(first_step, schedule.n_steps + 1):
+
+    def clock_s() -> float:
+        """Seconds since the run began; where they decide, by the clock of the first process."""
+        own_s = elapsed_s + time.perf_counter() - began_at
+        return world.of_first(own_s) if isinstance(schedule, ClockSchedule) else own_s
+
+    step = first_step - 1
+    while schedule.expected_steps(step, clock_s()) > step:
+        step += 1
+        factor = schedule.factor(step, clock_s())
         step_began_at = time.perf_counter()
         inputs, targets = next(batches)
         waited_s = time.perf_counter() - step_began_at
@@ -150,10 +159,11 @@ def train_steps(
             loss_nats += part.item()
         (loss_nats,) = world.sum(loss_nats / world.size)
         grad_norm = _clip(optimizer, max_grad_norm, world)
-        factor = schedule.factor(step)
         rate = optimizer.learning_rate * factor
         if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
-            raise diverged(step, optimizer, schedule, loss_nats=loss_nats, grad_norm=grad_norm)
+            raise diverged(
+                step, optimizer, rate, schedule.peak_frac, loss_nats=loss_nats, grad_norm=grad_norm
+            )
         weight_before = first_number(optimizer.watched)
         optimizer.step(factor)
         weight = first_number(optimizer.watched)
@@ -161,13 +171,14 @@ def train_steps(
         n_targets += counted
         step_s = now - step_began_at
         due = validate_every > 0 and step % validate_every == 0
-        measured = validate() if validate and (due or step == schedule.n_steps) else None
+        n_steps = schedule.expected_steps(step, clock_s())
+        measured = validate() if validate and (due or n_steps == step) else None
         if measured is not None and not math.isfinite(measured):
-            raise diverged(step, optimizer, schedule)
+            raise diverged(step, optimizer, rate, schedule.peak_frac)
         spent_s = time.perf_counter() - began_at
         yield Step(
             step=step,
-            n_steps=schedule.n_steps,
+            n_steps=n_steps,
             loss_nats=loss_nats,
             learning_rate=rate,
             grad_norm=grad_norm,
@@ -177,7 +188,7 @@ def train_steps(
             targets_per_s=counted / step_s,
             waited_s=waited_s,
             elapsed_s=elapsed_s + spent_s,
-            eta_s=spent_s / (step - first_step + 1) * (schedule.n_steps - step),
+            eta_s=spent_s / (step - first_step + 1) * (n_steps - step),
             memory_bytes=memory_in_use_bytes(device),
             validation_loss_nats=measured,
         )
@@ -196,7 +207,8 @@ def _clip(optimizer: Optimizer, max_grad_norm: float | None, world: World) -> fl
 def diverged(
     step: int,
     optimizer: Optimizer,
-    schedule: Schedule,
+    rate: float,
+    peak_frac: float,
     *,
     loss_nats: float | None = None,
     grad_norm: float | None = None,
@@ -206,7 +218,8 @@ def diverged(
     Args:
         step: The step it was noticed at.
         optimizer: Whose parameters are looked at.
-        schedule: Says how fast that step was.
+        rate: How fast the matrices moved in that step.
+        peak_frac: What share of the full rate the run rose to.
         loss_nats: The loss of its batch.
         grad_norm: The length of its gradient.
     """
@@ -220,10 +233,10 @@ def diverged(
             seen += " (the loss is a number, its gradient is not)"
         else:
             seen += " (the weights are numbers, so the activations have overflowed)"
-    rate = optimizer.learning_rate
+    peak = optimizer.learning_rate * peak_frac
     return DivergedError(
         step,
         seen,
-        need=f"a learning rate below {rate * schedule.factor(step):.3g}, or gradients kept short",
-        type_this=f"--learning-rate {rate * schedule.peak_frac / 3:.2g} --max-grad-norm 1",
+        need=f"a learning rate below {rate:.3g}, or gradients kept short",
+        type_this=f"--learning-rate {peak / 3:.2g} --max-grad-norm 1",
     )

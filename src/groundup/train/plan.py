@@ -7,19 +7,17 @@ its own batches, and thrown away.
 
 import logging
 import math
-import statistics
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
-from groundup.base.device import choose_device, free_memory_bytes
+from groundup.base.device import choose_device, free_disk_bytes, free_memory_bytes
 from groundup.base.errors import UserError
 from groundup.data.windows import Windows
-from groundup.model.config import GPTConfig
-from groundup.model.count import Memory, flops_per_token, memory_bytes, parameters_by_part
-from groundup.train.loop import train_steps
+from groundup.model.count import flops_per_token, parameters_by_part
+from groundup.train.budget import choose, duration_s
+from groundup.train.cost import count_disk, count_memory, settings_sha256
 from groundup.train.pretrain import PretrainConfig
-from groundup.train.schedule import Schedule
-from groundup.train.setup import Data, open_data, prepare_training, with_vocabulary
+from groundup.train.probe import probe
+from groundup.train.setup import open_data, with_vocabulary
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +47,10 @@ class Plan:
     """at the fullest moment, by part"""
     total_memory_bytes: int
     free_memory_bytes: int
+    """with what this process holds already"""
+    disk_bytes: int
+    """of the run folder at its fullest"""
+    free_disk_bytes: int
     n_train_tokens: int
     n_passes: float
     """how often each token of the text is learnt from"""
@@ -61,6 +63,8 @@ class Plan:
     total_s: float
     """seconds for the whole run"""
     warnings: tuple[str, ...]
+    settings_sha256: str
+    """of the settings that decide the cost: the run's README holds the plan against what it took"""
 
     @property
     def flops_per_s(self) -> float:
@@ -78,14 +82,28 @@ def plan(config: PlanConfig) -> Plan:
     if config.minutes is not None and config.minutes <= 0:
         raise UserError(f"{config.minutes} minutes", need="more than 0", type_this="--minutes 2")
     data = open_data(config.data)
+    if config.budget is not None:
+        config = choose(config, data, duration_s(config.budget))
     config = replace(config, model=with_vocabulary(config, data).model)
     windows = Windows(data.train, config.model.context_length, config.stride)
     parameters = parameters_by_part(config.model)
     memory = count_memory(config)
-    free = free_memory_bytes(choose_device(config.device))
-    if memory.total_bytes > free:
-        raise _does_not_fit(config, memory, free)
-    step_s, validation_s = _probe(config, data)
+    # What the program holds already is not free any more, and not to be asked for again.
+    free = free_memory_bytes(choose_device(config.device)) + memory["program"]
+    if sum(memory.values()) > free:
+        raise _does_not_fit(config, sum(memory.values()), free)
+    disk, free_disk = count_disk(config), free_disk_bytes(config.out)
+    if disk > free_disk:
+        raise UserError(
+            f"checkpoints take {disk / 1e9:,.1f} GB of disk and {free_disk / 1e9:,.1f} GB are free",
+            need="another disk, or fewer checkpoints",
+            where=config.out,
+            type_this="--keep-checkpoints 1 --out another/folder",
+        )
+    speed = probe(config, data, config.probe_s)
+    n_held_out = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    step_s = speed.step_s
+    validation_s = speed.window_s * min(n_held_out, config.validation_windows)
     tokens_per_step = config.batch_size * config.model.context_length
     steps = config.steps
     warnings = []
@@ -114,9 +132,11 @@ def plan(config: PlanConfig) -> Plan:
         n_parameters=sum(parameters.values()),
         parameters=parameters,
         flops_per_step=flops_per_token(config.model) * tokens_per_step,
-        memory_bytes={name.removesuffix("_bytes"): n for name, n in asdict(memory).items()},
-        total_memory_bytes=memory.total_bytes,
+        memory_bytes=memory,
+        total_memory_bytes=sum(memory.values()),
         free_memory_bytes=free,
+        disk_bytes=disk,
+        free_disk_bytes=free_disk,
         n_train_tokens=data.train.n_tokens,
         n_passes=n_passes,
         first_loss_nats=math.log(config.model.vocab_size),
@@ -124,60 +144,8 @@ def plan(config: PlanConfig) -> Plan:
         validation_s=validation_s,
         total_s=steps * step_s + _n_validations(steps, config.validate_every) * validation_s,
         warnings=tuple(warnings),
+        settings_sha256=settings_sha256(replace(config, steps=steps)),
     )
-
-
-def count_memory(config: PretrainConfig) -> Memory:
-    """Bytes of one training step, with the optimiser and micro-batches as set."""
-    rows = -(-config.batch_size // config.n_micro_batches)
-    return memory_bytes(
-        config.model,
-        rows,
-        optimizer_values_per_weight=_values_per_weight(config),
-        recompute=config.recompute,
-    )
-
-
-def _values_per_weight(config: PretrainConfig) -> float:
-    """AdamW keeps two averages for each weight, Muon one momentum for each number of a matrix."""
-    if config.optimizer == "adamw":
-        return 2.0
-    parts = parameters_by_part(config.model)
-    n_matrices = parts["attention"] + parts["mlp"]
-    return 2.0 - n_matrices / sum(parts.values())
-
-
-def _probe(config: PlanConfig, data: Data) -> tuple[float, float]:
-    """Median seconds of a real step, and seconds of one validation."""
-    setup = prepare_training(config, data)
-    began_at = time.perf_counter()
-    spans: list[float] = []
-    schedule = Schedule(n_steps=1_000_000, warmup_steps=10)
-    steps = train_steps(
-        setup.loader,
-        setup.loss,
-        setup.optimizer,
-        schedule,
-        n_micro_batches=config.n_micro_batches,
-        max_grad_norm=config.max_grad_norm,
-    )
-    before = began_at
-    for step in steps:
-        now = time.perf_counter()
-        if step.step > 1:  # the first one also wakes up threads and buffers
-            spans.append(now - before)
-        before = now
-        # Two steps at least, however slow; then as many as the time allows.
-        if spans and now - began_at > config.probe_s:
-            break
-    part = replace(config, validation_windows=min(config.batch_size, config.validation_windows))
-    n_part = part.validation_windows
-    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
-    n_all = min(n_windows, config.validation_windows)
-    began_at = time.perf_counter()
-    replace(setup, config=part).validate()
-    validation_s = (time.perf_counter() - began_at) * max(1.0, n_all / n_part)
-    return statistics.median(spans), validation_s
 
 
 def _n_validations(steps: int, every: int) -> int:
@@ -190,25 +158,41 @@ def _steps_within(seconds: float, step_s: float, validation_s: float, every: int
     return max(1, int((seconds - 2 * validation_s) / (step_s + share)))
 
 
-def _does_not_fit(config: PlanConfig, memory: Memory, free: int) -> UserError:
-    """Name what does fit: smaller micro-batches first, for they change nothing else."""
-    parts = config.n_micro_batches
-    while parts < config.batch_size:
-        parts = min(2 * parts, config.batch_size)
-        smaller = count_memory(replace(config, n_micro_batches=parts)).total_bytes
-        if smaller <= free:
-            way_out = f"--n-micro-batches {parts}"
-            break
-    else:
-        way_out = _smaller_model(config.model)
+def _does_not_fit(config: PlanConfig, total: int, free: int) -> UserError:
+    """Name what does fit; first what changes nothing else in the result."""
     return UserError(
-        f"one step takes about {memory.total_bytes / 1e9:,.1f} GB of memory and "
-        f"{free / 1e9:,.1f} GB are free",
+        f"one step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free",
         need="a step that fits",
         where="the model and the batch",
-        type_this=way_out,
+        type_this=_way_out(config, free),
     )
 
 
-def _smaller_model(model: GPTConfig) -> str:
-    return f"--n-layers {max(1, model.n_layers // 2)} --d-model {model.d_model // 2}"
+def _way_out(config: PlanConfig, free: int) -> str:
+    def fits(smaller: PlanConfig) -> bool:
+        return sum(count_memory(smaller).values()) <= free
+
+    parts = config.n_micro_batches
+    for recompute in (False, True):
+        parts = config.n_micro_batches
+        while parts < config.batch_size:
+            parts = min(2 * parts, config.batch_size)
+            if fits(replace(config, n_micro_batches=parts, recompute=recompute)):
+                return f"--n-micro-batches {parts}" + " --recompute" * recompute
+    config = replace(config, n_micro_batches=parts, recompute=True)
+    model = config.model
+    while model.d_model > 2 * model.n_heads and model.n_layers > 1:
+        # Half the width with half the heads keeps the heads' width.
+        heads = max(1, model.n_heads // 2)
+        model = replace(
+            model,
+            n_layers=max(1, model.n_layers // 2),
+            d_model=model.d_model // model.n_heads * heads,
+            n_heads=heads,
+            n_kv_heads=None,
+            d_ff=None,
+        )
+        if fits(replace(config, model=model)):
+            break
+    shape = f"--n-layers {model.n_layers} --d-model {model.d_model} --n-heads {model.n_heads}"
+    return f"{shape} --n-micro-batches {parts} --recompute"

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from groundup.base.device import peak_memory_bytes
 from groundup.base.files import sha256_file, write_text
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.train.account import describe, run_readme
+from groundup.train.budget import choose, duration_s
 from groundup.train.checkpoint import Progress
 from groundup.train.loop import Step
-from groundup.train.resume import open_run
+from groundup.train.resume import chosen_before, open_run
 from groundup.train.session import Session
 from groundup.train.setup import Setup, open_data, prepare_training
 from groundup.train.watch import Finding
@@ -36,6 +38,8 @@ class PretrainConfig:
     """run folder; an unfinished run of the same settings goes on, a taken name gets -2"""
     model: GPTConfig = GPTConfig()  # noqa: RUF009 (frozen, so sharing it is harmless)
     """the shape of the model"""
+    budget: str | None = None
+    """how long all of it may take (90s, 10m, 2h): what is not set by hand is chosen for it"""
     steps: int = 600
     """how many times the parameters move"""
     batch_size: int = 8
@@ -84,6 +88,8 @@ class PretrainConfig:
     """auto, cpu or cuda"""
     dtype: str = "auto"
     """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
+    deterministic: bool = False
+    """on a GPU, take kernels that give the same bits each time, at some cost; a CPU always does"""
     threads: int | None = None
     """CPU threads; None: the cores this process may use"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -112,6 +118,8 @@ class PretrainResult:
     best_step: int
     elapsed_s: float
     tokens_per_s: float
+    peak_memory_bytes: int
+    """the most that this process held at a time"""
     resumed_from_step: int
     """0: not resumed"""
 
@@ -121,6 +129,8 @@ def pretrain(
     on_step: Callable[[Step], None] | None = None,
     on_sample: Callable[[int, str], None] | None = None,
     on_finding: Callable[[Finding], None] | None = None,
+    on_choice: Callable[[PretrainConfig], None] | None = None,
+    began_at: float | None = None,
 ) -> PretrainResult:
     """Train a model and leave a run folder.
 
@@ -129,16 +139,24 @@ def pretrain(
         on_step: Called after each step, with what it did.
         on_sample: Called with the step and a text the model wrote.
         on_finding: Called when the watch sees something wrong; it is in log.txt, too.
+        on_choice: Called with the settings a budget has led to, before the first step.
+        began_at: When the budget began, by `time.monotonic()`; None: now.
 
     Raises:
         UserError: No data, a text shorter than the context, a loss that is no number, a full disk.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
     """
-    setup = prepare_training(config, open_data(config.data))
+    began_at = time.monotonic() if began_at is None else began_at
+    data = open_data(config.data)
+    if config.budget is not None:
+        config = chosen_before(config) or choose(config, data, duration_s(config.budget))
+        if on_choice is not None:
+            on_choice(config)
+    setup = prepare_training(config, data)
     world = setup.world
     run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
     with run.log_to_file() if world.is_first else nullcontext():
-        session = Session(setup, run, on_step, on_sample, on_finding)
+        session = Session(setup, run, on_step, on_sample, on_finding, began_at)
         session.start(unfinished)
         manifest = describe(setup)
         if world.is_first:
@@ -175,6 +193,7 @@ def _finish(
         best_step=progress.best_step,
         elapsed_s=progress.elapsed_s,
         tokens_per_s=progress.n_targets / progress.elapsed_s,
+        peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
     best = run.path / "checkpoints" / f"step-{progress.best_step:06d}" / "model.safetensors"

@@ -2,13 +2,19 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from groundup.base.config import read_recipe, to_mapping
+from groundup.base.config import from_mapping, read_recipe, to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_text
 from groundup.base.run import RunFolder
+from groundup.train.budget import agree
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainConfig
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +36,7 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
     Raises:
         UserError: The place cannot be written to.
     """
-    for number in range(1, 10_000):
-        folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
-        if not folder.exists():
-            break
+    for folder in _taken(out):
         if _is_prepared(folder):
             return RunFolder(folder), False
         if not is_finished(folder) and _same_settings(folder, config):
@@ -42,6 +45,29 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
         state = "is finished" if is_finished(out) else "has other settings"
         _log.info("%s %s and stays as it is; a new folder is made", out, state)
     return RunFolder.create(out), False
+
+
+def chosen_before(wished: "PretrainConfig") -> "PretrainConfig | None":
+    """What a budget has already chosen for these wishes, in a run that is unfinished."""
+    for folder in _taken(wished.out):
+        if is_finished(folder) or not (folder / "config.toml").is_file():
+            continue
+        try:
+            stored = from_mapping(type(wished), read_recipe(folder / "config.toml"))
+        except UserError:
+            continue
+        if agree(stored, wished):
+            return replace(stored, out=wished.out)
+    return None
+
+
+def _taken(out: Path) -> Iterator[Path]:
+    """`out`, `out-2`, `out-3` ... as far as they are there."""
+    for number in range(1, 10_000):
+        folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
+        if not folder.exists():
+            break
+        yield folder
 
 
 def is_finished(folder: Path) -> bool:

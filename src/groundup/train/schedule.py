@@ -1,6 +1,7 @@
 """How the learning rate moves over a run: up, level, and down to zero.
 
-A schedule is a pure function of the step, so a stopped run needs nothing stored to go on with it.
+A schedule is a pure function of the step and the time spent, so a stopped run needs nothing else
+stored to go on with it.
 """
 
 from dataclasses import dataclass
@@ -46,8 +47,8 @@ class Schedule:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise UserError(f"{name} is {getattr(self, name)}", need="a share from 0 to 1")
 
-    def factor(self, step: int) -> float:
-        """The share of the full learning rate at `step`, counted from 1."""
+    def factor(self, step: int, elapsed_s: float = 0.0) -> float:
+        """The share of the full learning rate at `step`, counted from 1; time does not matter."""
         warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         decay_steps = max(1, round(self.n_steps * self.decay_frac)) if self.decay_frac else 0
         left = self.n_steps - step + 1  # the last step still moves: its factor is 1 / decay_steps
@@ -55,3 +56,42 @@ class Schedule:
             return self.peak_frac * warmup
         fall = self.final_frac + (1.0 - self.final_frac) * left / decay_steps
         return self.peak_frac * min(warmup, fall)
+
+    def expected_steps(self, step: int, elapsed_s: float = 0.0) -> int:
+        """Steps of the whole run; always the same."""
+        return self.n_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockSchedule:
+    """A linear fall to zero by the clock, for a run that is to end on time.
+
+    How many steps there will be nobody knows before: a machine that others share changes its speed.
+    The rate is at zero when the time is up, however many there were.
+
+    >>> schedule = ClockSchedule(seconds=100.0)
+    >>> [schedule.factor(step, elapsed_s=10.0 * step) for step in (1, 5, 9)]
+    [0.9, 0.5, 0.1]
+    >>> schedule.expected_steps(5, elapsed_s=10.0), schedule.expected_steps(49, elapsed_s=99.0)
+    (50, 49)
+    """
+
+    seconds: float
+    """How long the steps may take, with validation and checkpoints between them."""
+    warmup_steps: int = 0
+    """Steps from almost nothing to the full rate."""
+    peak_frac: float = 1.0
+    """What the rate rises to, as a share of the full rate; a run that diverged goes on lower."""
+
+    def factor(self, step: int, elapsed_s: float = 0.0) -> float:
+        """The share of the full learning rate at `step`, begun after `elapsed_s` seconds."""
+        warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        # Late by a moment, the last step still moves a little.
+        left = max(1.0 - elapsed_s / self.seconds, 0.001)
+        return self.peak_frac * min(warmup, left)
+
+    def expected_steps(self, step: int, elapsed_s: float = 0.0) -> int:
+        """Steps of the whole run, at the mean pace of the `step` that took `elapsed_s` seconds."""
+        if step < 2:  # one is too few to tell
+            return step + 1
+        return step + max(0, int((self.seconds - elapsed_s) * step / elapsed_s))

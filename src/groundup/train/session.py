@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,17 +13,20 @@ from groundup.base.run import RunFolder
 from groundup.generate.engine import generate
 from groundup.train.account import log_metrics
 from groundup.train.board import Board
+from groundup.train.budget import duration_s
 from groundup.train.checkpoint import CheckpointWriter, Progress, find_latest, load_checkpoint
 from groundup.train.checks import check_data
 from groundup.train.interrupt import StopRequest, stop_between_steps
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
 from groundup.train.resume import forget_metrics_after
-from groundup.train.schedule import Schedule
+from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.setup import Setup
 from groundup.train.watch import ROLLBACK_DIVISOR, Finding, Watch, rolled_back
 
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 3
+_AFTER_S = 1.5
+"""What comes after the last step: a checkpoint, the curves, the pages."""
 _SEARCHED_TOKENS = 20_000_000
 """So far a start looks for held-out passages in the training text: a second; doctor takes all."""
 
@@ -36,6 +40,7 @@ class Session:
         on_step: Called after each step, with what it did.
         on_sample: Called with the step and a text the model wrote.
         on_finding: Called when the watch sees something wrong; it is in log.txt, too.
+        began_at: When the budget began, by `time.monotonic()`.
     """
 
     def __init__(
@@ -45,7 +50,9 @@ class Session:
         on_step: Callable[[Step], None] | None,
         on_sample: Callable[[int, str], None] | None,
         on_finding: Callable[[Finding], None] | None,
+        began_at: float,
     ) -> None:
+        self.began_at = began_at
         self.setup, self.folder, self.config = setup, folder, setup.config
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
         self.checkpoints = folder.path / "checkpoints"
@@ -77,11 +84,36 @@ class Session:
             stop_between_steps() as stop,
             CheckpointWriter(self.checkpoints, keep_last=keep, world=world) as to,
         ):
-            while self.progress.step < self.setup.schedule.n_steps:
+            while not self._is_over():
                 try:
                     self._make_steps(to, stop)
                 except DivergedError as error:
                     self._roll_back(to, error)
+
+    def _is_over(self) -> bool:
+        done = self.progress
+        return self._schedule().expected_steps(done.step, done.elapsed_s) <= done.step
+
+    def _schedule(self) -> Schedule | ClockSchedule:
+        """The schedule, lower by each rollback, and under a budget by the clock."""
+        schedule = self.setup.schedule
+        peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
+        if self.progress.steps_s is None:
+            return replace(schedule, peak_frac=peak_frac)
+        return ClockSchedule(
+            seconds=self.progress.steps_s, warmup_steps=schedule.warmup_steps, peak_frac=peak_frac
+        )
+
+    def _time_for_steps(self, window_s: float) -> float:
+        """Seconds of the budget that are left for steps: the last look at the text comes after."""
+        assert self.config.budget is not None
+        spent_s = time.monotonic() - self.began_at
+        return (
+            duration_s(self.config.budget)
+            - spent_s
+            - _AFTER_S
+            - window_s * self.config.validation_windows
+        )
 
     def _begin(self) -> None:
         if self.setup.world.is_first:
@@ -89,13 +121,17 @@ class Session:
             self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
             shutil.rmtree(self.checkpoints, ignore_errors=True)  # damaged ones, if any
             forget_metrics_after(self.folder, 0)
+        before = time.monotonic()
+        first_loss_nats = self.setup.validate(self.config.batch_size)
+        window_s = (time.monotonic() - before) / self.config.batch_size
         self.progress = Progress(
             step=0,
             n_targets=0,
             elapsed_s=0.0,
             loader=self.setup.loader.state_dict(),
             tokenizer_fingerprint=self.setup.data.tokenizer.fingerprint,
-            first_validation_loss_nats=self.setup.validate(self.config.batch_size),
+            first_validation_loss_nats=first_loss_nats,
+            steps_s=None if self.config.budget is None else self._time_for_steps(window_s),
         )
         self.watch = self._new_watch()
 
@@ -135,8 +171,7 @@ class Session:
 
     def _make_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
         setup, config = self.setup, self.config
-        peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
-        schedule = replace(setup.schedule, peak_frac=peak_frac)
+        schedule = self._schedule()
         for step in train_steps(
             setup.loader,
             setup.training_loss,
@@ -156,7 +191,7 @@ class Session:
             due = last or step.step % config.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
             if due:
-                self._save(checkpoints, schedule)
+                self._save(checkpoints, step.lr, schedule.peak_frac)
             if setup.world.is_first:
                 self._write_down(step)
             if config.sample_every and (last or step.step % config.sample_every == 0):
@@ -164,7 +199,7 @@ class Session:
             # After the last step too: the next start then only finishes the run.
             if setup.world.any(stop.asked):
                 if not due:
-                    self._save(checkpoints, schedule)
+                    self._save(checkpoints, step.lr, schedule.peak_frac)
                 _log.info("stopped after step %d, with a checkpoint", step.step)
                 raise KeyboardInterrupt
 
@@ -177,10 +212,10 @@ class Session:
         for finding in self.watch.look(row):
             self._tell(finding)
 
-    def _save(self, checkpoints: CheckpointWriter, schedule: Schedule) -> None:
+    def _save(self, checkpoints: CheckpointWriter, rate: float, peak_frac: float) -> None:
         setup = self.setup
         if setup.world.any(not setup.optimizer.weights_are_finite()):
-            raise diverged(self.progress.step, setup.optimizer, schedule)
+            raise diverged(self.progress.step, setup.optimizer, rate, peak_frac)
         checkpoints.save(setup.model, setup.optimizer, self.progress)
 
     def _roll_back(self, checkpoints: CheckpointWriter, error: DivergedError) -> None:
@@ -267,6 +302,7 @@ def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
         loader=setup.loader.state_dict(),
         tokenizer_fingerprint=progress.tokenizer_fingerprint,
         first_validation_loss_nats=progress.first_validation_loss_nats,
+        steps_s=progress.steps_s,
         best_step=best_step,
         best_loss_nats=best_loss,
         rollbacks=progress.rollbacks,

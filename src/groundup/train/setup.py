@@ -1,9 +1,10 @@
 """Everything a training run is made of, put together from its config and its data."""
 
 import logging
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -20,12 +21,13 @@ from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
-from groundup.train.schedule import Schedule
+from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.world import Loss, World
 
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
 
+C = TypeVar("C", bound="PretrainConfig")
 _log = logging.getLogger(__name__)
 
 # Without gradients more windows fit at once than in a step, and more at once are faster.
@@ -50,7 +52,7 @@ class Setup:
     data: Data
     model: GPT
     optimizer: Optimizer
-    schedule: Schedule
+    schedule: Schedule | ClockSchedule
     loader: Loader
     loss: MixedPrecision
     """The model's loss, in the number format of the run."""
@@ -110,10 +112,15 @@ def open_data(data: Path) -> Data:
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 
 
-def with_vocabulary(config: "PretrainConfig", data: Data) -> "PretrainConfig":
+def with_vocabulary(config: C, data: Data) -> C:
     """The settings with the model's vocabulary as large as the tokenizer's."""
     model: GPTConfig = replace(config.model, vocab_size=data.tokenizer.vocab_size)
     return replace(config, model=model)
+
+
+def chosen_dtype(config: "PretrainConfig", device: torch.device) -> torch.dtype:
+    """The number format of the run's products."""
+    return fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)
 
 
 def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
@@ -127,7 +134,10 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
     world = World.join(device)
     world.seed = config.seed
     set_threads(config.threads)
-    dtype = fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)
+    if config.deterministic and device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    dtype = chosen_dtype(config, device)
     windows = Windows(data.train, config.model.context_length, config.stride)
     model = GPT(config.model, seed=config.seed).to(device)
     model.recompute = config.recompute

@@ -26,6 +26,11 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 T = TypeVar("T")
 
 
+def n_processes() -> int:
+    """How many processes torchrun has started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 class World:
     """The processes of a run.
 
@@ -48,7 +53,7 @@ class World:
     def join(cls, device: torch.device) -> "World":
         """Meet the other processes that torchrun has started; without torchrun there are none."""
         world = cls()
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if n_processes() == 1:
             return world
         import torch.distributed as dist
         from torch._C._distributed_c10d import PrefixStore
@@ -99,6 +104,10 @@ class World:
         """
         if self.size > 1:
             torch.manual_seed((self.seed * 1_000_003 + step) * 65_537 + self.rank)
+
+    def of_first(self, value: float) -> float:
+        """The first process's value, in all."""
+        return value if self.size == 1 else self.sum(value if self.is_first else 0.0)[0]
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in one process at least."""

@@ -1,0 +1,124 @@
+"""Training throughput at GPT-2 124M's shape on a CPU, beside `transformers`, and the loss curves.
+
+    python benchmarks/bench_gpt2_cpu.py DATA [--rounds 3] [--curve-steps 200]
+
+DATA is a data folder with GPT-2's tokenizer (`groundup prepare TEXT --tokenizer FOLDER`). One round
+times a few steps of each, one right after the other, on the same cores: forward, backward, AdamW.
+Theirs is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW, as its users run it; ours is
+the same shape by the project's own loop, in the number format it chooses here. Then both learn from
+the same batches, and the curves are set beside each other: ours in that format and in float32.
+The last line relates our arithmetic to the fastest bfloat16 and float32 products of this machine.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from groundup.data.loader import Loader
+from groundup.data.windows import Windows
+from groundup.model.config import GPTConfig
+from groundup.model.count import flops_per_token
+from groundup.model.gpt import GPT
+from groundup.train.muon import fast_dtype
+from groundup.train.optimizer import Optimizer
+from groundup.train.precision import MixedPrecision
+from groundup.train.setup import open_data
+
+B, T = 4, 512
+RATE = 3e-4
+Step = Callable[[torch.Tensor, torch.Tensor], float]
+
+
+def theirs() -> Step:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    off = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
+    model = GPT2LMHeadModel(GPT2Config(n_positions=T, **off))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> float:
+        logits = model(inputs).logits
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def ours(dtype: torch.dtype) -> Step:
+    model = GPT(GPTConfig.gpt2("124M", context_length=T), seed=0)
+    optimizer = Optimizer(model, kind="adamw", learning_rate=RATE, betas=(0.9, 0.999))
+    loss = MixedPrecision(model, dtype)
+
+    def step(inputs: torch.Tensor, targets: torch.Tensor) -> float:
+        optimizer.zero_grad()
+        nats = loss(inputs, targets)
+        nats.backward()
+        optimizer.step(1.0)
+        return nats.item()
+
+    return step
+
+
+def peak_flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
+    """The fastest of some square products."""
+    a = torch.randn(size, size).to(dtype)
+    spans = []
+    for _ in range(12):
+        began_at = time.perf_counter()
+        a @ a
+        spans.append(time.perf_counter() - began_at)
+    return 2 * size**3 / min(spans)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--curve-steps", type=int, default=200)
+    options = parser.parse_args()
+    data = open_data(options.data)
+    dtype = fast_dtype(torch.device("cpu"))
+    loader = Loader(Windows(data.train, T), B, seed=1)
+    sides: dict[str, Step] = {"transformers, float32": theirs(), "groundup": ours(dtype)}
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    for step in sides.values():
+        step(*loader.batch(0))
+    for _ in range(options.rounds):
+        for name, step in sides.items():
+            began_at = time.perf_counter()
+            for k in range(options.steps):
+                step(*loader.batch(k))
+            speeds[name].append(options.steps * B * T / (time.perf_counter() - began_at))
+    for name, values in speeds.items():
+        print(f"{name:<24} {statistics.median(values):8,.0f} tokens/s")
+    ratios = [one / other for other, one in zip(*speeds.values(), strict=True)]
+    print(f"ratio {statistics.median(ratios):.2f} (median of {len(ratios)})")
+    flops = flops_per_token(GPTConfig.gpt2("124M", context_length=T))
+    reached = statistics.median(speeds["groundup"]) * flops
+    for kind in (torch.bfloat16, torch.float32):
+        peak = peak_flops_per_s(kind)
+        print(f"{reached / 1e9:,.0f} GFLOP/s: {reached / peak:.0%} of {peak / 1e9:,.0f} ({kind})")
+    if options.curve_steps:
+        sides.clear()
+        low, exact = ours(dtype), ours(torch.float32)
+        curves: list[tuple[float, float]] = []
+        for k in range(options.curve_steps):
+            batch = loader.batch(k)
+            curves.append((low(*batch), exact(*batch)))
+            if (k + 1) % 20 == 0:
+                recent = curves[-20:]
+                means = [statistics.mean(each) for each in zip(*recent, strict=True)]
+                print(f"step {k + 1}: {dtype} {means[0]:.4f}, float32 {means[1]:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The one dial is time: what to train in ten minutes, on this machine, on this text.
+
+A larger model learns more from each token and sees fewer of them. `expected_loss` is the fitted
+rule of that trade; how fast each shape runs here is measured, not looked up. So the choice is a
+walk along a ladder of shapes: try one, predict its loss, go on while the next one promises more.
+"""
+
+import logging
+import math
+import re
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
+from groundup.model.count import parameters_by_part
+from groundup.train.probe import Speed, probe
+from groundup.train.setup import Data, with_vocabulary
+from groundup.train.world import n_processes
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainConfig
+
+C = TypeVar("C", bound="PretrainConfig")
+_log = logging.getLogger(__name__)
+_UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_LEAST_S = 20.0
+SHAPES = (  # (n_layers, d_model)
+    (2, 64),
+    (2, 96),
+    (2, 128),
+    (4, 128),
+    (4, 192),
+    (4, 256),
+    (6, 256),
+    (6, 384),
+    (8, 512),
+    (10, 640),
+    (12, 768),
+    (16, 1024),
+    (20, 1280),
+    (24, 1536),
+    (24, 2048),
+)
+"""The ladder: from what learns in seconds on a laptop to what fills a large GPU for days."""
+_FIRST_RUNG = 3
+_CHOSEN = (
+    "batch_size",
+    "vector_learning_rate",
+    "weight_decay",
+    "steps",
+    "validate_every",
+    "validation_windows",
+    "checkpoint_every",
+    "sample_every",
+)
+"""Beside the model."""
+# The constants of `expected_loss`.
+_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 1e4, 0.3, 1e5, 0.3, 15.0
+_BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
+"""The best batch for so many targets; it grows with their square root."""
+_N_LOOKS = 8
+_LOOK_FRAC = 0.005
+"""A run looks at the held-out text so often, and each time for this share of the budget."""
+
+
+def duration_s(text: str) -> float:
+    """Read a time span, in seconds.
+
+    >>> duration_s("90s"), duration_s("10m"), duration_s("1h30m")
+    (90.0, 600.0, 5400.0)
+
+    Raises:
+        UserError: It is none, or too short to start in.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise UserError(f"{text!r} is no time span", need="90s, 10m, 2h", type_this="--budget 10m")
+    seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if seconds < _LEAST_S:
+        raise UserError(
+            f"{text} is too short: starting alone takes some seconds",
+            need=f"{_LEAST_S:g}s or more",
+            type_this="--budget 1m",
+        )
+    return seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rung(Generic[C]):
+    """A shape, tried here."""
+
+    config: C
+    n_targets: int
+    expected_loss: float
+
+
+def choose(config: C, data: Data, seconds: float) -> C:
+    """Choose what the budget leaves open; what differs from the default was set by hand and stays.
+
+    Args:
+        config: The wishes.
+        data: The text.
+        seconds: How long the run may take.
+    """
+    probe_s = min(2.0, max(0.4, 0.01 * seconds))
+    by_hand = config.model != replace(GPTConfig(), vocab_size=config.model.vocab_size)
+    place = _FIRST_RUNG
+    best = _try(config, data, SHAPES[place], seconds, probe_s)
+    if not by_hand:
+        for step in (1, -1):
+            moved = False
+            while 0 <= place + step < len(SHAPES):
+                rung = _try(config, data, SHAPES[place + step], seconds, probe_s)
+                if rung.expected_loss >= best.expected_loss:
+                    break
+                best, place, moved = rung, place + step, True
+            if moved:
+                break
+    _log.info("chosen for %g s: %s", seconds, best.config)
+    return best.config
+
+
+def _try(
+    config: C, data: Data, shape: tuple[int, int], seconds: float, probe_s: float
+) -> _Rung[C]:
+    """Measure one shape and fill in all that follows from its speed."""
+    config = with_vocabulary(config, data)
+    n_train = data.train.n_tokens
+    n_targets = n_train  # a first guess, for the batch of the probe
+    for _ in range(2):
+        wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
+        speed = probe(wished, data, probe_s / 2)
+        tokens = wished.batch_size * wished.model.context_length
+        n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
+    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
+    chosen = _fill(chosen, _looks(chosen, speed, seconds))
+    parts = parameters_by_part(chosen.model)
+    expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
+    _log.info("tried %s: %d targets, expected loss %.4f", shape, n_targets, expected)
+    return _Rung(config=chosen, n_targets=n_targets, expected_loss=expected)
+
+
+def expected_loss(n_parameters: float, n_targets: float, n_train_tokens: int) -> float:
+    """The loss to expect, in nats a token, above what no model of any size and time can know.
+
+    Args:
+        n_parameters: Parameters of the blocks.
+        n_targets: Targets learnt from, each pass counted.
+        n_train_tokens: Tokens of the text. Seeing one again teaches less than a new one, and a text
+            feeds only a model of its size.
+
+    Source: the form from "Training Compute-Optimal Large Language Models", section 3.3, with
+        repeated tokens as in "Scaling Data-Constrained Language Models", section 3.1; the constants
+        are fitted to runs of one and five minutes on two texts (docs/experiments.md).
+    """
+    new = min(n_targets, n_train_tokens)
+    again = n_targets / new - 1.0
+    worth = new * (1.0 - _AGAIN * math.expm1(-again / _AGAIN))
+    by_size, by_text = (_SIZE / n_parameters) ** _SIZE_POWER, (_TEXT / worth) ** _TEXT_POWER
+    return float(by_size + by_text)
+
+
+def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:
+    """Whether a run may be what was chosen for these wishes: what was set by hand is the same."""
+    model = {field.name: getattr(stored.model, field.name) for field in fields(GPTConfig)}
+    choice = {name: getattr(stored, name) for name in _CHOSEN} | {"model": model}
+    return bool(_fill(wished, choice) == replace(stored, out=wished.out))
+
+
+def _settings(
+    model: GPTConfig, shape: tuple[int, int], n_targets: int, n_train: int
+) -> dict[str, Any]:
+    """What is right for a run that will see so many targets; docs/experiments.md has the runs."""
+    n_layers, d_model = shape
+    n = n_processes()
+    context_length = 128 if n_targets < 4e6 else 256 if n_targets < 2e8 else 1024
+    context_length = min(context_length, max(1, n_train // 4))
+    batch_tokens = _BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5
+    return {
+        "model": {
+            "n_layers": n_layers,
+            "d_model": d_model,
+            "n_heads": d_model // (32 if d_model < 256 else 64),
+            "context_length": context_length,
+            "norm": "layer",
+            "activation": "relu2",
+            "tied_head": False,
+            "qk_gain": 2.0,
+            "rotary_base": 4.0 * context_length,
+        },
+        "batch_size": max(1, round(batch_tokens / context_length / n)) * n,
+        "vector_learning_rate": 0.003,
+        # A text read many times wants more decay, or it is learnt by heart.
+        "weight_decay": 0.1 if n_targets < 2 * n_train else 0.3,
+    }
+
+
+def _looks(config: "PretrainConfig", speed: Speed, seconds: float) -> dict[str, Any]:
+    """How often to look at the held-out text and to save, so that both stay cheap."""
+    steps = max(1, int(seconds / speed.step_s))
+    every = max(1, steps // _N_LOOKS)
+    return {
+        "steps": steps,
+        "validate_every": every,
+        "validation_windows": max(config.batch_size, int(_LOOK_FRAC * seconds / speed.window_s)),
+        "checkpoint_every": every,
+        "sample_every": max(1, steps // 3),
+    }
+
+
+def _fill(config: Any, choice: dict[str, Any]) -> Any:
+    """Put the choice where the config still has its defaults."""
+    changes = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if field.name not in choice:
+            continue
+        if isinstance(value, GPTConfig):
+            changes[field.name] = _fill(value, choice[field.name])
+        elif value == field.default:
+            changes[field.name] = choice[field.name]
+    return replace(config, **changes)

@@ -1,0 +1,87 @@
+"""What a run takes beside time, counted from its settings: main memory or the GPU's, and disk."""
+
+import json
+from typing import TYPE_CHECKING
+
+from groundup.base.config import to_mapping
+from groundup.base.device import choose_device, memory_in_use_bytes
+from groundup.base.files import sha256_bytes
+from groundup.model.count import memory_bytes, parameters_by_part
+from groundup.train.setup import chosen_dtype
+from groundup.train.world import n_processes
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainConfig
+
+_METRICS_LINE_BYTES = 320
+_DECIDE = (
+    "steps",
+    "budget",
+    "batch_size",
+    "n_micro_batches",
+    "recompute",
+    "optimizer",
+    "muon_iterations",
+    "validate_every",
+    "validation_windows",
+    "checkpoint_every",
+    "device",
+    "dtype",
+    "threads",
+    "parallel",
+)
+"""Settings that decide, beside the model, what a run costs."""
+
+
+def count_memory(config: "PretrainConfig") -> dict[str, int]:
+    """Bytes at the fullest moment of a run, by part; the sum is the peak.
+
+    `program` is what this process holds already: Python, torch and their libraries. Activations and
+    Muon's work are never there together, so the larger of the two counts.
+    """
+    device = choose_device(config.device)
+    dtype = chosen_dtype(config, device)
+    rows = -(-config.batch_size // (config.n_micro_batches * n_processes()))
+    n_parts = n_processes() if config.parallel == "fsdp" else 1
+    parts = parameters_by_part(config.model)
+    n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
+    by_muon = config.optimizer == "muon"
+    memory = memory_bytes(
+        config.model,
+        rows,
+        activation_bytes=dtype.itemsize,
+        # AdamW keeps two averages of each number, Muon one momentum.
+        optimizer_values_per_weight=2.0 - by_muon * n_matrices / n_parameters,
+        recompute=config.recompute,
+    )
+    passing = {
+        "activations": memory.activations_bytes,
+        "logits": memory.logits_bytes,
+        "rounded weights": n_parameters * 2 if dtype.itemsize == 2 else 0,
+    }
+    muon = {"muon's work": n_matrices * 4 * 2} if by_muon else {}
+    held = {
+        "program": memory_in_use_bytes(device),
+        "weights": memory.weights_bytes // n_parts,
+        "gradients": memory.gradients_bytes // n_parts,
+        "optimizer": memory.optimizer_bytes // n_parts,
+    }
+    if device.type == "cpu":
+        held["checkpoint copy"] = held["weights"] + held["optimizer"]
+    return held | max(passing, muon, key=lambda part: sum(part.values()))
+
+
+def settings_sha256(config: "PretrainConfig") -> str:
+    """A checksum of all that decides what a run costs: a plan is held against the run it was for."""
+    values = {name: getattr(config, name) for name in _DECIDE}
+    text = json.dumps(values | {"model": to_mapping(config.model)}, sort_keys=True)
+    return sha256_bytes(text.encode("utf-8"))
+
+
+def count_disk(config: "PretrainConfig") -> int:
+    """Bytes of the run folder at its fullest: the kept checkpoints, the best, and one under way."""
+    parts = parameters_by_part(config.model)
+    n_parameters = sum(parts.values())
+    n_single = parts["attention"] + parts["mlp"] if config.optimizer == "muon" else 0
+    checkpoint = 4 * (3 * n_parameters - n_single)
+    return (config.keep_checkpoints + 2) * checkpoint + config.steps * _METRICS_LINE_BYTES

@@ -1,0 +1,55 @@
+"""How long a step takes here: a run's own first steps, made for a moment and thrown away."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from groundup.data.windows import Windows
+from groundup.train.loop import train_steps
+from groundup.train.schedule import ClockSchedule
+from groundup.train.setup import Data, prepare_training
+
+if TYPE_CHECKING:
+    from groundup.train.pretrain import PretrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What was measured."""
+
+    step_s: float
+    """Seconds of a step, the median."""
+    window_s: float
+    """Seconds to validate on one window of held-out text."""
+
+
+def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
+    """Make real steps for about so long, two at least; nothing is left behind.
+
+    Several processes do so together, and all get what the first measured.
+
+    Args:
+        config: The run.
+        data: Its text.
+        seconds: How long to try.
+    """
+    setup = prepare_training(config, data)
+    steps = train_steps(
+        setup.loader,
+        setup.training_loss,
+        setup.optimizer,
+        ClockSchedule(seconds=seconds, warmup_steps=10),
+        n_micro_batches=config.n_micro_batches,
+        max_grad_norm=config.max_grad_norm,
+        world=setup.world,
+    )
+    done = [step.elapsed_s for step in steps]
+    spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
+    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    n_windows = min(config.batch_size, config.validation_windows, n_windows)
+    began_at = time.perf_counter()
+    setup.validate(n_windows)
+    window_s = (time.perf_counter() - began_at) / n_windows
+    world = setup.world
+    return Speed(step_s=world.of_first(statistics.median(spans)), window_s=world.of_first(window_s))

@@ -1,0 +1,160 @@
+"""A budget of time chooses what is left open, ends on time, and goes on after a kill."""
+
+import dataclasses
+import time
+
+import pytest
+from test_pretrain import KilledError, data, kill_at, settings  # noqa: F401
+
+from groundup.base.errors import UserError
+from groundup.base.results import read_results
+from groundup.base.run import RunFolder
+from groundup.model.config import GPTConfig
+from groundup.model.count import flops_per_token, parameters_by_part
+from groundup.train import budget
+from groundup.train import pretrain as room
+from groundup.train.budget import agree, choose, duration_s, expected_loss
+from groundup.train.plan import PlanConfig, plan
+from groundup.train.pretrain import PretrainConfig, pretrain
+from groundup.train.probe import Speed
+from groundup.train.schedule import ClockSchedule
+from groundup.train.setup import open_data
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine of so many FLOP/s, with 20 ms lost in every step."""
+
+    def of(flops_per_s: float) -> None:
+        def probe(config, data, seconds):
+            model = config.model
+            flops = flops_per_token(model) * config.batch_size * model.context_length
+            window_s = flops_per_token(model) * model.context_length / 3 / flops_per_s
+            return Speed(step_s=0.02 + flops / flops_per_s, window_s=window_s)
+
+        monkeypatch.setattr(budget, "probe", probe)
+
+    return of
+
+
+@pytest.fixture
+def wishes(data):  # noqa: F811
+    return PretrainConfig(data=data, out=data.parent / "run", budget="10m")
+
+
+def blocks(config: PretrainConfig) -> int:
+    parts = parameters_by_part(config.model)
+    return parts["attention"] + parts["mlp"]
+
+
+@pytest.mark.parametrize("text", ["", "10", "m", "10 m", "ten", "-5m", "10m!", "3s"])
+def test_a_span_that_is_none_says_what_to_type(text):
+    with pytest.raises(UserError, match="--budget"):
+        duration_s(text)
+
+
+def test_more_time_feeds_a_larger_model(wishes, machine, monkeypatch):
+    machine(2e11)
+    data = dataclasses.replace(open_data(wishes.data))
+    # A large text: repeating nothing, it does not bound the model.
+    monkeypatch.setattr(type(data.train), "n_tokens", property(lambda self: 10**12))
+    sizes = [blocks(choose(wishes, data, seconds)) for seconds in (30, 300, 7200, 200_000)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < 500_000 < 5_000_000 < sizes[-1]
+
+
+def test_a_small_text_feeds_a_small_model_only(wishes, machine):
+    machine(2e11)
+    small = choose(wishes, open_data(wishes.data), 200_000)
+    assert blocks(small) < 5_000_000
+
+
+def test_what_is_set_by_hand_stays(wishes, machine):
+    machine(2e11)
+    model = GPTConfig(n_layers=3, d_model=48, n_heads=2)
+    config = dataclasses.replace(wishes, model=model, batch_size=5, weight_decay=0.7)
+    chosen = choose(config, open_data(wishes.data), 600)
+    assert (chosen.model.n_layers, chosen.model.d_model, chosen.model.n_heads) == (3, 48, 2)
+    assert (chosen.batch_size, chosen.weight_decay) == (5, 0.7)
+    assert chosen.model.tied_head is False  # what was left open is chosen
+    assert agree(chosen, config)
+    assert not agree(chosen, dataclasses.replace(config, batch_size=6))
+    assert not agree(chosen, dataclasses.replace(config, budget="11m"))
+
+
+def test_looks_and_checkpoints_stay_cheap(wishes, machine):
+    machine(2e11)
+    chosen = choose(wishes, open_data(wishes.data), 600)
+    assert 8 <= chosen.steps / chosen.validate_every <= 9
+    assert chosen.validate_every == chosen.checkpoint_every
+
+
+def test_more_and_new_text_lowers_the_loss_that_is_expected():
+    usual = expected_loss(1e6, 1e7, 10**9)
+    assert expected_loss(1e6, 2e7, 10**9) < usual
+    assert expected_loss(2e6, 1e7, 10**9) < usual
+    assert usual < expected_loss(1e6, 1e7, 10**6) < expected_loss(1e6, 1e6, 10**6)
+
+
+def test_the_rate_falls_by_the_clock_to_zero():
+    schedule = ClockSchedule(seconds=10.0, warmup_steps=2)
+    assert schedule.factor(1, 0.0) == 0.5
+    assert schedule.factor(7, 9.0) == pytest.approx(0.1)
+    assert schedule.factor(9, 11.0) > 0
+    # A slower machine makes fewer steps, not a later end.
+    assert schedule.expected_steps(5, 5.0) == 10
+    assert schedule.expected_steps(5, 9.9) == 5
+
+
+def small(data, **changes):  # noqa: F811
+    wishes = {"budget": "2s", "steps": 600, "sample_every": 200, "checkpoint_every": 5}
+    return settings(data, **wishes, batch_size=8, validate_every=100, **changes)
+
+
+def test_it_ends_on_time(data, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    pretrain(small(data))  # imports, once
+    began_at = time.monotonic()
+    result = pretrain(small(data, budget="6s", curves=False))
+    taken_s = time.monotonic() - began_at
+    assert 4.0 < taken_s < 6.6
+    rows = RunFolder(result.run).read_metrics()
+    assert rows[-1]["learning_rate"] < 0.05 * max(row["learning_rate"] for row in rows)
+
+
+def test_killed_it_goes_on_with_what_was_chosen(data, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    config = small(data, budget="5s")
+    with pytest.raises(KilledError):
+        pretrain(config, kill_at(30))
+
+    def never(*arguments):
+        raise AssertionError("chosen a second time")
+
+    monkeypatch.setattr(room, "choose", never)
+    result = pretrain(config)
+    assert result.run == config.out
+    assert result.resumed_from_step >= 5
+
+
+def test_plan_shows_the_choice(data, machine):  # noqa: F811
+    machine(2e11)
+    shown = plan(PlanConfig(data=data, budget="10m", probe_s=0.2, threads=1))
+    assert shown.n_parameters > 0
+    assert shown.steps > 600
+
+
+def test_readme_holds_the_plan_against_the_run(data):  # noqa: F811
+    config = settings(data, steps=30)
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    shown = plan(PlanConfig(**values, probe_s=0.3))
+    from groundup.base.results import record_result
+
+    record_result(data, "plan", shown)
+    run = pretrain(config).run
+    page = (run / "README.md").read_text("utf-8")
+    assert "| time |" in page
+    assert "| memory |" in page
+    assert read_results(data)["plan"]["steps"] == 30
+    other = pretrain(dataclasses.replace(config, batch_size=3)).run
+    assert "No plan was made" in (other / "README.md").read_text("utf-8")
