@@ -11,9 +11,11 @@ import re
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from groundup.base.device import choose_device, free_memory_bytes
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
+from groundup.train.cost import count_memory
 from groundup.train.probe import Speed, probe
 from groundup.train.setup import Data, with_vocabulary
 from groundup.train.world import n_processes
@@ -29,7 +31,9 @@ SHAPES = (  # (n_layers, d_model)
     (2, 64),
     (2, 96),
     (2, 128),
+    (3, 128),
     (4, 128),
+    (4, 160),
     (4, 192),
     (4, 256),
     (6, 256),
@@ -56,7 +60,7 @@ _CHOSEN = (
 )
 """Beside the model."""
 # The constants of `expected_loss`.
-_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 1e4, 0.3, 1e5, 0.3, 15.0
+_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 3.3e5, 0.25, 6.9e6, 0.3, 15.0
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
 _N_LOOKS = 8
@@ -104,7 +108,10 @@ def choose(config: C, data: Data, seconds: float) -> C:
         seconds: How long the run may take.
     """
     probe_s = min(2.0, max(0.4, 0.01 * seconds))
-    by_hand = config.model != replace(GPTConfig(), vocab_size=config.model.vocab_size)
+    by_hand = any(
+        getattr(config.model, name) != getattr(GPTConfig(), name)
+        for name in ("n_layers", "d_model", "n_heads", "d_head")
+    )
     place = _FIRST_RUNG
     best = _try(config, data, SHAPES[place], seconds, probe_s)
     if not by_hand:
@@ -130,6 +137,8 @@ def _try(
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
         wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
+        if sum(count_memory(wished).values()) > free_memory_bytes(choose_device(config.device)):
+            return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
         speed = probe(wished, data, probe_s / 2)
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
