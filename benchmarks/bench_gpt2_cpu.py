@@ -2,9 +2,9 @@
 
     python benchmarks/bench_gpt2_cpu.py DATA [--rounds 3] [--curve-steps 200]
 
-DATA is a data folder with GPT-2's tokenizer (`groundup prepare TEXT --tokenizer FOLDER`). One round
-times a few steps of each, one right after the other, on the same cores: forward, backward, AdamW.
-Theirs is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW, as its users run it; ours is
+DATA has tokens of GPT-2 (`groundup prepare TEXT --tokenizer FOLDER`). A round
+times some steps of each, one right after the other, on the same cores: forward, backward, AdamW.
+Theirs is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW; ours is
 the same shape by the project's own loop, in the number format it chooses here. Then both learn from
 the same batches, and the curves are set beside each other: ours in that format and in float32.
 The last line relates our arithmetic to the fastest bfloat16 and float32 products of this machine.

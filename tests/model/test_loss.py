@@ -44,7 +44,9 @@ def test_low_precision_is_as_good_as_with_all_logits(at_once):
     for measure in (head_cross_entropy, lambda h, w, t: cross_entropy(h @ w.T, t)):
         hidden, head, targets = example(torch.bfloat16)
         gradients = torch.autograd.grad(measure(hidden, head, targets), (hidden, head))
-        errors.append(max((g.double() - w).abs().max() for g, w in zip(gradients, wanted, strict=True)))
+        errors.append(
+            max((g.double() - w).abs().max() for g, w in zip(gradients, wanted, strict=True))
+        )
     assert errors[0] <= 1.5 * errors[1]
 
 

@@ -1,4 +1,4 @@
-"""The same run on a GPU: it learns what the CPU learns, and goes on to the same bits after a kill."""
+"""On a GPU: it learns what the CPU learns, and goes on to the same bits after a kill."""
 
 import pytest
 import torch
@@ -52,7 +52,8 @@ def test_low_precision_is_near_full_precision(recompute):
     model.recompute = recompute
     ids = torch.randint(config.vocab_size, (8, 129), device="cuda")  # logits in parts, too
     found = [
-        MixedPrecision(model, dtype)(ids[:, :-1], ids[:, 1:]) for dtype in (torch.float32, torch.bfloat16)
+        MixedPrecision(model, dtype)(ids[:, :-1], ids[:, 1:])
+        for dtype in (torch.float32, torch.bfloat16)
     ]
     torch.testing.assert_close(found[0], found[1], atol=0.02, rtol=0)
     found[1].backward()

@@ -99,7 +99,10 @@ def test_the_way_out_fits(data):
     for share in (0.5, 0.1, 0.02):
         free = int(sum(count_memory(config).values()) * share)
         words = _way_out(config, free).split()
-        values = {words[i].lstrip("-").replace("-", "_"): words[i + 1] for i in range(0, len(words) - 1, 2)}
+        values = {
+            words[i].lstrip("-").replace("-", "_"): words[i + 1]
+            for i in range(0, len(words) - 1, 2)
+        }
         assert set(values) <= {"n_micro_batches", "n_layers", "d_model", "n_heads"}
         assert int(values["n_micro_batches"]) > 1
 

@@ -58,7 +58,9 @@ def head_cross_entropy(
     if targets.numel() * len(head) <= _LOGITS_AT_ONCE:
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     flat = targets.flatten()
-    total: Tensor = _HeadCrossEntropy.apply(hidden.flatten(0, 1), head, flat)
+    total: Tensor = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden.flatten(0, 1), head, flat
+    )
     return total if reduction == "sum" else total / (flat != IGNORED).sum()
 
 

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from groundup.base.device import choose_device, free_memory_bytes
 from groundup.base.errors import UserError
@@ -23,7 +23,6 @@ from groundup.train.world import n_processes
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
 
-C = TypeVar("C", bound="PretrainConfig")
 _log = logging.getLogger(__name__)
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _LEAST_S = 20.0
@@ -50,6 +49,7 @@ SHAPES = (  # (n_layers, d_model)
 _FIRST_RUNG = 3
 _CHOSEN = (
     "batch_size",
+    "n_micro_batches",
     "vector_learning_rate",
     "weight_decay",
     "steps",
@@ -63,6 +63,8 @@ _CHOSEN = (
 _SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 3.3e5, 0.25, 6.9e6, 0.3, 15.0
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
+_LARGEST_BATCH_TOKENS = 2**19
+_MEMORY_FRAC = 0.8
 _N_LOOKS = 8
 _LOOK_FRAC = 0.005
 """A run looks at the held-out text so often, and each time for this share of the budget."""
@@ -91,16 +93,18 @@ def duration_s(text: str) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rung(Generic[C]):
+class _Rung:
     """A shape, tried here."""
 
-    config: C
+    config: "PretrainConfig"
     n_targets: int
     expected_loss: float
 
 
-def choose(config: C, data: Data, seconds: float) -> C:
+def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainConfig":
     """Choose what the budget leaves open; what differs from the default was set by hand and stays.
+
+    No model gets more parameters than the text has tokens: it would learn it by heart.
 
     Args:
         config: The wishes.
@@ -112,37 +116,44 @@ def choose(config: C, data: Data, seconds: float) -> C:
         getattr(config.model, name) != getattr(GPTConfig(), name)
         for name in ("n_layers", "d_model", "n_heads", "d_head")
     )
-    place = _FIRST_RUNG
-    best = _try(config, data, SHAPES[place], seconds, probe_s)
-    if not by_hand:
-        for step in (1, -1):
-            moved = False
-            while 0 <= place + step < len(SHAPES):
-                rung = _try(config, data, SHAPES[place + step], seconds, probe_s)
-                if rung.expected_loss >= best.expected_loss:
-                    break
-                best, place, moved = rung, place + step, True
-            if moved:
+    if by_hand:
+        return _try(config, data, SHAPES[0], seconds, probe_s).config
+    rungs = [shape for shape in SHAPES if _n_parameters(shape) <= data.train.n_tokens] or [
+        SHAPES[0]
+    ]
+    place = min(_FIRST_RUNG, len(rungs) - 1)
+    best = _try(config, data, rungs[place], seconds, probe_s)
+    for way in (1, -1):
+        moved = False
+        while 0 <= place + way < len(rungs):
+            rung = _try(config, data, rungs[place + way], seconds, probe_s)
+            if rung.expected_loss >= best.expected_loss:
                 break
+            best, place, moved = rung, place + way, True
+        if moved:
+            break
     _log.info("chosen for %g s: %s", seconds, best.config)
     return best.config
 
 
 def _try(
-    config: C, data: Data, shape: tuple[int, int], seconds: float, probe_s: float
-) -> _Rung[C]:
+    config: "PretrainConfig", data: Data, shape: tuple[int, int], seconds: float, probe_s: float
+) -> _Rung:
     """Measure one shape and fill in all that follows from its speed."""
     config = with_vocabulary(config, data)
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
         wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
-        if sum(count_memory(wished).values()) > free_memory_bytes(choose_device(config.device)):
+        fitting = _cut_to_fit(wished)
+        if fitting is None:
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
+        wished = fitting
         speed = probe(wished, data, probe_s / 2)
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
     chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
+    chosen = _cut_to_fit(chosen) or chosen
     chosen = _fill(chosen, _looks(chosen, speed, seconds))
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
@@ -150,14 +161,29 @@ def _try(
     return _Rung(config=chosen, n_targets=n_targets, expected_loss=expected)
 
 
-def expected_loss(n_parameters: float, n_targets: float, n_train_tokens: int) -> float:
+def _n_parameters(shape: tuple[int, int]) -> int:
+    """Parameters of the blocks: 4 C^2 of attention and 8 C^2 of the MLP in each layer."""
+    n_layers, d_model = shape
+    return 12 * n_layers * d_model**2
+
+
+def _cut_to_fit(config: "PretrainConfig") -> "PretrainConfig | None":
+    """Cut the batch into as many parts as memory asks for; None: one row is too much already."""
+    free = _MEMORY_FRAC * free_memory_bytes(choose_device(config.device))
+    while sum(count_memory(config).values()) > free:
+        if config.n_micro_batches >= config.batch_size:
+            return None
+        config = replace(config, n_micro_batches=min(2 * config.n_micro_batches, config.batch_size))
+    return config
+
+
+def expected_loss(n_parameters: int, n_targets: int, n_train_tokens: int) -> float:
     """The loss to expect, in nats a token, above what no model of any size and time can know.
 
     Args:
         n_parameters: Parameters of the blocks.
         n_targets: Targets learnt from, each pass counted.
-        n_train_tokens: Tokens of the text. Seeing one again teaches less than a new one, and a text
-            feeds only a model of its size.
+        n_train_tokens: Tokens of the text; seeing one again teaches less than a new one.
 
     Source: the form from "Training Compute-Optimal Large Language Models", section 3.3, with
         repeated tokens as in "Scaling Data-Constrained Language Models", section 3.1; the constants
@@ -185,7 +211,7 @@ def _settings(
     n = n_processes()
     context_length = 128 if n_targets < 4e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
-    batch_tokens = _BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5
+    batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
     return {
         "model": {
             "n_layers": n_layers,

@@ -72,7 +72,7 @@ def count_memory(config: "PretrainConfig") -> dict[str, int]:
 
 
 def settings_sha256(config: "PretrainConfig") -> str:
-    """A checksum of all that decides what a run costs: a plan is held against the run it was for."""
+    """A checksum of all that decides what a run costs, to find the plan that was made for it."""
     values = {name: getattr(config, name) for name in _DECIDE}
     text = json.dumps(values | {"model": to_mapping(config.model)}, sort_keys=True)
     return sha256_bytes(text.encode("utf-8"))

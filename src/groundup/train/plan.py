@@ -83,7 +83,9 @@ def plan(config: PlanConfig) -> Plan:
         raise UserError(f"{config.minutes} minutes", need="more than 0", type_this="--minutes 2")
     data = open_data(config.data)
     if config.budget is not None:
-        config = choose(config, data, duration_s(config.budget))
+        chosen = choose(config, data, duration_s(config.budget))
+        assert isinstance(chosen, PlanConfig)  # it fills in the config that it is given
+        config = chosen
     config = replace(config, model=with_vocabulary(config, data).model)
     windows = Windows(data.train, config.model.context_length, config.stride)
     parameters = parameters_by_part(config.model)

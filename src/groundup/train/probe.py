@@ -3,6 +3,7 @@
 import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from groundup.data.windows import Windows

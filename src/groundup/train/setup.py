@@ -4,7 +4,7 @@ import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -27,7 +27,6 @@ from groundup.train.world import Loss, World
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
 
-C = TypeVar("C", bound="PretrainConfig")
 _log = logging.getLogger(__name__)
 
 # Without gradients more windows fit at once than in a step, and more at once are faster.
@@ -112,7 +111,7 @@ def open_data(data: Path) -> Data:
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 
 
-def with_vocabulary(config: C, data: Data) -> C:
+def with_vocabulary(config: "PretrainConfig", data: Data) -> "PretrainConfig":
     """The settings with the model's vocabulary as large as the tokenizer's."""
     model: GPTConfig = replace(config.model, vocab_size=data.tokenizer.vocab_size)
     return replace(config, model=model)
