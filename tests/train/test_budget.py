@@ -78,6 +78,10 @@ def test_what_is_set_by_hand_stays(wishes, machine):
     assert (chosen.batch_size, chosen.weight_decay) == (5, 0.7)
     assert chosen.model.tied_head is False  # what was left open is chosen
     assert agree(chosen, config)
+    # A shape of which one number is the default is by hand all the same.
+    four = dataclasses.replace(wishes, model=GPTConfig(n_layers=4, d_model=96, n_heads=3))
+    model = choose(four, open_data(wishes.data), 600.0).model
+    assert (model.n_layers, model.d_model, model.n_heads) == (4, 96, 3)
     assert not agree(chosen, dataclasses.replace(config, batch_size=6))
     assert not agree(chosen, dataclasses.replace(config, budget="11m"))
 

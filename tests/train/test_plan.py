@@ -90,7 +90,7 @@ def test_disk_is_that_of_the_checkpoints(data):
 
 def test_a_full_disk_is_told_before(data, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match="GB of disk.*--keep-checkpoints 1"):
+    with pytest.raises(UserError, match=r"GB of disk.*--keep-checkpoints 1"):
         plan(settings(data))
 
 

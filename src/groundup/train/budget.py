@@ -117,7 +117,7 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         for name in ("n_layers", "d_model", "n_heads", "d_head")
     )
     if by_hand:
-        return _try(config, data, SHAPES[0], seconds, probe_s).config
+        return _try(config, data, None, seconds, probe_s).config
     rungs = [shape for shape in SHAPES if _n_parameters(shape) <= data.train.n_tokens] or [
         SHAPES[0]
     ]
@@ -137,14 +137,18 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
 
 
 def _try(
-    config: "PretrainConfig", data: Data, shape: tuple[int, int], seconds: float, probe_s: float
+    config: "PretrainConfig",
+    data: Data,
+    shape: tuple[int, int] | None,
+    seconds: float,
+    probe_s: float,
 ) -> _Rung:
-    """Measure one shape and fill in all that follows from its speed."""
+    """Measure a shape (None: the one in the config) and fill in all that follows from its speed."""
     config = with_vocabulary(config, data)
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
-        wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
+        wished = _fill(config, _settings(shape, n_targets, n_train))
         fitting = _cut_to_fit(wished)
         if fitting is None:
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
@@ -152,7 +156,7 @@ def _try(
         speed = probe(wished, data, probe_s / 2)
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
-    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
+    chosen = _fill(config, _settings(shape, n_targets, n_train))
     chosen = _cut_to_fit(chosen) or chosen
     chosen = _fill(chosen, _looks(chosen, speed, seconds))
     parts = parameters_by_part(chosen.model)
@@ -203,20 +207,20 @@ def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:
     return bool(_fill(wished, choice) == replace(stored, out=wished.out))
 
 
-def _settings(
-    model: GPTConfig, shape: tuple[int, int], n_targets: int, n_train: int
-) -> dict[str, Any]:
+def _settings(shape: tuple[int, int] | None, n_targets: int, n_train: int) -> dict[str, Any]:
     """What is right for a run that will see so many targets; docs/experiments.md has the runs."""
-    n_layers, d_model = shape
     n = n_processes()
     context_length = 128 if n_targets < 4e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
+    model: dict[str, Any] = {}
+    if shape is not None:  # else it was set by hand, all of it
+        n_layers, d_model = shape
+        n_heads = d_model // (32 if d_model < 256 else 64)
+        model = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
     return {
         "model": {
-            "n_layers": n_layers,
-            "d_model": d_model,
-            "n_heads": d_model // (32 if d_model < 256 else 64),
+            **model,
             "context_length": context_length,
             "norm": "layer",
             "activation": "relu2",

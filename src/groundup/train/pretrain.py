@@ -39,7 +39,7 @@ class PretrainConfig:
     model: GPTConfig = GPTConfig()  # noqa: RUF009 (frozen, so sharing it is harmless)
     """the shape of the model"""
     budget: str | None = None
-    """how long all of it may take (90s, 10m, 2h): what is not set by hand is chosen for it"""
+    """how long all of it may take (90s, 10m, 2h); what is left at its default is chosen for it"""
     steps: int = 600
     """how many times the parameters move"""
     batch_size: int = 8
