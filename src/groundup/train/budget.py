@@ -143,7 +143,7 @@ def _try(
     seconds: float,
     probe_s: float,
 ) -> _Rung:
-    """Measure a shape (None: the one in the config) and fill in all that follows from its speed."""
+    """Measure a shape (None: the config's own) and fill in all that follows from its speed."""
     config = with_vocabulary(config, data)
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
 
 _METRICS_LINE_BYTES = 320
+_LATER_BYTES = 160_000_000
+"""What libraries take once they work: buffers of the products, the curves' drawing; as measured."""
 _DECIDE = (
     "steps",
     "budget",
@@ -36,7 +38,7 @@ _DECIDE = (
 def count_memory(config: "PretrainConfig") -> dict[str, int]:
     """Bytes at the fullest moment of a run, by part; the sum is the peak.
 
-    `program` is what this process holds already: Python, torch and their libraries. Activations and
+    `program` is what Python, torch and their libraries hold, now and once they work. Activations and
     Muon's work are never there together, so the larger of the two counts.
     """
     device = choose_device(config.device)
@@ -61,7 +63,7 @@ def count_memory(config: "PretrainConfig") -> dict[str, int]:
     }
     muon = {"muon's work": n_matrices * 4 * 2} if by_muon else {}
     held = {
-        "program": memory_in_use_bytes(device),
+        "program": memory_in_use_bytes(device) + (_LATER_BYTES if device.type == "cpu" else 0),
         "weights": memory.weights_bytes // n_parts,
         "gradients": memory.gradients_bytes // n_parts,
         "optimizer": memory.optimizer_bytes // n_parts,

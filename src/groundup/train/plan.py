@@ -9,7 +9,12 @@ import logging
 import math
 from dataclasses import dataclass, replace
 
-from groundup.base.device import choose_device, free_disk_bytes, free_memory_bytes
+from groundup.base.device import (
+    choose_device,
+    free_disk_bytes,
+    free_memory_bytes,
+    memory_in_use_bytes,
+)
 from groundup.base.errors import UserError
 from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
@@ -91,7 +96,8 @@ def plan(config: PlanConfig) -> Plan:
     parameters = parameters_by_part(config.model)
     memory = count_memory(config)
     # What the program holds already is not free any more, and not to be asked for again.
-    free = free_memory_bytes(choose_device(config.device)) + memory["program"]
+    device = choose_device(config.device)
+    free = free_memory_bytes(device) + memory_in_use_bytes(device)
     if sum(memory.values()) > free:
         raise _does_not_fit(config, sum(memory.values()), free)
     disk, free_disk = count_disk(config), free_disk_bytes(config.out)
@@ -151,13 +157,13 @@ def plan(config: PlanConfig) -> Plan:
 
 
 def _n_validations(steps: int, every: int) -> int:
-    """One before the first step, one at each due step, one at the last."""
-    return 1 + steps // every + (steps % every > 0) if every > 0 else 2
+    """One at each due step, one at the last; the one before the first step is short."""
+    return steps // every + (steps % every > 0) if every > 0 else 1
 
 
 def _steps_within(seconds: float, step_s: float, validation_s: float, every: int) -> int:
     share = validation_s / every if every > 0 else 0.0
-    return max(1, int((seconds - 2 * validation_s) / (step_s + share)))
+    return max(1, int((seconds - validation_s) / (step_s + share)))
 
 
 def _does_not_fit(config: PlanConfig, total: int, free: int) -> UserError:

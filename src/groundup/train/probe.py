@@ -14,6 +14,9 @@ from groundup.train.setup import Data, prepare_training
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
 
+_WINDOWS = 32
+"""So many windows of held-out text, at least, tell how long a look at it takes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
@@ -48,7 +51,8 @@ def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
     done = [step.elapsed_s for step in steps]
     spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
     n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
-    n_windows = min(config.batch_size, config.validation_windows, n_windows)
+    n_windows = min(max(config.batch_size, _WINDOWS), config.validation_windows, n_windows)
+    setup.validate(n_windows)  # the first time is slower
     began_at = time.perf_counter()
     setup.validate(n_windows)
     window_s = (time.perf_counter() - began_at) / n_windows
