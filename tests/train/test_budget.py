@@ -121,7 +121,7 @@ def test_it_ends_on_time(data, monkeypatch):  # noqa: F811
     began_at = time.monotonic()
     result = pretrain(small(data, budget="6s", curves=False))
     taken_s = time.monotonic() - began_at
-    assert 4.0 < taken_s < 6.6
+    assert 3.0 < taken_s < 6.6  # what comes after the steps is reckoned with some reserve
     rows = RunFolder(result.run).read_metrics()
     assert rows[-1]["learning_rate"] < 0.05 * max(row["learning_rate"] for row in rows)
 

@@ -38,7 +38,7 @@ _DECIDE = (
 def count_memory(config: "PretrainConfig") -> dict[str, int]:
     """Bytes at the fullest moment of a run, by part; the sum is the peak.
 
-    `program` is what Python, torch and their libraries hold, now and once they work. Activations and
+    `program` is what Python, torch and their libraries hold, once they work. Activations and
     Muon's work are never there together, so the larger of the two counts.
     """
     device = choose_device(config.device)
