@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from groundup.model.config import GPTConfig
 
+LOGITS_AT_ONCE = 2**24
+"""More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
 
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     """Parameters of the token table, positions, attention, MLP, norms and head, over all layers.
@@ -115,7 +117,7 @@ def memory_bytes(
     Activations are what backward needs again, counted for the code of `model/` as it runs without
     `torch.compile`: inputs of the products, of the norms, of the bend, and the attention's queries,
     keys, values and result. The logits are held three times: as made, as log-probabilities, and as
-    gradient.
+    gradient; more than `LOGITS_AT_ONCE` are never there together, but the head's gradient is.
 
     Args:
         config: the model.
@@ -141,10 +143,14 @@ def memory_bytes(
     layers = config.n_layers * C + layer if recompute else config.n_layers * layer
     per_token = layers + 2 * C
     n_parameters = count_parameters(config)
+    n_logits = tokens * config.vocab_size
+    logits_bytes = min(n_logits, LOGITS_AT_ONCE) * 4 * 3
+    if n_logits > LOGITS_AT_ONCE:
+        logits_bytes += config.vocab_size * C * 4
     return Memory(
         weights_bytes=n_parameters * weight_bytes,
         gradients_bytes=n_parameters * weight_bytes,
         optimizer_bytes=int(n_parameters * optimizer_values_per_weight * 4),
         activations_bytes=tokens * per_token * activation_bytes,
-        logits_bytes=tokens * config.vocab_size * 4 * 3,
+        logits_bytes=logits_bytes,
     )

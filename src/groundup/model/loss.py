@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from groundup.model.count import LOGITS_AT_ONCE
+
 IGNORED = -100
 """A target with this value is not counted: padding, a prompt, a token another window counted."""
 
@@ -35,10 +37,6 @@ def cross_entropy(
     )
 
 
-_LOGITS_AT_ONCE = 2**24
-"""More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
-
-
 def head_cross_entropy(
     hidden: Float[Tensor, "B T C"],
     head: Float[Tensor, "V C"],
@@ -55,7 +53,7 @@ def head_cross_entropy(
     Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation;
         the gradients of a linear layer under a softmax are any textbook's.
     """
-    if targets.numel() * len(head) <= _LOGITS_AT_ONCE:
+    if targets.numel() * len(head) <= LOGITS_AT_ONCE:
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     flat = targets.flatten()
     total: Tensor = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
@@ -75,7 +73,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if learns else None
         d_head = torch.zeros_like(head, dtype=torch.float32) if learns else None
-        rows = max(1, _LOGITS_AT_ONCE // len(head))
+        rows = max(1, LOGITS_AT_ONCE // len(head))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             logits = (hidden[part] @ head.T).float()  # (rows, V)

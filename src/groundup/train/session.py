@@ -91,8 +91,9 @@ class Session:
                     self._roll_back(to, error)
 
     def _is_over(self) -> bool:
-        done = self.progress
-        return self._schedule().expected_steps(done.step, done.elapsed_s) <= done.step
+        step = self.progress.step
+        elapsed_s = self.setup.world.of_first(self.progress.elapsed_s)
+        return self._schedule().expected_steps(step, elapsed_s) <= step
 
     def _schedule(self) -> Schedule | ClockSchedule:
         """The schedule, lower by each rollback, and under a budget by the clock."""
@@ -108,12 +109,9 @@ class Session:
         """Seconds of the budget that are left for steps: the last look at the text comes after."""
         assert self.config.budget is not None
         spent_s = time.monotonic() - self.began_at
-        return (
-            duration_s(self.config.budget)
-            - spent_s
-            - _AFTER_S
-            - window_s * self.config.validation_windows
-        )
+        after_s = _AFTER_S + window_s * self.config.validation_windows
+        left_s = duration_s(self.config.budget) - spent_s - after_s
+        return self.setup.world.of_first(max(1.0, left_s))
 
     def _begin(self) -> None:
         if self.setup.world.is_first:

@@ -22,7 +22,7 @@ def is_shared(tensor: Tensor) -> bool:
 def own_part(tensor: Tensor) -> Tensor:
     """What this process holds of it; changing it changes the tensor.
 
-    >>> own_part(torch.ones(2)) .shape
+    >>> own_part(torch.ones(2)).shape
     torch.Size([2])
     """
     part: Tensor = _shared(tensor).to_local() if is_shared(tensor) else tensor
@@ -82,10 +82,6 @@ def copied_to_cpu(tensor: Tensor, mesh: "DeviceMesh | None") -> Tensor:
     return as_part_of(own_part(tensor).to("cpu", copy=True), tensor, mesh)
 
 
-def _shared(tensor: Tensor) -> Any:
-    return tensor
-
-
 def first_number(tensor: Tensor) -> float:
     """The first number of our part; 0 where we hold none of it."""
     part = own_part(tensor)
@@ -95,3 +91,7 @@ def first_number(tensor: Tensor) -> float:
 def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
     """Our parts of the gradients that there are."""
     return [own_part(p.grad) for p in parameters if p.grad is not None]
+
+
+def _shared(tensor: Tensor) -> Any:
+    return tensor
