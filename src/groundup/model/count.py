@@ -7,6 +7,7 @@ from groundup.model.config import GPTConfig
 LOGITS_AT_ONCE = 2**24
 """More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
 
+
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     """Parameters of the token table, positions, attention, MLP, norms and head, over all layers.
 

@@ -70,7 +70,7 @@ class ClockSchedule:
     The rate is at zero when the time is up, however many there were.
 
     >>> schedule = ClockSchedule(seconds=100.0)
-    >>> [schedule.factor(step, elapsed_s=10.0 * step) for step in (1, 5, 9)]
+    >>> [round(schedule.factor(step, elapsed_s=10.0 * step), 2) for step in (1, 5, 9)]
     [0.9, 0.5, 0.1]
     >>> schedule.expected_steps(5, elapsed_s=10.0), schedule.expected_steps(49, elapsed_s=99.0)
     (50, 49)
