@@ -135,7 +135,8 @@ def train_steps(
         return world.of_first(own_s) if isinstance(schedule, ClockSchedule) else own_s
 
     step = first_step - 1
-    while schedule.expected_steps(step, clock_s()) > step:
+    n_steps = schedule.expected_steps(step, world.of_first(elapsed_s))
+    while n_steps > step:
         step += 1
         factor = schedule.factor(step, clock_s())
         step_began_at = time.perf_counter()
@@ -171,11 +172,12 @@ def train_steps(
         n_targets += counted
         step_s = now - step_began_at
         due = validate_every > 0 and step % validate_every == 0
-        n_steps = schedule.expected_steps(step, clock_s())
+        total_s = clock_s()
+        n_steps = schedule.expected_steps(step, total_s)  # the one place that decides on the end
         measured = validate() if validate and (due or n_steps == step) else None
         if measured is not None and not math.isfinite(measured):
             raise diverged(step, optimizer, rate, schedule.peak_frac)
-        spent_s = time.perf_counter() - began_at
+        total_s = clock_s() if measured is not None else total_s
         yield Step(
             step=step,
             n_steps=n_steps,
@@ -187,8 +189,8 @@ def train_steps(
             n_targets=n_targets,
             targets_per_s=counted / step_s,
             waited_s=waited_s,
-            elapsed_s=elapsed_s + spent_s,
-            eta_s=spent_s / (step - first_step + 1) * (n_steps - step),
+            elapsed_s=total_s,
+            eta_s=(total_s - elapsed_s) / (step - first_step + 1) * (n_steps - step),
             memory_bytes=memory_in_use_bytes(device),
             validation_loss_nats=measured,
         )
