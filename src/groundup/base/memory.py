@@ -1,9 +1,13 @@
-"""Memory that is free goes back to the system, where the C library can be asked to."""
+"""What the C library does with memory that is free: back to the system, or kept for the next step.
+
+Both are requests to glibc; elsewhere they do nothing.
+"""
 
 import ctypes
 from contextlib import suppress
 
 _EVERY_BYTES = 2**26
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
 
 
 class MemoryReturner:
@@ -24,7 +28,19 @@ class MemoryReturner:
             give_back()
 
 
+def keep_freed() -> None:
+    """Let what is freed from now on stay with the process, for training asks for the same again.
+
+    Large tensors would otherwise be handed back and fetched anew in every step, and the system
+    fills each page with zeros first: a fifth of a step at GPT-2's shape.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def give_back() -> None:
-    """Hand back what is free; do nothing without glibc."""
+    """Hand back what is free."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

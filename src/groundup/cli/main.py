@@ -5,6 +5,8 @@ without importing torch; a verb's room is imported only when the verb runs.
 """
 
 import argparse
+import atexit
+import gc
 import importlib
 import logging
 import os
@@ -186,8 +188,24 @@ def _version() -> str:
 
 
 def script() -> None:
-    """Be the console script."""
-    sys.exit(main())
+    """Be the console script: start and leave without the second that Python's memory would take.
+
+    Importing torch makes hundreds of thousands of objects. To look for garbage among them is in
+    vain, so that waits until `call` has imported all; and at the end the system frees them at once,
+    where Python would take down each.
+    """
+    gc.disable()
+    statuses: list[int] = []
+
+    def leave() -> None:
+        for status in statuses:  # none after an exception: then Python has to tell of it
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    atexit.register(leave)  # the first to be registered runs last
+    statuses.append(main())
+    sys.exit(statuses[0])
 
 
 if __name__ == "__main__":

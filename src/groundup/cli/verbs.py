@@ -1,5 +1,6 @@
 """The verb table, in roadmap order: the one place that knows which room serves which verb."""
 
+import gc
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,11 @@ def call(name: str, config: Any) -> Any:
 
     verb = next(verb for verb in VERBS if verb.name == name)
     module_name, function_name = verb.view.split(":")
-    result = getattr(importlib.import_module(module_name), function_name)(config)
+    view = getattr(importlib.import_module(module_name), function_name)
+    if not gc.isenabled():
+        gc.freeze()  # what is there now stays to the end
+        gc.enable()
+    result = view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)
         if folder.parent.name == "checkpoints":

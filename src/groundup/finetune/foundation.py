@@ -8,6 +8,7 @@ import torch
 
 from groundup.base.device import choose_device, set_threads
 from groundup.base.errors import UserError
+from groundup.base.memory import keep_freed
 from groundup.evaluate.load import LanguageModel, load
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
@@ -27,6 +28,7 @@ def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageM
     """
     where = choose_device(device)
     set_threads(threads)
+    keep_freed()
     foundation = load(run)
     foundation.model.to(where)
     return foundation

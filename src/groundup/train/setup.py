@@ -10,6 +10,7 @@ import torch
 
 from groundup.base.device import choose_device, choose_dtype, set_threads
 from groundup.base.errors import UserError
+from groundup.base.memory import keep_freed
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
@@ -133,6 +134,7 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
     world = World.join(device)
     world.seed = config.seed
     set_threads(config.threads)
+    keep_freed()
     if config.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
