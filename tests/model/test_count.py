@@ -1,5 +1,7 @@
 """Counted arithmetic against torch's own counter, memory against what autograd really keeps."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -49,11 +51,17 @@ def test_gpt2_is_near_six_flops_per_parameter() -> None:
     assert 6 * 123.5e6 < flops < 855.2e6
 
 
+@pytest.mark.parametrize("context_length", [32, 600])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_activation_memory_is_what_autograd_keeps(config: GPTConfig) -> None:
-    model, B = GPT(config), 4
+def test_activation_memory_is_what_autograd_keeps(
+    config: GPTConfig, dtype: torch.dtype, context_length: int
+) -> None:
+    config = replace(config, context_length=context_length)
+    model, B = GPT(config).to(dtype), 4
     ids = torch.zeros(B, config.context_length, dtype=torch.long)
-    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    constants = (*model.parameters(), *model.buffers())
+    weights = {tensor.untyped_storage().data_ptr() for tensor in constants}
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -64,9 +72,9 @@ def test_activation_memory_is_what_autograd_keeps(config: GPTConfig) -> None:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         hidden = model.hidden(ids)
-    estimate = memory_bytes(config, B).activations_bytes
+    memory = memory_bytes(config, B, activation_bytes=dtype.itemsize, on_cpu=True)
     assert hidden.requires_grad
-    assert 0.75 < estimate / sum(kept.values()) < 1.33
+    assert memory.activations_bytes == pytest.approx(sum(kept.values()), rel=0.06)
 
 
 def test_memory_parts_add_up() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from groundup.model.bare import Linear
 from groundup.model.config import GPTConfig
+from groundup.model.count import ATTENTION_BLOCK
 
 
 @runtime_checkable
@@ -116,7 +117,7 @@ def attention_blocks(
     values: Float[Tensor, "B G T D"],
     *,
     dropout: float = 0.0,
-    block: int = 256,
+    block: int = ATTENTION_BLOCK,
 ) -> Float[Tensor, "B H T D"]:
     """The formula in plain matrix products, for some queries at a time and the keys they may see.
 

@@ -6,6 +6,8 @@ from groundup.model.config import GPTConfig
 
 LOGITS_AT_ONCE = 2**24
 """More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
+ATTENTION_BLOCK = 256
+"""So many queries at a time meet their keys where attention is made of plain products."""
 
 
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
@@ -112,13 +114,16 @@ def memory_bytes(
     activation_bytes: int = 4,
     optimizer_values_per_weight: float = 2.0,
     recompute: bool = False,
+    on_cpu: bool = False,
 ) -> Memory:
     """An estimate of the memory of one training step, in bytes.
 
     Activations are what backward needs again, counted for the code of `model/` as it runs without
     `torch.compile`: inputs of the products, of the norms, of the bend, and the attention's queries,
-    keys, values and result. The logits are held three times: as made, as log-probabilities, and as
-    gradient; more than `LOGITS_AT_ONCE` are never there together, but the head's gradient is.
+    keys, values and result. A CPU keeps more where activations are rounded: the norms' float32
+    copies, and the weights of attention, which is made of plain products there. The logits are held
+    three times: as made, as log-probabilities, and as gradient; more than `LOGITS_AT_ONCE` are
+    never there together, but the head's gradient is.
 
     Args:
         config: the model.
@@ -128,21 +133,27 @@ def memory_bytes(
         activation_bytes: bytes of one activation (2 under bfloat16).
         optimizer_values_per_weight: 2 for AdamW, 1 for momentum alone (Muon).
         recompute: each layer keeps its input alone, and one at a time is computed again.
+        on_cpu: computed by a CPU, not a GPU.
     """
     T = config.context_length if context_length is None else context_length
     tokens = batch_size * T
+    copies = on_cpu and activation_bytes < 4
     C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
     qkv, query_key = (H + 2 * G) * D, (H + G) * D
-    attention = C + qkv + H * D  # normed input, projections, result
-    attention += query_key * (
-        3 if config.positions == "rotary" else 0
-    )  # the turned ones and two products
-    attention += query_key * (1 if config.qk_norm else 0)
+    attention = C + qkv + H * D  # what is projected, what comes of it, what is projected back
+    attention += query_key * ((config.positions == "rotary") + config.qk_norm)
+    if copies:
+        attention += H * _keys_in_view(T) + 2 * (H - G) * D  # weights; a key and a value per query
+    else:
+        attention += H * D  # the result, before heads stand side by side
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
-    stream = 2 * C + (2 * C if config.dropout else 0)
-    layer = attention + mlp + stream
-    layers = config.n_layers * C + layer if recompute else config.n_layers * layer
-    per_token = layers + 2 * C
+    # An RMS norm keeps what it read and what it made of it, a layer norm what it read.
+    norm = 2 * C if config.norm == "rms" else C
+    norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
+    layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
+    layer += 4 * query_key * (copies and config.qk_norm)
+    layers = config.n_layers * C * activation_bytes + layer if recompute else config.n_layers * layer
+    per_token_bytes = layers + norm_bytes + C * activation_bytes
     n_parameters = count_parameters(config)
     n_logits = tokens * config.vocab_size
     logits_bytes = min(n_logits, LOGITS_AT_ONCE) * 4 * 3
@@ -152,6 +163,15 @@ def memory_bytes(
         weights_bytes=n_parameters * weight_bytes,
         gradients_bytes=n_parameters * weight_bytes,
         optimizer_bytes=int(n_parameters * optimizer_values_per_weight * 4),
-        activations_bytes=tokens * per_token * activation_bytes,
+        activations_bytes=int(tokens * per_token_bytes),
         logits_bytes=logits_bytes,
+    )
+
+
+def _keys_in_view(context_length: int) -> float:
+    """How many keys a query meets on average when `ATTENTION_BLOCK` queries share theirs."""
+    starts = range(0, context_length, ATTENTION_BLOCK)
+    stops = [min(start + ATTENTION_BLOCK, context_length) for start in starts]
+    return sum((stop - start) * stop for start, stop in zip(starts, stops, strict=True)) / (
+        context_length
     )

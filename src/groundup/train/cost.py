@@ -1,13 +1,15 @@
 """What a run takes beside time, counted from its settings: main memory or the GPU's, and disk."""
 
 import json
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from groundup.base.config import to_mapping
 from groundup.base.device import choose_device, memory_in_use_bytes
 from groundup.base.files import sha256_bytes
 from groundup.model.count import memory_bytes, parameters_by_part
-from groundup.train.setup import chosen_dtype
+from groundup.train.setup import chosen_dtype, validation_rows
 from groundup.train.world import n_processes
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 _METRICS_LINE_BYTES = 320
 _LATER_BYTES = 160_000_000
 """What libraries take once they work: buffers of the products, the curves' drawing; as measured."""
+_REUSE_FRAC = 0.2
+"""What training keeps of freed memory that no tensor fits in, as a share of what passes."""
 _DECIDE = (
     "steps",
     "budget",
@@ -38,8 +42,9 @@ _DECIDE = (
 def count_memory(config: "PretrainConfig") -> dict[str, int]:
     """Bytes at the fullest moment of a run, by part; the sum is the peak.
 
-    `program` is what Python, torch and their libraries hold, once they work. Activations and
-    Muon's work are never there together, so the larger of the two counts.
+    `program` is what Python, torch and their libraries hold, once they work. What passes in a
+    step, in Muon's work and in a look at the held-out text is never there together, so the largest
+    of the three counts.
     """
     device = choose_device(config.device)
     dtype = chosen_dtype(config, device)
@@ -48,29 +53,30 @@ def count_memory(config: "PretrainConfig") -> dict[str, int]:
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     by_muon = config.optimizer == "muon"
-    memory = memory_bytes(
+    count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=device.type == "cpu")
+    memory = count(
         config.model,
         rows,
-        activation_bytes=dtype.itemsize,
         # AdamW keeps two averages of each number, Muon one momentum.
         optimizer_values_per_weight=2.0 - by_muon * n_matrices / n_parameters,
         recompute=config.recompute,
     )
-    passing = {
-        "activations": memory.activations_bytes,
-        "logits": memory.logits_bytes,
-        "rounded weights": n_parameters * 2 if dtype.itemsize == 2 else 0,
-    }
+    rounded = {"rounded weights": n_parameters * 2} if dtype.itemsize == 2 else {}
+    step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
     muon = {"muon's work": n_matrices * 4 * 2} if by_muon else {}
+    look = count(replace(config.model, n_layers=1), validation_rows(config))  # a layer at a time
+    validation = {"validation": look.activations_bytes + look.logits_bytes} | rounded
     held = {
         "program": memory_in_use_bytes(device) + (_LATER_BYTES if device.type == "cpu" else 0),
         "weights": memory.weights_bytes // n_parts,
         "gradients": memory.gradients_bytes // n_parts,
         "optimizer": memory.optimizer_bytes // n_parts,
     }
+    most = max(step, muon, validation, key=lambda part: sum(part.values()))
     if device.type == "cpu":
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
-    return held | max(passing, muon, key=lambda part: sum(part.values()))
+        most["gaps"] = int(_REUSE_FRAC * sum(most.values()))
+    return held | most
 
 
 def settings_sha256(config: "PretrainConfig") -> str:

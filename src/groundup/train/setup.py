@@ -10,7 +10,7 @@ import torch
 
 from groundup.base.device import choose_device, choose_dtype, set_threads
 from groundup.base.errors import UserError
-from groundup.base.memory import keep_freed
+from groundup.base.memory import give_back, keep_freed
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
@@ -67,18 +67,26 @@ class Setup:
         Args:
             max_windows: Look at no more windows than this; None: `validation_windows`.
         """
-        model = self.config.model
-        tokens_at_once = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
-        return evaluate_loss(
+        give_back()  # batches of another shape would not fit in what the steps have freed
+        measured = evaluate_loss(
             self.model,
             self.data.validation,
-            batch_size=max(self.config.batch_size, tokens_at_once // model.context_length),
+            batch_size=validation_rows(self.config),
             max_windows=max_windows or self.config.validation_windows,
             loss=self.loss,
             rank=self.world.rank,
             world_size=self.world.size,
             add_up=self.world.sum,
-        ).nats
+        )
+        give_back()
+        return measured.nats
+
+
+def validation_rows(config: "PretrainConfig") -> int:
+    """How many windows of held-out text are looked at together."""
+    model = config.model
+    tokens = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
+    return max(config.batch_size // config.n_micro_batches, tokens // model.context_length)
 
 
 class WrongTokenizerError(UserError):
