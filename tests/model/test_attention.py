@@ -18,6 +18,8 @@ from groundup.model.attention import (
     rotary_tables,
     rotate,
 )
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
 from groundup.reference import attention as reference
 
 
@@ -139,3 +141,27 @@ def test_the_layouts_are_reorderings_of_each_other() -> None:
     torch.testing.assert_close(
         rotate(x, *pairs, "interleaved")[..., order], rotate(x[..., order], *halves, "half")
     )
+
+
+@pytest.mark.parametrize("layout", ["half", "interleaved"])
+@pytest.mark.parametrize("n_kv_heads", [1, 4])
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+def test_heads_that_look_back_look_one_two_three_back(
+    layout: str, n_kv_heads: int, norm: str
+) -> None:
+    config = GPTConfig(
+        d_model=64, n_heads=4, n_kv_heads=n_kv_heads, d_head=32, norm=norm, qk_gain=2.0,
+        rotary_layout=layout, rotary_base=200.0, qkv_bias=True, look_back=True,
+    )  # fmt: skip
+    model = GPT(config)
+    T = 24
+    ids = torch.randint(config.vocab_size, (1, T), generator=torch.Generator().manual_seed(3))
+    block = model.blocks[0]
+    rotary = model.rotary_cos[:T], model.rotary_sin[:T]
+    normed = block.attention_norm(model.token_embedding(ids))
+    queries, keys, _ = block.attention.project(normed, rotary)
+    weights = attention_weights(queries, keys)[0]  # (H, T, S)
+    for head in range(4):
+        back = torch.arange(4, T) - weights[head, 4:].argmax(dim=-1)
+        assert (back == head + 1).float().mean() > 0.9  # a token of another mind may look aside
+        assert weights[head, 4:].max(dim=-1).values.mean() > 0.5

@@ -22,7 +22,8 @@ GPT2 = GPTConfig(
 LLAMA = GPTConfig.llama(**{**SMALL, "n_kv_heads": 2, "d_ff": 40})
 MIXED = GPTConfig(**SMALL, n_kv_heads=1, d_head=10, rotary_layout="interleaved", tied_head=False)
 NO_BIAS = GPTConfig(**SMALL, norm="layer", activation="gelu", dropout=0.1)
-CONFIGS = [OURS, GPT2, LLAMA, MIXED, NO_BIAS]
+FAST = GPTConfig(**SMALL, norm="layer", activation="relu2", qkv_bias=True, look_back=True)
+CONFIGS = [OURS, GPT2, LLAMA, MIXED, NO_BIAS, FAST]
 
 
 def batch(config: GPTConfig, B: int = 3, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

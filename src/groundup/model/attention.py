@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from groundup.model.bare import Linear
 from groundup.model.config import GPTConfig
-from groundup.model.count import ATTENTION_BLOCK
+from groundup.model.count import ATTENTION_BLOCK, FEW_POSITIONS
 
 
 @runtime_checkable
@@ -95,7 +95,7 @@ def attention_fused(
     Source: "FlashAttention: Fast and Memory-Efficient Exact Attention", algorithm 1.
     """
     T, S = queries.shape[2], keys.shape[2]
-    if T == S and queries.dtype == torch.bfloat16 and queries.device.type == "cpu":
+    if T == S and by_blocks(T, queries.dtype, queries.device):
         return attention_blocks(queries, keys, values, dropout=dropout)
     # torch's is_causal aligns the diagonal at the top left: right for T = S only. One query sees
     # every key.
@@ -111,6 +111,16 @@ def attention_fused(
     )
 
 
+def by_blocks(context_length: int, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether plain products train faster here than torch's fused kernel.
+
+    On a CPU its backward pass has no fast bfloat16 products, and in float32 it takes twice the time
+    of plain ones at 64 positions, as much at 1,024.
+    """
+    few = context_length <= FEW_POSITIONS
+    return device.type == "cpu" and (dtype == torch.bfloat16 or few)
+
+
 def attention_blocks(
     queries: Float[Tensor, "B H T D"],
     keys: Float[Tensor, "B G T D"],
@@ -121,9 +131,7 @@ def attention_blocks(
 ) -> Float[Tensor, "B H T D"]:
     """The formula in plain matrix products, for some queries at a time and the keys they may see.
 
-    In bfloat16 on a CPU this trains two to four times as fast as torch's fused kernel, whose
-    backward pass there does not use the processor's bfloat16 products. Without gradients it holds
-    `block` rows of weights at a time; the backward pass needs them all.
+    Without gradients it holds `block` rows of weights at a time; the backward pass needs them all.
     """
     B, H, T, D = queries.shape
     if keys.shape[1] < H:
@@ -213,6 +221,27 @@ class Attention(nn.Module):
         self.query_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
         self.key_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
 
+    @torch.no_grad()
+    def look_back(self, rotary_base: float) -> None:
+        """Let head h start by looking h + 1 tokens back, whatever they are, by biases.
+
+        All keys have one direction, each query the same one turned back by its head's distance. So
+        a score is greatest at that distance. Only the pairs that turn fast tell neighbours apart.
+        Training finds such heads by itself, but most of a short run goes by until then.
+        """
+        H, G, D = self.n_heads, self.n_kv_heads, self.d_head
+        n_pairs = max(1, D // 8)
+        where = slice(n_pairs) if self.rotary_layout == "half" else slice(0, 2 * n_pairs, 2)
+        length = 4.0 * D**0.5  # four times what the tokens themselves add
+        direction = torch.zeros(D)
+        direction[where] = length / n_pairs**0.5
+        direction[where][1::2] *= -1.0  # a mean near zero, which is what a layer norm takes away
+        cos, sin = rotary_tables(H + 1, D, rotary_base, self.rotary_layout)
+        turned_back = rotate(direction.expand(H, D), cos[1:], -sin[1:], self.rotary_layout)
+        biases = self.qkv.bias.view(H + 2 * G, D)
+        biases[:H] = turned_back
+        biases[H : H + G] = direction
+
     def project(
         self,
         x: Float[Tensor, "B T C"],
@@ -225,24 +254,22 @@ class Attention(nn.Module):
         heads = heads.permute(2, 0, 1, 3).contiguous()  # (H + 2G, B, T, D)
         turning, values = heads.split((H + G, G))
         if self.query_gain is not None and self.key_gain is not None:
-            turning = self.norm_heads(turning)
+            norms = zip(turning.split((H, G)), (self.query_gain, self.key_gain), strict=True)
+            turning = torch.cat([self.norm_heads(x, gain) for x, gain in norms])
         if rotary is not None:
             turning = rotate(turning, *rotary, self.rotary_layout)
         queries, keys = turning.split((H, G))
         return queries.transpose(0, 1), keys.transpose(0, 1), values.transpose(0, 1)
 
-    def norm_heads(self, x: Float[Tensor, "N B T D"]) -> Float[Tensor, "N B T D"]:
-        """Norm each head's vector as the stream is; one gain for query heads, one for key heads.
+    def norm_heads(
+        self, x: Float[Tensor, "N B T D"], gain: Float[Tensor, " D"]
+    ) -> Float[Tensor, "N B T D"]:
+        """Norm each head's vector as the stream is.
 
         Source: "Query-Key Normalization for Transformers", section 3, with RMSNorm as in Qwen3.
         """
-        assert self.query_gain is not None
-        assert self.key_gain is not None
-        each = ((self.query_gain, self.n_heads), (self.key_gain, self.n_kv_heads))
-        gains = torch.cat([gain.expand(n, -1) for gain, n in each])[:, None, None]  # (N, 1, 1, D)
         norm = F.rms_norm if self.norm == "rms" else F.layer_norm
-        normed = norm(x, (self.d_head,), eps=self.norm_eps)
-        return normed * gains.to(x.dtype)
+        return norm(x, (self.d_head,), gain.to(x.dtype), eps=self.norm_eps)
 
     def forward(
         self,

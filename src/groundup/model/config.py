@@ -80,6 +80,8 @@ class GPTConfig:
     """the output head is the token table itself"""
     init: Literal["zero", "gpt2", "torch"] = "zero"
     """starting weights: each block as the identity, GPT-2's normal(0, 0.02), or torch's own"""
+    look_back: bool = False
+    """the first layer's heads start by looking 1, 2, 3 ... tokens back; for qk_norm and qkv_bias"""
     dropout: float = 0.0
     """share of activations dropped in training, in [0, 1)"""
 
@@ -148,6 +150,11 @@ class GPTConfig:
         ):
             if value not in choices:
                 raise UserError(f"{name} is {value!r}", need=f"one of {', '.join(choices)}")
+        if self.look_back and not (self.positions == "rotary" and self.qk_norm and self.qkv_bias):
+            raise UserError(
+                "look_back is set in biases of queries that are normed and turned",
+                need='positions="rotary", qk_norm=True and qkv_bias=True',
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise UserError(f"dropout is {self.dropout}", need="a share of at least 0 and below 1")
         for name in ("norm_eps", "rotary_base", "qk_gain"):

@@ -6,8 +6,10 @@ from groundup.model.config import GPTConfig
 
 LOGITS_AT_ONCE = 2**24
 """More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
-ATTENTION_BLOCK = 256
+ATTENTION_BLOCK = 128
 """So many queries at a time meet their keys where attention is made of plain products."""
+FEW_POSITIONS = 512
+"""Up to this context a CPU makes attention of plain products in float32, too."""
 
 
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
@@ -120,10 +122,10 @@ def memory_bytes(
 
     Activations are what backward needs again, counted for the code of `model/` as it runs without
     `torch.compile`: inputs of the products, of the norms, of the bend, and the attention's queries,
-    keys, values and result. A CPU keeps more where activations are rounded: the norms' float32
-    copies, and the weights of attention, which is made of plain products there. The logits are held
-    three times: as made, as log-probabilities, and as gradient; more than `LOGITS_AT_ONCE` are
-    never there together, but the head's gradient is.
+    keys, values and result. A CPU keeps more: the weights of attention where it is made of
+    plain products (`attention.by_blocks`), and the norms' float32 copies where activations are
+    rounded. The logits are held three times: as made, as log-probabilities, and as gradient; more
+    than `LOGITS_AT_ONCE` are never there together, but the head's gradient is.
 
     Args:
         config: the model.
@@ -142,7 +144,7 @@ def memory_bytes(
     qkv, query_key = (H + 2 * G) * D, (H + G) * D
     attention = C + qkv + H * D  # what is projected, what comes of it, what is projected back
     attention += query_key * ((config.positions == "rotary") + config.qk_norm)
-    if copies:
+    if on_cpu and (copies or T <= FEW_POSITIONS):
         attention += H * _keys_in_view(T) + 2 * (H - G) * D  # weights; a key and a value per query
     else:
         attention += H * D  # the result, before heads stand side by side
@@ -152,7 +154,10 @@ def memory_bytes(
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
     layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
     layer += 4 * query_key * (copies and config.qk_norm)
-    layers = config.n_layers * C * activation_bytes + layer if recompute else config.n_layers * layer
+    if recompute:
+        layers = config.n_layers * C * activation_bytes + layer
+    else:
+        layers = config.n_layers * layer
     per_token_bytes = layers + norm_bytes + C * activation_bytes
     n_parameters = count_parameters(config)
     n_logits = tokens * config.vocab_size
@@ -163,15 +168,14 @@ def memory_bytes(
         weights_bytes=n_parameters * weight_bytes,
         gradients_bytes=n_parameters * weight_bytes,
         optimizer_bytes=int(n_parameters * optimizer_values_per_weight * 4),
-        activations_bytes=int(tokens * per_token_bytes),
+        activations_bytes=tokens * per_token_bytes,
         logits_bytes=logits_bytes,
     )
 
 
-def _keys_in_view(context_length: int) -> float:
+def _keys_in_view(context_length: int) -> int:
     """How many keys a query meets on average when `ATTENTION_BLOCK` queries share theirs."""
     starts = range(0, context_length, ATTENTION_BLOCK)
     stops = [min(start + ATTENTION_BLOCK, context_length) for start in starts]
-    return sum((stop - start) * stop for start, stop in zip(starts, stops, strict=True)) / (
-        context_length
-    )
+    pairs = sum((stop - start) * stop for start, stop in zip(starts, stops, strict=True))
+    return pairs // context_length

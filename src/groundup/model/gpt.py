@@ -59,7 +59,7 @@ class _SquaredReLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (positive,) = ctx.saved_tensors
-        return torch.mul(gradient, positive).mul_(2)
+        return torch.addcmul(gradient.new_zeros(()), gradient, positive, value=2)
 
 
 squared_relu: Callable[[Tensor], Tensor] = _SquaredReLU.apply
@@ -192,6 +192,7 @@ class GPT(nn.Module):
         "torch": what torch gives every layer, as the course has it: tables normal(0, 1), matrices
         uniform within 1 / sqrt(columns).
         The n-gram table starts at zero, and the gains of queries and keys at sqrt(qk_gain) each.
+        With `look_back` the first layer's heads start by looking one, two, three ... tokens back.
 
         Source: "Exact solutions to the nonlinear dynamics of learning in deep linear neural
             networks", section 4, for orthogonal matrices.
@@ -226,6 +227,9 @@ class GPT(nn.Module):
             else:
                 gain = max(1.0, shape[0] / shape[1]) ** 0.5
                 nn.init.orthogonal_(parameter, gain=gain, generator=generator)
+        if config.look_back:
+            first = next(block for block in self.blocks if isinstance(block, Block))
+            first.attention.look_back(config.rotary_base)
 
     def hidden(
         self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
