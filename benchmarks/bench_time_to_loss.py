@@ -1,17 +1,18 @@
 """Time from the start of the process to a validation loss, beside nanoGPT's recipe for a CPU.
 
-    python benchmarks/bench_time_to_loss.py TEXT [--rounds 3]
+    python benchmarks/bench_time_to_loss.py TEXT [--rounds 3] [--bpe 2048] [--also="--steps 300"]
 
-Each round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and
-with the fast recipe, each as a process of its own: imports, training and the evaluation of the
-whole validation part are in the time. Both read the same split. Making the tokens is left out of
-ours (about a second, once) and is part of the peer's (a third of a second). After the clock has
-stopped, `groundup evaluate` measures our loss again, in float32.
+TEXT is a file or a folder, learnt by characters or, with --bpe, in byte-level BPE tokens; --also
+is given to both of our runs: a vocabulary of thousands takes more steps than one of letters. Each
+round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and with
+the fast recipe, each as a process of its own: imports, training and the evaluation of the whole
+validation part are in the time. All read the same tokens; making them is in nobody's time. After
+the clock has stopped, `groundup evaluate` measures our loss again, in float32.
 """
 
 import argparse
-import json
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -19,7 +20,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from groundup.base.results import read_results
+from groundup.data.store import TokenStore
 
 HERE = Path(__file__).resolve().parent
 RECIPES = {
@@ -42,16 +46,20 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("text", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bpe", type=int, help="size of a BPE vocabulary; otherwise characters")
+    parser.add_argument("--also", default="", help="options for groundup pretrain")
     options = parser.parse_args()
+    also = shlex.split(options.also)
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         timed(groundup("prepare", options.text, "--out", data))
-        timed(groundup("train-tokenizer", data, "--kind", "characters"))
+        kind = ["--kind", "characters"] if options.bpe is None else ["--vocab-size", options.bpe]
+        timed(groundup("train-tokenizer", data, *kind))
         sides = []
         for side in ("train", "validation"):
-            lines = (data / "corpus" / f"{side}.jsonl").read_text(encoding="utf-8").splitlines()
-            sides.append(Path(folder) / f"{side}.txt")
-            sides[-1].write_text("".join(json.loads(line)["text"] for line in lines), "utf-8")
+            store = TokenStore.open(data / side)
+            sides.append(Path(folder) / f"{side}.npy")
+            np.save(sides[-1], store.read(0, store.n_tokens).astype(np.int64))
         ratios: dict[str, list[float]] = {name: [] for name in RECIPES}
         for number in range(options.rounds):
             peer_s, told = timed([sys.executable, str(HERE / "peer_nanogpt.py"), *map(str, sides)])
@@ -61,7 +69,7 @@ def main() -> None:
             for name, recipe in RECIPES.items():
                 run = Path(folder) / f"{recipe}-{number}"
                 path = HERE.parent / "recipes" / "pretrain" / recipe
-                ours_s, _ = timed(groundup("pretrain", data, "--recipe", path, "--out", run))
+                ours_s, _ = timed(groundup("pretrain", data, "--recipe", path, "--out", run, *also))
                 timed(groundup("evaluate", run))
                 nats = read_results(run)["evaluate"]["nats"]
                 ratios[name].append(peer_s / ours_s)

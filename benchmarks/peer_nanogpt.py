@@ -2,15 +2,14 @@
 
     python benchmarks/peer_nanogpt.py TRAIN VALIDATION
 
-TRAIN and VALIDATION are text files. 4 layers, 4 heads, 128 wide, context 64, batches of 12, AdamW
-at 1e-3 with a cosine to 1e-4, 2,000 steps in float32. The numbers are those of nanoGPT's README and
-of its config/train_shakespeare_char.py; the code is ours. Kinder than the original: AdamW's fused
-kernel, no evaluation on the way, nothing written to disk.
+TRAIN and VALIDATION are arrays of token ids (.npy). 4 layers, 4 heads, 128 wide, context 64,
+batches of 12, AdamW at 1e-3 with a cosine to 1e-4, 2,000 steps in float32. The numbers are those of
+nanoGPT's README and of its config/train_shakespeare_char.py; the code is ours. Kinder than the
+original: AdamW's fused kernel, no evaluation on the way, nothing written to disk.
 """
 
 import math
 import sys
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -56,15 +55,8 @@ class Model(nn.Module):
 
 def main(train_file: str, validation_file: str) -> None:
     torch.manual_seed(1337)
-    train_text, validation_text = (
-        Path(f).read_text(encoding="utf-8") for f in (train_file, validation_file)
-    )
-    id_of = {character: i for i, character in enumerate(sorted(set(train_text + validation_text)))}
-    train, validation = (
-        torch.from_numpy(np.array([id_of[character] for character in text]))
-        for text in (train_text, validation_text)
-    )
-    model = Model(len(id_of))
+    train, validation = (torch.from_numpy(np.load(f)) for f in (train_file, validation_file))
+    model = Model(1 + int(max(train.max(), validation.max())))
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]

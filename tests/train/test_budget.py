@@ -13,7 +13,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.train import budget
 from groundup.train import pretrain as room
-from groundup.train.budget import agree, choose, duration_s, expected_loss
+from groundup.train.budget import agree, choose, duration_s
 from groundup.train.plan import PlanConfig, plan
 from groundup.train.pretrain import PretrainConfig, pretrain
 from groundup.train.probe import Speed
@@ -91,13 +91,6 @@ def test_looks_and_checkpoints_stay_cheap(wishes, machine):
     chosen = choose(wishes, open_data(wishes.data), 600.0)
     assert 8 <= chosen.steps / chosen.validate_every <= 9
     assert chosen.validate_every == chosen.checkpoint_every
-
-
-def test_more_and_new_text_lowers_the_loss_that_is_expected():
-    usual = expected_loss(10**6, 10**7, 10**9)
-    assert expected_loss(10**6, 2 * 10**7, 10**9) < usual
-    assert expected_loss(2 * 10**6, 10**7, 10**9) < usual
-    assert usual < expected_loss(10**6, 10**7, 10**6) < expected_loss(10**6, 10**6, 10**6)
 
 
 def test_the_rate_falls_by_the_clock_to_zero():

@@ -2,6 +2,7 @@ import dataclasses
 import math
 import shutil
 from dataclasses import replace
+from pydoc_data.topics import topics
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,17 @@ def test_counts_what_is_built(data):
     assert result.steps == 50
     assert result.n_passes == pytest.approx(50 * 4 / 84, rel=0.02)  # 1,350 letters, 16 a window
     assert result.total_s == pytest.approx(50 * result.step_s + 3 * result.validation_s)
+
+
+def test_a_run_ends_within_the_range_foretold(tmp_path):
+    words = "\n".join(topics[name] for name in sorted(topics))  # real text that Python ships
+    data = make_data(tmp_path / "data", words[:80_000], words[80_000:90_000])
+    config = settings(data, out=tmp_path / "run", steps=150)
+    low, high = plan(config).last_loss_nats
+    longer = plan(replace(config, steps=3000)).last_loss_nats
+    assert longer[0] < low
+    assert longer[1] < high < math.log(open_data(data).tokenizer.vocab_size)
+    assert low <= pretrain(with_vocabulary(config, open_data(data))).validation_loss_nats <= high
 
 
 def test_leaves_nothing_behind(data):

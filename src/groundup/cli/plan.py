@@ -35,13 +35,15 @@ def run(config: PlanConfig) -> Plan:
             f"{result.first_loss_nats:.2f} nats",
             "ln V: an untrained model holds every token for equally likely",
         ],
+        [
+            "last loss",
+            "{:.2f} to {:.2f} nats".format(*result.last_loss_nats),
+            "on held-out text, roughly: by size, length and the text's pairs of tokens",
+        ],
     ]
     table("What this run will cost", ["", "", "of which"], rows)
     for warning in result.warnings:
         warn(warning)
-    note(
-        "The last loss is not foretold: it depends on the text. evaluate sets it beside yardsticks."
-    )
     steps = f" --steps {result.steps}" if result.steps != config.steps else ""
     next_command(f"groundup pretrain {config.data}{steps}")
     return result

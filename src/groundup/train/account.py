@@ -98,8 +98,13 @@ def _held_against_plan(setup: Setup, result: "PretrainResult") -> str:
     planned_s, planned_bytes = plan["total_s"], plan["total_memory_bytes"]
     time_off = result.elapsed_s / planned_s - 1.0
     memory_off = result.peak_memory_bytes / planned_bytes - 1.0
+    low, high = plan["last_loss_nats"]
+    last, place = result.validation_loss_nats, "as foretold"
+    if not low <= last <= high:
+        place = "lower" if last < low else "higher"
     taken_mb = result.peak_memory_bytes / 1e6
     return f"""| | planned | taken | |
 |---|---|---|---|
 | time | {planned_s:,.0f} s | {result.elapsed_s:,.0f} s | {time_off:+.0%} |
-| memory | {planned_bytes / 1e6:,.0f} MB | {taken_mb:,.0f} MB | {memory_off:+.0%} |"""
+| memory | {planned_bytes / 1e6:,.0f} MB | {taken_mb:,.0f} MB | {memory_off:+.0%} |
+| loss on held-out text | {low:.2f} to {high:.2f} nats | {last:.2f} nats | {place} |"""

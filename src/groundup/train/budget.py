@@ -16,6 +16,7 @@ from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
 from groundup.train.cost import count_memory
+from groundup.train.expect import expected_loss
 from groundup.train.probe import Speed, probe
 from groundup.train.setup import Data, with_vocabulary
 from groundup.train.world import n_processes
@@ -59,8 +60,6 @@ _CHOSEN = (
     "sample_every",
 )
 """Beside the model."""
-# The constants of `expected_loss`.
-_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 3.3e5, 0.25, 6.9e6, 0.3, 15.0
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
 _LARGEST_BATCH_TOKENS = 2**19
@@ -179,25 +178,6 @@ def _cut_to_fit(config: "PretrainConfig") -> "PretrainConfig | None":
             return None
         config = replace(config, n_micro_batches=min(2 * config.n_micro_batches, config.batch_size))
     return config
-
-
-def expected_loss(n_parameters: int, n_targets: int, n_train_tokens: int) -> float:
-    """The loss to expect, in nats a token, above what no model of any size and time can know.
-
-    Args:
-        n_parameters: Parameters of the blocks.
-        n_targets: Targets learnt from, each pass counted.
-        n_train_tokens: Tokens of the text; seeing one again teaches less than a new one.
-
-    Source: the form from "Training Compute-Optimal Large Language Models", section 3.3, with
-        repeated tokens as in "Scaling Data-Constrained Language Models", section 3.1; the constants
-        are fitted to runs of one and five minutes on two texts (docs/experiments.md).
-    """
-    new = min(n_targets, n_train_tokens)
-    again = n_targets / new - 1.0
-    worth = new * (1.0 - _AGAIN * math.expm1(-again / _AGAIN))
-    by_size, by_text = (_SIZE / n_parameters) ** _SIZE_POWER, (_TEXT / worth) ** _TEXT_POWER
-    return float(by_size + by_text)
 
 
 def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:

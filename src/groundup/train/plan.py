@@ -20,6 +20,7 @@ from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.train.budget import choose, duration_s
 from groundup.train.cost import count_disk, count_memory, settings_sha256
+from groundup.train.expect import expected_range
 from groundup.train.pretrain import PretrainConfig
 from groundup.train.probe import probe
 from groundup.train.setup import open_data, with_vocabulary
@@ -61,6 +62,8 @@ class Plan:
     """how often each token of the text is learnt from"""
     first_loss_nats: float
     """ln V: before training every token is as likely as any other"""
+    last_loss_nats: tuple[float, float]
+    """on held-out text at the end, from and to: by size, length, and the text's pairs of tokens"""
     step_s: float
     """seconds per step, measured"""
     validation_s: float
@@ -148,6 +151,9 @@ def plan(config: PlanConfig) -> Plan:
         n_train_tokens=data.train.n_tokens,
         n_passes=n_passes,
         first_loss_nats=math.log(config.model.vocab_size),
+        last_loss_nats=expected_range(
+            data, parameters["attention"] + parameters["mlp"], steps * tokens_per_step, steps
+        ),
         step_s=step_s,
         validation_s=validation_s,
         total_s=steps * step_s + _n_validations(steps, config.validate_every) * validation_s,
