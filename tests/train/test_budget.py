@@ -86,6 +86,14 @@ def test_what_is_set_by_hand_stays(wishes, machine):
     assert not agree(chosen, dataclasses.replace(config, budget="11m"))
 
 
+def test_heads_look_back_unless_what_is_set_by_hand_forbids_it(wishes, machine):
+    machine(2e11)
+    text = open_data(wishes.data)
+    assert choose(wishes, text, 60.0).model.look_back
+    learned = dataclasses.replace(wishes, model=GPTConfig(positions="learned"))
+    assert not choose(learned, text, 60.0).model.look_back
+
+
 def test_looks_and_checkpoints_stay_cheap(wishes, machine):
     machine(2e11)
     chosen = choose(wishes, open_data(wishes.data), 600.0)

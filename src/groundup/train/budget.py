@@ -147,7 +147,7 @@ def _try(
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
-        wished = _fill(config, _settings(shape, n_targets, n_train))
+        wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
         fitting = _cut_to_fit(wished)
         if fitting is None:
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
@@ -155,7 +155,7 @@ def _try(
         speed = probe(wished, data, probe_s / 2)
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
-    chosen = _fill(config, _settings(shape, n_targets, n_train))
+    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
     chosen = _cut_to_fit(chosen) or chosen
     chosen = _fill(chosen, _looks(chosen, speed, seconds))
     parts = parameters_by_part(chosen.model)
@@ -187,12 +187,15 @@ def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:
     return bool(_fill(wished, choice) == replace(stored, out=wished.out))
 
 
-def _settings(shape: tuple[int, int] | None, n_targets: int, n_train: int) -> dict[str, Any]:
+def _settings(
+    wished: GPTConfig, shape: tuple[int, int] | None, n_targets: int, n_train: int
+) -> dict[str, Any]:
     """What is right for a run that will see so many targets; docs/experiments.md has the runs."""
     n = n_processes()
     context_length = 128 if n_targets < 4e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
+    looks_back = wished.positions == "rotary" and wished.qk_norm
     model: dict[str, Any] = {}
     if shape is not None:  # else it was set by hand, all of it
         n_layers, d_model = shape
@@ -207,6 +210,9 @@ def _settings(shape: tuple[int, int] | None, n_targets: int, n_train: int) -> di
             "tied_head": False,
             "qk_gain": 2.0,
             "rotary_base": 4.0 * context_length,
+            # Unless positions or norms set by hand leave no way to.
+            "qkv_bias": looks_back,
+            "look_back": looks_back,
         },
         "batch_size": max(1, round(batch_tokens / context_length / n)) * n,
         "vector_learning_rate": 0.003,
