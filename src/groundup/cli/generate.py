@@ -12,6 +12,8 @@ from groundup.evaluate.recitation import recitation
 from groundup.generate.engine import generate
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.tokenizer.special import END_OF_TEXT
+from groundup.weights.gpt2 import is_gpt2
+from groundup.weights.llama import is_llama
 
 RECITED_CHARACTERS = 32
 """From this length on, a stretch that stands in the training text counts as recited."""
@@ -98,7 +100,9 @@ def run(config: GenerateConfig) -> Generation:
     generation = Generation(prompt=prompt, samples=tuple(samples))
     _show_recitation(generation)
     _keep(config.run, generation)
-    next_command(f"groundup export {config.run}")
+    shape = language_model.model.config
+    verb = "export" if is_gpt2(shape) or is_llama(shape) else "classify"  # what can be exported
+    next_command(f"groundup {verb} {config.run}")
     return generation
 
 
