@@ -17,7 +17,7 @@ from groundup.train.setup import Data
 # The constants of `expected_loss`.
 _SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 3.3e5, 0.25, 6.9e6, 0.3, 15.0
 # Shares of the loss of pairs: a middle that rises with `expected_loss`, and so much to either side.
-# Drawn by hand around a dozen runs on two texts, one by characters and one by BPE; no more is known.
+# Drawn by hand around a dozen runs on two texts, one by characters and one by BPE.
 _SHARE, _SHARE_RISE, _SHARE_WIDTH = 0.55, 0.09, 0.15
 _FIRST_STEPS = 100
 """After so many steps most of the way from knowing nothing is gone."""
