@@ -20,10 +20,10 @@ from groundup.train.schedule import Schedule
 
 GOLDEN = Path(__file__).parent / "loss_curve.json"
 TEXT = (Path(__file__).parent / "loss_curve.txt").read_text(encoding="utf-8")
-TOLERANCE_NATS = 2e-5
-"""The same sums in float64 give a curve within 1e-6 of the float32 one over these 30 steps: that is
-how far another processor's order of summation can move it, taken twenty times for safety. A changed
-initialisation, batch order, rate or formula moves it by 1e-2 and more."""
+TOLERANCE_NATS = {"muon": 5e-4, "adamw": 2e-5}
+"""The same sums in float64 give curves within 5e-5 and 1e-6 of the float32 ones in these 30 steps:
+that is how far another processor's order of summation can move them, taken ten and twenty times for
+safety. A changed initialisation, batch order, rate or formula moves them by 1e-2 and more."""
 
 
 def curve(kind: str, dtype: torch.dtype = torch.float32) -> list[float]:
@@ -51,7 +51,7 @@ def curve(kind: str, dtype: torch.dtype = torch.float32) -> list[float]:
 @pytest.mark.parametrize("kind", ["muon", "adamw"])
 def test_the_curve_is_the_stored_one(kind):
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))[kind]
-    assert curve(kind) == pytest.approx(golden, abs=TOLERANCE_NATS)
+    assert curve(kind) == pytest.approx(golden, abs=TOLERANCE_NATS[kind])
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -165,3 +165,5 @@ def test_heads_that_look_back_look_one_two_three_back(
         back = torch.arange(4, T) - weights[head, 4:].argmax(dim=-1)
         assert (back == head + 1).float().mean() > 0.9  # a token of another mind may look aside
         assert weights[head, 4:].max(dim=-1).values.mean() > 0.5
+    gathered = block.attention(normed, rotary)
+    assert 0.5 < gathered[0, 4:].std() < 2.0  # as much as the tokens, from the first step on

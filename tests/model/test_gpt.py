@@ -68,6 +68,13 @@ def test_first_loss_stays_there_at_any_width(d_model: int) -> None:
     assert abs(GPT(config).loss(*batch(config)).item() - math.log(500)) < 0.1
 
 
+@pytest.mark.parametrize("config", [OURS, MIXED])
+def test_each_head_starts_with_matrices_as_muon_keeps_them(config: GPTConfig) -> None:
+    for block in GPT(config).blocks:
+        for matrix in block.attention.qkv.weight.split(config.head_width):
+            torch.testing.assert_close(matrix @ matrix.T, torch.eye(config.head_width))
+
+
 def test_the_seed_fixes_the_weights_and_leaves_the_global_state_alone() -> None:
     state = torch.random.get_rng_state()
     one, same, other = (GPT(OURS, seed=s).state_dict() for s in (1, 1, 2))

@@ -222,11 +222,12 @@ class Attention(nn.Module):
         self.key_gain = nn.Parameter(torch.ones(D)) if config.qk_norm else None
 
     @torch.no_grad()
-    def look_back(self, rotary_base: float) -> None:
-        """Let head h start by looking h + 1 tokens back, whatever they are, by biases.
+    def look_back(self, rotary_base: float, generator: torch.Generator) -> None:
+        """Let head h start by looking h + 1 tokens back, whatever they are, and pass that on.
 
-        All keys have one direction, each query the same one turned back by its head's distance. So
-        a score is greatest at that distance. Only the pairs that turn fast tell neighbours apart.
+        All keys have one direction, each query the same one turned back by its head's distance: so
+        the biases alone make a score greatest at that distance. Only the pairs that turn fast tell
+        neighbours apart. The projection back to the stream starts orthogonal in place of zero.
         Training finds such heads by itself, but most of a short run goes by until then.
         """
         H, G, D = self.n_heads, self.n_kv_heads, self.d_head
@@ -241,6 +242,7 @@ class Attention(nn.Module):
         biases = self.qkv.bias.view(H + 2 * G, D)
         biases[:H] = turned_back
         biases[H : H + G] = direction
+        nn.init.orthogonal_(self.out.weight, generator=generator)
 
     def project(
         self,

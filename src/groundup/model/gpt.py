@@ -186,13 +186,15 @@ class GPT(nn.Module):
         "gpt2": normal(0, 0.02), and the two projections that write to the stream divided by
         sqrt(2 L), so that the sum of all blocks starts at the same size for any depth.
         "zero": these two start at zero, so each block starts as the identity; the others are
-        orthogonal, which is the form that Muon keeps them in, with singular values of 1, or of
-        sqrt(rows / columns) where they widen. The token table is normal(0, 1), or with a tied head
-        normal(0, 1 / C), and a head of its own zero: the first loss is ln V.
+        orthogonal, each head's query, key and value by itself, which is the form that Muon keeps
+        them in, with singular values of 1, or of sqrt(rows / columns) where they widen. The token
+        table is normal(0, 1), or with a tied head normal(0, 1 / C), and a head of its own zero: the
+        first loss is ln V.
         "torch": what torch gives every layer, as the course has it: tables normal(0, 1), matrices
         uniform within 1 / sqrt(columns).
         The n-gram table starts at zero, and the gains of queries and keys at sqrt(qk_gain) each.
-        With `look_back` the first layer's heads start by looking one, two, three ... tokens back.
+        With `look_back` the first layer's heads start by looking one, two, three ... tokens back,
+        and what they see reaches the stream.
 
         Source: "Exact solutions to the nonlinear dynamics of learning in deep linear neural
             networks", section 4, for orthogonal matrices.
@@ -224,12 +226,15 @@ class GPT(nn.Module):
             elif "embedding" in name:
                 std = 1.0 / config.d_model if config.tied_head else 1.0
                 parameter.normal_(0.0, std, generator=generator)
+            elif name.endswith("attention.qkv.weight"):
+                for of_a_head in torch.split(parameter, config.head_width):
+                    nn.init.orthogonal_(of_a_head, generator=generator)
             else:
                 gain = max(1.0, shape[0] / shape[1]) ** 0.5
                 nn.init.orthogonal_(parameter, gain=gain, generator=generator)
         if config.look_back:
             first = next(block for block in self.blocks if isinstance(block, Block))
-            first.attention.look_back(config.rotary_base)
+            first.attention.look_back(config.rotary_base, generator)
 
     def hidden(
         self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None

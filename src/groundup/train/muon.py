@@ -69,10 +69,32 @@ def orthogonalise(
     x = updates.to(dtype)
     x = x.mT if tall else x  # the square matrix A is then the smaller one
     x = x / (_MARGIN * x.norm(dim=(-2, -1), keepdim=True)).clamp(min=1e-7)
-    for a, b, c in coefficients:
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    if dtype != torch.bfloat16 and x.shape[-1] >= 2 * x.shape[-2]:
+        x = _product_of_steps(x @ x.mT, coefficients) @ x
+    else:
+        for a, b, c in coefficients:
+            gram = x @ x.mT
+            x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
+
+
+def _product_of_steps(
+    gram: Float[Tensor, "N rows rows"], coefficients: tuple[tuple[float, float, float], ...]
+) -> Float[Tensor, "N rows rows"]:
+    """The matrix P for which P X is X after all steps, from A = X X^T alone.
+
+    Each step is a polynomial p(A) of its own A, and leaves p A p to the next one. So a wide X takes
+    part in two products, not in two a step; bfloat16 would lose the faint directions in A.
+    """
+    product: Tensor | None = None
+    for number, (a, b, c) in enumerate(coefficients, start=1):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=-2, dim2=-1).add_(a)
+        product = factor if product is None else factor @ product
+        if number < len(coefficients):
+            gram = factor @ gram @ factor
+    assert product is not None
+    return product
 
 
 class Muon:
