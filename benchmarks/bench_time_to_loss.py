@@ -1,9 +1,10 @@
 """Time from the start of the process to a validation loss, beside nanoGPT's recipe for a CPU.
 
-    python benchmarks/bench_time_to_loss.py TEXT [--rounds 3] [--bpe 2048] [--also="--steps 300"]
+    python benchmarks/bench_time_to_loss.py TEXT [--rounds 3] [--bpe 2048] [--longer 3] [--also=""]
 
-TEXT is a file or a folder, learnt by characters or, with --bpe, in byte-level BPE tokens; --also
-is given to both of our runs: a vocabulary of thousands takes more steps than one of letters. Each
+TEXT is a file or a folder, learnt by characters or, with --bpe, in byte-level BPE tokens. Both of
+our runs take --longer times the steps of their recipes, for a vocabulary of thousands takes more
+than one of letters, and the options in --also. Each
 round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and with
 the fast recipe, each as a process of its own: imports, training and the evaluation of the whole
 validation part are in the time. All read the same tokens; making them is in nobody's time. After
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("text", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bpe", type=int, help="size of a BPE vocabulary; otherwise characters")
+    parser.add_argument("--longer", type=float, default=1.0, help="times the steps of the recipes")
     parser.add_argument("--also", default="", help="options for groundup pretrain")
     options = parser.parse_args()
     also = shlex.split(options.also)
@@ -69,7 +72,9 @@ def main() -> None:
             for name, recipe in RECIPES.items():
                 run = Path(folder) / f"{recipe}-{number}"
                 path = HERE.parent / "recipes" / "pretrain" / recipe
-                ours_s, _ = timed(groundup("pretrain", data, "--recipe", path, "--out", run, *also))
+                steps = round(options.longer * tomllib.loads(path.read_text())["steps"])
+                words = ["--recipe", path, "--steps", steps, "--out", run, *also]
+                ours_s, _ = timed(groundup("pretrain", data, *words))
                 timed(groundup("evaluate", run))
                 nats = read_results(run)["evaluate"]["nats"]
                 ratios[name].append(peer_s / ours_s)
