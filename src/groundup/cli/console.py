@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 console = Console(highlight=False, soft_wrap=False)
+typed: list[str] = []
+"""What the user typed after `groundup`; `main` puts it here."""
 _PLAIN_EVERY_S = 10.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

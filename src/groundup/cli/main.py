@@ -29,6 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     from groundup.cli import console
 
+    console.typed[:] = arguments
     # The library's calmer words go to a run's log.txt; the screen is the views' own.
     logging.getLogger("groundup").setLevel(logging.INFO)
     screen = logging.StreamHandler()

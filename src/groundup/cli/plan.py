@@ -1,7 +1,11 @@
 """`groundup plan`: the cost of a run as a table, before anything is spent."""
 
-from groundup.cli.console import next_command, note, table, warn
+import shlex
+from dataclasses import fields
+
+from groundup.cli.console import next_command, note, table, typed, warn
 from groundup.train.plan import Plan, PlanConfig, plan
+from groundup.train.pretrain import PretrainConfig
 
 
 def run(config: PlanConfig) -> Plan:
@@ -44,9 +48,24 @@ def run(config: PlanConfig) -> Plan:
     table("What this run will cost", ["", "", "of which"], rows)
     for warning in result.warnings:
         warn(warning)
-    steps = f" --steps {result.steps}" if result.steps != config.steps else ""
-    next_command(f"groundup pretrain {config.data}{steps}")
+    words = _for_pretrain(typed[1:]) or [str(config.data)]
+    if config.minutes is not None:
+        words += ["--steps", str(result.steps)]
+    next_command(shlex.join(["groundup", "pretrain", *words]))
     return result
+
+
+def _for_pretrain(words: list[str]) -> list[str]:
+    """The settings typed, without those that only `plan` knows."""
+    own = {field.name for field in fields(PlanConfig)} - {f.name for f in fields(PretrainConfig)}
+    kept, rest = [], iter(words)
+    for word in rest:
+        name, joined, _ = word.partition("=")
+        if name.removeprefix("--").replace("-", "_") not in own:
+            kept.append(word)
+        elif not joined:
+            next(rest)  # its value
+    return kept
 
 
 def _megabytes(n_bytes: int) -> str:
