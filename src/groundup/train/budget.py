@@ -64,6 +64,7 @@ _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
 _LARGEST_BATCH_TOKENS = 2**19
 _MEMORY_FRAC = 0.8
+_PARAMETERS_PER_TOKEN = 2
 _N_LOOKS = 8
 _LOOK_FRAC = 0.005
 """A run looks at the held-out text so often, and each time for this share of the budget."""
@@ -103,7 +104,8 @@ class _Rung:
 def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainConfig":
     """Choose what the budget leaves open; what differs from the default was set by hand and stays.
 
-    No model gets more parameters than the text has tokens: it would learn it by heart.
+    No model gets more than twice as many parameters as the text has tokens: it would learn it by
+    heart.
 
     Args:
         config: The wishes.
@@ -117,9 +119,8 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
     )
     if by_hand:
         return _try(config, data, None, seconds, probe_s).config
-    rungs = [shape for shape in SHAPES if _n_parameters(shape) <= data.train.n_tokens] or [
-        SHAPES[0]
-    ]
+    most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
+    rungs = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_RUNG, len(rungs) - 1)
     best = _try(config, data, rungs[place], seconds, probe_s)
     for way in (1, -1):

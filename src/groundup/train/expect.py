@@ -15,7 +15,7 @@ from groundup.data.store import TokenStore
 from groundup.train.setup import Data
 
 # The constants of `expected_loss`.
-_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 3.3e5, 0.25, 6.9e6, 0.3, 15.0
+_SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 4e5, 0.25, 6.9e6, 0.3, 15.0
 # Shares of the loss of pairs: a middle that rises with `expected_loss`, and so much to either side.
 # Drawn by hand around a dozen runs on two texts, one by characters and one by BPE.
 _SHARE, _SHARE_RISE, _SHARE_WIDTH = 0.55, 0.09, 0.15
@@ -36,7 +36,7 @@ def expected_loss(n_parameters: int, n_targets: int, n_train_tokens: int) -> flo
 
     Source: the form from "Training Compute-Optimal Large Language Models", section 3.3, with
         repeated tokens as in "Scaling Data-Constrained Language Models", section 3.1; the constants
-        are fitted to runs of one and five minutes on two texts (docs/experiments.md).
+        are fitted to runs of 1 to 20 minutes on two texts (docs/experiments.md).
     """
     new = min(n_targets, n_train_tokens)
     again = n_targets / new - 1.0
