@@ -4,11 +4,12 @@
 
 TEXT is a file or a folder, learnt by characters or, with --bpe, in byte-level BPE tokens. Both of
 our runs take --longer times the steps of their recipes, for a vocabulary of thousands takes more
-than one of letters, and the options in --also. Each
-round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and with
-the fast recipe, each as a process of its own: imports, training and the evaluation of the whole
-validation part are in the time. All read the same tokens; making them is in nobody's time. After
-the clock has stopped, `groundup evaluate` measures our loss again, in float32.
+than one of letters, and the options in --also.
+
+Each round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and
+with the fast recipe, each as a process of its own: imports, training and the evaluation of the
+whole validation part are in the time. All read the same tokens; making them is in nobody's time.
+After the clock has stopped, `groundup evaluate` measures our loss again, in float32.
 """
 
 import argparse
