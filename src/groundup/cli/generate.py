@@ -12,8 +12,7 @@ from groundup.evaluate.recitation import recitation
 from groundup.generate.engine import generate
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.tokenizer.special import END_OF_TEXT
-from groundup.weights.gpt2 import is_gpt2
-from groundup.weights.llama import is_llama
+from groundup.weights.huggingface import can_export
 
 RECITED_CHARACTERS = 32
 """From this length on, a stretch that stands in the training text counts as recited."""
@@ -100,8 +99,7 @@ def run(config: GenerateConfig) -> Generation:
     generation = Generation(prompt=prompt, samples=tuple(samples))
     _show_recitation(generation)
     _keep(config.run, generation)
-    shape = language_model.model.config
-    verb = "export" if is_gpt2(shape) or is_llama(shape) else "classify"  # what can be exported
+    verb = "export" if can_export(language_model.model.config) else "classify"
     next_command(f"groundup {verb} {config.run}")
     return generation
 

@@ -6,13 +6,13 @@ this room's work.
 """
 
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
 from groundup.weights.native import fill_model, load_tensors
@@ -48,20 +48,21 @@ def export_huggingface(
         write_huggingface(model, temporary, end_of_text_id=end_of_text_id)
 
 
+def can_export(config: GPTConfig) -> bool:
+    """Whether a class of transformers computes this model."""
+    return gpt2.is_gpt2(config) or llama.is_llama(config)
+
+
 def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = None) -> None:
     """Write config.json, generation_config.json and model.safetensors into a folder."""
-    about: dict[str, Any]
-    tensors: dict[str, Tensor]
-    if gpt2.is_gpt2(model.config):
-        about, tensors = gpt2.write_config(model.config), gpt2.write_tensors(model)
-    elif llama.is_llama(model.config):
-        about, tensors = llama.write_config(model.config), llama.write_tensors(model)
-    else:
+    if not can_export(model.config):
         raise UserError(
             "no class of transformers computes this mixture of choices",
             need="a model like GPT-2 (layer norm, learned positions, gelu, biases) or like Llama "
             "(rms norm, rotary positions, swiglu, no biases), without n-gram embeddings",
         )
+    family = gpt2 if gpt2.is_gpt2(model.config) else llama
+    about, tensors = family.write_config(model.config), family.write_tensors(model)
     ends = {"bos_token_id": end_of_text_id, "eos_token_id": end_of_text_id}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     write_json(folder / "config.json", {**about, **ends, "dtype": dtype, "torch_dtype": dtype})
