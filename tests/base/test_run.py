@@ -1,9 +1,15 @@
 """A run folder is never overwritten."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
-from groundup.base.run import RunFolder
+import pytest
+
+from groundup.base.errors import UserError
+from groundup.base.results import read_results
+from groundup.base.run import RunFolder, list_checkpoints
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -17,6 +23,52 @@ def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "lo')
     assert run.read_metrics() == [{"step": 1, "loss_nats": 2.5}]
+
+
+def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    metrics = run.path / "metrics.jsonl"
+    metrics.write_bytes(b'\xff\xfe{\n3\n[]\n{"loss_nats": 1}\n{"step": 2, "loss_nats": 2.5}\n')
+    assert run.read_metrics() == [{"step": 2, "loss_nats": 2.5}]
+    metrics.unlink()
+    metrics.mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: this cannot be read"):
+        run.read_metrics()
+
+
+def test_a_result_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "evaluate.json").write_text("[]")
+    with pytest.raises(UserError, match=r"evaluate\.json: this is no result of ours"):
+        read_results(tmp_path)
+
+
+def test_checkpoints_are_ordered_by_their_step(tmp_path: Path) -> None:
+    for name in ("step-999999", "step-1000000", "step-000007", "step-more", ".step-000009.a.tmp"):
+        (tmp_path / name).mkdir()
+    names = [path.name for path in list_checkpoints(tmp_path)]
+    assert names == ["step-1000000", "step-999999", "step-000007"]
+    assert list_checkpoints(tmp_path / "nowhere") == []
+
+
+def test_one_process_at_a_time_works_in_a_run_folder(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    code = (
+        "import sys; from groundup.base.run import RunFolder\n"
+        "with RunFolder.open(sys.argv[1]).locked():\n"
+        "    print('locked', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"locked\n"
+    with pytest.raises(UserError, match=r"another process.*--out"), run.locked():
+        pass
+    other.kill()  # without a chance to unlock
+    other.communicate()
+    with run.locked():
+        pass
 
 
 def test_the_manifest_names_versions_and_command(tmp_path: Path) -> None:

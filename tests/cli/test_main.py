@@ -1,5 +1,6 @@
 """The verb table, its help, and what a mistake looks like."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,19 @@ def test_help_and_import_need_neither_torch_nor_numpy() -> None:
         "assert not {'torch', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_ctrl_c_waits_until_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, imported = signal.getsignal(signal.SIGINT), []
+
+    def interrupted(verb, options) -> None:
+        signal.raise_signal(signal.SIGINT)
+        imported.append(verb.name)
+
+    monkeypatch.setattr("groundup.cli.main._build_config", interrupted)
+    assert main(["plan"]) == 130
+    assert imported == ["plan"]
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_an_unknown_verb_names_the_nearest(capsys: pytest.CaptureFixture) -> None:

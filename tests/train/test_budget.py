@@ -1,7 +1,10 @@
 """A budget of time chooses what is left open, ends on time, and goes on after a kill."""
 
 import dataclasses
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from test_pretrain import KilledError, data, kill_at, settings  # noqa: F401
@@ -94,6 +97,19 @@ def test_heads_look_back_unless_what_is_set_by_hand_forbids_it(wishes, machine):
     assert not choose(learned, text, 60.0).model.look_back
 
 
+def test_a_model_set_by_hand_that_is_too_slow_is_refused(wishes, machine):
+    machine(1e8)
+    slow = dataclasses.replace(wishes, model=GPTConfig(n_layers=8, d_model=384, n_heads=6))
+    with pytest.raises(UserError, match=r"a step of this model takes .*--budget \d+m"):
+        choose(slow, open_data(wishes.data), 20.0)
+
+
+def test_steps_beside_a_budget_are_said_not_to_count(wishes, machine, caplog):
+    machine(2e11)
+    choose(dataclasses.replace(wishes, steps=20), open_data(wishes.data), 60.0)
+    assert "60 s decide on the end, not 20 steps" in caplog.text
+
+
 def test_looks_and_checkpoints_stay_cheap(wishes, machine):
     machine(2e11)
     chosen = choose(wishes, open_data(wishes.data), 600.0)
@@ -148,6 +164,31 @@ def test_plan_shows_the_choice(data, machine):  # noqa: F811
     shown = plan(PlanConfig(data=data, budget="10m", probe_s=0.2, threads=1))
     assert shown.n_parameters > 0
     assert shown.steps > 600
+    assert shown.total_s == 600.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shape", "batch_size"),
+    [({"n_layers": 2, "d_model": 128}, 64), ({"n_layers": 4, "d_model": 256}, 16)],
+)
+def test_memory_comes_out_as_planned(data, shape, batch_size):  # noqa: F811
+    """In a process of its own, for what others have left there would count, too."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path;"
+        "from test_pretrain import settings; from groundup.model.config import GPTConfig;"
+        "from groundup.train.cost import count_memory; from groundup.train.pretrain import *;"
+        "from groundup.train.setup import *;"
+        f"model = GPTConfig(n_heads=4, context_length=128, activation='relu2', **{shape});"
+        f"config = settings(Path(sys.argv[2]), model=model, batch_size={batch_size});"
+        "config = with_vocabulary(config, open_data(config.data));"
+        "planned = sum(count_memory(config).values());"
+        "print(pretrain(config).peak_memory_bytes / planned)"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(data)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    # The aim is 10 %; what libraries hold differs from one system to the next.
+    assert float(done.stdout.split()[-1]) == pytest.approx(1.0, abs=0.2)
 
 
 def test_readme_holds_the_plan_against_the_run(data):  # noqa: F811

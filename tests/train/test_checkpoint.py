@@ -1,5 +1,6 @@
 """Checkpoints are written while training goes on, whole or absent, whatever the disk does."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,7 +20,9 @@ from groundup.train.checkpoint import (
     Progress,
     find_latest,
     load_checkpoint,
+    save_checkpoint,
     take_snapshot,
+    write_progress,
 )
 from groundup.train.optimizer import Optimizer
 from groundup.train.pretrain import pretrain
@@ -115,6 +118,27 @@ def test_what_a_kill_left_half_written_is_removed(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
 
 
+def test_the_newest_stay_when_the_step_gets_another_digit(tmp_path):
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    for step in (999_998, 999_999, 1_000_000, 1_000_001):
+        save_checkpoint(tmp_path, take_snapshot(model, optimizer, progress(step)), keep_last=2)
+    assert {path.name for path in tmp_path.glob("step-*")} == {"step-1000000", "step-1000001"}
+    assert find_latest(tmp_path) == tmp_path / "step-1000001"
+
+
+def test_what_a_checkpoint_says_of_the_run_can_change(tmp_path):
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    saved = save_checkpoint(tmp_path, take_snapshot(model, optimizer, progress(3)))
+    write_progress(saved, dataclasses.replace(progress(3), rollbacks=(5,)))
+    loaded = load_checkpoint(saved, model, optimizer, tokenizer_fingerprint="ours")
+    assert loaded.rollbacks == (5,)
+    (saved / "model.json").write_text("{}")
+    with pytest.raises(UserError, match="damaged"):
+        write_progress(saved, progress(3))
+
+
 _RUN = """
 import resource, signal, sys
 from pathlib import Path
@@ -159,4 +183,4 @@ def test_the_kept_are_the_latest_and_the_best(data):  # noqa: F811
         pretrain(settings(data, checkpoint_every=1, keep_checkpoints=2), kill_at(11))
     names = {path.name for path in (data.parent / "run/checkpoints").glob("step-*")}
     best = (data.parent / "run/checkpoints/best").read_text().strip()
-    assert names == {"step-000010", "step-000011", best}
+    assert names == {"step-000009", "step-000010", best}  # killed before the eleventh was saved

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_pretrain import KilledError, kill_at, settings
 
 from groundup.base.errors import UserError
+from groundup.base.run import list_checkpoints
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
 from groundup.model.config import GPTConfig
@@ -30,6 +31,10 @@ from groundup.train.watch import Finding
 
 WORDS = "fox dog hill road moon well oak bird stone river night lamp king song fire".split()  # noqa: SIM905
 MODEL = GPTConfig(context_length=16, d_model=16, n_layers=1, n_heads=2)
+
+
+NEED_TIME = {watch.STARVED, watch.PLATEAU, watch.BY_HEART}
+"""Rules that judge no run of a few steps."""
 
 
 def prose(seed: int, n_words: int = 3000) -> str:
@@ -76,7 +81,8 @@ def assert_found(rule: str, said: list[Finding], diagnosis: Diagnosis, cure: str
     assert [f.rule for f in diagnosis.findings] == [rule], diagnosis.findings
     for finding in (*said, *diagnosis.findings):
         assert cure in finding.cure
-    assert set(diagnosis.healthy) == set(RULES) - {rule}
+    assert set(diagnosis.healthy) == set(RULES) - {rule} - diagnosis.not_examined.keys()
+    assert set(diagnosis.not_examined) <= NEED_TIME
 
 
 def change_loss(monkeypatch, change) -> None:
@@ -91,11 +97,17 @@ def change_loss(monkeypatch, change) -> None:
 
 
 def test_a_healthy_run_is_called_healthy(data):
-    said, diagnosis = broken_run(data, steps=60)
+    said, diagnosis = broken_run(data, steps=200, validate_every=40)
     assert said == []
     assert diagnosis.findings == ()
     assert diagnosis.healthy == RULES
-    assert diagnosis.n_steps_done == 60
+    assert diagnosis.n_steps_done == 200
+
+
+def test_what_a_short_run_does_not_tell_is_not_called_fine(data):
+    _, diagnosis = broken_run(data, steps=20)
+    assert set(diagnosis.not_examined) == NEED_TIME
+    assert "200 steps" in diagnosis.not_examined[watch.PLATEAU]
 
 
 def test_starting_weights_too_large(data):
@@ -334,6 +346,34 @@ def test_broken_weights_on_the_disk_are_named(data):
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [watch.WEIGHTS]
     assert "final_norm.weight" in found[0].seen
+
+
+def test_a_run_that_died_before_its_first_checkpoint(data, caplog):
+    caplog.set_level("INFO", "groundup")
+    config = settings(data, model=MODEL, optimizer="adamw", learning_rate=1e30)
+    with pytest.raises(UserError, match="--learning-rate"):
+        pretrain(config)
+    diagnosis = doctor(DoctorConfig(run=config.out))
+    found = [f for f in diagnosis.findings if f.rule == watch.WEIGHTS]
+    assert len(found) == 1
+    assert "the loss" in found[0].seen
+    assert "--learning-rate" in found[0].cure
+    assert watch.WEIGHTS not in diagnosis.healthy
+    assert "the loss is" in (config.out / "log.txt").read_text()
+
+
+def test_damaged_checkpoints_are_named(data):
+    run = pretrain(settings(data, model=MODEL, checkpoint_every=4)).run
+    newest, *older = list_checkpoints(run / "checkpoints")
+    (newest / "optimizer.safetensors").write_bytes(b"")
+    diagnosis = doctor(DoctorConfig(run=run))
+    assert [f.rule for f in diagnosis.findings] == [watch.CHECKPOINTS]
+    assert str(newest) in diagnosis.findings[0].seen
+    for checkpoint in older:
+        (checkpoint / "state.json").unlink()
+    diagnosis = doctor(DoctorConfig(run=run))
+    assert [f.rule for f in diagnosis.findings] == [watch.CHECKPOINTS] * (1 + len(older))
+    assert watch.WEIGHTS in diagnosis.not_examined
 
 
 def test_unfinished_without_data_and_no_run_at_all(data, tmp_path):

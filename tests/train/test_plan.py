@@ -10,6 +10,7 @@ from test_pretrain import MODEL, make_data
 
 from groundup.base.errors import UserError
 from groundup.model.gpt import GPT
+from groundup.train import cost
 from groundup.train.cost import count_disk, count_memory
 from groundup.train.plan import PlanConfig, _steps_within, _way_out, plan
 from groundup.train.pretrain import pretrain
@@ -96,7 +97,7 @@ def test_disk_is_that_of_the_checkpoints(data):
     config = with_vocabulary(config, open_data(data))
     run = pretrain(config).run
     taken = sum(file.stat().st_size for file in (run / "checkpoints").glob("*/*.safetensors"))
-    each = (count_disk(config) - count_disk(replace(config, keep_checkpoints=0))) * 1.0
+    each = (count_disk(replace(config, keep_checkpoints=2)) - count_disk(config)) * 1.0
     n_kept = len(list((run / "checkpoints").glob("step-*")))
     assert taken / n_kept == pytest.approx(each, rel=0.25)  # headers weigh, the model is tiny
 
@@ -107,19 +108,49 @@ def test_a_full_disk_is_told_before(data, monkeypatch):
         plan(settings(data))
 
 
-def test_the_way_out_fits(data):
-    config = settings(data, model=dataclasses.replace(MODEL, d_model=256), batch_size=64)
-    for share in (0.5, 0.1, 0.02):
+def with_options(config: PlanConfig, typed: str) -> PlanConfig:
+    """The settings with these options typed beside them."""
+    run: dict[str, object] = {}
+    model: dict[str, object] = {}
+    words = iter(typed.split())
+    for word in words:
+        name = word.lstrip("-").replace("-", "_")
+        if name == "recompute":
+            run[name] = True
+            continue
+        value = next(words)
+        where = run if hasattr(config, name) else model
+        where[name] = None if value == "off" else int(value)
+    return replace(config, model=replace(config.model, **model), **run)
+
+
+@pytest.mark.parametrize("changes", [{}, {"d_ff": 2048}, {"n_heads": 8, "n_kv_heads": 4}])
+def test_the_way_out_fits(data, monkeypatch, changes):
+    monkeypatch.setattr(cost, "memory_in_use_bytes", lambda device: 0)
+    monkeypatch.setattr(cost, "_LATER_BYTES", 0)
+    shape = dataclasses.replace(MODEL, d_model=512, n_layers=8, **changes)
+    config = settings(data, model=shape, batch_size=64)
+    ways = set()
+    for share in (0.9, 0.5, 0.2):
         free = int(sum(count_memory(config).values()) * share)
-        words = _way_out(config, free).split()
-        values = {
-            words[i].lstrip("-").replace("-", "_"): words[i + 1]
-            for i in range(0, len(words) - 1, 2)
-        }
-        assert set(values) <= {"n_micro_batches", "n_layers", "d_model", "n_heads"}
-        assert int(values["n_micro_batches"]) > 1
+        way_out = _way_out(config, free)
+        assert way_out is not None
+        assert sum(count_memory(with_options(config, way_out)).values()) <= free
+        ways.add(way_out)
+    assert len(ways) > 1
+    assert _way_out(config, 1000) is None
+
+
+def test_what_nothing_helps_against_is_said(data, monkeypatch):
+    monkeypatch.setattr("groundup.train.plan.free_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr("groundup.train.plan.memory_in_use_bytes", lambda device: 0)
+    with pytest.raises(UserError, match="no batch or shape fits"):
+        plan(settings(data))
 
 
 def test_refuses_no_time(data):
-    with pytest.raises(UserError, match="0 minutes"):
-        plan(settings(data, minutes=0.0))
+    for nothing in (0.0, -1.0, math.nan, math.inf):
+        with pytest.raises(UserError, match="--minutes is"):
+            settings(data, minutes=nothing)
+        with pytest.raises(UserError, match="--probe-s is"):
+            settings(data, probe_s=nothing)

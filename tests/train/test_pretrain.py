@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.errors import UserError
+from groundup.base.files import sha256_bytes
 from groundup.data.store import TokenStore
 from groundup.evaluate.load import load
 from groundup.model.config import GPTConfig
@@ -140,17 +141,18 @@ def test_killed_and_resumed_ends_with_the_same_weights(data, killed_at):
     assert result.n_targets == undisturbed.n_targets
 
 
-def test_ctrl_c_leaves_a_checkpoint_at_the_very_step(data):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_leave_a_checkpoint_at_the_very_step(data, number):
     def interrupt(step: Step) -> None:
         if step.step == 7:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.getsignal(number)
     undisturbed = pretrain(settings(data, out=data.parent / "whole"))
     with pytest.raises(KeyboardInterrupt):
         pretrain(settings(data), interrupt)
     assert (data.parent / "run/checkpoints/latest").read_text() == "step-000007\n"
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
     result = pretrain(settings(data))
     assert result.resumed_from_step == 7
     assert_same_weights(undisturbed.run, result.run)
@@ -169,6 +171,70 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(data, caplog):
     assert f"{weights}: this file is damaged" in caplog.text
     assert 0 < result.resumed_from_step < int(newest.name[5:])
     assert_same_weights(undisturbed.run, result.run)
+
+
+@pytest.mark.parametrize("harm", ["damaged", "of another version"])
+def test_checkpoints_that_cannot_be_read_are_not_begun_over(data, harm):
+    with pytest.raises(KilledError):
+        pretrain(settings(data), kill_at(11))
+    checkpoints = data.parent / "run/checkpoints"
+    for state in checkpoints.glob("step-*/state.json"):
+        if harm == "damaged":
+            state.write_text("{")
+        else:
+            values = json.loads(state.read_text())
+            values.pop("sha256")
+            values["version"] = 2
+            digest = sha256_bytes(json.dumps(values, sort_keys=True).encode())
+            state.write_text(json.dumps({**values, "sha256": digest}))
+    before = sorted(checkpoints.rglob("*"))
+    with pytest.raises(UserError, match=r"no checkpoint .* can be read.*--out"):
+        pretrain(settings(data))
+    assert sorted(checkpoints.rglob("*")) == before
+
+
+def test_a_run_that_ended_before_it_began_leaves_its_name_free(data):
+    run = data.parent / "run"
+    run.mkdir()
+    for name in ("log.txt", ".lock", ".config.toml.abcd1234.tmp"):
+        (run / name).write_text("")
+    assert pretrain(settings(data)).run == run
+
+
+def test_a_second_process_is_told_to_wait(data):
+    # Without dropout, for the second one is in this process, too, and sets its random state.
+    model = dataclasses.replace(MODEL, dropout=0.0)
+
+    def start_another(step: Step) -> None:
+        if step.step == 3:
+            with pytest.raises(UserError, match="another process is at work"):
+                pretrain(settings(data, model=model))
+
+    undisturbed = pretrain(settings(data, model=model, out=data.parent / "whole"))
+    result = pretrain(settings(data, model=model), start_another)
+    assert_same_weights(undisturbed.run, result.run)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("checkpoint_every", (0, -1)),
+        ("n_micro_batches", (0, -2, 5)),
+        ("validation_windows", (0, -1)),
+        ("max_grad_norm", (0.0, -1.0, float("nan"))),
+        ("learning_rate", (0.0, -1.0, float("nan"), float("inf"))),
+        ("weight_decay", (-1.0, float("nan"))),
+        ("momentum", (-0.1, 2.0)),
+        ("decay_frac", (-0.1, 1.1)),
+        ("steps", (0,)),
+        ("batch_size", (0,)),
+    ],
+)
+def test_settings_out_of_their_range_are_refused_before_anything_is_made(data, name, values):
+    for value in values:
+        with pytest.raises(UserError, match=f"--{name.replace('_', '-')} |cannot be cut"):
+            settings(data, **{name: value})
+    assert not (data.parent / "run").exists()
 
 
 def test_other_settings_get_a_folder_of_their_own(data):

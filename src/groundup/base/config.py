@@ -119,7 +119,9 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("this recipe is missing", where=path, type_this="ls recipes") from error
-    except (IsADirectoryError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"this recipe cannot be read ({error.strerror})", where=path) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"this is not a TOML recipe ({error})", where=path) from error
 
 

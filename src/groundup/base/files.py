@@ -117,6 +117,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError("this file is missing", where=path) from error
+    except OSError as error:
+        raise UserError(f"this file cannot be read ({error.strerror})", where=path) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"this is not readable JSON ({error})", where=path) from error
 

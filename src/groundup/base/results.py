@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base import files
+from groundup.base.errors import UserError
 
 _LIVE = object()
 
@@ -27,9 +28,17 @@ def record_result(folder: Path, verb: str, result: Any) -> None:
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Read what every verb found in this folder, by verb."""
-    found = sorted((folder / "results").glob("*.json"))
-    return {file.stem: files.read_json(file) for file in found}
+    """Read what every verb found in this folder, by verb.
+
+    Raises:
+        UserError: A file is not as `record_result` writes it.
+    """
+    results = {}
+    for file in sorted((folder / "results").glob("*.json")):
+        results[file.stem] = files.read_json(file)
+        if not isinstance(results[file.stem], dict):
+            raise UserError("this is no result of ours", where=file, type_this=f"rm {file}")
+    return results
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from groundup.base import files
 from groundup.base.device import usable_cores
 from groundup.base.errors import UserError
 
+LOCK = ".lock"
+"""A file of a run folder that whoever trains in it holds locked."""
+_CHECKPOINT = re.compile(r"step-(\d{6,})")
 _RECORDED_PACKAGES = ("groundup", "torch", "numpy", "safetensors", "regex", "scikit-learn")
 
 
@@ -67,6 +71,30 @@ class RunFolder:
             )
         return cls(folder)
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training in this folder, until the end of the block.
+
+        Raises:
+            UserError: One does already.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.path / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise UserError(
+                "another process is at work in this run folder",
+                need="its end, or another folder",
+                where=self.path,
+                type_this="--out another/folder",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def log_metrics(self, **values: float | int | str | None) -> dict[str, Any]:
         """Append one line to metrics.jsonl and give it; None is left out.
 
@@ -84,16 +112,26 @@ class RunFolder:
         return line
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a line cut off by a crash is passed over."""
+        """Read metrics.jsonl; a line cut off by a crash, or spoilt, is passed over.
+
+        Raises:
+            UserError: It cannot be read.
+        """
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise UserError(f"this cannot be read ({error.strerror})", where=path) from error
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in lines:
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:
                 continue
+            if isinstance(row, dict) and "step" in row:
+                rows.append(row)
         return rows
 
     def write_config(self, config: Any) -> None:
@@ -119,6 +157,13 @@ class RunFolder:
         finally:
             logging.getLogger("groundup").removeHandler(handler)
             handler.close()
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a `checkpoints` folder, the newest first, whole or not."""
+    found = {path: _CHECKPOINT.fullmatch(path.name) for path in folder.glob("step-*")}
+    steps = {path: int(match[1]) for path, match in found.items() if match is not None}
+    return sorted(steps, key=steps.__getitem__, reverse=True)
 
 
 def describe_environment() -> dict[str, Any]:

@@ -31,6 +31,17 @@ def harmless(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
+def span(seconds: float | int) -> str:
+    """A time in seconds, minutes or hours.
+
+    >>> span(41.2), span(125), span(14_000)
+    ('41 s', '2.1 min', '3.9 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def heading(title: str) -> None:
     """Open a stage."""
     console.print()
@@ -63,6 +74,17 @@ def next_command(command: str) -> None:
     console.print(f"\n[dim]next:[/dim] [bold green]{escape(command)}[/bold green]", soft_wrap=True)
 
 
+_FRAME = (
+    TextColumn("{task.description}"),
+    BarColumn(bar_width=24),
+    TaskProgressColumn(),
+    TextColumn("{task.fields[words]}"),
+    TimeElapsedColumn(),
+)
+_FRAME_WIDTH = 24 + 4 + 7 + 4
+"""What bar, share, time and the spaces between take."""
+
+
 class Line:
     """The moving line of one long stage; its total is None where nobody can know it."""
 
@@ -71,10 +93,15 @@ class Line:
         self._bar: Progress | None = None
         self._printed_at = self._started_at = time.monotonic()
 
-    def update(self, completed: int, **fields: str) -> None:
-        """Move to `completed`; fields (rate, loss, eta) are shown beside the bar."""
-        words = "  ".join(f"{name} {value}" for name, value in fields.items())
+    def update(self, completed: int, *facts: str, **fields: str) -> None:
+        """Move to `completed`; facts and fields (rate, loss, eta) are shown beside the bar.
+
+        Where the terminal is too narrow for both, the bar gives way.
+        """
+        words = "  ".join([*facts, *(f"{name} {value}" for name, value in fields.items())])
         if self._bar is not None:
+            narrow = len(self.description) + _FRAME_WIDTH + len(words) > console.width
+            self._bar.columns = _FRAME[3:4] if narrow else _FRAME
             task = self._bar.task_ids[0]
             self._bar.update(task, completed=completed, total=self.total, words=words)
             return
@@ -101,15 +128,7 @@ def progress(description: str, total: int | None) -> Iterator[Line]:
     if not console.is_terminal:
         yield line
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeElapsedColumn(),
-        console=console,
-        refresh_per_second=4,
-    ) as bar:
+    with Progress(*_FRAME, console=console, refresh_per_second=4) as bar:
         bar.add_task(description, total=total, words="")
         line._bar = bar
         yield line

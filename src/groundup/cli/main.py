@@ -10,7 +10,10 @@ import gc
 import importlib
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from groundup.base import config as configs
@@ -38,9 +41,11 @@ def main(arguments: list[str] | None = None) -> int:
     # torchrun starts several of us: the first one talks.
     console.console.quiet = int(os.environ.get("RANK", "0")) > 0
     try:
-        verb = _find(arguments[0])
-        options = vars(_parser(verb).parse_args(arguments[1:]))
-        config = _build_config(verb, options)
+        with _no_interrupt():
+            verb = _find(arguments[0])
+            options = vars(_parser(verb).parse_args(arguments[1:]))
+            config = _build_config(verb, options)
+            importlib.import_module(verb.view.split(":")[0])
         call(verb.name, config)
     except UserError as mistake:
         console.error(str(mistake))
@@ -53,6 +58,23 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     return 0
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of the block: imports swallow it, or are left in halves."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+    asked: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 def _overview() -> str:

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import fields
 
-from groundup.cli.console import next_command, note, table, typed, warn
+from groundup.cli.console import next_command, note, span, table, typed, warn
 from groundup.train.plan import Plan, PlanConfig, plan
 from groundup.train.pretrain import PretrainConfig
 
@@ -31,7 +31,7 @@ def run(config: PlanConfig) -> Plan:
         ],
         [
             "time",
-            _span(result.total_s),
+            span(result.total_s),
             f"{result.step_s * 1000:,.0f} ms a step, {result.validation_s:.1f} s a validation",
         ],
         [
@@ -70,9 +70,3 @@ def _for_pretrain(words: list[str]) -> list[str]:
 
 def _megabytes(n_bytes: int) -> str:
     return f"{n_bytes / 1e6:,.0f} MB"
-
-
-def _span(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -3,7 +3,7 @@
 import math
 import time
 
-from groundup.cli.console import Line, next_command, note, progress, table
+from groundup.cli.console import Line, next_command, note, progress, span, table
 from groundup.train.loop import Step
 from groundup.train.pretrain import PretrainConfig, PretrainResult, pretrain
 from groundup.train.watch import Finding
@@ -57,6 +57,18 @@ def _process_began_at() -> float:
     return time.monotonic() - (time.time() - began_at)
 
 
+def _short(count: float | int) -> str:
+    """A count in three digits.
+
+    >>> _short(950), _short(13_749), _short(2.04e6)
+    ('950', '13.7k', '2.04M')
+    """
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= 0.9995 * size:
+            return f"{count / size:.3g}{letter}"
+    return f"{count:.0f}"
+
+
 class _View:
     """What the eye follows while training runs."""
 
@@ -84,12 +96,14 @@ class _View:
         self.line.total = step.n_steps  # under a budget, as expected now
         self.line.update(
             step.step,
-            step=f"{step.step}/{step.n_steps}",
-            loss=f"{step.loss_nats:.3f}",
-            validation=self._validation,
-            rate=f"{step.targets_per_s:,.0f}/s",
-            eta=f"{step.eta_s:.0f}s",
-            memory=f"{step.memory_bytes / 1e6:,.0f}MB",
+            f"{step.step}/{step.n_steps}",
+            f"{_short(step.n_targets)} tokens",
+            f"loss {step.loss_nats:.3f}",
+            f"val {self._validation}",
+            f"lr {step.learning_rate:.2g}",
+            f"{_short(step.targets_per_s)}/s",
+            f"eta {span(step.eta_s)}",
+            f"{step.memory_bytes / 1e6:.0f}MB",
         )
 
     def sample(self, step: int, text: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.errors import UserError
+from groundup.base.run import list_checkpoints
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
@@ -74,9 +75,9 @@ def load(path: Path | str) -> LanguageModel:
 
 def _checkpoints(folder: Path) -> list[Path]:
     """Checkpoints in the order to try them: the best, the latest, then backwards."""
-    found = sorted(folder.glob("step-*"), reverse=True)
+    found = list_checkpoints(folder)
     named = [
-        folder / (folder / name).read_text(encoding="utf-8").strip()
+        folder / (folder / name).read_text(encoding="utf-8", errors="replace").strip()
         for name in ("best", "latest")
         if (folder / name).is_file()
     ]

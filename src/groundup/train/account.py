@@ -89,7 +89,9 @@ Next:
 
 def _held_against_plan(setup: Setup, result: "PretrainResult") -> str:
     """What `groundup plan` said of these settings, beside what they took."""
-    data = setup.config.data
+    data, budget = setup.config.data, setup.config.budget
+    if budget is not None:
+        return f"`--budget {budget}` decided on its size and its end: no plan could be held to it."
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
         return f"No plan was made of these settings; `groundup plan {data}` tells what a run costs."

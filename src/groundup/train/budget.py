@@ -65,6 +65,7 @@ _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 _LARGEST_BATCH_TOKENS = 2**19
 _MEMORY_FRAC = 0.8
 _PARAMETERS_PER_TOKEN = 2
+_FEWEST_STEPS = 10
 _N_LOOKS = 8
 _LOOK_FRAC = 0.005
 """A run looks at the held-out text so often, and each time for this share of the budget."""
@@ -111,12 +112,17 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         config: The wishes.
         data: The text.
         seconds: How long the run may take.
+
+    Raises:
+        UserError: The model set by hand is too slow for it.
     """
     probe_s = min(2.0, max(0.4, 0.01 * seconds))
     by_hand = any(
         getattr(config.model, name) != getattr(GPTConfig(), name)
         for name in ("n_layers", "d_model", "n_heads", "d_head")
     )
+    if config.steps != type(config).steps:
+        _log.warning("%g s decide on the end, not %d steps", seconds, config.steps)
     if by_hand:
         return _try(config, data, None, seconds, probe_s).config
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
@@ -154,6 +160,12 @@ def _try(
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
         wished = fitting
         speed = probe(wished, data, probe_s / 2)
+        if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
+            raise UserError(
+                f"a step of this model takes {speed.step_s:.1f} s here, and {seconds:g} s are all",
+                need=f"time for {_FEWEST_STEPS} steps at least, or a smaller model",
+                type_this=f"--budget {math.ceil(_FEWEST_STEPS * speed.step_s / 60)}m",
+            )
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
     chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
@@ -193,7 +205,7 @@ def _settings(
 ) -> dict[str, Any]:
     """What is right for a run that will see so many targets; docs/experiments.md has the runs."""
     n = n_processes()
-    context_length = 128 if n_targets < 4e6 else 256 if n_targets < 2e8 else 1024
+    context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
     looks_back = wished.positions == "rotary" and wished.qk_norm

@@ -39,6 +39,7 @@ from groundup.base.files import (
     write_json,
     write_text,
 )
+from groundup.base.run import list_checkpoints
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer
@@ -54,7 +55,7 @@ from groundup.weights.native import (
 _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 _RANDOM_CPU, _RANDOM_CUDA = "random/cpu", "random/cuda"
-_WEIGHTS, _OPTIMIZER = "model.safetensors", "optimizer.safetensors"
+_WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +152,8 @@ def save_checkpoint(
             save_tensors(snapshot.weights, temporary / _WEIGHTS)
             save_tensors(snapshot.optimizer, temporary / _OPTIMIZER)
         describe_weights(snapshot.config, temporary / _WEIGHTS)
-        state = {
-            "format": "groundup checkpoint",
-            "version": FORMAT_VERSION,
-            "progress": asdict(progress),
-            "files": {file.name: sha256_file(file) for file in sorted(temporary.iterdir())},
-        }
-        write_json(temporary / "state.json", {**state, "sha256": _digest(state)})
+        checksums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
+        _write_state(temporary, progress, checksums)
     write_text(folder / "latest", goal.name + "\n")
     if progress.best_step == progress.step:
         write_text(folder / "best", goal.name + "\n")
@@ -259,13 +255,23 @@ def load_checkpoint(
     return progress
 
 
+def write_progress(checkpoint: Path, progress: Progress) -> None:
+    """Change what a checkpoint says of the run; its tensors stay.
+
+    Raises:
+        UserError: It is damaged, or cannot be written to.
+    """
+    verify_checkpoint(checkpoint)
+    _write_state(checkpoint, progress, read_json(checkpoint / _STATE)["files"])
+
+
 def find_latest(folder: Path) -> Path | None:
     """The newest whole checkpoint of a `checkpoints` folder; damaged ones are named in the log.
 
     Returns:
         Its folder; None where there is none to go on from.
     """
-    for checkpoint in sorted(folder.glob("step-*"), reverse=True):
+    for checkpoint in list_checkpoints(folder):
         try:
             verify_checkpoint(checkpoint)
         except UserError as error:
@@ -281,7 +287,7 @@ def verify_checkpoint(checkpoint: Path) -> Progress:
     Raises:
         UserError: A file is missing or damaged, or of a version this program does not know.
     """
-    path = checkpoint / "state.json"
+    path = checkpoint / _STATE
     state = read_json(path)
     if not isinstance(state, dict) or state.get("format") != "groundup checkpoint":
         raise UserError("this is no checkpoint of ours", where=path)
@@ -336,16 +342,26 @@ def _load_parts(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
     load(tensors, storage_reader=HuggingFaceStorageReader(str(checkpoint)))
 
 
+def _write_state(folder: Path, progress: Progress, checksums: dict[str, str]) -> None:
+    state = {
+        "format": "groundup checkpoint",
+        "version": FORMAT_VERSION,
+        "progress": asdict(progress),
+        "files": checksums,
+    }
+    write_json(folder / _STATE, {**state, "sha256": _digest(state)})
+
+
 def _digest(state: dict[str, Any]) -> str:
     return sha256_bytes(json.dumps(state, sort_keys=True).encode("utf-8"))
 
 
 def _remove_old(folder: Path, keep_last: int) -> None:
-    checkpoints = sorted(folder.glob("step-*"), reverse=True)
+    checkpoints = list_checkpoints(folder)
     kept = {checkpoint.name for checkpoint in checkpoints[: max(1, keep_last)]}
     best = folder / "best"
     if best.is_file():
-        kept.add(best.read_text(encoding="utf-8").strip())
+        kept.add(best.read_text(encoding="utf-8", errors="replace").strip())
     for checkpoint in checkpoints:
         if checkpoint.name not in kept:
             shutil.rmtree(checkpoint)

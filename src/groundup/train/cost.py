@@ -88,8 +88,13 @@ def settings_sha256(config: "PretrainConfig") -> str:
 
 def count_disk(config: "PretrainConfig") -> int:
     """Bytes of the run folder at its fullest: the kept checkpoints, the best, and one under way."""
+    n_checkpoints = config.keep_checkpoints + 2
+    return n_checkpoints * checkpoint_bytes(config) + config.steps * _METRICS_LINE_BYTES
+
+
+def checkpoint_bytes(config: "PretrainConfig") -> int:
+    """Bytes of one checkpoint: weights, and what the optimiser remembers of each."""
     parts = parameters_by_part(config.model)
     n_parameters = sum(parts.values())
     n_single = parts["attention"] + parts["mlp"] if config.optimizer == "muon" else 0
-    checkpoint = 4 * (3 * n_parameters - n_single)
-    return (config.keep_checkpoints + 2) * checkpoint + config.steps * _METRICS_LINE_BYTES
+    return 4 * (3 * n_parameters - n_single)

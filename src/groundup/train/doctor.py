@@ -5,18 +5,27 @@ from pathlib import Path
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.errors import UserError
-from groundup.base.run import RunFolder
+from groundup.base.files import read_json
+from groundup.base.run import RunFolder, list_checkpoints
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.tokenizer.files import load_tokenizer
-from groundup.train.checkpoint import Progress, find_latest, verify_checkpoint
+from groundup.train.checkpoint import Progress, verify_checkpoint
 from groundup.train.checks import DATA_RULES, VOCABULARY, check_data
 from groundup.train.pretrain import PretrainConfig
+from groundup.train.session import FAILURE
 from groundup.train.setup import Data, WrongTokenizerError, open_data
-from groundup.train.watch import CURVE_RULES, WEIGHTS, Finding, Watch, rolled_back
+from groundup.train.watch import (
+    CHECKPOINTS,
+    CURVE_RULES,
+    WEIGHTS,
+    Finding,
+    Watch,
+    rolled_back,
+)
 from groundup.weights.native import load_tensors
 
-RULES = (*DATA_RULES, *CURVE_RULES, WEIGHTS)
+RULES = (*DATA_RULES, *CURVE_RULES, WEIGHTS, CHECKPOINTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +75,9 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         not_examined |= dict.fromkeys(DATA_RULES, str(error))
     else:
         findings += _of_data(run, settings, data)
-    checkpoint = find_latest(run.path / "checkpoints")
-    progress = None if checkpoint is None else verify_checkpoint(checkpoint)
+    whole, damaged = _checkpoints(run)
+    findings += damaged
+    progress = verify_checkpoint(whole[0]) if whole else None
     rows = run.read_metrics()
     if rows:
         watch = Watch(
@@ -80,18 +90,50 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += watch.start()
         for row in rows:
             findings += watch.look(row)
+        not_examined |= watch.not_examined()
     else:
         not_examined |= dict.fromkeys(CURVE_RULES, "no step has been made yet")
-    if checkpoint is None or progress is None:
-        not_examined[WEIGHTS] = "there is no checkpoint yet"
+    findings += _of_failure(run)
+    if progress is not None:
+        findings += _of_weights(whole[0], progress)
+    elif damaged:
+        not_examined[WEIGHTS] = "there is no whole checkpoint"
     else:
-        findings += _of_weights(checkpoint, progress)
+        not_examined |= dict.fromkeys((WEIGHTS, CHECKPOINTS), "there is no checkpoint yet")
     return Diagnosis(
         run=run.path,
         n_steps_done=rows[-1]["step"] if rows else 0,
         findings=tuple(findings),
         not_examined=not_examined,
     )
+
+
+def _checkpoints(run: RunFolder) -> tuple[list[Path], list[Finding]]:
+    """The whole ones, the newest first, and what is wrong with the others."""
+    whole, damaged = [], []
+    for checkpoint in list_checkpoints(run.path / "checkpoints"):
+        try:
+            verify_checkpoint(checkpoint)
+        except UserError as error:
+            cure = f"Remove {checkpoint} and give the command again: it goes on before it"
+            damaged.append(Finding(rule=CHECKPOINTS, seen=str(error), cure=cure))
+        else:
+            whole.append(checkpoint)
+    return whole, damaged
+
+
+def _of_failure(run: RunFolder) -> list[Finding]:
+    """Why the run could not go on, if so."""
+    if not (run.path / FAILURE).is_file():
+        return []
+    seen = read_json(run.path / FAILURE)["seen"]
+    return [
+        Finding(
+            rule=WEIGHTS,
+            seen=f"{seen}, and no checkpoint led on",
+            cure="Take a lower --learning-rate, or --max-grad-norm 1",
+        )
+    ]
 
 
 def _of_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:

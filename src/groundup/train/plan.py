@@ -39,6 +39,16 @@ class PlanConfig(PretrainConfig):
     probe_s: float = 4.0
     """how long to try the real thing, in seconds"""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, type_this in (("minutes", "2"), ("max_passes", "40"), ("probe_s", "4")):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                option = "--" + name.replace("_", "-")
+                raise UserError(
+                    f"{option} is {value:g}", need="more than 0", type_this=f"{option} {type_this}"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -84,14 +94,13 @@ def plan(config: PlanConfig) -> Plan:
     """Judge a run.
 
     Raises:
-        UserError: No data, a text shorter than the context, a span of no length, or a model that
-            does not fit in memory (with the nearest setting that does).
+        UserError: No data, a text shorter than the context, or a model that does not fit in memory
+            (with the nearest setting that does).
     """
-    if config.minutes is not None and config.minutes <= 0:
-        raise UserError(f"{config.minutes} minutes", need="more than 0", type_this="--minutes 2")
     data = open_data(config.data)
-    if config.budget is not None:
-        chosen = choose(config, data, duration_s(config.budget))
+    budget_s = None if config.budget is None else duration_s(config.budget)
+    if budget_s is not None:
+        chosen = choose(config, data, budget_s)
         assert isinstance(chosen, PlanConfig)  # it fills in the config that it is given
         config = chosen
     config = replace(config, model=with_vocabulary(config, data).model)
@@ -156,7 +165,8 @@ def plan(config: PlanConfig) -> Plan:
         ),
         step_s=step_s,
         validation_s=validation_s,
-        total_s=steps * step_s + _n_validations(steps, config.validate_every) * validation_s,
+        total_s=budget_s
+        or steps * step_s + _n_validations(steps, config.validate_every) * validation_s,
         warnings=tuple(warnings),
         settings_sha256=settings_sha256(replace(config, steps=steps)),
     )
@@ -174,15 +184,20 @@ def _steps_within(seconds: float, step_s: float, validation_s: float, every: int
 
 def _does_not_fit(config: PlanConfig, total: int, free: int) -> UserError:
     """Name what does fit; first what changes nothing else in the result."""
+    way_out = _way_out(config, free)
     return UserError(
         f"one step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free",
-        need="a step that fits",
+        need="a step that fits"
+        if way_out
+        else "more memory, or a shorter context or smaller vocabulary, for no batch or shape fits",
         where="the model and the batch",
-        type_this=_way_out(config, free),
+        type_this=way_out or "",
     )
 
 
-def _way_out(config: PlanConfig, free: int) -> str:
+def _way_out(config: PlanConfig, free: int) -> str | None:
+    """Options that make it fit; None: cutting the batch, the depth and the width does not help."""
+
     def fits(smaller: PlanConfig) -> bool:
         return sum(count_memory(smaller).values()) <= free
 
@@ -195,18 +210,23 @@ def _way_out(config: PlanConfig, free: int) -> str:
                 return f"--n-micro-batches {parts}" + " --recompute" * recompute
     config = replace(config, n_micro_batches=parts, recompute=True)
     model = config.model
-    while model.d_model > 2 * model.n_heads and model.n_layers > 1:
-        # Half the width with half the heads keeps the heads' width.
+    while model.d_model >= 16:
+        # Half the width with half the heads keeps the heads' width, until one is left.
         heads = max(1, model.n_heads // 2)
+        d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
         model = replace(
             model,
             n_layers=max(1, model.n_layers // 2),
-            d_model=model.d_model // model.n_heads * heads,
+            d_model=d_head * heads,
             n_heads=heads,
             n_kv_heads=None,
             d_ff=None,
         )
         if fits(replace(config, model=model)):
-            break
-    shape = f"--n-layers {model.n_layers} --d-model {model.d_model} --n-heads {model.n_heads}"
-    return f"{shape} --n-micro-batches {parts} --recompute"
+            shape = f"--n-layers {model.n_layers} --d-model {model.d_model}"
+            shape += f" --n-heads {model.n_heads}"
+            for name in ("n_kv_heads", "d_ff"):  # these went with the shape
+                if getattr(config.model, name) is not None:
+                    shape += f" --{name.replace('_', '-')} off"
+            return f"{shape} --n-micro-batches {parts} --recompute"
+    return None

@@ -7,12 +7,13 @@ very same weights as if nothing had happened.
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from groundup.base.device import peak_memory_bytes
+from groundup.base.errors import UserError
 from groundup.base.files import sha256_file, write_text
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
@@ -101,6 +102,47 @@ class PretrainConfig:
     seed: int = 1234
     """fixes the starting weights and the order of the text"""
 
+    def __post_init__(self) -> None:
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if value is not None and not least <= value <= most:
+                option = "--" + name.replace("_", "-")
+                most_words = "" if most == math.inf else f" and at most {most:g}"
+                raise UserError(
+                    f"{option} is {value:g}", need=f"a number of at least {least:g}{most_words}"
+                )
+        if self.n_micro_batches > self.batch_size:
+            raise UserError(
+                f"a batch of {self.batch_size} windows cannot be cut into {self.n_micro_batches}",
+                need="no more parts than windows",
+                type_this=f"--n-micro-batches {self.batch_size}",
+            )
+
+
+_TINY = 1e-12  # as good as nothing, and above it
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("steps", 1, math.inf),
+    ("batch_size", 1, math.inf),
+    ("n_micro_batches", 1, math.inf),
+    ("stride", 1, math.inf),
+    ("learning_rate", _TINY, 1e100),
+    ("table_learning_rate", _TINY, 1e100),
+    ("vector_learning_rate", _TINY, 1e100),
+    ("momentum", 0, 1),
+    ("weight_decay", 0, 1e100),
+    ("warmup_steps", 0, math.inf),
+    ("decay_frac", 0, 1),
+    ("max_grad_norm", _TINY, math.inf),
+    ("validate_every", 0, math.inf),
+    ("validation_windows", 1, math.inf),
+    ("checkpoint_every", 1, math.inf),
+    ("keep_checkpoints", 1, math.inf),
+    ("sample_every", 0, math.inf),
+    ("sample_tokens", 1, math.inf),
+    ("threads", 1, math.inf),
+)
+"""What a setting may be, from and to; no comparison holds for what is not a number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
@@ -155,7 +197,10 @@ def pretrain(
     setup = prepare_training(config, data)
     world = setup.world
     run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
-    with run.log_to_file() if world.is_first else nullcontext():
+    with ExitStack() as ours:
+        if world.is_first:
+            ours.enter_context(run.locked())
+            ours.enter_context(run.log_to_file())
         session = Session(setup, run, on_step, on_sample, on_finding, began_at)
         session.start(unfinished)
         manifest = describe(setup)

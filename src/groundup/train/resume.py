@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from groundup.base.config import from_mapping, read_recipe, to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_text
-from groundup.base.run import RunFolder
+from groundup.base.run import LOCK, RunFolder
 from groundup.train.budget import agree
 
 if TYPE_CHECKING:
@@ -88,10 +88,13 @@ def forget_metrics_after(run: RunFolder, step: int) -> None:
 
 
 def _is_prepared(folder: Path) -> bool:
-    """A folder in which no run has begun: empty, or a story's."""
+    """A folder in which no run has begun: empty, or a story's.
+
+    A log, a lock and half-written files are what a run leaves that ended before it began.
+    """
     if not folder.is_dir():
         return False
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"} - {"log.txt", LOCK}
     return not names or ("story" in names and not names & {"config.toml", "checkpoints"})
 
 

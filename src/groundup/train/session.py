@@ -1,21 +1,28 @@
 """A run under way: each step written down, watched, saved in time; and back when it diverged."""
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from groundup.base.files import write_text
-from groundup.base.run import RunFolder
+from groundup.base.errors import UserError
+from groundup.base.files import write_json, write_text
+from groundup.base.run import RunFolder, list_checkpoints
 from groundup.generate.engine import generate
 from groundup.train.account import log_metrics
 from groundup.train.board import Board
 from groundup.train.budget import duration_s
-from groundup.train.checkpoint import CheckpointWriter, Progress, find_latest, load_checkpoint
+from groundup.train.checkpoint import (
+    CheckpointWriter,
+    Progress,
+    find_latest,
+    load_checkpoint,
+    write_progress,
+)
 from groundup.train.checks import check_data
+from groundup.train.cost import checkpoint_bytes
 from groundup.train.interrupt import StopRequest, stop_between_steps
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
 from groundup.train.resume import forget_metrics_after
@@ -24,9 +31,11 @@ from groundup.train.setup import Setup
 from groundup.train.watch import ROLLBACK_DIVISOR, Finding, Watch, rolled_back
 
 _log = logging.getLogger(__name__)
+FAILURE = "failure.json"
+"""A file of a run folder: why the run could not go on; the next start removes it."""
 _MOST_ROLLBACKS = 3
-_AFTER_S = 1.5
-"""What comes after the last step: a checkpoint, the curves, the pages."""
+_AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
+"""What comes after the last step: the curves, the pages, a checkpoint."""
 _SEARCHED_TOKENS = 20_000_000
 """So far a start looks for held-out passages in the training text: a second; doctor takes all."""
 
@@ -61,8 +70,21 @@ class Session:
         self.watch: Watch
 
     def start(self, unfinished: bool) -> None:
-        """Stand where the first step is to be made: anew, or after the last whole checkpoint."""
+        """Stand where the first step is to be made: anew, or after the last whole checkpoint.
+
+        Raises:
+            UserError: There are checkpoints, and none is whole.
+        """
         found = self._latest() if unfinished else None
+        if found is None and self._any_checkpoints():
+            raise UserError(
+                "no checkpoint of this run can be read, and it is not begun anew over them",
+                need="a whole one put back, another folder, or the damaged ones out of the way",
+                where=self.checkpoints,
+                type_this=f"--out {self.folder.path}-anew",
+            )
+        if self.setup.world.is_first:
+            (self.folder.path / FAILURE).unlink(missing_ok=True)
         if found is None:
             self._begin()
         else:
@@ -109,7 +131,8 @@ class Session:
         """Seconds of the budget that are left for steps: the last look at the text comes after."""
         assert self.config.budget is not None
         spent_s = time.monotonic() - self.began_at
-        after_s = _AFTER_S + window_s * self.config.validation_windows
+        after_s = _AFTER_S + checkpoint_bytes(self.config) / _DISK_BYTES_PER_S
+        after_s += window_s * self.config.validation_windows
         left_s = duration_s(self.config.budget) - spent_s - after_s
         return self.setup.world.of_first(max(1.0, left_s))
 
@@ -117,7 +140,6 @@ class Session:
         if self.setup.world.is_first:
             self.folder.write_config(self.config)
             self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
-            shutil.rmtree(self.checkpoints, ignore_errors=True)  # damaged ones, if any
             forget_metrics_after(self.folder, 0)
         before = time.monotonic()
         first_loss_nats = self.setup.validate(self.config.batch_size)
@@ -188,10 +210,11 @@ class Session:
             last = step.step == step.n_steps
             due = last or step.step % config.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
-            if due:
-                self._save(checkpoints, step.lr, schedule.peak_frac)
+            # In this order: a line too many is forgotten on resume, one too few could not be made.
             if setup.world.is_first:
                 self._write_down(step)
+            if due:
+                self._save(checkpoints, step.lr, schedule.peak_frac)
             if config.sample_every and (last or step.step % config.sample_every == 0):
                 self._sample(step.step)
             # After the last step too: the next start then only finishes the run.
@@ -226,16 +249,22 @@ class Session:
         good = self._latest()
         rollbacks = (*self.progress.rollbacks, error.step)
         if good is None or len(rollbacks) > _MOST_ROLLBACKS:
+            if self.setup.world.is_first:
+                _log.info("%s", error)
+                write_json(self.folder.path / FAILURE, {"seen": error.found})
             raise error
         elapsed_s = self.progress.elapsed_s
         self._go_on_from(good)
         self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
         if self._board is not None:
             self._board.go_back(self.progress.step)
-        # Written down at once: whoever takes the run up again goes on at these rates.
-        checkpoints.save(self.setup.model, self.setup.optimizer, self.progress)
         if self.setup.world.is_first:
+            # At once: whoever takes the run up again goes on at these rates.
+            write_progress(good, self.progress)
             self._tell(rolled_back(error.step, len(rollbacks)))
+
+    def _any_checkpoints(self) -> bool:
+        return self.setup.world.any(bool(list_checkpoints(self.checkpoints)))
 
     def _latest(self) -> Path | None:
         return self.setup.world.from_first(lambda: find_latest(self.checkpoints))

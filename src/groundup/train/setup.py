@@ -97,7 +97,7 @@ def open_data(data: Path) -> Data:
     """Open a data folder's tokenizer and both stores.
 
     Raises:
-        WrongTokenizerError: The stores were made with another tokenizer.
+        WrongTokenizerError: The stores were made with another tokenizer, or for a larger one.
         UserError: One is missing.
     """
     if not data.is_dir():
@@ -113,6 +113,14 @@ def open_data(data: Path) -> Data:
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
             raise WrongTokenizerError(
                 f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}",
+                need="stores made anew",
+                where=data / side,
+                type_this=f"groundup train-tokenizer {data}",
+            )
+        if store.vocab_size > tokenizer.vocab_size:
+            raise WrongTokenizerError(
+                f"the {side} tokens may be any of {store.vocab_size:,} and the tokenizer knows "
+                f"{tokenizer.vocab_size:,}",
                 need="stores made anew",
                 where=data / side,
                 type_this=f"groundup train-tokenizer {data}",

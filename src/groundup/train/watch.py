@@ -19,6 +19,9 @@ STARVED = "data on time"
 PLATEAU = "plateau"
 BY_HEART = "learning by heart"
 WEIGHTS = "weights are numbers"
+CHECKPOINTS = "checkpoints are whole"
+_WAITS, _PLATEAU_LOOKS, _WORSE_LOOKS = 50, 20, 3
+"""Steps, tenths of steps and looks at the held-out text that a rule needs to judge by."""
 CURVE_RULES = (FIRST_LOSS, RATE, EXPLODING, DEAD, STARVED, PLATEAU, BY_HEART)
 
 
@@ -64,10 +67,10 @@ class Watch:
         self._largest_norm = 0.0
         self._long_norms: deque[bool] = deque(maxlen=20)
         self._n_dead = 0
-        self._waits: deque[tuple[float, float]] = deque(maxlen=50)
+        self._waits: deque[tuple[float, float]] = deque(maxlen=_WAITS)
         self._history: list[float] = []  # the smoothed loss, every tenth step
         self._best: tuple[float, int] = (math.inf, 0)
-        self._n_worse = 0
+        self._n_worse, self._n_looks = 0, 0
         self._n_targets = 0
 
     def start(self) -> Iterator[Finding]:
@@ -86,6 +89,19 @@ class Watch:
                 if high
                 else "See whether targets equal inputs, and what the weights come from",
             )
+
+    def not_examined(self) -> dict[str, str]:
+        """The rules that have not seen enough to judge by, each with what it lacks."""
+        lacking = {}
+        if self._first is None:
+            lacking[FIRST_LOSS] = "the loss before the first step is in no checkpoint yet"
+        if len(self._waits) < _WAITS:
+            lacking[STARVED] = f"it takes {_WAITS} steps"
+        if len(self._history) < _PLATEAU_LOOKS:
+            lacking[PLATEAU] = f"it takes {10 * _PLATEAU_LOOKS} steps"
+        if self._n_looks <= _WORSE_LOOKS:
+            lacking[BY_HEART] = f"it takes {_WORSE_LOOKS + 1} looks at the held-out text"
+        return {rule: why for rule, why in lacking.items() if rule not in self._said}
 
     def look(self, row: Mapping[str, Any]) -> Iterator[Finding]:
         """Judge one line of metrics.jsonl; a rule that has spoken keeps silent from then on."""
@@ -148,7 +164,7 @@ class Watch:
         step_s = (row["n_targets"] - self._n_targets) / max(1e-9, row["targets_per_s"])
         self._n_targets = row["n_targets"]
         self._waits.append((row.get("waited_s", 0.0), step_s))
-        if len(self._waits) < 50:
+        if len(self._waits) < _WAITS:
             return
         waited_s, all_s = map(sum, zip(*self._waits, strict=True))
         if waited_s > 0.2 * all_s:
@@ -165,7 +181,7 @@ class Watch:
             return
         self._history.append(self._smooth.value)
         n = len(self._history)
-        if n < 20 or row["learning_rate"] < 0.3 * self.learning_rate:
+        if n < _PLATEAU_LOOKS or row["learning_rate"] < 0.3 * self.learning_rate:
             return  # too early, or the rate falls and the run is about to end
         before, now = fmean(self._history[n // 2 : 3 * n // 4]), fmean(self._history[3 * n // 4 :])
         if now > 0.997 * before and now > 0.1:
@@ -182,9 +198,10 @@ class Watch:
         loss = row.get("validation_loss_nats")
         if loss is None:
             return
+        self._n_looks += 1
         self._n_worse = self._n_worse + 1 if loss > 1.02 * self._best[0] else 0
         self._best = min(self._best, (loss, row["step"]))
-        if self._n_worse == 3:
+        if self._n_worse == _WORSE_LOOKS:
             best, best_step = self._best
             yield Finding(
                 rule=BY_HEART,
