@@ -106,11 +106,10 @@ class PretrainConfig:
         for name, least, most in _RANGES:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                option = "--" + name.replace("_", "-")
-                most_words = "" if most == math.inf else f" and at most {most:g}"
-                raise UserError(
-                    f"{option} is {value:g}", need=f"a number of at least {least:g}{most_words}"
-                )
+                need = "a number above 0" if least == _TINY else f"a number of at least {least:g}"
+                if most < _HUGE:
+                    need += f" and at most {most:g}"
+                raise UserError(f"--{name.replace('_', '-')} is {value:g}", need=need)
         if self.n_micro_batches > self.batch_size:
             raise UserError(
                 f"a batch of {self.batch_size} windows cannot be cut into {self.n_micro_batches}",
@@ -119,17 +118,17 @@ class PretrainConfig:
             )
 
 
-_TINY = 1e-12  # as good as nothing, and above it
+_TINY, _HUGE = 1e-12, 1e100  # as good as nothing and as infinity, and neither
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("steps", 1, math.inf),
     ("batch_size", 1, math.inf),
     ("n_micro_batches", 1, math.inf),
     ("stride", 1, math.inf),
-    ("learning_rate", _TINY, 1e100),
-    ("table_learning_rate", _TINY, 1e100),
-    ("vector_learning_rate", _TINY, 1e100),
+    ("learning_rate", _TINY, _HUGE),
+    ("table_learning_rate", _TINY, _HUGE),
+    ("vector_learning_rate", _TINY, _HUGE),
     ("momentum", 0, 1),
-    ("weight_decay", 0, 1e100),
+    ("weight_decay", 0, _HUGE),
     ("warmup_steps", 0, math.inf),
     ("decay_frac", 0, 1),
     ("max_grad_norm", _TINY, math.inf),
