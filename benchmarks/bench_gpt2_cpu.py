@@ -1,22 +1,28 @@
 """Training throughput at GPT-2 124M's shape on a CPU, beside `transformers`, and the loss curves.
 
-    python benchmarks/bench_gpt2_cpu.py DATA [--rounds 3] [--curve-steps 200]
+    python benchmarks/bench_gpt2_cpu.py DATA [--rounds 3] [--curve-steps 200 --curve-batch 4x512]
 
 DATA has tokens of GPT-2 (`groundup prepare TEXT --tokenizer FOLDER`). A round
 times some steps of each, one right after the other, on the same cores: forward, backward, AdamW.
 Theirs is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW; ours is
 the same shape by the project's own loop, in the number format it chooses here. Then both learn from
 the same batches, and the curves are set beside each other: ours in that format and in float32.
-The last line relates our arithmetic to the fastest bfloat16 and float32 products of this machine.
+Before them our arithmetic is related to the fastest bfloat16 and float32 products of this machine.
+
+A processor without bfloat16 has nothing to gain from it; there the curve of bfloat16 is made all
+the same, with products summed in float32 and rounded once, as the units that others have do it.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
@@ -26,7 +32,7 @@ from groundup.model.gpt import GPT
 from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
-from groundup.train.setup import open_data
+from groundup.train.setup import Data, open_data
 
 B, T = 4, 512
 RATE = 3e-4
@@ -67,6 +73,22 @@ def ours(dtype: torch.dtype) -> Step:
     return step
 
 
+class RoundedProducts(TorchDispatchMode):
+    """Products of bfloat16 summed in float32, which is fast on every processor."""
+
+    PRODUCTS = frozenset(
+        getattr(torch.ops.aten, name).default for name in ("mm", "bmm", "addmm", "baddbmm")
+    )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func not in self.PRODUCTS or args[0].dtype != torch.bfloat16:
+            return func(*args, **(kwargs or {}))
+        exact = (arg.float() if isinstance(arg, torch.Tensor) else arg for arg in args)
+        return func(*exact, **(kwargs or {})).to(torch.bfloat16)
+
+
 def peak_flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
     """The fastest of some square products."""
     a = torch.randn(size, size).to(dtype)
@@ -84,9 +106,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--curve-steps", type=int, default=200)
+    parser.add_argument("--curve-batch", default=f"{B}x{T}", help="windows x tokens")
     options = parser.parse_args()
     data = open_data(options.data)
     dtype = fast_dtype(torch.device("cpu"))
+    if options.rounds:
+        compare_speed(data, dtype, options)
+    if options.curve_steps:
+        compare_curves(data, dtype, options)
+
+
+def compare_speed(data: Data, dtype: torch.dtype, options: argparse.Namespace) -> None:
     loader = Loader(Windows(data.train, T), B, seed=1)
     sides: dict[str, Step] = {"transformers, float32": theirs(), "groundup": ours(dtype)}
     speeds: dict[str, list[float]] = {name: [] for name in sides}
@@ -107,17 +137,24 @@ def main() -> None:
     for kind in (torch.bfloat16, torch.float32):
         peak = peak_flops_per_s(kind)
         print(f"{reached / 1e9:,.0f} GFLOP/s: {reached / peak:.0%} of {peak / 1e9:,.0f} ({kind})")
-    if options.curve_steps:
-        sides.clear()
-        low, exact = ours(dtype), ours(torch.float32)
-        curves: list[tuple[float, float]] = []
-        for k in range(options.curve_steps):
-            batch = loader.batch(k)
-            curves.append((low(*batch), exact(*batch)))
-            if (k + 1) % 20 == 0:
-                recent = curves[-20:]
-                means = [statistics.mean(each) for each in zip(*recent, strict=True)]
-                print(f"step {k + 1}: {dtype} {means[0]:.4f}, float32 {means[1]:.4f}", flush=True)
+
+
+def compare_curves(data: Data, dtype: torch.dtype, options: argparse.Namespace) -> None:
+    n_windows, context_length = map(int, options.curve_batch.split("x"))
+    loader = Loader(Windows(data.train, context_length), n_windows, seed=1)
+    low, exact = ours(torch.bfloat16), ours(torch.float32)
+    has_none = dtype != torch.bfloat16
+    print("bfloat16 by products in float32, rounded" if has_none else "bfloat16 by the processor")
+    curves: list[tuple[float, float]] = []
+    for k in range(options.curve_steps):
+        inputs, targets = loader.batch(k)
+        with RoundedProducts() if has_none else nullcontext():
+            rounded_nats = low(inputs, targets)
+        curves.append((rounded_nats, exact(inputs, targets)))
+        if (k + 1) % 20 == 0:
+            recent = curves[-20:]
+            means = [statistics.mean(each) for each in zip(*recent, strict=True)]
+            print(f"step {k + 1}: bfloat16 {means[0]:.4f}, float32 {means[1]:.4f}", flush=True)
 
 
 if __name__ == "__main__":
