@@ -150,3 +150,22 @@ def test_refuses_the_state_of_another_model():
     optimizer = Optimizer(Tiny())
     with pytest.raises(UserError, match="does not fit"):
         Optimizer(nn.Linear(3, 3)).load_state(optimizer.state())
+
+
+def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike() -> None:
+    moved = {}
+    for width in (64, 128, 512):
+        config = GPTConfig(
+            vocab_size=7, d_model=width, n_layers=1, n_heads=4, context_length=8, tied_head=False
+        )
+        model = GPT(config)
+        optimizer = Optimizer(model, table_learning_rate=0.01)
+        table = model.token_embedding.weight.detach().clone()
+        model.loss(torch.arange(7)[None], torch.arange(7)[None].roll(-1, 1)).backward()
+        optimizer.step(1.0)
+        # The head starts at zero, and AdamW's first step is as long as its rate in every number.
+        moved[width] = model.head.weight.abs().max().item()
+        assert (model.token_embedding.weight - table).abs().max().item() < 1e-6  # no gradient yet
+    assert moved[128] == pytest.approx(0.01, rel=1e-3)
+    assert moved[64] == pytest.approx(0.02, rel=1e-3)
+    assert moved[512] == pytest.approx(0.0025, rel=1e-3)

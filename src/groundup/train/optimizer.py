@@ -17,22 +17,30 @@ from groundup.train.adamw import AdamW
 from groundup.train.muon import Muon
 from groundup.train.shards import own_part
 
-TABLES = ("token_embedding", "position_embedding", "head")
+HEAD = "head"
+TABLES = ("token_embedding", "position_embedding", HEAD)
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""
 NGRAM_TABLE = "ngram_embedding"
+_HEAD_WIDTH = 128
+"""At this width a head of its own moves at the tables' rate. A logit sums over the width, so in a
+wider model the same rate would move it further: the rate falls with the width."""
 _NGRAM_RATE = 5.0
 """Most of its rows are met a few times only, so each time counts for more (docs/experiments.md)."""
 
 
 class Optimizer:
-    """Moves the parameters of a model against their gradients.
+    """Moves the parameters of a model against their gradients, at rates that hold for any width.
+
+    An update of Muon's changes what a matrix gives by the same share at any width, a step in a row
+    of a table the stream by the same; only a head of its own has to know its width.
 
     Args:
         model: The model; parameters with `requires_grad` off are left alone.
         kind: "muon": Muon for the matrices inside the blocks, AdamW for tables, gains and biases.
             "adamw": AdamW for everything at the one `learning_rate`, decay on matrices only.
         learning_rate: Rate of the matrices.
-        table_learning_rate: Rate of the tables under "muon"; None: the same as the matrices.
+        table_learning_rate: Rate of the tables under "muon", and of an untied head 128 wide, which
+            falls as the width rises; None: the same as the matrices.
         vector_learning_rate: Rate of gains and biases under "muon"; None: the same as the matrices.
         weight_decay: Share of a matrix taken away per step, times its rate.
         momentum: Muon's momentum.
@@ -42,6 +50,9 @@ class Optimizer:
 
     Raises:
         UserError: A rate is not above 0, or nothing is left to train.
+
+    Source: "A Spectral Condition for Feature Learning", condition 1, for matrices; "Tensor Programs
+        V", table 3, for tables and head.
 
     >>> model = torch.nn.Linear(2, 2)
     >>> optimizer = Optimizer(model, learning_rate=0.1)
@@ -79,11 +90,15 @@ class Optimizer:
         if not trained:
             raise UserError("every parameter is frozen", need="at least one that may move")
         tables = {n: p for n, p in trained.items() if n.startswith(TABLES) and p.ndim >= 2}
+        heads = {n: p for n, p in tables.items() if n.startswith(HEAD) and kind == "muon"}
+        tables = {n: p for n, p in tables.items() if n not in heads}
+        head_rate = table_rate * _HEAD_WIDTH / max((p.shape[1] for p in heads.values()), default=1)
         ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_TABLE)}
-        matrices = {n: p for n, p in trained.items() if p.ndim >= 2 and n not in tables | ngrams}
+        matrices = {n: p for n, p in trained.items() if p.ndim >= 2}
+        matrices = {n: p for n, p in matrices.items() if n not in tables | heads | ngrams}
         vectors = {n: p for n, p in trained.items() if p.ndim < 2}
         self.parameters = list(trained.values())
-        self.watched = next(iter((matrices or tables or vectors).values()))
+        self.watched = next(iter((matrices or tables or heads or vectors).values()))
         """One matrix to look at: its first number shows that a step moves the parameters."""
         muon_matrices = {n: p for n, p in matrices.items() if p.ndim == 2 and kind == "muon"}
         self._muon = Muon(
@@ -102,6 +117,7 @@ class Optimizer:
             for members, rate, decay in (
                 (adam_matrices, learning_rate, weight_decay),
                 (tables, table_rate, table_decay),
+                (heads, head_rate, table_decay),
                 (ngrams, _NGRAM_RATE * table_rate, table_decay),
                 (vectors, vector_rate, 0.0),
             )

@@ -56,7 +56,7 @@ class PretrainConfig:
     learning_rate: float = 0.02
     """how far a step moves the matrices"""
     table_learning_rate: float = 0.03
-    """how far it moves token table, positions and head (muon only)"""
+    """how far it moves the tables; an untied head moves 128 / d_model as far (muon only)"""
     vector_learning_rate: float = 0.01
     """how far it moves the norms' gains and biases (muon only)"""
     momentum: float = 0.95
