@@ -17,11 +17,10 @@ from groundup.train.adamw import AdamW
 from groundup.train.muon import Muon
 from groundup.train.shards import own_part
 
-HEAD = "head"
-TABLES = ("token_embedding", "position_embedding", HEAD)
+TABLES = ("token_embedding", "position_embedding")
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""
 NGRAM_TABLE = "ngram_embedding"
-_HEAD_WIDTH = 128
+_HEAD, _HEAD_WIDTH = "head", 128
 """At this width a head of its own moves at the tables' rate. A logit sums over the width, so in a
 wider model the same rate would move it further: the rate falls with the width."""
 _NGRAM_RATE = 5.0
@@ -90,9 +89,7 @@ class Optimizer:
         if not trained:
             raise UserError("every parameter is frozen", need="at least one that may move")
         tables = {n: p for n, p in trained.items() if n.startswith(TABLES) and p.ndim >= 2}
-        heads = {n: p for n, p in tables.items() if n.startswith(HEAD) and kind == "muon"}
-        tables = {n: p for n, p in tables.items() if n not in heads}
-        head_rate = table_rate * _HEAD_WIDTH / max((p.shape[1] for p in heads.values()), default=1)
+        heads = {n: p for n, p in trained.items() if n.startswith(_HEAD) and p.ndim >= 2}
         ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_TABLE)}
         matrices = {n: p for n, p in trained.items() if p.ndim >= 2}
         matrices = {n: p for n, p in matrices.items() if n not in tables | heads | ngrams}
@@ -112,6 +109,8 @@ class Optimizer:
         adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
         # Decay on what multiplies, never on gains and biases; tables decay as GPT-2's do.
         table_decay = weight_decay if kind == "adamw" else 0.0
+        width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
+        head_rate = table_rate if kind == "adamw" else table_rate * _HEAD_WIDTH / width
         self._adamw = [
             AdamW(members, learning_rate=rate, weight_decay=decay, betas=betas)
             for members, rate, decay in (
