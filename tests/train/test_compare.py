@@ -28,13 +28,17 @@ def test_compares_settings_curves_and_results(data):  # noqa: F811
 
 
 def test_one_run_or_none_is_refused(data, tmp_path):  # noqa: F811
-    with pytest.raises(UserError, match="two or more"):
+    with pytest.raises(UserError, match="1 run to compare; two different ones or more"):
         compare(CompareConfig(runs=("run",)))
+    with pytest.raises(UserError, match="1 run to compare"):
+        compare(CompareConfig(runs=("run", "./run")))
+    with pytest.raises(UserError, match="named twice"):
+        compare(CompareConfig(runs=("run", "other", "run")))
     with pytest.raises(UserError, match="no run folder"):
         compare(CompareConfig(runs=("nowhere", "elsewhere")))
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no step"):
-        compare(CompareConfig(runs=(str(tmp_path / "empty"), str(tmp_path / "empty"))))
+        compare(CompareConfig(runs=(str(tmp_path / "empty"), str(data))))
 
 
 def test_many_steps_are_thinned_and_nothing_is_drawn_of_nothing():

@@ -57,10 +57,11 @@ def compare(config: CompareConfig) -> Comparison:
     Raises:
         UserError: Fewer than two runs, or one that has made no step.
     """
-    if len(config.runs) < 2:
+    n_runs = len({Path(name).resolve() for name in config.runs})
+    if n_runs < 2 or n_runs < len(config.runs):
         raise UserError(
-            f"{len(config.runs)} run to compare",
-            need="two or more",
+            f"{n_runs} run to compare" if n_runs < 2 else "a run is named twice",
+            need="two different ones or more",
             type_this="groundup compare runs/pretrain runs/pretrain-2",
         )
     metrics: dict[str, list[dict[str, Any]]] = {}
