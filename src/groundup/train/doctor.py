@@ -77,7 +77,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _of_data(run, settings, data)
     whole, damaged = _checkpoints(run)
     findings += damaged
-    progress = verify_checkpoint(whole[0]) if whole else None
+    checkpoint, progress = whole[0] if whole else (None, None)
     rows = run.read_metrics()
     if rows:
         watch = Watch(
@@ -94,8 +94,8 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     else:
         not_examined |= dict.fromkeys(CURVE_RULES, "no step has been made yet")
     findings += _of_failure(run)
-    if progress is not None:
-        findings += _of_weights(whole[0], progress)
+    if checkpoint is not None and progress is not None:
+        findings += _of_weights(checkpoint, progress)
     elif damaged:
         not_examined[WEIGHTS] = "there is no whole checkpoint"
     else:
@@ -108,17 +108,15 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     )
 
 
-def _checkpoints(run: RunFolder) -> tuple[list[Path], list[Finding]]:
+def _checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
     """The whole ones, the newest first, and what is wrong with the others."""
     whole, damaged = [], []
     for checkpoint in list_checkpoints(run.path / "checkpoints"):
         try:
-            verify_checkpoint(checkpoint)
+            whole.append((checkpoint, verify_checkpoint(checkpoint)))
         except UserError as error:
             cure = f"Remove {checkpoint} and give the command again: it goes on before it"
             damaged.append(Finding(rule=CHECKPOINTS, seen=str(error), cure=cure))
-        else:
-            whole.append(checkpoint)
     return whole, damaged
 
 

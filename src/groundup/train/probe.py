@@ -52,12 +52,13 @@ def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
     spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
     n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
     n_windows = min(max(config.batch_size, _WINDOWS), config.validation_windows, n_windows)
-    world, step_s = setup.world, statistics.median(spans)
-    if world.of_first(step_s) > seconds:  # what is so slow is not looked at longer than it takes
+    world = setup.world
+    step_s = world.of_first(statistics.median(spans))
+    if step_s > seconds:  # what is so slow is not looked at longer than it takes
         n_windows = min(n_windows, max(1, config.batch_size // 4))
     else:
         setup.validate(n_windows)  # the first time is slower
     began_at = time.perf_counter()
     setup.validate(n_windows)
     window_s = (time.perf_counter() - began_at) / n_windows
-    return Speed(step_s=world.of_first(step_s), window_s=world.of_first(window_s))
+    return Speed(step_s=step_s, window_s=world.of_first(window_s))

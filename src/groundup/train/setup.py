@@ -111,20 +111,20 @@ def open_data(data: Path) -> Data:
     tokenizer = load_tokenizer(data / "tokenizer")
     for side, store in stores.items():
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
-            raise WrongTokenizerError(
-                f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}",
-                need="stores made anew",
-                where=data / side,
-                type_this=f"groundup train-tokenizer {data}",
-            )
-        if store.vocab_size > tokenizer.vocab_size:
-            raise WrongTokenizerError(
+            found = f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}"
+        elif store.vocab_size > tokenizer.vocab_size:
+            found = (
                 f"the {side} tokens may be any of {store.vocab_size:,} and the tokenizer knows "
-                f"{tokenizer.vocab_size:,}",
-                need="stores made anew",
-                where=data / side,
-                type_this=f"groundup train-tokenizer {data}",
+                f"{tokenizer.vocab_size:,}"
             )
+        else:
+            continue
+        raise WrongTokenizerError(
+            found,
+            need="stores made anew",
+            where=data / side,
+            type_this=f"groundup train-tokenizer {data}",
+        )
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 
 
