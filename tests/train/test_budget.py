@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from test_pretrain import KilledError, data, kill_at, settings  # noqa: F401
 
+from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
 from groundup.base.results import read_results, record_result
 from groundup.base.run import RunFolder
@@ -87,6 +88,20 @@ def test_what_is_set_by_hand_stays(wishes, machine):
     assert (model.n_layers, model.d_model, model.n_heads) == (4, 96, 3)
     assert not agree(chosen, dataclasses.replace(config, batch_size=6))
     assert not agree(chosen, dataclasses.replace(config, budget="11m"))
+
+
+def test_what_was_typed_stays_though_it_be_the_default(wishes, machine):
+    machine(2e11)
+    typed = {"data": wishes.data, "budget": "60s", "batch_size": 8, "model": {"n_layers": 4}}
+    typed["model"]["context_length"] = GPTConfig().context_length
+    config = from_mapping(PretrainConfig, typed)
+    assert config == PretrainConfig(data=wishes.data, budget="60s")
+    chosen = choose(config, open_data(wishes.data), 60.0)
+    assert chosen.batch_size == 8
+    assert chosen.model.context_length == config.model.context_length
+    assert (chosen.model.n_layers, chosen.model.d_model) == (4, GPTConfig().d_model)
+    assert agree(chosen, config)
+    assert not agree(choose(wishes, open_data(wishes.data), 60.0), config)
 
 
 def test_heads_look_back_unless_what_is_set_by_hand_forbids_it(wishes, machine):

@@ -1,5 +1,7 @@
 """On a GPU: it learns what the CPU learns, and goes on to the same bits after a kill."""
 
+import dataclasses
+
 import pytest
 import torch
 from test_pretrain import KilledError, assert_same_weights, data, kill_at, settings  # noqa: F401
@@ -26,11 +28,13 @@ def losses(run) -> list[float]:
     return [row["loss_nats"] for row in RunFolder(run).read_metrics()]
 
 
-def test_the_curve_is_the_cpus(data):  # noqa: F811
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_curve_is_the_cpus(data, compiled):  # noqa: F811
     model = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2)
+    usual = settings(data, model=model, dtype="fp32")
     curves = []
-    for device in ("cpu", "cuda"):
-        config = settings(data, out=data.parent / device, model=model, dtype="fp32", device=device)
+    for changes in ({"device": "cpu"}, {"device": "cuda", "compile": compiled}):
+        config = dataclasses.replace(usual, out=data.parent / changes["device"], **changes)
         curves.append(losses(pretrain(config).run))
     assert curves[1] == pytest.approx(curves[0], abs=1e-3)
 

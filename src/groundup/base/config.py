@@ -13,6 +13,7 @@ import importlib.util
 import tomllib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,12 @@ import tomli_w
 from groundup.base.errors import UserError
 
 C = TypeVar("C")
+Range = tuple[str, float | int, float | int]
+"""A number's name, and what it may be, from and to."""
+TINY, HUGE = 1e-12, 1e100
+"""As good as nothing and as infinity, and neither."""
+_NAMED = "_named"
+"""An attribute: what was named when a config was read, be it the default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +113,25 @@ def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str = "the con
             nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.4) or sorted(known)
             raise UserError(f"unknown key {key!r}", need=" or ".join(nearest), where=where)
         values[key] = _convert(hints[key], value, key, where)
-    return cls(**values)
+    config = cls(**values)
+    object.__setattr__(config, _NAMED, frozenset(values))
+    return config
+
+
+def given(config: Any) -> set[str]:
+    """List what was set by hand: named when the config was read, or other than its default.
+
+    >>> given(Field(path=("a",), annotation="int", default="1", help="")) >= {"path", "help"}
+    True
+    """
+    names: set[str] = set()
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            names |= {f"{field.name}.{inner}" for inner in given(value)}
+        elif field.name in getattr(config, _NAMED, ()) or value != field.default:
+            names.add(field.name)
+    return names
 
 
 def read_recipe(path: Path | str) -> dict[str, Any]:
@@ -123,6 +148,21 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
         raise UserError(f"this recipe cannot be read ({error.strerror})", where=path) from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"this is not a TOML recipe ({error})", where=path) from error
+
+
+def check_ranges(config: Any, ranges: Iterable[Range]) -> None:
+    """Hold settings against what they may be; no comparison holds for what is not a number.
+
+    Raises:
+        UserError: One is outside.
+    """
+    for name, least, most in ranges:
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            need = "a number above 0" if least == TINY else f"a number of at least {least:g}"
+            if most < HUGE:
+                need += f" and at most {most:g}"
+            raise UserError(f"--{name.replace('_', '-')} is {value:g}", need=need)
 
 
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

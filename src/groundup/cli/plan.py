@@ -45,6 +45,8 @@ def run(config: PlanConfig) -> Plan:
             "on held-out text, roughly: by size, length and the text's pairs of tokens",
         ],
     ]
+    if result.compile_s:
+        rows[-3][-1] += f", {span(result.compile_s)} to compile"
     table("What this run will cost", ["", "", "of which"], rows)
     for warning in result.warnings:
         warn(warning)

@@ -8,9 +8,12 @@ walk along a ladder of shapes: try one, predict its loss, go on while the next o
 import logging
 import math
 import re
+from collections.abc import Set
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from groundup.base.config import given
 from groundup.base.device import choose_device, free_memory_bytes
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
@@ -60,6 +63,8 @@ _CHOSEN = (
     "sample_every",
 )
 """Beside the model."""
+_SHAPE = {"model.n_layers", "model.d_model", "model.n_heads", "model.d_head"}
+"""One of these set by hand, and the shape is."""
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
 _LARGEST_BATCH_TOKENS = 2**19
@@ -103,7 +108,7 @@ class _Rung:
 
 
 def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainConfig":
-    """Choose what the budget leaves open; what differs from the default was set by hand and stays.
+    """Choose what the wishes leave open; what was set by hand stays (`groundup.base.config.given`).
 
     No model gets more than twice as many parameters as the text has tokens: it would learn it by
     heart.
@@ -117,22 +122,20 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         UserError: The model set by hand is too slow for it.
     """
     probe_s = min(2.0, max(0.4, 0.01 * seconds))
-    by_hand = any(
-        getattr(config.model, name) != getattr(GPTConfig(), name)
-        for name in ("n_layers", "d_model", "n_heads", "d_head")
-    )
-    if config.steps != type(config).steps:
+    by_hand = given(config)
+    if "steps" in by_hand:
         _log.warning("%g s decide on the end, not %d steps", seconds, config.steps)
-    if by_hand:
-        return _try(config, data, None, seconds, probe_s).config
+    attempt = partial(_try, config, data, by_hand, seconds=seconds, probe_s=probe_s)
+    if by_hand & _SHAPE:
+        return attempt(None).config
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
     rungs = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_RUNG, len(rungs) - 1)
-    best = _try(config, data, rungs[place], seconds, probe_s)
+    best = attempt(rungs[place])
     for way in (1, -1):
         moved = False
         while 0 <= place + way < len(rungs):
-            rung = _try(config, data, rungs[place + way], seconds, probe_s)
+            rung = attempt(rungs[place + way])
             if rung.expected_loss >= best.expected_loss:
                 break
             best, place, moved = rung, place + way, True
@@ -145,7 +148,9 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
 def _try(
     config: "PretrainConfig",
     data: Data,
+    by_hand: Set[str],
     shape: tuple[int, int] | None,
+    *,
     seconds: float,
     probe_s: float,
 ) -> _Rung:
@@ -154,12 +159,13 @@ def _try(
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
-        wished = _fill(config, _settings(config.model, shape, n_targets, n_train))
+        wished = _fill(config, _settings(config.model, shape, n_targets, n_train), by_hand)
         fitting = _cut_to_fit(wished)
         if fitting is None:
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
         wished = fitting
-        speed = probe(wished, data, probe_s / 2)
+        # Not compiled, for that would take longer than all the rest; the ratios are much the same.
+        speed = probe(replace(wished, compile=False), data, probe_s / 2)
         if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
             raise UserError(
                 f"a step of this model takes {speed.step_s:.1f} s here, and {seconds:g} s are all",
@@ -168,9 +174,9 @@ def _try(
             )
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
-    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train))
+    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train), by_hand)
     chosen = _cut_to_fit(chosen) or chosen
-    chosen = _fill(chosen, _looks(chosen, speed, seconds))
+    chosen = _fill(chosen, _looks(chosen, speed, seconds), by_hand)
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
     _log.info("tried %s: %d targets, expected loss %.4f", shape, n_targets, expected)
@@ -197,7 +203,7 @@ def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:
     """Whether a run may be what was chosen for these wishes: what was set by hand is the same."""
     model = {field.name: getattr(stored.model, field.name) for field in fields(GPTConfig)}
     choice = {name: getattr(stored, name) for name in _CHOSEN} | {"model": model}
-    return bool(_fill(wished, choice) == replace(stored, out=wished.out))
+    return _fill(wished, choice, given(wished)) == replace(stored, out=wished.out)
 
 
 def _settings(
@@ -247,15 +253,12 @@ def _looks(config: "PretrainConfig", speed: Speed, seconds: float) -> dict[str, 
     }
 
 
-def _fill(config: Any, choice: dict[str, Any]) -> Any:
-    """Put the choice where the config still has its defaults."""
-    changes = {}
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if field.name not in choice:
-            continue
-        if isinstance(value, GPTConfig):
-            changes[field.name] = _fill(value, choice[field.name])
-        elif value == field.default:
-            changes[field.name] = choice[field.name]
-    return replace(config, **changes)
+def _fill(config: "PretrainConfig", choice: dict[str, Any], by_hand: Set[str]) -> "PretrainConfig":
+    """Put the choice in place, but for what was set by hand."""
+    outer = {name: value for name, value in choice.items() if name not in {"model", *by_hand}}
+    inner = {
+        name: value
+        for name, value in choice.get("model", {}).items()
+        if f"model.{name}" not in by_hand
+    }
+    return replace(config, model=replace(config.model, **inner), **outer)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _METRICS_LINE_BYTES = 320
 _LATER_BYTES = 160_000_000
 """What libraries take once they work: buffers of the products, the curves' drawing; as measured."""
+_COMPILER_BYTES = 90_000_000
+"""What `torch.compile` leaves in the process; as measured."""
 _REUSE_FRAC = 0.2
 """What training keeps of freed memory that no tensor fits in, as a share of what passes."""
 _DECIDE = (
@@ -33,6 +35,7 @@ _DECIDE = (
     "checkpoint_every",
     "device",
     "dtype",
+    "compile",
     "threads",
     "parallel",
 )
@@ -66,8 +69,9 @@ def count_memory(config: "PretrainConfig") -> dict[str, int]:
     muon = {"muon's work": n_matrices * 4 * 2} if by_muon else {}
     look = count(replace(config.model, n_layers=1), validation_rows(config))  # a layer at a time
     validation = {"validation": look.activations_bytes + look.logits_bytes} | rounded
+    later = _LATER_BYTES + _COMPILER_BYTES * config.compile if device.type == "cpu" else 0
     held = {
-        "program": memory_in_use_bytes(device) + (_LATER_BYTES if device.type == "cpu" else 0),
+        "program": memory_in_use_bytes(device) + later,
         "weights": memory.weights_bytes // n_parts,
         "gradients": memory.gradients_bytes // n_parts,
         "optimizer": memory.optimizer_bytes // n_parts,

@@ -9,6 +9,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 
+from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import (
     choose_device,
     free_disk_bytes,
@@ -41,13 +42,14 @@ class PlanConfig(PretrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, type_this in (("minutes", "2"), ("max_passes", "40"), ("probe_s", "4")):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                option = "--" + name.replace("_", "-")
-                raise UserError(
-                    f"{option} is {value:g}", need="more than 0", type_this=f"{option} {type_this}"
-                )
+        check_ranges(self, _RANGES)
+
+
+_RANGES: tuple[Range, ...] = (
+    ("minutes", TINY, HUGE),
+    ("max_passes", TINY, HUGE),
+    ("probe_s", TINY, HUGE),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,8 @@ class Plan:
     """seconds per step, measured"""
     validation_s: float
     """seconds for one look at the held-out text, measured on a part of it"""
+    compile_s: float
+    """seconds until the first step, where it is compiled; a second start needs about half of it"""
     total_s: float
     """seconds for the whole run"""
     warnings: tuple[str, ...]
@@ -128,7 +132,8 @@ def plan(config: PlanConfig) -> Plan:
     steps = config.steps
     warnings = []
     if config.minutes is not None:
-        steps = _steps_within(60 * config.minutes, step_s, validation_s, config.validate_every)
+        seconds = 60 * config.minutes - speed.compile_s
+        steps = _steps_within(seconds, step_s, validation_s, config.validate_every)
         most = max(1, int(config.max_passes * len(windows) / config.batch_size))
         if steps > most:
             warnings.append(
@@ -165,8 +170,11 @@ def plan(config: PlanConfig) -> Plan:
         ),
         step_s=step_s,
         validation_s=validation_s,
+        compile_s=speed.compile_s,
         total_s=budget_s
-        or steps * step_s + _n_validations(steps, config.validate_every) * validation_s,
+        or speed.compile_s
+        + steps * step_s
+        + _n_validations(steps, config.validate_every) * validation_s,
         warnings=tuple(warnings),
         settings_sha256=settings_sha256(replace(config, steps=steps)),
     )

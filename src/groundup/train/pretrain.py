@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import peak_memory_bytes
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_file, write_text
@@ -40,7 +41,7 @@ class PretrainConfig:
     model: GPTConfig = GPTConfig()  # noqa: RUF009 (frozen, so sharing it is harmless)
     """the shape of the model"""
     budget: str | None = None
-    """how long all of it may take (90s, 10m, 2h); what is left at its default is chosen for it"""
+    """how long all of it may take (90s, 10m, 2h); what is not set is chosen for it"""
     steps: int = 600
     """how many times the parameters move"""
     batch_size: int = 8
@@ -91,6 +92,8 @@ class PretrainConfig:
     """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
     deterministic: bool = False
     """on a GPU, take kernels that give the same bits each time, at some cost; a CPU always does"""
+    compile: bool = False
+    """make one program of a step (torch.compile): a start of half a minute, then shorter steps"""
     threads: int | None = None
     """CPU threads; None: the cores this process may use"""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -103,35 +106,30 @@ class PretrainConfig:
     """fixes the starting weights and the order of the text"""
 
     def __post_init__(self) -> None:
-        for name, least, most in _RANGES:
-            value = getattr(self, name)
-            if value is not None and not least <= value <= most:
-                need = "a number above 0" if least == _TINY else f"a number of at least {least:g}"
-                if most < _HUGE:
-                    need += f" and at most {most:g}"
-                raise UserError(f"--{name.replace('_', '-')} is {value:g}", need=need)
+        check_ranges(self, _RANGES)
         if self.n_micro_batches > self.batch_size:
             raise UserError(
                 f"a batch of {self.batch_size} windows cannot be cut into {self.n_micro_batches}",
                 need="no more parts than windows",
                 type_this=f"--n-micro-batches {self.batch_size}",
             )
+        if self.compile and self.parallel == "fsdp":
+            raise UserError("--compile needs whole weights", type_this="--parallel ddp --compile")
 
 
-_TINY, _HUGE = 1e-12, 1e100  # as good as nothing and as infinity, and neither
-_RANGES: tuple[tuple[str, float, float], ...] = (
+_RANGES: tuple[Range, ...] = (
     ("steps", 1, math.inf),
     ("batch_size", 1, math.inf),
     ("n_micro_batches", 1, math.inf),
     ("stride", 1, math.inf),
-    ("learning_rate", _TINY, _HUGE),
-    ("table_learning_rate", _TINY, _HUGE),
-    ("vector_learning_rate", _TINY, _HUGE),
+    ("learning_rate", TINY, HUGE),
+    ("table_learning_rate", TINY, HUGE),
+    ("vector_learning_rate", TINY, HUGE),
     ("momentum", 0, 1),
-    ("weight_decay", 0, _HUGE),
+    ("weight_decay", 0, HUGE),
     ("warmup_steps", 0, math.inf),
     ("decay_frac", 0, 1),
-    ("max_grad_norm", _TINY, math.inf),
+    ("max_grad_norm", TINY, math.inf),
     ("validate_every", 0, math.inf),
     ("validation_windows", 1, math.inf),
     ("checkpoint_every", 1, math.inf),
@@ -140,7 +138,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("sample_tokens", 1, math.inf),
     ("threads", 1, math.inf),
 )
-"""What a setting may be, from and to; no comparison holds for what is not a number."""
 
 
 @dataclass(frozen=True, kw_only=True)

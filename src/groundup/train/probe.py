@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from groundup.data.windows import Windows
 from groundup.train.loop import train_steps
-from groundup.train.schedule import ClockSchedule
-from groundup.train.setup import Data, prepare_training
+from groundup.train.schedule import ClockSchedule, Schedule
+from groundup.train.setup import Data, Setup, prepare_training
 
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
@@ -26,6 +26,8 @@ class Speed:
     """Seconds of a step, the median."""
     window_s: float
     """Seconds to validate on one window of held-out text."""
+    compile_s: float = 0.0
+    """Seconds until the first step of a compiled run; later starts find part of it made."""
 
 
 def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
@@ -39,6 +41,7 @@ def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
         seconds: How long to try.
     """
     setup = prepare_training(config, data)
+    compile_s = _first_step_s(setup) if config.compile else 0.0
     steps = train_steps(
         setup.loader,
         setup.training_loss,
@@ -61,4 +64,13 @@ def probe(config: "PretrainConfig", data: Data, seconds: float) -> Speed:
     began_at = time.perf_counter()
     setup.validate(n_windows)
     window_s = (time.perf_counter() - began_at) / n_windows
-    return Speed(step_s=step_s, window_s=world.of_first(window_s))
+    return Speed(
+        step_s=step_s, window_s=world.of_first(window_s), compile_s=world.of_first(compile_s)
+    )
+
+
+def _first_step_s(setup: Setup) -> float:
+    began_at = time.perf_counter()
+    schedule, world = Schedule(n_steps=1), setup.world
+    next(train_steps(setup.loader, setup.training_loss, setup.optimizer, schedule, world=world))
+    return time.perf_counter() - began_at

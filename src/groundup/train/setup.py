@@ -57,7 +57,7 @@ class Setup:
     loss: MixedPrecision
     """The model's loss, in the number format of the run."""
     training_loss: Loss
-    """The same, with its gradients averaged over the processes."""
+    """The same, compiled if that is wished, with its gradients averaged over the processes."""
     world: World
     """The processes of the run."""
 
@@ -197,6 +197,25 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
             device=device,
         ),
         loss=loss,
-        training_loss=world.average_gradients(loss),
+        training_loss=world.average_gradients(_compiled(loss) if config.compile else loss),
         world=world,
     )
+
+
+def _compiled(loss: MixedPrecision) -> MixedPrecision:
+    """The same loss for steps of one shape; looks at the held-out text stay as they are.
+
+    Raises:
+        UserError: What `torch.compile` needs is missing.
+    """
+    try:
+        torch.compile(torch.neg)(torch.zeros(2, device=loss.model.device))
+    except Exception as error:  # each backend has errors of its own
+        raise UserError(
+            f"torch.compile does not work here: {str(error).strip().splitlines()[0]}",
+            need="a C++ compiler (and Triton for a GPU)",
+            type_this="apt install g++",
+        ) from error
+    compiled = MixedPrecision(loss.model, loss.dtype)
+    compiled.compile(dynamic=False)
+    return compiled
