@@ -13,7 +13,7 @@ NEW = (
 
 def test_the_peak_is_what_this_process_held_at_most():
     """And not what its parent held, where the kernel's older count begins."""
-    block = bytearray(b"x") * (1200 * MIB)
+    block = bytearray(b"x") * (800 * MIB)
     done = subprocess.run([sys.executable, "-c", NEW], capture_output=True, text=True, timeout=120)
     del block
     most, now, peak = map(int, done.stdout.split())

@@ -119,10 +119,13 @@ def test_a_model_set_by_hand_that_is_too_slow_is_refused(wishes, machine):
         choose(slow, open_data(wishes.data), 20.0)
 
 
-def test_steps_beside_a_budget_are_said_not_to_count(wishes, machine, caplog):
+def test_what_goes_ill_with_a_budget_is_said(wishes, machine, caplog):
     machine(2e11)
     choose(dataclasses.replace(wishes, steps=20), open_data(wishes.data), 60.0)
     assert "60 s decide on the end, not 20 steps" in caplog.text
+    assert "compiling" not in caplog.text
+    choose(dataclasses.replace(wishes, compile=True), open_data(wishes.data), 60.0)
+    assert "of 60 s half a minute or more goes into compiling" in caplog.text
 
 
 def test_looks_and_checkpoints_stay_cheap(wishes, machine):

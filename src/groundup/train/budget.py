@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _UNITS_S = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_LEAST_S = 20.0
+_LEAST_S, _LEAST_COMPILED_S = 20.0, 600.0
 SHAPES = (  # (n_layers, d_model)
     (2, 64),
     (2, 96),
@@ -125,6 +125,8 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
     by_hand = given(config)
     if "steps" in by_hand:
         _log.warning("%g s decide on the end, not %d steps", seconds, config.steps)
+    if config.compile and seconds < _LEAST_COMPILED_S:
+        _log.warning("of %g s half a minute or more goes into compiling", seconds)
     attempt = partial(_try, config, data, by_hand, seconds=seconds, probe_s=probe_s)
     if by_hand & _SHAPE:
         return attempt(None).config
