@@ -9,7 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,14 +149,22 @@ class RunFolder:
     @contextmanager
     def log_to_file(self) -> Iterator[None]:
         """Send the library's log to log.txt as well, until the end of the block."""
-        handler = logging.FileHandler(self.path / "log.txt", encoding="utf-8")
+        handler = _LogFile(self.path / "log.txt", encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
         logging.getLogger("groundup").addHandler(handler)
         try:
             yield
         finally:
             logging.getLogger("groundup").removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
+
+
+class _LogFile(logging.FileHandler):
+    """Where the disk is full, the log stays short: whatever else cannot be written says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
+        pass
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

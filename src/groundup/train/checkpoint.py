@@ -141,7 +141,7 @@ def save_checkpoint(
         UserError: The disk is full or not writable; the checkpoints before this one are untouched.
     """
     progress = snapshot.progress
-    goal = folder / f"step-{progress.step:06d}"
+    goal = folder / _step_name(progress.step)
     if snapshot.is_shared and torch.distributed.get_rank() > 0:
         _save_parts(snapshot, None, group)
         return goal
@@ -154,11 +154,20 @@ def save_checkpoint(
         describe_weights(snapshot.config, temporary / _WEIGHTS)
         checksums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
         _write_state(temporary, progress, checksums)
-    write_text(folder / "latest", goal.name + "\n")
-    if progress.best_step == progress.step:
-        write_text(folder / "best", goal.name + "\n")
-    _remove_old(folder, keep_last)
+    point_to(folder, progress)
+    _remove_old(folder, progress, keep_last)
     return goal
+
+
+def point_to(folder: Path, progress: Progress) -> None:
+    """Have `latest` and `best` name the checkpoints of where a run stands.
+
+    Not only after writing one, for a run may be killed between that and this.
+    """
+    for name, step in (("latest", progress.step), ("best", progress.best_step)):
+        pointer, goal = folder / name, folder / _step_name(step)
+        if goal.is_dir() and not (pointer.is_file() and _named_by(pointer) == goal.name):
+            write_text(pointer, goal.name + "\n")
 
 
 class CheckpointWriter:
@@ -356,12 +365,19 @@ def _digest(state: dict[str, Any]) -> str:
     return sha256_bytes(json.dumps(state, sort_keys=True).encode("utf-8"))
 
 
-def _remove_old(folder: Path, keep_last: int) -> None:
+def _remove_old(folder: Path, progress: Progress, keep_last: int) -> None:
+    """Keep the last ones and the best; what lies ahead was passed over and will be replaced."""
+    newest = folder / _step_name(progress.step)
     checkpoints = list_checkpoints(folder)
-    kept = {checkpoint.name for checkpoint in checkpoints[: max(1, keep_last)]}
-    best = folder / "best"
-    if best.is_file():
-        kept.add(best.read_text(encoding="utf-8", errors="replace").strip())
-    for checkpoint in checkpoints:
-        if checkpoint.name not in kept:
+    past = checkpoints[checkpoints.index(newest) :]
+    for checkpoint in past[max(1, keep_last) :]:
+        if checkpoint.name != _step_name(progress.best_step):
             shutil.rmtree(checkpoint)
+
+
+def _step_name(step: int | None) -> str:
+    return f"step-{step:06d}" if step is not None else "none"
+
+
+def _named_by(pointer: Path) -> str:
+    return pointer.read_text(encoding="utf-8", errors="replace").strip()
