@@ -70,3 +70,13 @@ def test_a_broken_recipe_is_a_user_error(tmp_path: Path) -> None:
         configs.read_recipe(tmp_path / "bad.toml")
     with pytest.raises(UserError, match="missing"):
         configs.read_recipe(tmp_path / "none.toml")
+
+
+def test_a_recipe_as_editors_on_windows_save_it(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_bytes('name = "ü"\r\n'.encode("utf-8-sig"))
+    assert configs.read_recipe(recipe) == {"name": "ü"}
+    for encoding in ("utf-16", "latin-1"):
+        recipe.write_bytes('name = "ü"'.encode(encoding))
+        with pytest.raises(UserError, match=r"not in UTF-8; the file saved again as UTF-8"):
+            configs.read_recipe(recipe)

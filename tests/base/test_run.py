@@ -1,6 +1,7 @@
 """A run folder is never overwritten."""
 
 import json
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.base.results import read_results
-from groundup.base.run import RunFolder, list_checkpoints
+from groundup.base.run import MEASURED, RunFolder, list_checkpoints
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -17,20 +18,40 @@ def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert names == ["run", "run-2", "run-3"]
 
 
+MEASURES = dict.fromkeys(MEASURED, 2.5)
+
+
 def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
-    run.log_metrics(step=1, loss_nats=2.5, validation_loss_nats=None)
+    run.log_metrics(step=1, **MEASURES, validation_loss_nats=None)
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "lo')
-    assert run.read_metrics() == [{"step": 1, "loss_nats": 2.5}]
+    assert run.read_metrics() == [{"step": 1, **MEASURES}]
+    assert run.spoilt_metrics() == []
 
 
 def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     metrics = run.path / "metrics.jsonl"
-    metrics.write_bytes(b'\xff\xfe{\n3\n[]\n{"loss_nats": 1}\n{"step": 2, "loss_nats": 2.5}\n')
-    assert run.read_metrics() == [{"step": 2, "loss_nats": 2.5}]
+    whole = {"step": 2, **MEASURES}
+    spoilt = [
+        b"\xff\xfe{",
+        b"3",
+        b"[]",
+        b'{"loss_nats": 1}',
+        b'{"step": 10}',
+        b'{"step": "x", "loss_nats": null}',
+        json.dumps(whole | {"step": 2.0}).encode(),
+        json.dumps(whole | {"validation_loss_nats": "low"}).encode(),
+        json.dumps(whole | {"loss_nats": float("nan")}).encode(),
+        json.dumps(whole | {"loss_nats": 10**400}).encode(),
+    ]
+    metrics.write_bytes(b"\n".join([*spoilt, json.dumps(whole).encode(), b""]))
+    assert run.read_metrics() == [whole]
+    assert run.spoilt_metrics() == list(range(1, len(spoilt) + 1))
+    assert len(run.read_metrics(names=())) == 2, "one tells of a step alone"
     metrics.unlink()
+    assert run.spoilt_metrics() == []
     metrics.mkdir()
     with pytest.raises(UserError, match=r"metrics\.jsonl: this cannot be read"):
         run.read_metrics()
@@ -77,3 +98,11 @@ def test_the_manifest_names_versions_and_command(tmp_path: Path) -> None:
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["seed"] == 7
     assert manifest["versions"]["torch"] != "absent"
+
+
+def test_a_log_on_a_full_disk_spoils_nothing(tmp_path: Path, capsys) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    (run.path / "log.txt").symlink_to("/dev/full")
+    with run.log_to_file():
+        logging.getLogger("groundup").warning("lost")
+    assert "Logging error" not in capsys.readouterr().err

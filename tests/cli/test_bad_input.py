@@ -110,6 +110,8 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--optimizer", "sgd"], "adamw"),
         (["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (["stroy"], "story"),
+        (["evaluate", "--batch-size", "0"], "--batch-size is 0"),
+        (["evaluate", "--stride", "-3"], "--stride is -3"),
     ],
 )
 def test_an_option_that_is_wrong(
@@ -156,3 +158,22 @@ def test_instructions_that_are_malformed(
     message = fails(capsys, "instruct", str(run), "--records", "records.json")
     assert all(word in message for word in ["records.json", *words]), message
     assert not (run / "assistant").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "generate"])
+@pytest.mark.parametrize("content", ["null", "[]"])
+def test_a_manifest_or_a_model_that_holds_nothing(
+    verb: str, content: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = run / "manifest.json"
+    before = manifest.read_text()
+    manifest.write_text(content)
+    if verb == "evaluate":
+        assert "does not tell which data" in fails(capsys, verb, str(run))
+    else:
+        assert main([verb, str(run), "--samples", "1", "--prompt", "Sing"]) == 0
+        capsys.readouterr()
+    manifest.write_text(before)
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        (checkpoint / "model.json").write_text(content)
+    assert "model.json" in fails(capsys, verb, str(run))

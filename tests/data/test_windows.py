@@ -136,8 +136,13 @@ def test_the_length_needs_no_float() -> None:
 
 
 def test_errors_say_what_was_found_and_what_to_type() -> None:
-    with pytest.raises(UserError, match=r"10 tokens.*context of at most 9.*--context-length 8"):
+    with pytest.raises(UserError, match=r"10 tokens.*context of at most 9.*--context-length 2"):
         Windows(np.arange(10), 16)
+    for context_length in (62_227, 10_000_000):
+        with pytest.raises(UserError, match=r"--context-length 256$"):
+            Windows(np.arange(62_227), context_length)
+    with pytest.raises(UserError, match=r"--context-length 1$"):
+        Windows(np.arange(2), 2)
     with pytest.raises(UserError, match="1 token: nothing to predict"):
         Windows(np.arange(1), 4)
     with pytest.raises(UserError, match="0 tokens: nothing to predict"):

@@ -15,7 +15,7 @@ from groundup.base.results import read_results, record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token, parameters_by_part
-from groundup.train import budget
+from groundup.train import budget, cost, setup
 from groundup.train import pretrain as room
 from groundup.train.budget import agree, choose, duration_s
 from groundup.train.plan import PlanConfig, plan
@@ -119,6 +119,50 @@ def test_a_model_set_by_hand_that_is_too_slow_is_refused(wishes, machine):
         choose(slow, open_data(wishes.data), 20.0)
 
 
+@pytest.mark.parametrize(
+    "typed", [{"qkv_bias": False}, {"n_kv_heads": 3}, {"positions": "learned"}]
+)
+def test_the_choice_goes_with_what_was_typed(wishes, machine, typed):
+    machine(2e11)
+    mapping = {"data": wishes.data, "budget": "10m", "model": typed}
+    config = from_mapping(PretrainConfig, mapping)
+    chosen = choose(config, open_data(wishes.data), 600.0)
+    assert {name: getattr(chosen.model, name) for name in typed} == typed
+    assert agree(chosen, config)
+
+
+def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
+    machine(2e11)
+    text = open_data(wishes.data)
+    monkeypatch.setattr(cost, "memory_in_use_bytes", lambda device: 0)
+    needed = sum(cost.count_memory(choose(wishes, text, 600.0)).values())
+    monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)
+    assert choose(wishes, text, 600.0).n_micro_batches > 1
+    mapping = {"data": wishes.data, "budget": "10m", "n_micro_batches": 1}
+    whole = from_mapping(PretrainConfig, mapping)
+    monkeypatch.setattr(cost, "usable_memory_bytes", lambda device: needed)
+    chosen = choose(whole, text, 600.0)
+    assert chosen.n_micro_batches == 1
+    assert agree(chosen, whole)
+    monkeypatch.setattr(cost, "usable_memory_bytes", lambda device: 1000)
+    with pytest.raises(UserError, match="of memory"):
+        choose(whole, text, 600.0)
+
+
+def test_a_busy_machine_tries_few_shapes(wishes, machine, monkeypatch):
+    machine(2e11)
+    text = open_data(wishes.data)
+    monkeypatch.setattr(text.train, "n_tokens", 10**12)
+    tried, attempt = [], budget._try
+    monkeypatch.setattr(budget, "_try", lambda *a, **k: tried.append(a[3]) or attempt(*a, **k))
+    choose(wishes, text, 60.0)
+    assert len(tried) > 1
+    tried.clear()
+    monkeypatch.setattr(budget, "_CHOOSING_FRAC", 0.0)
+    choose(wishes, text, 60.0)
+    assert len(tried) == 1
+
+
 def test_what_goes_ill_with_a_budget_is_said(wishes, machine, caplog):
     machine(2e11)
     choose(dataclasses.replace(wishes, steps=20), open_data(wishes.data), 60.0)
@@ -175,6 +219,32 @@ def test_killed_it_goes_on_with_what_was_chosen(data, monkeypatch):  # noqa: F81
     result = pretrain(config)
     assert result.run == config.out
     assert result.resumed_from_step >= 5
+
+
+def test_compiling_is_not_taken_from_the_steps(data, monkeypatch):  # noqa: F811
+    """Here it is a pause of two seconds; a real one takes longer than all of this."""
+    monkeypatch.setattr(budget, "_LEAST_S", 1.0)
+    monkeypatch.setattr(setup, "_compiled", lambda loss: loss)
+    monkeypatch.setattr(setup.Setup, "compile_now", lambda self: time.sleep(2.0))
+    began_at = time.monotonic()
+    result = pretrain(small(data, budget="7s", curves=False, compile=True))
+    assert time.monotonic() - began_at < 7.7
+    assert result.elapsed_s < 5.0
+    rows = RunFolder(result.run).read_metrics()
+    assert len(rows) > 20
+    assert rows[-1]["learning_rate"] < 0.05 * max(row["learning_rate"] for row in rows)
+
+
+def test_plan_reckons_with_the_time_not_with_steps(data, machine, monkeypatch):  # noqa: F811
+    machine(2e11)
+    monkeypatch.setattr("groundup.train.plan.probe", budget.probe)
+    shown = plan(PlanConfig(data=data, budget="10m"))
+    assert shown.steps * shown.step_s == pytest.approx(600.0, rel=0.1)
+    typed = plan(PlanConfig(data=data, budget="10m", steps=40))
+    assert typed.steps == pytest.approx(shown.steps, rel=0.02)
+    assert typed.last_loss_nats == pytest.approx(shown.last_loss_nats, rel=0.01)
+    with pytest.raises(UserError, match="one of them"):
+        PlanConfig(data=data, budget="10m", minutes=3.0)
 
 
 def test_plan_shows_the_choice(data, machine):  # noqa: F811

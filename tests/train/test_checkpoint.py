@@ -184,3 +184,59 @@ def test_the_kept_are_the_latest_and_the_best(data):  # noqa: F811
     names = {path.name for path in (data.parent / "run/checkpoints").glob("step-*")}
     best = (data.parent / "run/checkpoints/best").read_text().strip()
     assert names == {"step-000009", "step-000010", best}  # killed before the eleventh was saved
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("step-*"))
+
+
+def test_killed_between_the_checkpoint_and_its_name_the_best_stays(tmp_path, monkeypatch):
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+
+    def save(step: int, best: int) -> None:
+        where = dataclasses.replace(progress(step), best_step=best)
+        save_checkpoint(tmp_path, take_snapshot(model, optimizer, where), keep_last=1)
+
+    def killed(*_):
+        raise KilledError
+
+    save(10, best=10)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "point_to", killed)
+        with pytest.raises(KilledError):
+            save(20, best=20)
+    save(30, best=20)
+    assert names(tmp_path) == ["step-000020", "step-000030"]
+    assert (tmp_path / "best").read_text() == "step-000020\n"
+    assert (tmp_path / "latest").read_text() == "step-000030\n"
+
+
+def test_a_damaged_one_ahead_takes_no_place_of_the_kept(tmp_path):
+    model = GPT(CONFIG)
+    optimizer = Optimizer(model)
+    (tmp_path / "step-000040").mkdir(parents=True)
+    save_checkpoint(tmp_path, take_snapshot(model, optimizer, progress(20)), keep_last=1)
+    save_checkpoint(tmp_path, take_snapshot(model, optimizer, progress(30)), keep_last=1)
+    assert names(tmp_path) == ["step-000030", "step-000040"]
+    assert find_latest(tmp_path).name == "step-000030"
+
+
+def test_a_run_whose_best_checkpoint_is_gone_finds_another(data, caplog):  # noqa: F811
+    config = settings(data)
+    with pytest.raises(KilledError):
+        pretrain(config, kill_at(7))
+    checkpoints = config.out / "checkpoints"
+    (checkpoints / "best").write_text("step-000099\n")  # of a checkpoint that is not there
+    stood = find_latest(checkpoints)
+    where = dataclasses.replace(checkpoint.verify_checkpoint(stood), best_step=3)
+    write_progress(stood, where)
+    result = pretrain(config)
+    assert "the best checkpoint, of step 3, is gone" in caplog.text
+    assert (checkpoints / "best").read_text() == f"step-{result.best_step:06d}\n"
+    # All steps made, and nothing to open: said, not a traceback.
+    (result.run / "manifest.json").unlink()
+    last = dataclasses.replace(checkpoint.verify_checkpoint(checkpoints / "step-000012"))
+    write_progress(checkpoints / "step-000012", dataclasses.replace(last, best_step=3))
+    with pytest.raises(UserError, match="its best checkpoint is gone"):
+        pretrain(config)

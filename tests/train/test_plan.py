@@ -11,8 +11,8 @@ from test_pretrain import MODEL, make_data
 from groundup.base.errors import UserError
 from groundup.model.gpt import GPT
 from groundup.train import cost
-from groundup.train.cost import count_disk, count_memory
-from groundup.train.plan import PlanConfig, _steps_within, _way_out, plan
+from groundup.train.cost import _way_out, count_disk, count_memory
+from groundup.train.plan import PlanConfig, _steps_within, plan
 from groundup.train.pretrain import pretrain
 from groundup.train.setup import open_data, with_vocabulary
 
@@ -104,7 +104,7 @@ def test_disk_is_that_of_the_checkpoints(data):
 
 def test_a_full_disk_is_told_before(data, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"GB of disk.*--keep-checkpoints 1"):
+    with pytest.raises(UserError, match=r"MB of disk.*--keep-checkpoints 1"):
         plan(settings(data))
 
 
@@ -142,8 +142,7 @@ def test_the_way_out_fits(data, monkeypatch, changes):
 
 
 def test_what_nothing_helps_against_is_said(data, monkeypatch):
-    monkeypatch.setattr("groundup.train.plan.free_memory_bytes", lambda device: 1000)
-    monkeypatch.setattr("groundup.train.plan.memory_in_use_bytes", lambda device: 0)
+    monkeypatch.setattr(cost, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(UserError, match="no batch or shape fits"):
         plan(settings(data))
 

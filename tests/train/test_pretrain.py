@@ -320,3 +320,12 @@ def test_kill_9_at_any_moment(data):
     for name, tensor in left.items():
         assert torch.equal(tensor, right[name]), name
     assert not list((result.run / "checkpoints").glob(".*"))
+
+
+@pytest.mark.parametrize("changes", [{"batch_size": 10**9}, {"d_model": 10**6}])
+def test_what_can_never_fit_in_memory_is_refused_at_once(data, changes):
+    model = dataclasses.replace(MODEL, d_model=changes.pop("d_model", 16))
+    config = settings(data, model=model, **changes)
+    with pytest.raises(UserError, match=r"GB are free.*Type: --n"):
+        pretrain(config)
+    assert not config.out.exists()

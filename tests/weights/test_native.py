@@ -85,3 +85,12 @@ def test_the_latest_checkpoint_of_a_run_and_its_tokenizer_are_found(tmp_path: Pa
     (tmp_path / "checkpoints" / "best").write_text("step-000011\n")
     with pytest.raises(UserError, match="step-000011"):
         find_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("part", [None, "weights", "config"])
+def test_a_description_that_holds_nothing_is_damaged(part: str | None, tmp_path: Path) -> None:
+    save_model(GPT(CONFIG), tmp_path)
+    about = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(part and {**about, part: None}))
+    with pytest.raises(UserError, match=r"model\.json"):
+        load_model(tmp_path)

@@ -138,15 +138,19 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     """Read a TOML recipe.
 
     Raises:
-        UserError: It is missing or not TOML.
+        UserError: It is missing or not TOML in UTF-8, with or without a byte-order mark.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError("this recipe is missing", where=path, type_this="ls recipes") from error
     except OSError as error:
         raise UserError(f"this recipe cannot be read ({error.strerror})", where=path) from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(
+            "this recipe is not in UTF-8", need="the file saved again as UTF-8", where=path
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         raise UserError(f"this is not a TOML recipe ({error})", where=path) from error
 
 

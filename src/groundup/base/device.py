@@ -95,6 +95,11 @@ def free_memory_bytes(device: "torch.device") -> int:
     return int(psutil.virtual_memory().available)
 
 
+def usable_memory_bytes(device: "torch.device") -> int:
+    """Tell how much this process may hold in all: what it holds, and what is free beside it."""
+    return memory_in_use_bytes(device) + free_memory_bytes(device)
+
+
 def free_disk_bytes(folder: Path) -> int:
     """Tell how much fits on the disk of a folder, which need not be there yet."""
     place = folder.resolve()

@@ -1,5 +1,6 @@
 """The one error a user meets: what was found, what is needed, where, and what to type."""
 
+import shlex
 from pathlib import Path
 
 
@@ -26,3 +27,12 @@ class UserError(ValueError):
         if type_this:
             text += f". Type: {type_this}"
         super().__init__(text)
+
+
+def quoted(word: str | Path) -> str:
+    """Write a word of a command so that a shell reads it as one.
+
+    >>> print("groundup evaluate", quoted(Path("runs/my run")))
+    groundup evaluate 'runs/my run'
+    """
+    return shlex.quote(str(word))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base import files
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 
 _LIVE = object()
 
@@ -37,7 +37,7 @@ def read_results(folder: Path) -> dict[str, Any]:
     for file in sorted((folder / "results").glob("*.json")):
         results[file.stem] = files.read_json(file)
         if not isinstance(results[file.stem], dict):
-            raise UserError("this is no result of ours", where=file, type_this=f"rm {file}")
+            raise UserError("this is no result of ours", where=file, type_this=f"rm {quoted(file)}")
     return results
 
 

@@ -8,7 +8,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,15 @@ from groundup.base.errors import UserError
 
 LOCK = ".lock"
 """A file of a run folder that whoever trains in it holds locked."""
+MEASURED = (
+    "loss_nats",
+    "learning_rate",
+    "grad_norm",
+    "n_targets",
+    "targets_per_s",
+    "elapsed_s",
+)
+"""What every line of metrics.jsonl tells of a step of pretraining."""
 _CHECKPOINT = re.compile(r"step-(\d{6,})")
 _RECORDED_PACKAGES = ("groundup", "torch", "numpy", "safetensors", "regex", "scikit-learn")
 
@@ -111,28 +120,58 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
         return line
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self, names: Iterable[str] = MEASURED) -> list[dict[str, Any]]:
         """Read metrics.jsonl; a line cut off by a crash, or spoilt, is passed over.
+
+        Args:
+            names: What a line must tell beside its step.
 
         Raises:
             UserError: It cannot be read.
         """
+        rows = (_parse(line) for line in self._metric_lines())
+        return [row for row in rows if row is not None and row.keys() >= set(names)]
+
+    def spoilt_metrics(self) -> list[int]:
+        """Give the numbers of the lines of metrics.jsonl that `read_metrics` passes over.
+
+        A last line that was cut off is not among them: a kill leaves it.
+
+        Raises:
+            UserError: It cannot be read.
+        """
+        lines = self._metric_lines()[:-1]
+        return [
+            number
+            for number, line in enumerate(lines, start=1)
+            if line.strip() and not (_parse(line) or {}).keys() >= set(MEASURED)
+        ]
+
+    def _metric_lines(self) -> list[str]:
+        """The lines of metrics.jsonl; after the last newline comes what was cut off, or nothing."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
-            return []
+            return [""]
         try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            return path.read_text(encoding="utf-8", errors="replace").split("\n")
         except OSError as error:
             raise UserError(f"this cannot be read ({error.strerror})", where=path) from error
-        rows = []
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(row, dict) and "step" in row:
-                rows.append(row)
-        return rows
+
+    def read_config(self) -> dict[str, Any]:
+        """Read config.toml, as plain values.
+
+        Raises:
+            UserError: There is none, so this is no run of pretrain; or it is not TOML.
+        """
+        path = self.path / "config.toml"
+        if not path.is_file():
+            raise UserError(
+                "this is no run of pretrain: it has no config.toml",
+                need="a folder made by `groundup pretrain`",
+                where=self.path,
+                type_this="ls runs",
+            )
+        return configs.read_recipe(path)
 
     def write_config(self, config: Any) -> None:
         """Write the complete config.toml; feeding it back repeats the run."""
@@ -165,6 +204,27 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
         pass
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    """One line of metrics.jsonl: a step and numbers; None: it is spoilt."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    numbers = (type(value) in (int, float) and abs(value) < configs.HUGE for value in row.values())
+    return row if all(numbers) else None
+
+
+def step_name(step: int) -> str:
+    """The folder of the checkpoint after so many steps.
+
+    >>> step_name(500)
+    'step-000500'
+    """
+    return f"step-{step:06d}"
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.chat.session import ChatSession
 from groundup.evaluate.load import load
 from groundup.generate.engine import stream
@@ -32,7 +32,7 @@ def find_assistant(run: Path) -> Path:
             "nothing here was tuned on instructions, so it has never seen a question",
             where=run,
             need="a run with an assistant",
-            type_this=f"groundup instruct {run}",
+            type_this=f"groundup instruct {quoted(run)}",
         )
     # assistant-10 comes after assistant-9: shorter names first, then by name.
     return max(finished, key=lambda path: (len(path.name), path.name))

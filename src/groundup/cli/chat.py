@@ -4,6 +4,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.errors import quoted
 from groundup.chat.terminal import HELP, converse, find_assistant, open_session
 from groundup.cli.console import console, heading, next_command, note
 
@@ -55,7 +56,7 @@ def run(config: ChatConfig) -> int:
     n_answered = converse(session, lambda: console.input("[bold]you[/bold] > "), write)
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     note(f"{questions} answered; nothing of it is stored.")
-    next_command(f"groundup chat {config.run} --ask 'Which word comes first: old new'")
+    next_command(f"groundup chat {quoted(config.run)} --ask 'Which word comes first: old new'")
     return n_answered
 
 

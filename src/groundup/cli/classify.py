@@ -1,5 +1,6 @@
 """`groundup classify`: tune a classifier; show its accuracy beside simpler means, and mistakes."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, progress, table, warn
 from groundup.evaluate.intervals import Share
 from groundup.finetune.classify import ClassifyConfig, ClassifyResult, Prediction, classify
@@ -65,7 +66,7 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         ],
     )
     note(f"Kept in {result.folder}/, {result.elapsed_s:.0f} s.")
-    next_command(f"groundup instruct {config.run}")
+    next_command(f"groundup instruct {quoted(config.run)}")
     return result
 
 

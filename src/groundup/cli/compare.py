@@ -1,5 +1,6 @@
 """`groundup compare`: what differs between runs, and what came of it."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
 from groundup.train.compare import CompareConfig, Comparison, compare
 
@@ -37,9 +38,29 @@ def run(config: CompareConfig) -> Comparison:
     if result.same_until_step:
         note(f"Up to step {result.same_until_step:,} their losses are equal to the last bit.")
     note(f"The curves over each other: {result.picture}")
-    best = min(result.rows, key=lambda row: row.best_validation_loss_nats or row.last_loss_nats)
-    next_command(f"groundup evaluate {best.name}")
+    _recommend(result)
     return result
+
+
+def _recommend(result: Comparison) -> None:
+    """Name the best run, or the one whose bits a byte are not known yet."""
+    best = result.best
+    lacking = [row.name for row in result.rows if row.bits_per_byte is None]
+    if best is not None and not lacking:
+        note(f"By bits a byte {best.name} is the best.")
+        next_command(f"groundup generate {quoted(best.name)}")
+        return
+    if best is not None:
+        note(f"By its loss on the held-out text {best.name} is the best.")
+    elif result.same_vocabulary:
+        note("None of them has looked at the held-out text yet: that has to tell which is best.")
+    else:
+        note(
+            "None is called the best: losses are in nats a token, and the vocabularies differ. "
+            "Bits a byte can be compared; groundup evaluate RUN gives them. Not evaluated yet: "
+            f"{', '.join(lacking)}."
+        )
+    next_command(f"groundup evaluate {quoted(best.name if best is not None else lacking[0])}")
 
 
 def _number(value: float | None) -> str:

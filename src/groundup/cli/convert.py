@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.cli.console import next_command, note
 from groundup.data.interchange import read_tokens, write_tokens
 from groundup.data.store import TokenStore
@@ -42,14 +42,15 @@ def run(config: ConvertConfig) -> list[Path]:
         files = write_tokens(store, config.out, config.writes)
         n_bytes = sum(file.stat().st_size for file in files)
         note(f"{store.n_tokens:,} tokens, {n_bytes:,} bytes: {', '.join(map(str, files))}")
-        next_command(f"groundup convert {files[0]} --reads {config.writes} --writes store --help")
+        back = f"--reads {config.writes} --writes store"
+        next_command(f"groundup convert {quoted(files[0])} {back} --help")
         return files
     if config.tokenizer is None:
         raise UserError(
             f"a {config.reads} file does not tell its vocabulary",
             need="the tokenizer folder",
-            type_this=f"groundup convert {config.source} --reads {config.reads} --writes store "
-            "--tokenizer FOLDER --out data/train",
+            type_this=f"groundup convert {quoted(config.source)} --reads {config.reads} "
+            "--writes store --tokenizer FOLDER --out data/train",
         )
     tokenizer = load_tokenizer(config.tokenizer)
     end = tokenizer.special_tokens.get(END_OF_TEXT)
@@ -62,5 +63,5 @@ def run(config: ConvertConfig) -> list[Path]:
         sources=[f"{config.source.name} bytes:{config.source.stat().st_size}"],
     )
     note(f"{store.n_tokens:,} tokens in {store.n_documents:,} documents: {config.out}")
-    next_command(f"groundup verify {config.out}")
+    next_command(f"groundup verify {quoted(config.out)}")
     return [config.out]

@@ -1,5 +1,6 @@
 """`groundup doctor`: every rule with its verdict, then cause and cure of each finding."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
 from groundup.train.doctor import RULES, Diagnosis, DoctorConfig, doctor
 
@@ -21,5 +22,6 @@ def run(config: DoctorConfig) -> Diagnosis:
         warn(f"{finding.rule}: {finding}")
     if not result.findings:
         note("Nothing is wrong with it, as far as these rules see.")
-    next_command(f"groundup evaluate {config.run}")
+    if result.checkpoint is not None:
+        next_command(f"groundup evaluate {quoted(config.run)}")
     return result

@@ -1,5 +1,6 @@
 """`groundup evaluate`: the model beside counting and compressing, on the very same bytes."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluate.evaluate import N_CONTEXT_BYTES, EvaluateConfig, Evaluation, evaluate
 
@@ -44,5 +45,5 @@ def run(config: EvaluateConfig) -> Evaluation:
         )
     else:
         note("It beats both yardsticks.")
-    next_command(f"groundup generate {config.run}")
+    next_command(f"groundup generate {quoted(config.run)}")
     return result

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.text import Text
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.cli.console import console, next_command, note, table
 from groundup.evaluate.load import load
 from groundup.explain.capture import capture
@@ -72,7 +72,7 @@ def run(config: ExplainConfig) -> Explanation:
     )
     report = write_report(config.run, text=text)
     note(f"The report with pictures: {report}")
-    next_command(f"groundup chat {config.run}")
+    next_command(f"groundup chat {quoted(config.run)}")
     return Explanation(report=report, tokens=tokens, most_attended=most)
 
 

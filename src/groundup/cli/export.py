@@ -1,5 +1,6 @@
 """`groundup export RUN`: the trained model as a Hugging Face folder, read back and compared."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
 from groundup.weights.export import ExportConfig, ExportReport
 from groundup.weights.export import export as export_run
@@ -25,5 +26,5 @@ def run(config: ExportConfig) -> ExportReport:
         )
     else:
         warn("No tokenizer in Hugging Face's schema stands beside this run: the model goes alone.")
-    next_command(f"groundup classify {config.run}")
+    next_command(f"groundup classify {quoted(config.run)}")
     return report

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, write_json
 from groundup.cli.console import console, harmless, next_command, note, table, warn
 from groundup.evaluate.load import LanguageModel, load
@@ -100,7 +100,7 @@ def run(config: GenerateConfig) -> Generation:
     _show_recitation(generation)
     _keep(config.run, generation)
     verb = "export" if can_export(language_model.model.config) else "classify"
-    next_command(f"groundup {verb} {config.run}")
+    next_command(f"groundup {verb} {quoted(config.run)}")
     return generation
 
 
@@ -172,7 +172,8 @@ def _data_of(path: Path) -> Path | None:
     if (run / "data").is_dir():
         return run / "data"
     manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
-    return Path(manifest["data"]) if "data" in manifest else None
+    named = isinstance(manifest, dict) and "data" in manifest
+    return Path(manifest["data"]) if named else None
 
 
 def _text(data: Path | None, side: str) -> str | None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, warn
 from groundup.weights.pretrained import ImportReport, import_pretrained
 
@@ -26,5 +27,5 @@ def run(config: ImportConfig) -> ImportReport:
     )
     if not report.has_tokenizer:
         warn("The folder has no tokenizer.json: without one the model speaks in ids only.")
-    next_command(f"groundup generate {report.run} --prompt 'Every effort moves you'")
+    next_command(f"groundup generate {quoted(report.run)} --prompt 'Every effort moves you'")
     return report

@@ -1,5 +1,6 @@
 """`groundup instruct`: tune an assistant; show what it answers before and after."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, progress, table, warn
 from groundup.evaluate.intervals import Share
 from groundup.finetune.instruct import Answer, InstructConfig, InstructResult, instruct
@@ -51,7 +52,7 @@ def run(config: InstructConfig) -> InstructResult:
     )
     note(honest_sentence(result))
     note(f"Kept in {result.folder}/, {result.elapsed_s:.0f} s; all answers in samples/answers.md.")
-    next_command(f"groundup chat {config.run}")
+    next_command(f"groundup chat {quoted(config.run)}")
     return result
 
 

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.cli.console import next_command, note, table
 from groundup.data.ledger import Ledger, account
 from groundup.data.store import TokenStore, is_store
@@ -28,7 +28,6 @@ class LedgerConfig:
 class LedgerView:
     """One way to slide, and its account."""
 
-    name: str
     n_windows: int
     ledger: Ledger
 
@@ -51,7 +50,7 @@ _ROWS = {
 }
 
 
-def run(config: LedgerConfig) -> list[LedgerView]:
+def run(config: LedgerConfig) -> dict[str, LedgerView]:
     """Show the accounts of one epoch side by side."""
     store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
     ways: list[tuple[str, int, Coverage, Documents]] = [
@@ -60,7 +59,7 @@ def run(config: LedgerConfig) -> list[LedgerView]:
         ("isolated", min(config.stride, config.context), "exact", "isolated"),
         ("packed", config.context, "book", "packed"),
     ]
-    views = []
+    views = {}
     for name, stride, coverage, documents in ways:
         try:
             windows = Windows(store, config.context, stride, coverage, documents)
@@ -68,31 +67,33 @@ def run(config: LedgerConfig) -> list[LedgerView]:
             note(f"{name}: {reason}")
             continue
         ledger = account(windows, config.batch)
-        views.append(LedgerView(name=name, n_windows=len(windows), ledger=ledger))
+        views[name] = LedgerView(n_windows=len(windows), ledger=ledger)
     if not views:
         raise UserError(
             "no way to slide gives a window",
             need="a shorter context, or a longer text",
             where=config.data,
-            type_this=f"groundup ledger {config.data} --context {max(1, store.n_tokens // 2)}",
+            type_this=f"groundup ledger {quoted(config.data)} "
+            f"--context {max(1, store.n_tokens // 2)}",
         )
-    counts = [{"n_windows": view.n_windows, **asdict(view.ledger)} for view in views]
+    counts = [{"n_windows": view.n_windows, **asdict(view.ledger)} for view in views.values()]
     table(
         f"One epoch of {store.n_tokens:,} tokens in {store.n_documents:,} documents: "
         f"context {config.context}, stride {config.stride}, batch {config.batch}",
-        ["tokens", *(view.name for view in views)],
+        ["tokens", *views],
         [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
     note(
         "Targets are the tokens after the first; a training is a target trained once. The book's "
         "loader is create_dataloader_v1; exact, isolated and packed are ours."
     )
-    for book in (view.ledger for view in views if view.name == _BOOK):
+    if _BOOK in views:
+        book = views[_BOOK].ledger
         lost = book.n_targets_tail + book.n_targets_gap
         note(
             f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
             f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "
             "across epochs: it drops no batch."
         )
-    next_command(f"groundup plan {config.data}")
+    next_command(f"groundup plan {quoted(config.data)}")
     return views

@@ -10,6 +10,7 @@ import gc
 import importlib
 import logging
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.error(str(mistake))
         return 1
     except KeyboardInterrupt:
-        words = " ".join(["groundup", *arguments])
+        words = shlex.join(["groundup", *arguments])
         print(f"\nStopped. Nothing is lost; the same command goes on: {words}", file=sys.stderr)
         return 130
     except BrokenPipeError:

@@ -10,7 +10,10 @@ from groundup.train.pretrain import PretrainConfig
 
 def run(config: PlanConfig) -> Plan:
     """Judge a run and print what it will cost."""
-    note(f"Trying the real thing for {config.probe_s:g} seconds on this machine ...")
+    if config.budget is not None:
+        note(f"Trying what {config.budget} are best spent on, here ...")
+    else:
+        note(f"Trying the real thing for {config.probe_s:g} seconds on this machine ...")
     result = plan(config)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())

@@ -3,6 +3,7 @@
 from pathlib import Path
 from textwrap import shorten
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, stage_progress, table, warn
 from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
 from groundup.text.audit import Audit
@@ -36,9 +37,9 @@ def run(config: PrepareConfig) -> PrepareReport:
     if report.audit is not None:
         _show_audit(report.audit)
     if report.n_tokens is None:
-        next_command(f"groundup train-tokenizer {report.data}")
+        next_command(f"groundup train-tokenizer {quoted(report.data)}")
     else:
-        next_command(f"groundup windows {report.data}")
+        next_command(f"groundup windows {quoted(report.data)}")
     return report
 
 

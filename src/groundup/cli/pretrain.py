@@ -3,6 +3,7 @@
 import math
 import time
 
+from groundup.base.errors import quoted
 from groundup.cli.console import Line, next_command, note, progress, span, table
 from groundup.train.loop import Step
 from groundup.train.pretrain import PretrainConfig, PretrainResult, pretrain
@@ -45,7 +46,7 @@ def run(config: PretrainConfig) -> PretrainResult:
         f"{result.elapsed_s:.0f} s ({result.tokens_per_s:,.0f} a second). "
         f"Everything is in {result.run}/"
     )
-    next_command(f"groundup evaluate {result.run}")
+    next_command(f"groundup evaluate {quoted(result.run)}")
     return result
 
 

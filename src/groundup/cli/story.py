@@ -17,7 +17,7 @@ from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.cli.console import console, heading, next_command, note, warn
@@ -100,7 +100,7 @@ def run(config: StoryConfig) -> Path:
     console.print()
     note(f"The whole road took {elapsed_s / 60:.1f} minutes. Everything is in {story.path}/")
     note(f"Open {story.path / 'report.html'} in a browser: the same story with pictures.")
-    next_command(f"groundup chat {story.path}")
+    next_command(f"groundup chat {quoted(story.path)}")
     return story.path
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.cli.console import next_command, note, table
 from groundup.cli.token_line import show_tokens
 from groundup.tokenizer.files import load_tokenizer
@@ -43,5 +43,5 @@ def run(config: TokensConfig) -> list[int]:
     )
     if len(ids) > config.most:
         note(f"... and {len(ids) - config.most} more; --most {len(ids)} lists them all.")
-    next_command(f"groundup windows {config.data}")
+    next_command(f"groundup windows {quoted(config.data)}")
     return ids

@@ -1,5 +1,6 @@
 """`groundup train-tokenizer`: learn BPE, compare the ladder, encode the corpus."""
 
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
 from groundup.cli.token_line import show_tokens
 from groundup.data.encode import encode_corpus
@@ -28,5 +29,5 @@ def run(config: TrainTokenizerConfig) -> TokenizerReport:
     stores = encode_corpus(config.data, load_tokenizer(report.folder))
     sizes = ", ".join(f"{side} {store.n_tokens:,}" for side, store in stores.items())
     note(f"Tokens stored: {sizes}.")
-    next_command(f"groundup windows {config.data}")
+    next_command(f"groundup windows {quoted(config.data)}")
     return report

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.errors import quoted
 from groundup.cli.console import console, next_command, note, table
 from groundup.data.ledger import Ledger, account
 from groundup.data.loader import Loader
@@ -64,7 +65,7 @@ def run(config: WindowsConfig) -> WindowsView:
         from groundup.explain.slide import write_windows_page
 
         note(f"Open {write_windows_page(config.data, config.page)} in a browser.")
-    next_command(f"groundup plan {config.data}")
+    next_command(f"groundup plan {quoted(config.data)}")
     return view
 
 

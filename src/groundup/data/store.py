@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import (
     atomic_folder,
     in_place,
@@ -188,7 +188,7 @@ class TokenStore:
                 file is missing or has another size.
         """
         place = Path(folder)
-        anew = f"groundup train-tokenizer {place.parent}"
+        anew = f"groundup train-tokenizer {quoted(place.parent)}"
         if not (place / "manifest.json").is_file():
             raise UserError(
                 "there is no token store here",
@@ -319,7 +319,7 @@ class TokenStore:
                     "this file is damaged: its checksum is not the manifest's",
                     need="the store made anew",
                     where=self.folder / name,
-                    type_this=f"groundup train-tokenizer {self.folder.parent}",
+                    type_this=f"groundup train-tokenizer {quoted(self.folder.parent)}",
                 )
 
     def _starts_are_sound(self, checksum: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.data.store import TokenStore, is_store
 from groundup.text.corpus import SIDES, read_sizes, verify_corpus
 from groundup.tokenizer.files import load_tokenizer
@@ -78,7 +78,7 @@ def _store(folder: Path) -> tuple[int, Callable[[], None]]:
                     "these tokens were made with another tokenizer than the one beside them",
                     need="one and the same",
                     where=folder,
-                    type_this=f"groundup train-tokenizer {folder.parent}",
+                    type_this=f"groundup train-tokenizer {quoted(folder.parent)}",
                 )
 
     return n_bytes, check

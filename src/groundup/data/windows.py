@@ -320,5 +320,5 @@ def _too_short(n_tokens: int, context_length: int) -> UserError:
         f"the text has {n_tokens:,} tokens, too few for a window of {context_length:,} inputs "
         "and their targets",
         need=f"a longer text, or a context of at most {n_tokens - 1:,}",
-        type_this=f"--context-length {min(n_tokens - 1, max(1, context_length // 2))}",
+        type_this=f"--context-length {min(256, max(1, n_tokens // 4))}",
     )

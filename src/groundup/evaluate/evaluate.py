@@ -1,11 +1,13 @@
 """The evaluation of a run: its loss on held-out text, beside two yardsticks on the same bytes."""
 
 import logging
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.config import check_ranges
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, write_json
 from groundup.data.store import TokenStore
 from groundup.evaluate.load import load
@@ -31,6 +33,9 @@ class EvaluateConfig:
     """how far the window slides; None: its own length; shorter: more context for each token"""
     device: str = "auto"
     """auto, cpu or cuda"""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, (("batch_size", 1, math.inf), ("stride", 1, math.inf)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +83,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
                 "these tokens were made with another tokenizer than the model's",
                 need="data encoded with the run's own tokenizer",
                 where=data / name,
-                type_this=f"groundup evaluate {config.run} --data THE_DATA_IT_WAS_TRAINED_ON",
+                type_this=f"groundup evaluate {quoted(config.run)} "
+                "--data THE_DATA_IT_WAS_TRAINED_ON",
             )
     loss = evaluate_loss(
         model,
@@ -120,12 +126,12 @@ def _data_of(run: Path) -> Path:
     if (run / "data" / "validation").is_dir():
         return run / "data"
     manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
-    if "data" not in manifest:
+    if not isinstance(manifest, dict) or "data" not in manifest:
         raise UserError(
             "this folder does not tell which data it was trained on",
             need="the data folder",
             where=run,
-            type_this=f"groundup evaluate {run} --data data",
+            type_this=f"groundup evaluate {quoted(run)} --data data",
         )
     return Path(manifest["data"])
 
@@ -136,6 +142,6 @@ def _open_store(data: Path, name: str) -> TokenStore:
             f"there is no {name} store here",
             need="data made by prepare and train-tokenizer",
             where=data,
-            type_this=f"groundup prepare --out {data}",
+            type_this=f"groundup prepare --out {quoted(data)}",
         )
     return TokenStore.open(data / name)

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
@@ -36,7 +36,7 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
     stages = _stages(folder.path)
     if text is None:
         text = stages.get("train-tokenizer", {}).get("line", "The quick brown fox")
-    metrics = folder.read_metrics()
+    metrics = folder.read_metrics(names=("loss_nats",))
     expected = stages.get("plan", {}).get("first_loss_nats")
     page = (
         page_templates()
@@ -64,6 +64,7 @@ def page_templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
+    environment.filters["quoted"] = quoted
     environment.filters["number"] = _number
     return environment
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
 from groundup.finetune.batches import IGNORE, pad_rows
 from groundup.model.gpt import GPT
@@ -171,7 +171,9 @@ def load_classifier(path: Path) -> LoadedClassifier:
     folder = path if (path / "labels.json").is_file() else path / "classifier"
     if not (folder / "labels.json").is_file():
         raise UserError(
-            "there is no finished classifier", where=path, type_this=f"groundup classify {path}"
+            "there is no finished classifier",
+            where=path,
+            type_this=f"groundup classify {quoted(path)}",
         )
     labels = read_json(folder / "labels.json")
     if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:

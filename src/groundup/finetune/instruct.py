@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
 from groundup.base.run import RunFolder
 from groundup.evaluate.intervals import Share, wilson
@@ -234,7 +234,7 @@ def _store(config: InstructConfig, result: InstructResult, assistant: LanguageMo
     run.write_readme(
         f"# Assistant\n\nTuned on {result.n_records} records; {len(result.answers)} held out.\n\n"
         f"| held-out prompts | right |\n|---|---|\n| before | {result.before} |\n"
-        f"| after | {result.after} |\n\nTalk to it: `groundup chat {result.folder}`\n"
+        f"| after | {result.after} |\n\nTalk to it: `groundup chat {quoted(result.folder)}`\n"
     )
     run.write_manifest({"foundation": str(config.run), "n_records": result.n_records})
     # Last, so that a folder with assistant.json is a finished one.

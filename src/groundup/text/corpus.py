@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast, get_args
 
 import orjson
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, sha256_file, write_json
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
@@ -128,7 +128,7 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
                 "this file is missing" if found is None else f"this file has {found:,} bytes",
                 need=f"the {sizes[side].n_file_bytes:,} bytes that were prepared",
                 where=file,
-                type_this=f"groundup prepare my.txt --out {corpus.parent}",
+                type_this=f"groundup prepare my.txt --out {quoted(corpus.parent)}",
             )
     return sizes
 
@@ -146,7 +146,7 @@ def verify_corpus(corpus: Path) -> None:
                 "this file is damaged: its checksum is not the manifest's",
                 need="the corpus made anew",
                 where=file,
-                type_this=f"groundup prepare my.txt --out {corpus.parent}",
+                type_this=f"groundup prepare my.txt --out {quoted(corpus.parent)}",
             )
 
 
@@ -189,5 +189,5 @@ def _no_corpus(data: Path) -> UserError:
         "there is no prepared text here",
         need="a folder made by `groundup prepare`",
         where=data,
-        type_this=f"groundup prepare my.txt --out {data}",
+        type_this=f"groundup prepare my.txt --out {quoted(data)}",
     )

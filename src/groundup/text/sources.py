@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, runtime_checkable
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.extras import needed
 
 _BINARY_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".pdf", ".zip", ".exe", ".so", ".bin", ".npy"}
@@ -147,7 +147,7 @@ def find_sources(word: str) -> list[Source]:
             "there is no such file, folder or named text",
             need="a path that exists",
             where=word,
-            type_this=f"ls {path.parent}",
+            type_this=f"ls {quoted(path.parent)}",
         )
     return files
 

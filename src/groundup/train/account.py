@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from groundup.base.errors import quoted
 from groundup.base.files import sha256_file
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
@@ -56,6 +57,9 @@ def run_readme(setup: Setup, result: "PretrainResult") -> str:
     sessions = (
         f" (taken up again at step {result.resumed_from_step})" if result.resumed_from_step else ""
     )
+    repeats = "`config.toml` repeats the run:"
+    if config.budget is not None:
+        repeats = "`config.toml` repeats its settings; the end of a budget is set by the clock:"
     return f"""# A language model, pretrained
 
 A transformer of {result.n_parameters:,} parameters ({model.n_layers} layers, {model.d_model} wide,
@@ -76,14 +80,14 @@ trained on {n_train:,} tokens of `{config.data}`.
 {"![loss and learning rate](figures/loss.svg)" if config.curves else ""}
 
 `checkpoints/best` names the checkpoint with the lowest validation loss: the one that is opened when
-this folder is. `config.toml` repeats the run:
+this folder is. {repeats}
 
-    groundup pretrain --recipe {result.run}/config.toml
+    groundup pretrain --recipe {quoted(result.run / "config.toml")}
 
 Next:
 
-    groundup evaluate {result.run}
-    groundup generate {result.run}
+    groundup evaluate {quoted(result.run)}
+    groundup generate {quoted(result.run)}
 """
 
 
@@ -94,7 +98,8 @@ def _held_against_plan(setup: Setup, result: "PretrainResult") -> str:
         return f"`--budget {budget}` decided on its size and its end: no plan could be held to it."
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
-        return f"No plan was made of these settings; `groundup plan {data}` tells what a run costs."
+        command = f"groundup plan {quoted(data)}"
+        return f"No plan was made of these settings; `{command}` tells what a run costs."
     if result.resumed_from_step:
         return "There was a plan; a run that was taken up again cannot be held against it."
     planned_s, planned_bytes = plan["total_s"], plan["total_memory_bytes"]

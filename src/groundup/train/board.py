@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.extras import needed
+from groundup.base.files import in_place
+
+_KEPT = "the run's checkpoints stay as they are"
 
 
 class Board:
@@ -25,9 +28,10 @@ class Board:
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Write one line of metrics.jsonl."""
-        for name, value in row.items():
-            if name != "step":
-                self._writer.add_scalar(name, value, row["step"])
+        with in_place(self.folder, _KEPT):
+            for name, value in row.items():
+                if name != "step":
+                    self._writer.add_scalar(name, value, row["step"])
 
     def go_back(self, step: int) -> None:
         """Drop what was written after `step`."""
@@ -36,7 +40,8 @@ class Board:
 
     def close(self) -> None:
         """Write what is still in memory."""
-        self._writer.close()
+        with in_place(self.folder, _KEPT):
+            self._writer.close()
 
     def _open(self, step: int) -> None:
         from torch.utils.tensorboard.writer import SummaryWriter

@@ -8,6 +8,7 @@ walk along a ladder of shapes: try one, predict its loss, go on while the next o
 import logging
 import math
 import re
+import time
 from collections.abc import Set
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -18,9 +19,9 @@ from groundup.base.device import choose_device, free_memory_bytes
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
-from groundup.train.cost import count_memory
+from groundup.train.cost import check_memory, count_memory
 from groundup.train.expect import expected_loss
-from groundup.train.probe import Speed, probe
+from groundup.train.probe import probe
 from groundup.train.setup import Data, with_vocabulary
 from groundup.train.world import n_processes
 
@@ -50,7 +51,10 @@ SHAPES = (  # (n_layers, d_model)
     (24, 2048),
 )
 """The ladder: from what learns in seconds on a laptop to what fills a large GPU for days."""
-_FIRST_RUNG = 3
+_FIRST_RUNGS, _LONG_S = (1, 3), 120.0
+"""Where the walk begins in a short time and in a long one."""
+_CHOOSING_FRAC = 0.15
+"""After this share of the time no other shape is tried."""
 _CHOSEN = (
     "batch_size",
     "n_micro_batches",
@@ -63,7 +67,7 @@ _CHOSEN = (
     "sample_every",
 )
 """Beside the model."""
-_SHAPE = {"model.n_layers", "model.d_model", "model.n_heads", "model.d_head"}
+_SHAPE = {f"model.{name}" for name in ("n_layers", "d_model", "n_heads", "d_head", "n_kv_heads")}
 """One of these set by hand, and the shape is."""
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch for so many targets; it grows with their square root."""
@@ -119,24 +123,27 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         seconds: How long the run may take.
 
     Raises:
-        UserError: The model set by hand is too slow for it.
+        UserError: The model set by hand is too slow for it, or nothing fits in memory.
     """
     probe_s = min(2.0, max(0.4, 0.01 * seconds))
+    began_at = time.monotonic()
     by_hand = given(config)
     if "steps" in by_hand:
         _log.warning("%g s decide on the end, not %d steps", seconds, config.steps)
+        by_hand.remove("steps")
     if config.compile and seconds < _LEAST_COMPILED_S:
         _log.warning("of %g s half a minute or more goes into compiling", seconds)
     attempt = partial(_try, config, data, by_hand, seconds=seconds, probe_s=probe_s)
     if by_hand & _SHAPE:
-        return attempt(None).config
+        return _that_fits(attempt(None))
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
     rungs = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
-    place = min(_FIRST_RUNG, len(rungs) - 1)
-    best = attempt(rungs[place])
+    place = min(_FIRST_RUNGS[seconds >= _LONG_S], len(rungs) - 1)
+    best, most_s = attempt(rungs[place]), _CHOOSING_FRAC * seconds
     for way in (1, -1):
         moved = False
-        while 0 <= place + way < len(rungs):
+        # On a machine busy with other things a few attempts must do.
+        while 0 <= place + way < len(rungs) and time.monotonic() - began_at < most_s:
             rung = attempt(rungs[place + way])
             if rung.expected_loss >= best.expected_loss:
                 break
@@ -144,7 +151,12 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         if moved:
             break
     _log.info("chosen for %g s: %s", seconds, best.config)
-    return best.config
+    return _that_fits(best)
+
+
+def _that_fits(rung: _Rung) -> "PretrainConfig":
+    check_memory(rung.config)
+    return rung.config
 
 
 def _try(
@@ -161,8 +173,8 @@ def _try(
     n_train = data.train.n_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
-        wished = _fill(config, _settings(config.model, shape, n_targets, n_train), by_hand)
-        fitting = _cut_to_fit(wished)
+        wished = _fill(config, _settings(config.model, by_hand, shape, n_targets, n_train), by_hand)
+        fitting = _cut_to_fit(wished, by_hand)
         if fitting is None:
             return _Rung(config=wished, n_targets=0, expected_loss=math.inf)
         wished = fitting
@@ -176,9 +188,9 @@ def _try(
             )
         tokens = wished.batch_size * wished.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
-    chosen = _fill(config, _settings(config.model, shape, n_targets, n_train), by_hand)
-    chosen = _cut_to_fit(chosen) or chosen
-    chosen = _fill(chosen, _looks(chosen, speed, seconds), by_hand)
+    chosen = _fill(config, _settings(config.model, by_hand, shape, n_targets, n_train), by_hand)
+    chosen = _cut_to_fit(chosen, by_hand) or chosen
+    chosen = _fill(chosen, _looks(chosen, n_targets, speed.window_s, seconds), by_hand)
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
     _log.info("tried %s: %d targets, expected loss %.4f", shape, n_targets, expected)
@@ -191,11 +203,11 @@ def _n_parameters(shape: tuple[int, int]) -> int:
     return 12 * n_layers * d_model**2
 
 
-def _cut_to_fit(config: "PretrainConfig") -> "PretrainConfig | None":
-    """Cut the batch into as many parts as memory asks for; None: one row is too much already."""
+def _cut_to_fit(config: "PretrainConfig", by_hand: Set[str]) -> "PretrainConfig | None":
+    """Cut the batch into as many parts as memory asks for; None: it does not help, or may not."""
     free = _MEMORY_FRAC * free_memory_bytes(choose_device(config.device))
     while sum(count_memory(config).values()) > free:
-        if config.n_micro_batches >= config.batch_size:
+        if config.n_micro_batches >= config.batch_size or "n_micro_batches" in by_hand:
             return None
         config = replace(config, n_micro_batches=min(2 * config.n_micro_batches, config.batch_size))
     return config
@@ -205,18 +217,23 @@ def agree(stored: "PretrainConfig", wished: "PretrainConfig") -> bool:
     """Whether a run may be what was chosen for these wishes: what was set by hand is the same."""
     model = {field.name: getattr(stored.model, field.name) for field in fields(GPTConfig)}
     choice = {name: getattr(stored, name) for name in _CHOSEN} | {"model": model}
-    return _fill(wished, choice, given(wished)) == replace(stored, out=wished.out)
+    return _fill(wished, choice, given(wished) - {"steps"}) == replace(stored, out=wished.out)
 
 
 def _settings(
-    wished: GPTConfig, shape: tuple[int, int] | None, n_targets: int, n_train: int
+    wished: GPTConfig,
+    by_hand: Set[str],
+    shape: tuple[int, int] | None,
+    n_targets: int,
+    n_train: int,
 ) -> dict[str, Any]:
     """What is right for a run that will see so many targets; docs/experiments.md has the runs."""
     n = n_processes()
     context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
-    looks_back = wished.positions == "rotary" and wished.qk_norm
+    has_biases = wished.qkv_bias or "model.qkv_bias" not in by_hand
+    looks_back = wished.positions == "rotary" and wished.qk_norm and has_biases
     model: dict[str, Any] = {}
     if shape is not None:  # else it was set by hand, all of it
         n_layers, d_model = shape
@@ -242,14 +259,16 @@ def _settings(
     }
 
 
-def _looks(config: "PretrainConfig", speed: Speed, seconds: float) -> dict[str, Any]:
+def _looks(
+    config: "PretrainConfig", n_targets: int, window_s: float, seconds: float
+) -> dict[str, Any]:
     """How often to look at the held-out text and to save, so that both stay cheap."""
-    steps = max(1, int(seconds / speed.step_s))
+    steps = max(1, n_targets // (config.batch_size * config.model.context_length))
     every = max(1, steps // _N_LOOKS)
     return {
         "steps": steps,
         "validate_every": every,
-        "validation_windows": max(config.batch_size, int(_LOOK_FRAC * seconds / speed.window_s)),
+        "validation_windows": max(config.batch_size, int(_LOOK_FRAC * seconds / window_s)),
         "checkpoint_every": every,
         "sample_every": max(1, steps // 3),
     }

@@ -39,7 +39,7 @@ from groundup.base.files import (
     write_json,
     write_text,
 )
-from groundup.base.run import list_checkpoints
+from groundup.base.run import list_checkpoints, step_name
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer
@@ -141,7 +141,7 @@ def save_checkpoint(
         UserError: The disk is full or not writable; the checkpoints before this one are untouched.
     """
     progress = snapshot.progress
-    goal = folder / _step_name(progress.step)
+    goal = folder / step_name(progress.step)
     if snapshot.is_shared and torch.distributed.get_rank() > 0:
         _save_parts(snapshot, None, group)
         return goal
@@ -165,9 +165,11 @@ def point_to(folder: Path, progress: Progress) -> None:
     Not only after writing one, for a run may be killed between that and this.
     """
     for name, step in (("latest", progress.step), ("best", progress.best_step)):
-        pointer, goal = folder / name, folder / _step_name(step)
-        if goal.is_dir() and not (pointer.is_file() and _named_by(pointer) == goal.name):
-            write_text(pointer, goal.name + "\n")
+        if step is None or not (folder / step_name(step)).is_dir():
+            continue
+        words, pointer = step_name(step) + "\n", folder / name
+        if not pointer.is_file() or pointer.read_text("utf-8", errors="replace") != words:
+            write_text(pointer, words)
 
 
 class CheckpointWriter:
@@ -367,17 +369,9 @@ def _digest(state: dict[str, Any]) -> str:
 
 def _remove_old(folder: Path, progress: Progress, keep_last: int) -> None:
     """Keep the last ones and the best; what lies ahead was passed over and will be replaced."""
-    newest = folder / _step_name(progress.step)
     checkpoints = list_checkpoints(folder)
-    past = checkpoints[checkpoints.index(newest) :]
+    past = checkpoints[checkpoints.index(folder / step_name(progress.step)) :]
+    best = None if progress.best_step is None else step_name(progress.best_step)
     for checkpoint in past[max(1, keep_last) :]:
-        if checkpoint.name != _step_name(progress.best_step):
+        if checkpoint.name != best:
             shutil.rmtree(checkpoint)
-
-
-def _step_name(step: int | None) -> str:
-    return f"step-{step:06d}" if step is not None else "none"
-
-
-def _named_by(pointer: Path) -> str:
-    return pointer.read_text(encoding="utf-8", errors="replace").strip()

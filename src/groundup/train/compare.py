@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.base.config import read_recipe
 from groundup.base.errors import UserError
-from groundup.base.files import write_text
+from groundup.base.files import read_json, write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.train.curves import draw_curves
@@ -48,14 +47,34 @@ class Comparison:
     """settings that are not the same in all runs, and their values in the order of `rows`"""
     same_until_step: int
     """the last step up to which all training losses are equal to the last bit"""
+    same_vocabulary: bool
+    """whether a token is the same in all runs, so that nats a token can be compared"""
     picture: Path
+
+    @property
+    def best(self) -> RunRow | None:
+        """The run with the fewest bits a byte, or the lowest held-out loss; None: neither tells.
+
+        Where vocabularies differ a token is not worth the same, and only bits a byte compare.
+        """
+        bits = [(row.bits_per_byte, row) for row in self.rows if row.bits_per_byte is not None]
+        losses = [
+            (row.best_validation_loss_nats, row)
+            for row in self.rows
+            if row.best_validation_loss_nats is not None
+        ]
+        if len(bits) == len(self.rows):
+            return min(bits, key=lambda pair: pair[0])[1]
+        if not (self.same_vocabulary and losses):
+            return None
+        return min(losses, key=lambda pair: pair[0])[1]
 
 
 def compare(config: CompareConfig) -> Comparison:
     """Set runs beside each other and draw their curves into one picture.
 
     Raises:
-        UserError: Fewer than two runs, or one that has made no step.
+        UserError: Fewer than two runs, one that has made no step, or no place for the picture.
     """
     n_runs = len({Path(name).resolve() for name in config.runs})
     if n_runs < 2 or n_runs < len(config.runs):
@@ -64,12 +83,21 @@ def compare(config: CompareConfig) -> Comparison:
             need="two different ones or more",
             type_this="groundup compare runs/pretrain runs/pretrain-2",
         )
+    if config.out.exists() and config.out.suffix != ".svg":
+        raise UserError(
+            "this is there already, and is no picture of ours",
+            need="another name, or one that ends in .svg",
+            where=config.out,
+            type_this="--out compare.svg",
+        )
     metrics: dict[str, list[dict[str, Any]]] = {}
+    settings = []
     for name in config.runs:
-        metrics[name] = RunFolder.open(name).read_metrics()
+        run = RunFolder.open(name)
+        settings.append(_flat(run.read_config()))
+        metrics[name] = run.read_metrics()
         if not metrics[name]:
             raise UserError("this run has made no step", need="lines in metrics.jsonl", where=name)
-    settings = [_flat(read_recipe(Path(name) / "config.toml")) for name in metrics]
     names = sorted({key for each in settings for key in each} - {"out"})
     columns = {key: tuple(str(each.get(key, "-")) for each in settings) for key in names}
     sizes = {each.get("model.vocab_size") for each in settings}
@@ -80,6 +108,7 @@ def compare(config: CompareConfig) -> Comparison:
         rows=tuple(_row(name, rows) for name, rows in metrics.items()),
         differences={key: values for key, values in columns.items() if len(set(values)) > 1},
         same_until_step=_same_until(list(metrics.values())),
+        same_vocabulary=size is not None and len({_fingerprint(Path(n)) for n in metrics}) == 1,
         picture=config.out,
     )
 
@@ -97,6 +126,12 @@ def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
         bits_per_byte=results.get("evaluate", {}).get("bits_per_byte"),
         finished="pretrain" in results,
     )
+
+
+def _fingerprint(run: Path) -> str | None:
+    """Which tokenizer's ids the model speaks, as the manifest tells."""
+    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else None
+    return manifest.get("tokenizer_fingerprint") if isinstance(manifest, dict) else None
 
 
 def _same_until(runs: list[list[dict[str, Any]]]) -> int:

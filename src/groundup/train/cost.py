@@ -6,10 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from groundup.base.config import to_mapping
-from groundup.base.device import choose_device, memory_in_use_bytes
+from groundup.base.device import choose_device, memory_in_use_bytes, usable_memory_bytes
+from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
 from groundup.model.count import memory_bytes, parameters_by_part
-from groundup.train.setup import chosen_dtype, validation_rows
+from groundup.train.precision import chosen_dtype
 from groundup.train.world import n_processes
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _COMPILER_BYTES = 90_000_000
 """What `torch.compile` leaves in the process; as measured."""
 _REUSE_FRAC = 0.2
 """What training keeps of freed memory that no tensor fits in, as a share of what passes."""
+_VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
+"""Without gradients more windows fit at once than in a step, and more at once are faster."""
 _DECIDE = (
     "steps",
     "budget",
@@ -83,6 +86,38 @@ def count_memory(config: "PretrainConfig") -> dict[str, int]:
     return held | most
 
 
+def validation_rows(config: "PretrainConfig") -> int:
+    """How many windows of held-out text are looked at together."""
+    model = config.model
+    tokens = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
+    return max(config.batch_size // config.n_micro_batches, tokens // model.context_length)
+
+
+def check_memory(config: "PretrainConfig", *, sure_by: float = 1.0) -> None:
+    """Refuse what does not fit, and name what does; first what changes nothing else in the result.
+
+    Args:
+        config: The settings, with the vocabulary of their data.
+        sure_by: How many times what is free the count must be; it is good to a fifth.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    total, device = sum(count_memory(config).values()), choose_device(config.device)
+    free = usable_memory_bytes(device)  # what the program holds already is counted, too
+    if total <= sure_by * free:
+        return
+    way_out = _way_out(config, free)
+    raise UserError(
+        f"one step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free",
+        need="a step that fits"
+        if way_out
+        else "more memory, or a shorter context or smaller vocabulary, for no batch or shape fits",
+        where="the model and the batch",
+        type_this=way_out or "",
+    )
+
+
 def settings_sha256(config: "PretrainConfig") -> str:
     """A checksum of all that decides what a run costs, to find the plan that was made for it."""
     values = {name: getattr(config, name) for name in _DECIDE}
@@ -102,3 +137,40 @@ def checkpoint_bytes(config: "PretrainConfig") -> int:
     n_parameters = sum(parts.values())
     n_single = parts["attention"] + parts["mlp"] if config.optimizer == "muon" else 0
     return 4 * (3 * n_parameters - n_single)
+
+
+def _way_out(config: "PretrainConfig", free: int) -> str | None:
+    """Options that make it fit; None: cutting the batch, the depth and the width does not help."""
+
+    def fits(smaller: "PretrainConfig") -> bool:
+        return sum(count_memory(smaller).values()) <= free
+
+    parts = config.n_micro_batches
+    for recompute in (False, True):
+        parts = config.n_micro_batches
+        while parts < config.batch_size:
+            parts = min(2 * parts, config.batch_size)
+            if fits(replace(config, n_micro_batches=parts, recompute=recompute)):
+                return f"--n-micro-batches {parts}" + " --recompute" * recompute
+    config = replace(config, n_micro_batches=parts, recompute=True)
+    model = config.model
+    while model.d_model >= 16:
+        # Half the width with half the heads keeps the heads' width, until one is left.
+        heads = max(1, model.n_heads // 2)
+        d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
+        model = replace(
+            model,
+            n_layers=max(1, model.n_layers // 2),
+            d_model=d_head * heads,
+            n_heads=heads,
+            n_kv_heads=None,
+            d_ff=None,
+        )
+        if fits(replace(config, model=model)):
+            shape = f"--n-layers {model.n_layers} --d-model {model.d_model}"
+            shape += f" --n-heads {model.n_heads}"
+            for name in ("n_kv_heads", "d_ff"):  # these went with the shape
+                if getattr(config.model, name) is not None:
+                    shape += f" --{name.replace('_', '-')} off"
+            return f"{shape} --n-micro-batches {parts} --recompute"
+    return None

@@ -7,20 +7,20 @@ its own batches, and thrown away.
 
 import logging
 import math
+import time
 from dataclasses import dataclass, replace
 
 from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import (
     choose_device,
     free_disk_bytes,
-    free_memory_bytes,
-    memory_in_use_bytes,
+    usable_memory_bytes,
 )
 from groundup.base.errors import UserError
 from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.train.budget import choose, duration_s
-from groundup.train.cost import count_disk, count_memory, settings_sha256
+from groundup.train.cost import check_memory, count_disk, count_memory, settings_sha256
 from groundup.train.expect import expected_range
 from groundup.train.pretrain import PretrainConfig
 from groundup.train.probe import probe
@@ -43,6 +43,12 @@ class PlanConfig(PretrainConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_ranges(self, _RANGES)
+        if self.minutes is not None and self.budget is not None:
+            raise UserError(
+                "--minutes and --budget both say how long",
+                need="one of them",
+                type_this=f"--budget {self.budget}",
+            )
 
 
 _RANGES: tuple[Range, ...] = (
@@ -81,7 +87,7 @@ class Plan:
     validation_s: float
     """seconds for one look at the held-out text, measured on a part of it"""
     compile_s: float
-    """seconds until the first step, where it is compiled; a second start needs about half of it"""
+    """seconds that compiling takes, where it is wished; a second start needs about half of it"""
     total_s: float
     """seconds for the whole run"""
     warnings: tuple[str, ...]
@@ -101,25 +107,23 @@ def plan(config: PlanConfig) -> Plan:
         UserError: No data, a text shorter than the context, or a model that does not fit in memory
             (with the nearest setting that does).
     """
+    began_at = time.monotonic()
     data = open_data(config.data)
     budget_s = None if config.budget is None else duration_s(config.budget)
     if budget_s is not None:
         chosen = choose(config, data, budget_s)
         assert isinstance(chosen, PlanConfig)  # it fills in the config that it is given
         config = chosen
+    choosing_s = time.monotonic() - began_at
     config = replace(config, model=with_vocabulary(config, data).model)
     windows = Windows(data.train, config.model.context_length, config.stride)
     parameters = parameters_by_part(config.model)
+    check_memory(config)
     memory = count_memory(config)
-    # What the program holds already is not free any more, and not to be asked for again.
-    device = choose_device(config.device)
-    free = free_memory_bytes(device) + memory_in_use_bytes(device)
-    if sum(memory.values()) > free:
-        raise _does_not_fit(config, sum(memory.values()), free)
     disk, free_disk = count_disk(config), free_disk_bytes(config.out)
     if disk > free_disk:
         raise UserError(
-            f"checkpoints take {disk / 1e9:,.1f} GB of disk and {free_disk / 1e9:,.1f} GB are free",
+            f"checkpoints take {disk / 1e6:,.1f} MB of disk and {free_disk / 1e6:,.1f} MB are free",
             need="another disk, or fewer checkpoints",
             where=config.out,
             type_this="--keep-checkpoints 1 --out another/folder",
@@ -131,7 +135,10 @@ def plan(config: PlanConfig) -> Plan:
     tokens_per_step = config.batch_size * config.model.context_length
     steps = config.steps
     warnings = []
-    if config.minutes is not None:
+    if budget_s is not None:
+        left_s = budget_s - choosing_s - speed.compile_s
+        steps = _steps_within(left_s, step_s, validation_s, config.validate_every)
+    elif config.minutes is not None:
         seconds = 60 * config.minutes - speed.compile_s
         steps = _steps_within(seconds, step_s, validation_s, config.validate_every)
         most = max(1, int(config.max_passes * len(windows) / config.batch_size))
@@ -159,7 +166,7 @@ def plan(config: PlanConfig) -> Plan:
         flops_per_step=flops_per_token(config.model) * tokens_per_step,
         memory_bytes=memory,
         total_memory_bytes=sum(memory.values()),
-        free_memory_bytes=free,
+        free_memory_bytes=usable_memory_bytes(choose_device(config.device)),
         disk_bytes=disk,
         free_disk_bytes=free_disk,
         n_train_tokens=data.train.n_tokens,
@@ -188,53 +195,3 @@ def _n_validations(steps: int, every: int) -> int:
 def _steps_within(seconds: float, step_s: float, validation_s: float, every: int) -> int:
     share = validation_s / every if every > 0 else 0.0
     return max(1, int((seconds - validation_s) / (step_s + share)))
-
-
-def _does_not_fit(config: PlanConfig, total: int, free: int) -> UserError:
-    """Name what does fit; first what changes nothing else in the result."""
-    way_out = _way_out(config, free)
-    return UserError(
-        f"one step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free",
-        need="a step that fits"
-        if way_out
-        else "more memory, or a shorter context or smaller vocabulary, for no batch or shape fits",
-        where="the model and the batch",
-        type_this=way_out or "",
-    )
-
-
-def _way_out(config: PlanConfig, free: int) -> str | None:
-    """Options that make it fit; None: cutting the batch, the depth and the width does not help."""
-
-    def fits(smaller: PlanConfig) -> bool:
-        return sum(count_memory(smaller).values()) <= free
-
-    parts = config.n_micro_batches
-    for recompute in (False, True):
-        parts = config.n_micro_batches
-        while parts < config.batch_size:
-            parts = min(2 * parts, config.batch_size)
-            if fits(replace(config, n_micro_batches=parts, recompute=recompute)):
-                return f"--n-micro-batches {parts}" + " --recompute" * recompute
-    config = replace(config, n_micro_batches=parts, recompute=True)
-    model = config.model
-    while model.d_model >= 16:
-        # Half the width with half the heads keeps the heads' width, until one is left.
-        heads = max(1, model.n_heads // 2)
-        d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
-        model = replace(
-            model,
-            n_layers=max(1, model.n_layers // 2),
-            d_model=d_head * heads,
-            n_heads=heads,
-            n_kv_heads=None,
-            d_ff=None,
-        )
-        if fits(replace(config, model=model)):
-            shape = f"--n-layers {model.n_layers} --d-model {model.d_model}"
-            shape += f" --n-heads {model.n_heads}"
-            for name in ("n_kv_heads", "d_ff"):  # these went with the shape
-                if getattr(config.model, name) is not None:
-                    shape += f" --{name.replace('_', '-')} off"
-            return f"{shape} --n-micro-batches {parts} --recompute"
-    return None

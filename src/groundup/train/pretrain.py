@@ -14,10 +14,10 @@ from typing import Literal
 
 from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import peak_memory_bytes
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import sha256_file, write_text
 from groundup.base.results import record_result
-from groundup.base.run import RunFolder
+from groundup.base.run import RunFolder, step_name
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.train.account import describe, run_readme
@@ -218,8 +218,13 @@ def _finish(
     manifest: dict[str, object],
     resumed_from: int,
 ) -> PretrainResult:
-    assert progress.best_step is not None
-    assert progress.best_loss_nats is not None
+    if progress.best_step is None or progress.best_loss_nats is None:
+        raise UserError(
+            "this run has made all its steps, and its best checkpoint is gone",
+            need="a run anew",
+            where=run.path / "checkpoints",
+            type_this=f"--out {quoted(f'{run.path}-anew')}",
+        )
     assert progress.first_validation_loss_nats is not None
     rows = run.read_metrics()
     result = PretrainResult(
@@ -237,7 +242,7 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
-    best = run.path / "checkpoints" / f"step-{progress.best_step:06d}" / "model.safetensors"
+    best = run.path / "checkpoints" / step_name(progress.best_step) / "model.safetensors"
     if setup.config.curves:
         from groundup.train.curves import draw_curves  # matplotlib takes its time to load
 

@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
-from groundup.base.run import RunFolder, list_checkpoints
+from groundup.base.run import RunFolder, list_checkpoints, step_name
 from groundup.generate.engine import generate
 from groundup.train.account import log_metrics
 from groundup.train.board import Board
@@ -19,6 +19,7 @@ from groundup.train.checkpoint import (
     Progress,
     find_latest,
     load_checkpoint,
+    point_to,
     write_progress,
 )
 from groundup.train.checks import check_data
@@ -81,7 +82,7 @@ class Session:
                 "no checkpoint of this run can be read, and it is not begun anew over them",
                 need="a whole one put back, another folder, or the damaged ones out of the way",
                 where=self.checkpoints,
-                type_this=f"--out {self.folder.path}-anew",
+                type_this=f"--out {quoted(f'{self.folder.path}-anew')}",
             )
         if self.setup.world.is_first:
             (self.folder.path / FAILURE).unlink(missing_ok=True)
@@ -133,7 +134,15 @@ class Session:
         spent_s = time.monotonic() - self.began_at
         after_s = _AFTER_S + checkpoint_bytes(self.config) / _DISK_BYTES_PER_S
         after_s += window_s * self.config.validation_windows
-        left_s = duration_s(self.config.budget) - spent_s - after_s
+        budget_s = duration_s(self.config.budget)
+        left_s = budget_s - spent_s - after_s
+        if left_s < budget_s / 2:
+            _log.warning(
+                "of %g s starting and choosing took %.0f and %.0f are kept for the end",
+                budget_s,
+                spent_s,
+                after_s,
+            )
         return self.setup.world.of_first(max(1.0, left_s))
 
     def _begin(self) -> None:
@@ -144,6 +153,7 @@ class Session:
         before = time.monotonic()
         first_loss_nats = self.setup.validate(self.config.batch_size)
         window_s = (time.monotonic() - before) / self.config.batch_size
+        self._compile()
         self.progress = Progress(
             step=0,
             n_targets=0,
@@ -155,6 +165,11 @@ class Session:
         )
         self.watch = self._new_watch()
 
+    def _compile(self) -> None:
+        """Before the clock of a budget starts; else the first step does it."""
+        if self.config.compile and self.config.budget is not None:
+            self.setup.compile_now()
+
     def _go_on_from(self, checkpoint: Path) -> None:
         setup = self.setup
         self.progress = load_checkpoint(
@@ -163,11 +178,18 @@ class Session:
             setup.optimizer,
             tokenizer_fingerprint=setup.data.tokenizer.fingerprint,
         )
+        best = self.progress.best_step
+        if best is not None and not (self.checkpoints / step_name(best)).is_dir():
+            _log.warning("the best checkpoint, of step %d, is gone; the next best counts", best)
+            self.progress = replace(self.progress, best_step=None, best_loss_nats=None)
+        if setup.world.is_first:
+            point_to(self.checkpoints, self.progress)
         setup.loader.load_state_dict(self.progress.loader)
         if setup.world.is_first:
             forget_metrics_after(self.folder, self.progress.step)
         _log.info("going on from %s", checkpoint)
         self.watch = self._new_watch()
+        self._compile()
         for row in self.folder.read_metrics():
             list(self.watch.look(row))  # what was said then is not said again
 

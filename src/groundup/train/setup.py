@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from groundup.base.device import choose_device, choose_dtype, set_threads
+from groundup.base.device import choose_device, set_threads
 from groundup.base.errors import UserError
 from groundup.base.memory import give_back, keep_freed
 from groundup.data.loader import Loader
@@ -19,9 +19,9 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.train.muon import fast_dtype
+from groundup.train.cost import check_memory, validation_rows
 from groundup.train.optimizer import Optimizer
-from groundup.train.precision import MixedPrecision
+from groundup.train.precision import MixedPrecision, chosen_dtype
 from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.world import Loss, World
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# Without gradients more windows fit at once than in a step, and more at once are faster.
-_VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
+_SURE_BY = 1.3
+"""A run that is reckoned to take so many times the free memory is not begun."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,16 @@ class Setup:
     world: World
     """The processes of the run."""
 
+    def compile_now(self) -> None:
+        """Run forward and backward once, so that no step waits for the compiler; nothing moves."""
+        inputs, targets = (
+            part.chunk(self.config.n_micro_batches)[0].to(self.model.device)
+            for part in self.loader.batch(0)
+        )
+        with torch.random.fork_rng():
+            self.training_loss(inputs, targets).backward()  # type: ignore[no-untyped-call]
+        self.optimizer.zero_grad()
+
     def validate(self, max_windows: int | None = None) -> float:
         """Mean loss in nats on the held-out text, in the number format of the run.
 
@@ -80,13 +90,6 @@ class Setup:
         )
         give_back()
         return measured.nats
-
-
-def validation_rows(config: "PretrainConfig") -> int:
-    """How many windows of held-out text are looked at together."""
-    model = config.model
-    tokens = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
-    return max(config.batch_size // config.n_micro_batches, tokens // model.context_length)
 
 
 class WrongTokenizerError(UserError):
@@ -134,16 +137,12 @@ def with_vocabulary(config: "PretrainConfig", data: Data) -> "PretrainConfig":
     return replace(config, model=model)
 
 
-def chosen_dtype(config: "PretrainConfig", device: torch.device) -> torch.dtype:
-    """The number format of the run's products."""
-    return fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)
-
-
 def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
     """Build model, optimiser, schedule and loader; every weight and batch follows from the seed.
 
     Raises:
-        UserError: The text is shorter than the context, or a setting is out of its range.
+        UserError: The text is shorter than the context, a setting is out of its range, or the model
+            and the batch can never fit in memory.
     """
     config = with_vocabulary(config, data)
     device = choose_device(config.device)
@@ -156,6 +155,7 @@ def prepare_training(config: "PretrainConfig", data: Data) -> Setup:
         torch.use_deterministic_algorithms(True)
     dtype = chosen_dtype(config, device)
     windows = Windows(data.train, config.model.context_length, config.stride)
+    check_memory(config, sure_by=_SURE_BY)
     model = GPT(config.model, seed=config.seed).to(device)
     model.recompute = config.recompute
     if world.size > 1 and config.parallel == "fsdp":

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -84,7 +84,7 @@ def refuse_foreign_folder(folder: Path) -> None:
             "this place is taken" + (f", among others by {foreign[0].name}" if foreign else ""),
             need="a new or empty folder, or an earlier export",
             where=folder,
-            type_this=f"--out {folder}-2",
+            type_this=f"--out {quoted(f'{folder}-2')}",
         )
 
 

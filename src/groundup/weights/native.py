@@ -64,12 +64,15 @@ def load_model(folder: Path | str) -> GPT:
             where=folder,
         )
     about = read_json(folder / "model.json")
+    about = about if isinstance(about, dict) else {}
     if about.get("format") != "groundup model" or about.get("version") != FORMAT_VERSION:
         raise UserError(
             f"format {about.get('format')!r}, version {about.get('version')!r}",
             need=f"a groundup model of version {FORMAT_VERSION}",
             where=folder / "model.json",
         )
+    if not all(isinstance(about.get(part), dict) for part in ("weights", "config")):
+        raise UserError("this is damaged", need="another checkpoint", where=folder / "model.json")
     for name, checksum in about["weights"].items():
         if not (folder / name).is_file():
             raise UserError("the weights are missing", where=folder / name)

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.errors import quoted
 from groundup.base.files import write_text
 from groundup.base.run import RunFolder
 from groundup.weights.huggingface import import_huggingface
@@ -42,7 +43,7 @@ def import_pretrained(source: Path, out: Path) -> ImportReport:
     run.write_readme(
         f"# Imported {kind} model\n\n{n_parameters:,} parameters from `{source.name}`, "
         f"context {model.config.context_length} tokens.\n\n"
-        f"Next: `groundup generate {run.path}`\n"
+        f"Next: `groundup generate {quoted(run.path)}`\n"
     )
     return ImportReport(
         run=run.path,
