@@ -35,7 +35,8 @@ def run(config: PlanConfig) -> Plan:
         [
             "time",
             span(result.total_s),
-            f"{result.step_s * 1000:,.0f} ms a step, {result.validation_s:.1f} s a validation",
+            f"{result.step_s * 1000:,.0f} ms a step, {result.validation_s:.1f} s a validation"
+            + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
         [
             "first loss",
@@ -48,8 +49,6 @@ def run(config: PlanConfig) -> Plan:
             "on held-out text, roughly: by size, length and the text's pairs of tokens",
         ],
     ]
-    if result.compile_s:
-        rows[-3][-1] += f", {span(result.compile_s)} to compile"
     table("What this run will cost", ["", "", "of which"], rows)
     for warning in result.warnings:
         warn(warning)
