@@ -23,7 +23,7 @@ from groundup.train.cost import check_memory, count_memory
 from groundup.train.expect import expected_loss
 from groundup.train.probe import probe
 from groundup.train.setup import Data, with_vocabulary
-from groundup.train.world import n_processes
+from groundup.train.world import World, n_processes
 
 if TYPE_CHECKING:
     from groundup.train.pretrain import PretrainConfig
@@ -126,7 +126,7 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
         UserError: The model set by hand is too slow for it, or nothing fits in memory.
     """
     probe_s = min(2.0, max(0.4, 0.01 * seconds))
-    began_at = time.monotonic()
+    began_at, world = time.monotonic(), World.join(choose_device(config.device))
     by_hand = given(config)
     if "steps" in by_hand:
         _log.warning("%g s decide on the end, not %d steps", seconds, config.steps)
@@ -139,11 +139,11 @@ def choose(config: "PretrainConfig", data: Data, seconds: float) -> "PretrainCon
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
     rungs = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_RUNGS[seconds >= _LONG_S], len(rungs) - 1)
-    best, most_s = attempt(rungs[place]), _CHOOSING_FRAC * seconds
+    best, latest_at = attempt(rungs[place]), world.of_first(began_at) + _CHOOSING_FRAC * seconds
     for way in (1, -1):
         moved = False
         # On a machine busy with other things a few attempts must do.
-        while 0 <= place + way < len(rungs) and time.monotonic() - began_at < most_s:
+        while 0 <= place + way < len(rungs) and world.of_first(time.monotonic()) < latest_at:
             rung = attempt(rungs[place + way])
             if rung.expected_loss >= best.expected_loss:
                 break
