@@ -6,7 +6,7 @@ import pytest
 from test_pretrain import TEXT, KilledError, data, kill_at, make_data, settings  # noqa: F401
 
 from groundup.base.errors import UserError
-from groundup.base.files import write_json
+from groundup.base.files import read_json, write_json
 from groundup.cli.console import console
 from groundup.cli.main import main
 from groundup.train.compare import CompareConfig, compare
@@ -110,6 +110,17 @@ def test_equal_vocabularies_are_told_apart_by_the_held_out_loss(data, capsys):  
     evaluated(first, 9.0)
     evaluated(second, 1.0)
     assert recommended(capsys, first, second).endswith(f"next: groundup generate {second}")
+
+
+def test_of_different_held_out_texts_none_is_the_best(data, capsys):  # noqa: F811
+    first = pretrain(settings(data)).run
+    second = pretrain(settings(data, out=data.parent / "second", batch_size=3)).run
+    for run, checksum in ((first, "a"), (second, "b")):
+        evaluated(run, 1.0)
+        manifest = read_json(run / "manifest.json")
+        corpus = {"train.jsonl": "t", "validation.jsonl": checksum}
+        write_json(run / "manifest.json", {**manifest, "corpus_sha256": corpus})
+    assert "they hold out different texts" in recommended(capsys, first, second)
 
 
 def test_a_file_that_is_no_picture_is_not_written_over(data, tmp_path):  # noqa: F811

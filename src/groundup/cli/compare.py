@@ -44,6 +44,9 @@ def run(config: CompareConfig) -> Comparison:
 
 def _recommend(result: Comparison) -> None:
     """Name the best run, or the one whose bits a byte are not known yet."""
+    if not result.same_text:
+        note("None is called the best: they hold out different texts.")
+        return
     best = result.best
     lacking = [row.name for row in result.rows if row.bits_per_byte is None]
     if best is not None and not lacking:

@@ -49,6 +49,8 @@ class Comparison:
     """the last step up to which all training losses are equal to the last bit"""
     same_vocabulary: bool
     """whether a token is the same in all runs, so that nats a token can be compared"""
+    same_text: bool
+    """whether the held-out text is the same for all runs: else no figure of theirs compares"""
     picture: Path
 
     @property
@@ -57,6 +59,8 @@ class Comparison:
 
         Where vocabularies differ a token is not worth the same, and only bits a byte compare.
         """
+        if not self.same_text:
+            return None
         bits = [(row.bits_per_byte, row) for row in self.rows if row.bits_per_byte is not None]
         losses = [
             (row.best_validation_loss_nats, row)
@@ -102,13 +106,15 @@ def compare(config: CompareConfig) -> Comparison:
     columns = {key: tuple(str(each.get(key, "-")) for each in settings) for key in names}
     sizes = {each.get("model.vocab_size") for each in settings}
     size = sizes.pop() if len(sizes) == 1 else None
+    origins = [_Origin.of(Path(name)) for name in metrics]
     svg = draw_curves(metrics, math.log(size) if isinstance(size, int) else None)
     write_text(config.out, svg)
     return Comparison(
         rows=tuple(_row(name, rows) for name, rows in metrics.items()),
         differences={key: values for key, values in columns.items() if len(set(values)) > 1},
         same_until_step=_same_until(list(metrics.values())),
-        same_vocabulary=size is not None and len({_fingerprint(Path(n)) for n in metrics}) == 1,
+        same_vocabulary=size is not None and len({each.tokenizer for each in origins}) == 1,
+        same_text=len({each.held_out for each in origins}) == 1,
         picture=config.out,
     )
 
@@ -128,10 +134,22 @@ def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
     )
 
 
-def _fingerprint(run: Path) -> str | None:
-    """Which tokenizer's ids the model speaks, as the manifest tells."""
-    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else None
-    return manifest.get("tokenizer_fingerprint") if isinstance(manifest, dict) else None
+@dataclass(frozen=True)
+class _Origin:
+    """What a run's manifest tells of where it comes from."""
+
+    tokenizer: str | None
+    held_out: str | None
+
+    @classmethod
+    def of(cls, run: Path) -> "_Origin":
+        manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else None
+        told = manifest if isinstance(manifest, dict) else {}
+        texts = told.get("corpus_sha256") or {}
+        return cls(
+            tokenizer=told.get("tokenizer_fingerprint"),
+            held_out=texts.get("validation.jsonl"),
+        )
 
 
 def _same_until(runs: list[list[dict[str, Any]]]) -> int:
