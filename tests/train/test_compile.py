@@ -3,16 +3,16 @@
 Each run is a process of its own, for the checks of shapes that tests wear cannot be compiled.
 """
 
-import os
-import subprocess
-import sys
+import time
 
 import pytest
 import torch
 from test_parallel import curve, folder, run  # noqa: F401
-from test_pretrain import assert_same_weights, data, settings  # noqa: F401
+from test_pretrain import MODEL, assert_same_weights, data, settings  # noqa: F401
 
 from groundup.base.errors import UserError
+from groundup.train import setup
+from groundup.train.plan import PlanConfig, plan
 from groundup.train.pretrain import pretrain
 
 
@@ -34,14 +34,13 @@ def test_killed_and_resumed_ends_with_the_same_weights(folder):  # noqa: F811
     assert losses[11] < losses[0] - 0.5
 
 
-@pytest.mark.slow
-def test_plan_counts_the_time_to_compile(folder):  # noqa: F811
-    small = ["--context-length", "16", "--d-model", "16", "--n-layers", "1", "--n-heads", "2"]
-    command = [sys.executable, "-m", "groundup", "plan", str(folder / "data"), *small]
-    command += ["--compile", "--probe-s", "0.3", "--out", str(folder / "run")]
-    wide = {**os.environ, "COLUMNS": "200"}
-    done = subprocess.run(command, capture_output=True, text=True, env=wide, timeout=200)
-    assert " s to compile" in done.stdout, done.stderr
+def test_plan_counts_the_time_to_compile(data, monkeypatch):  # noqa: F811
+    """Here it is a pause of half a second."""
+    monkeypatch.setattr(setup, "_compiled", lambda loss: loss)
+    monkeypatch.setattr(setup.Setup, "compile_now", lambda self: time.sleep(0.5))
+    shown = plan(PlanConfig(data=data, model=MODEL, steps=10, probe_s=0.1, compile=True))
+    assert 0.5 <= shown.compile_s < 1.0
+    assert shown.total_s > shown.compile_s + 10 * shown.step_s
 
 
 def test_where_it_cannot_work_it_says_what_to_type(data, monkeypatch):  # noqa: F811
