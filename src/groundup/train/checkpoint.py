@@ -151,8 +151,10 @@ def save_checkpoint(
         else:
             save_tensors(snapshot.weights, temporary / _WEIGHTS)
             save_tensors(snapshot.optimizer, temporary / _OPTIMIZER)
-        describe_weights(snapshot.config, temporary / _WEIGHTS)
-        checksums = {file.name: sha256_file(file) for file in sorted(temporary.iterdir())}
+        checksums = {_WEIGHTS: describe_weights(snapshot.config, temporary / _WEIGHTS)}
+        for file in sorted(temporary.iterdir()):
+            if file.name not in checksums:
+                checksums[file.name] = sha256_file(file)
         _write_state(temporary, progress, checksums)
     point_to(folder, progress)
     _remove_old(folder, progress, keep_last)
@@ -318,6 +320,16 @@ def verify_checkpoint(checkpoint: Path) -> Progress:
             raise UserError("this file is damaged: its checksum is wrong", where=file)
     fields = state["progress"]
     return Progress(**{**fields, "rollbacks": tuple(fields.get("rollbacks", ()))})
+
+
+def weights_sha256(checkpoint: Path) -> str:
+    """The checksum of a checkpoint's weights, as it was when they were written.
+
+    Raises:
+        UserError: The checkpoint's state cannot be read.
+    """
+    checksum: str = read_json(checkpoint / _STATE)["files"][_WEIGHTS]
+    return checksum
 
 
 def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:

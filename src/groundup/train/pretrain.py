@@ -15,14 +15,14 @@ from typing import Literal
 from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import peak_memory_bytes
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import sha256_file, write_text
+from groundup.base.files import write_text
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder, step_name
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.train.account import describe, run_readme
 from groundup.train.budget import choose, duration_s
-from groundup.train.checkpoint import Progress
+from groundup.train.checkpoint import Progress, weights_sha256
 from groundup.train.loop import Step
 from groundup.train.resume import chosen_before, open_run
 from groundup.train.session import Session
@@ -242,7 +242,7 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
-    best = run.path / "checkpoints" / step_name(progress.best_step) / "model.safetensors"
+    best = run.path / "checkpoints" / step_name(progress.best_step)
     if setup.config.curves:
         from groundup.train.curves import draw_curves  # matplotlib takes its time to load
 
@@ -254,7 +254,7 @@ def _finish(
         {
             **manifest,
             "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "weights_sha256": sha256_file(best),
+            "weights_sha256": weights_sha256(best),
         }
     )
     return result

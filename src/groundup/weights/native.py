@@ -32,12 +32,16 @@ def save_model(model: GPT, folder: Path | str) -> None:
     describe_weights(model.config, weights)
 
 
-def describe_weights(config: GPTConfig, weights: Path) -> None:
+def describe_weights(config: GPTConfig, weights: Path) -> str:
     """Write `model.json` beside a file of weights: what they are, and their checksum.
+
+    Returns:
+        The checksum.
 
     Raises:
         UserError: the folder cannot be written to.
     """
+    checksum = sha256_file(weights)
     write_json(
         weights.with_name("model.json"),
         {
@@ -45,9 +49,10 @@ def describe_weights(config: GPTConfig, weights: Path) -> None:
             "version": FORMAT_VERSION,
             "config": to_mapping(config),
             "n_parameters": count_parameters(config),
-            "weights": {weights.name: sha256_file(weights)},
+            "weights": {weights.name: checksum},
         },
     )
+    return checksum
 
 
 def load_model(folder: Path | str) -> GPT:
