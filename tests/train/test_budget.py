@@ -228,7 +228,7 @@ def test_compiling_is_not_taken_from_the_steps(data, monkeypatch):  # noqa: F811
     monkeypatch.setattr(setup.Setup, "compile_now", lambda self: time.sleep(2.0))
     began_at = time.monotonic()
     result = pretrain(small(data, budget="7s", curves=False, compile=True))
-    assert time.monotonic() - began_at < 7.7
+    assert time.monotonic() - began_at < 8.5  # 9 and more if it were not counted
     assert result.elapsed_s < 5.0
     rows = RunFolder(result.run).read_metrics()
     assert len(rows) > 20

@@ -39,7 +39,7 @@ def test_plan_counts_the_time_to_compile(data, monkeypatch):  # noqa: F811
     monkeypatch.setattr(setup, "_compiled", lambda loss: loss)
     monkeypatch.setattr(setup.Setup, "compile_now", lambda self: time.sleep(0.5))
     shown = plan(PlanConfig(data=data, model=MODEL, steps=10, probe_s=0.1, compile=True))
-    assert 0.5 <= shown.compile_s < 1.0
+    assert 0.5 <= shown.compile_s < 5.0
     assert shown.total_s > shown.compile_s + 10 * shown.step_s
 
 
