@@ -181,6 +181,16 @@ class RunFolder:
         """Write manifest.json: versions, machine, command, time, and what the caller adds."""
         files.write_json(self.path / "manifest.json", {**describe_environment(), **extra})
 
+    def read_manifest(self) -> dict[str, Any]:
+        """Read manifest.json; empty where there is none, or no table in it.
+
+        Raises:
+            UserError: It is not readable JSON.
+        """
+        path = self.path / "manifest.json"
+        told = files.read_json(path) if path.is_file() else None
+        return told if isinstance(told, dict) else {}
+
     def write_readme(self, markdown: str) -> None:
         """Write the run's own README.md."""
         files.write_text(self.path / "README.md", markdown)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import read_json, write_json
+from groundup.base.files import write_json
+from groundup.base.run import RunFolder
 from groundup.cli.console import console, harmless, next_command, note, table, warn
 from groundup.evaluate.load import LanguageModel, load
 from groundup.evaluate.recitation import recitation
@@ -171,9 +172,8 @@ def _data_of(path: Path) -> Path | None:
     run = _run_of(path)
     if (run / "data").is_dir():
         return run / "data"
-    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
-    named = isinstance(manifest, dict) and "data" in manifest
-    return Path(manifest["data"]) if named else None
+    manifest = RunFolder(run).read_manifest()
+    return Path(manifest["data"]) if "data" in manifest else None
 
 
 def _text(data: Path | None, side: str) -> str | None:

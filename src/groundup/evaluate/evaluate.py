@@ -8,7 +8,8 @@ from pathlib import Path
 from groundup.base.config import check_ranges
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import read_json, write_json
+from groundup.base.files import write_json
+from groundup.base.run import RunFolder
 from groundup.data.store import TokenStore
 from groundup.evaluate.load import load
 from groundup.evaluate.loss import evaluate_loss, target_bytes
@@ -125,8 +126,8 @@ def _data_of(run: Path) -> Path:
     """The data folder a run was trained on, as its manifest tells; its own copy comes first."""
     if (run / "data" / "validation").is_dir():
         return run / "data"
-    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
-    if not isinstance(manifest, dict) or "data" not in manifest:
+    manifest = RunFolder(run).read_manifest()
+    if "data" not in manifest:
         raise UserError(
             "this folder does not tell which data it was trained on",
             need="the data folder",

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import read_json, write_text
+from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.evaluate.load import load
@@ -71,7 +71,7 @@ def page_templates() -> jinja2.Environment:
 
 def _stages(run: Path) -> dict[str, Any]:
     """Read what each verb found, in the run and in the data it was trained on."""
-    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
+    manifest = RunFolder(run).read_manifest()
     data = run / "data" if (run / "data").is_dir() else Path(manifest.get("data", run / "data"))
     return read_results(data) | read_results(run)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.base.files import read_json, write_text
+from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.train.curves import draw_curves
@@ -143,8 +143,7 @@ class _Origin:
 
     @classmethod
     def of(cls, run: Path) -> "_Origin":
-        manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else None
-        told = manifest if isinstance(manifest, dict) else {}
+        told = RunFolder(run).read_manifest()
         texts = told.get("corpus_sha256") or {}
         return cls(
             tokenizer=told.get("tokenizer_fingerprint"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from groundup.base.config import from_mapping, read_recipe, to_mapping
 from groundup.base.errors import UserError
-from groundup.base.files import read_json, write_text
+from groundup.base.files import write_text
 from groundup.base.run import LOCK, RunFolder
 from groundup.train.budget import agree
 
@@ -73,10 +73,9 @@ def _taken(out: Path) -> Iterator[Path]:
 def is_finished(folder: Path) -> bool:
     """Whether the run in this folder came to its end."""
     try:
-        manifest = read_json(folder / "manifest.json")
+        return "finished_at" in RunFolder(folder).read_manifest()
     except UserError:
         return False
-    return isinstance(manifest, dict) and "finished_at" in manifest
 
 
 def forget_metrics_after(run: RunFolder, step: int) -> None:
