@@ -152,9 +152,8 @@ def save_checkpoint(
             save_tensors(snapshot.weights, temporary / _WEIGHTS)
             save_tensors(snapshot.optimizer, temporary / _OPTIMIZER)
         checksums = {_WEIGHTS: describe_weights(snapshot.config, temporary / _WEIGHTS)}
-        for file in sorted(temporary.iterdir()):
-            if file.name not in checksums:
-                checksums[file.name] = sha256_file(file)
+        others = (file for file in sorted(temporary.iterdir()) if file.name != _WEIGHTS)
+        checksums |= {file.name: sha256_file(file) for file in others}
         _write_state(temporary, progress, checksums)
     point_to(folder, progress)
     _remove_old(folder, progress, keep_last)

@@ -86,6 +86,8 @@ class Session:
             )
         if self.setup.world.is_first:
             (self.folder.path / FAILURE).unlink(missing_ok=True)
+        if self.config.compile and self.config.budget is not None:
+            self.setup.compile_now()  # before the clock of the budget starts; else the first step
         if found is None:
             self._begin()
         else:
@@ -153,7 +155,6 @@ class Session:
         before = time.monotonic()
         first_loss_nats = self.setup.validate(self.config.batch_size)
         window_s = (time.monotonic() - before) / self.config.batch_size
-        self._compile()
         self.progress = Progress(
             step=0,
             n_targets=0,
@@ -164,11 +165,6 @@ class Session:
             steps_s=None if self.config.budget is None else self._time_for_steps(window_s),
         )
         self.watch = self._new_watch()
-
-    def _compile(self) -> None:
-        """Before the clock of a budget starts; else the first step does it."""
-        if self.config.compile and self.config.budget is not None:
-            self.setup.compile_now()
 
     def _go_on_from(self, checkpoint: Path) -> None:
         setup = self.setup
@@ -182,14 +178,12 @@ class Session:
         if best is not None and not (self.checkpoints / step_name(best)).is_dir():
             _log.warning("the best checkpoint, of step %d, is gone; the next best counts", best)
             self.progress = replace(self.progress, best_step=None, best_loss_nats=None)
-        if setup.world.is_first:
-            point_to(self.checkpoints, self.progress)
         setup.loader.load_state_dict(self.progress.loader)
         if setup.world.is_first:
+            point_to(self.checkpoints, self.progress)
             forget_metrics_after(self.folder, self.progress.step)
         _log.info("going on from %s", checkpoint)
         self.watch = self._new_watch()
-        self._compile()
         for row in self.folder.read_metrics():
             list(self.watch.look(row))  # what was said then is not said again
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from groundup.base.device import choose_device, set_threads
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.memory import give_back, keep_freed
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
@@ -108,7 +108,8 @@ def open_data(data: Path) -> Data:
             "there is no data folder here",
             need="data made by prepare and train-tokenizer",
             where=data,
-            type_this=f"groundup prepare --out {data} && groundup train-tokenizer {data}",
+            type_this=f"groundup prepare --out {quoted(data)} && "
+            f"groundup train-tokenizer {quoted(data)}",
         )
     stores = {side: TokenStore.open(data / side) for side in ("train", "validation")}
     tokenizer = load_tokenizer(data / "tokenizer")
@@ -126,7 +127,7 @@ def open_data(data: Path) -> Data:
             found,
             need="stores made anew",
             where=data / side,
-            type_this=f"groundup train-tokenizer {data}",
+            type_this=f"groundup train-tokenizer {quoted(data)}",
         )
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 
