@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from groundup.evaluate.load import load
-from groundup.evaluate.loss import evaluate_loss
-from groundup.train.setup import open_data
+from groundup.evaluation.load import load
+from groundup.evaluation.loss import evaluate_loss
+from groundup.train.data import open_data
 
 
 def measure(data: Path, minutes: float, words: list[str], out: Path) -> tuple[float, float, str]:

@@ -29,10 +29,10 @@ from groundup.data.windows import Windows
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token
 from groundup.model.gpt import GPT
+from groundup.train.data import Data, open_data
 from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
-from groundup.train.setup import Data, open_data
 
 B, T = 4, 512
 RATE = 3e-4

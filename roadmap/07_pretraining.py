@@ -15,15 +15,17 @@ import torch
 
 from groundup.data.encode import encode_corpus
 from groundup.data.prepare import PrepareConfig, prepare
-from groundup.evaluate.load import load
-from groundup.generate.engine import generate
+from groundup.evaluation.load import load
+from groundup.generation.engine import generate
 from groundup.model.config import GPTConfig
+from groundup.pretraining.pretrain import pretrain
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train.build import prepare_training
+from groundup.train.config import PretrainConfig
+from groundup.train.data import open_data
 from groundup.train.loop import Step
-from groundup.train.pretrain import PretrainConfig, pretrain
 from groundup.train.schedule import Schedule
-from groundup.train.setup import open_data, prepare_training
 
 torch.set_num_threads(1)
 folder = Path(tempfile.mkdtemp())

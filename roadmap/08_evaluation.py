@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from groundup.data.windows import ArrayTokens
-from groundup.evaluate.intervals import wilson
-from groundup.evaluate.loss import evaluate_loss, target_bytes
-from groundup.evaluate.ngram import ByteNgrams
-from groundup.evaluate.recitation import recitation
-from groundup.evaluate.xz import xz_bits_per_byte
+from groundup.evaluation.intervals import wilson
+from groundup.evaluation.loss import evaluate_loss, target_bytes
+from groundup.evaluation.ngram_baseline import ByteNgrams
+from groundup.evaluation.recitation import recitation
+from groundup.evaluation.xz_baseline import xz_bits_per_byte
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference

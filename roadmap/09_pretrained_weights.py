@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from groundup.base.errors import UserError
-from groundup.generate.engine import generate
+from groundup.generation.engine import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.weights.checkpoint_format import load_model, save_model
 from groundup.weights.huggingface import export_huggingface, import_huggingface
-from groundup.weights.native import load_model, save_model
 
 place = tempfile.TemporaryDirectory()
 folder = Path(place.name)

@@ -11,13 +11,17 @@ import math
 
 import torch
 
-from groundup.evaluate.intervals import wilson
-from groundup.finetune.baselines import bag_of_words_predictions, majority_predictions, n_correct
+from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import IGNORE, RowLoader, label_row
-from groundup.finetune.classifier import Classifier, LoadedClassifier
-from groundup.finetune.classify import compare, confusion_matrix
+from groundup.finetune.classify.baselines import (
+    bag_of_words_predictions,
+    majority_predictions,
+    n_correct,
+)
+from groundup.finetune.classify.classifier import Classifier, LoadedClassifier
+from groundup.finetune.classify.classify import compare, confusion_matrix
+from groundup.finetune.classify.passages import passages_by_source
 from groundup.finetune.foundation import tune
-from groundup.finetune.passages import passages_by_source
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference

@@ -8,13 +8,13 @@
 from functools import partial
 
 from groundup.chat.session import ChatSession
-from groundup.evaluate.intervals import wilson
-from groundup.finetune.answers import answer_all
+from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import IGNORE, RowLoader, language_row
 from groundup.finetune.foundation import tune
-from groundup.finetune.instruct import conversation
-from groundup.finetune.lessons import grade, make_lessons
-from groundup.generate.engine import stream
+from groundup.finetune.instruct.answers import answer_all
+from groundup.finetune.instruct.instruct import conversation
+from groundup.finetune.instruct.lessons import grade, make_lessons
+from groundup.generation.engine import stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference

@@ -12,13 +12,14 @@ import torch
 
 from groundup.data.encode import encode_corpus
 from groundup.data.prepare import PrepareConfig, prepare
-from groundup.evaluate.load import load
+from groundup.evaluation.load import load
 from groundup.explain.capture import capture
 from groundup.explain.report import write_report
 from groundup.model.config import GPTConfig
+from groundup.pretraining.pretrain import pretrain
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
-from groundup.train.pretrain import PretrainConfig, pretrain
+from groundup.train.config import PretrainConfig
 
 folder = Path(tempfile.mkdtemp())
 data, run = folder / "data", folder / "run"

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import make_data
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +20,9 @@ def shared_data() -> Path:
 def _one_thread() -> None:
     """One thread makes small tests fast and sums bit-identical."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A data folder of 1,350 characters."""
+    return make_data(tmp_path / "data")

@@ -5,7 +5,8 @@ import sys
 
 MIB = 1 << 20
 NEW = (
-    "from groundup.base.device import *; cpu = choose_device('cpu');"
+    "from groundup.base.device import *; from groundup.base.machine import *;"
+    "cpu = choose_device('cpu');"
     "block = bytearray(b'x') * (200 << 20); held = memory_in_use_bytes(cpu); del block;"
     "print(held, memory_in_use_bytes(cpu), peak_memory_bytes(cpu))"
 )

@@ -12,8 +12,8 @@ from groundup.model.gpt import GPT
 from groundup.text.corpus import write_corpus
 from groundup.text.documents import Document
 from groundup.tokenizer.train_bpe import train_bpe
+from groundup.weights.checkpoint_format import save_model
 from groundup.weights.export import ExportConfig
-from groundup.weights.native import save_model
 
 TEXT = "the cat sat on the mat and the dog sat on the cat. " * 20
 
@@ -85,7 +85,7 @@ def test_export_then_import_writes_the_same_text(
 @pytest.mark.parity
 def test_transformers_reads_our_tokenizer(run: Path) -> None:
     transformers = pytest.importorskip("transformers")
-    from groundup.evaluate.load import load
+    from groundup.evaluation.load import load
 
     folder = export.run(ExportConfig(run=run)).folder
     theirs = transformers.AutoTokenizer.from_pretrained(folder)

@@ -12,12 +12,13 @@ from groundup.cli.windows import WindowsConfig
 from groundup.cli.windows import run as show_windows
 from groundup.data.encode import encode_corpus
 from groundup.data.prepare import PrepareConfig, prepare
-from groundup.evaluate.evaluate import EvaluateConfig, evaluate
+from groundup.evaluation.evaluate import EvaluateConfig, evaluate
 from groundup.explain.report import write_report
 from groundup.model.config import GPTConfig
+from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.train import TrainTokenizerConfig, train_tokenizer
-from groundup.train.pretrain import PretrainConfig, pretrain
+from groundup.train.config import PretrainConfig
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.finetune.batches import IGNORE, RowLoader, language_row, mean_loss, pad_rows
-from groundup.finetune.instruct import conversation
-from groundup.finetune.records import Record
+from groundup.finetune.instruct.instruct import conversation
+from groundup.finetune.instruct.records import Record
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.characters import CharacterTokenizer

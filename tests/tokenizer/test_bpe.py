@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from groundup.base.errors import UserError
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.files import load_gpt2, load_tokenizer
 from groundup.tokenizer.pretokens import PATTERNS
+from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
 from groundup.tokenizer.train_bpe import train_bpe
 

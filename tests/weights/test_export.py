@@ -9,8 +9,8 @@ import torch
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.weights.checkpoint_format import find_checkpoint, load_model, save_model
 from groundup.weights.export import ExportConfig, export
-from groundup.weights.native import find_checkpoint, load_model, save_model
 from groundup.weights.pretrained import import_pretrained
 
 CONFIG = GPTConfig(vocab_size=300, context_length=16, d_model=16, n_layers=2, n_heads=2)

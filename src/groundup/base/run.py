@@ -15,8 +15,8 @@ from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
-from groundup.base.device import usable_cores
 from groundup.base.errors import UserError
+from groundup.base.machine import usable_cores
 
 LOCK = ".lock"
 """A file of a run folder that whoever trains in it holds locked."""

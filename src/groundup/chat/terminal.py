@@ -10,8 +10,8 @@ from pathlib import Path
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.chat.session import ChatSession
-from groundup.evaluate.load import load
-from groundup.generate.engine import stream
+from groundup.evaluation.load import load
+from groundup.generation.engine import stream
 
 HELP = "/reset forgets the conversation, /quit ends it (so do Ctrl-C and Ctrl-D)"
 

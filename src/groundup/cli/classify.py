@@ -2,8 +2,8 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, progress, table, warn
-from groundup.evaluate.intervals import Share
-from groundup.finetune.classify import ClassifyConfig, ClassifyResult, Prediction, classify
+from groundup.evaluation.intervals import Share
+from groundup.finetune.classify.classify import ClassifyConfig, ClassifyResult, Prediction, classify
 from groundup.train.loop import Step
 
 

@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
-from groundup.train.compare import CompareConfig, Comparison, compare
+from groundup.pretraining.compare import CompareConfig, Comparison, compare
 
 
 def run(config: CompareConfig) -> Comparison:

@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.train.doctor import RULES, Diagnosis, DoctorConfig, doctor
+from groundup.pretraining.doctor import RULES, Diagnosis, DoctorConfig, doctor
 
 
 def run(config: DoctorConfig) -> Diagnosis:

@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.evaluate.evaluate import N_CONTEXT_BYTES, EvaluateConfig, Evaluation, evaluate
+from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateConfig, Evaluation, evaluate
 
 
 def run(config: EvaluateConfig) -> Evaluation:

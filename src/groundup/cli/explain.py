@@ -7,7 +7,7 @@ from rich.text import Text
 
 from groundup.base.errors import UserError, quoted
 from groundup.cli.console import console, next_command, note, table
-from groundup.evaluate.load import load
+from groundup.evaluation.load import load
 from groundup.explain.capture import capture
 from groundup.explain.report import write_report
 from groundup.tokenizer.show import visible

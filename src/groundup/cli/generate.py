@@ -8,9 +8,9 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json
 from groundup.base.run import RunFolder
 from groundup.cli.console import console, harmless, next_command, note, table, warn
-from groundup.evaluate.load import LanguageModel, load
-from groundup.evaluate.recitation import recitation
-from groundup.generate.engine import generate
+from groundup.evaluation.load import LanguageModel, load
+from groundup.evaluation.recitation import recitation
+from groundup.generation.engine import generate
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.tokenizer.special import END_OF_TEXT
 from groundup.weights.huggingface import can_export

@@ -4,8 +4,8 @@ import shlex
 from dataclasses import fields
 
 from groundup.cli.console import next_command, note, span, table, typed, warn
-from groundup.train.plan import Plan, PlanConfig, plan
-from groundup.train.pretrain import PretrainConfig
+from groundup.planning.plan import Plan, PlanConfig, plan
+from groundup.train.config import PretrainConfig
 
 
 def run(config: PlanConfig) -> Plan:

@@ -5,9 +5,11 @@ import time
 
 from groundup.base.errors import quoted
 from groundup.cli.console import Line, next_command, note, progress, span, table
+from groundup.pretraining.curve_checks import Finding
+from groundup.pretraining.pretrain import pretrain
+from groundup.pretraining.report import PretrainResult
+from groundup.train.config import PretrainConfig
 from groundup.train.loop import Step
-from groundup.train.pretrain import PretrainConfig, PretrainResult, pretrain
-from groundup.train.watch import Finding
 
 _FIRST_STEPS = 3
 

@@ -135,20 +135,20 @@ def _windows(story: Story) -> Any:
 
 
 def _plan(story: Story) -> Any:
-    from groundup.train.plan import PlanConfig
+    from groundup.planning.plan import PlanConfig
 
     return PlanConfig(data=story.data, minutes=story.config.minutes)
 
 
 def _pretrain(story: Story) -> Any:
-    from groundup.train.pretrain import PretrainConfig
+    from groundup.train.config import PretrainConfig
 
     steps = story.results()["plan"]["steps"]
     return PretrainConfig(data=story.data, out=story.path, steps=steps, seed=story.config.seed)
 
 
 def _evaluate(story: Story) -> Any:
-    from groundup.evaluate.evaluate import EvaluateConfig
+    from groundup.evaluation.evaluate import EvaluateConfig
 
     return EvaluateConfig(run=story.path)
 
@@ -166,13 +166,13 @@ def _export(story: Story) -> Any:
 
 
 def _classify(story: Story) -> Any:
-    from groundup.finetune.classify import ClassifyConfig
+    from groundup.finetune.classify.classify import ClassifyConfig
 
     return ClassifyConfig(run=story.path)
 
 
 def _instruct(story: Story) -> Any:
-    from groundup.finetune.instruct import InstructConfig
+    from groundup.finetune.instruct.instruct import InstructConfig
 
     return InstructConfig(run=story.path)
 

@@ -6,31 +6,26 @@ finished parts and does only the rest; which worker made a part leaves no trace 
 the parts are joined, in order, into the store, which takes its name as the last act.
 """
 
-import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from groundup.base.errors import UserError
 from groundup.base.files import (
-    atomic_path,
     read_json,
     sha256_bytes,
     sha256_file,
-    write_json,
 )
-from groundup.base.memory import MemoryReturner
-from groundup.data.store import TokenStore, is_store, token_dtype
-from groundup.text.corpus import SIDES, SideSize, corpus_file, read_corpus_pieces, read_sizes
+from groundup.base.malloc import MemoryReturner
+from groundup.data.parts import Part, encode_part, is_done, read_part
+from groundup.data.ray_engine import encode_on_ray
+from groundup.data.store import TokenStore, is_store
+from groundup.text.corpus import SIDES, SideSize, corpus_file, read_sizes
 from groundup.text.split import Side
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.fast import ToIds, fast_encoder
+from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
@@ -40,20 +35,6 @@ log = logging.getLogger(__name__)
 Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], None]
 """Told (bytes encoded, bytes in all) now and then."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One unit of work: some lines of a corpus file, and where their ids go."""
-
-    data: Path
-    side: Side
-    start: int
-    stop: int
-    join: bool
-    """Whether the pieces of a document must be joined before they are encoded."""
-    goal: Path
-    """Path without a suffix; `.bin`, `.npy` and at the end `.json` are written."""
 
 
 def encode_corpus(
@@ -100,17 +81,15 @@ def encode_corpus(
         parts = _plan(data, side, size, already[side], whole, folder)
         todo = []
         for part in parts:
-            if _is_done(part):
+            if is_done(part):
                 report(part.stop - part.start)
             else:
                 todo.append(part)
         if engine == "ray":
-            from groundup.data.ray_engine import encode_on_ray
-
             encode_on_ray(todo, tokenizer, folder, report)
         else:
             _encode_here(todo, tokenizer, report)
-        made = ((_ids(part, tokenizer), np.load(part.goal.with_suffix(".npy"))) for part in parts)
+        made = (read_part(part, tokenizer) for part in parts)
         sources = [f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"]
         if already[side]:
             stores[side] = TokenStore.open(place).append_parts(made, sources=sources)
@@ -125,34 +104,6 @@ def encode_corpus(
             )
         shutil.rmtree(folder)
     return stores
-
-
-def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
-    """Encode one unit and write its part; the `.json` comes last and says that it is whole."""
-    end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
-    dtype = token_dtype(tokenizer.vocab_size)
-    closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
-    starts: list[int] = []
-    n_tokens = 0
-    digest = hashlib.sha256()
-    with atomic_path(part.goal.with_suffix(".bin")) as temporary, open(temporary, "wb") as file:
-        for text, is_first, is_last in _texts(part):
-            if is_first:
-                starts.append(n_tokens)
-            ids = to_ids(text).astype(dtype, copy=False)
-            for some in (ids, closing) if is_last else (ids,):
-                file.write(some.data)
-                digest.update(some.data)
-                n_tokens += len(some)
-    with atomic_path(part.goal.with_suffix(".npy")) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.array(starts, dtype="<i8"))
-    checksums = {
-        "bin_sha256": digest.hexdigest(),
-        "npy_sha256": sha256_file(part.goal.with_suffix(".npy")),
-        "start": part.start,
-        "stop": part.stop,
-    }
-    write_json(part.goal.with_suffix(".json"), checksums)
 
 
 def remove_outdated(data: Path) -> list[Path]:
@@ -196,19 +147,6 @@ def _plan(
     ]
 
 
-def _texts(part: Part) -> Iterator[tuple[str, bool, bool]]:
-    """Give (text, begins a document, ends it)."""
-    pieces = read_corpus_pieces(part.data, part.side, part.start, part.stop)
-    if not part.join:
-        for piece in pieces:
-            yield piece.text, piece.is_first, piece.is_last
-        return
-    from groundup.text.documents import join_pieces
-
-    for document in join_pieces(pieces):
-        yield document.text, True, True
-
-
 def _needs_whole_documents(tokenizer: Tokenizer) -> bool:
     """Pieces are cut where these tokenizers' ids do not change; of others nothing is known."""
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
@@ -228,23 +166,6 @@ def _remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
     for folder in data.glob(f".{side}-parts-*"):
         if folder != keep:
             shutil.rmtree(folder)
-
-
-def _is_done(part: Part) -> bool:
-    """Tell whether a part is whole: its last file is there and its checksums hold."""
-    last = part.goal.with_suffix(".json")
-    if not last.is_file():
-        return False
-    told = read_json(last)
-    return (told["start"], told["stop"]) == (part.start, part.stop) and all(
-        part.goal.with_suffix(suffix).is_file()
-        and sha256_file(part.goal.with_suffix(suffix)) == told[f"{suffix[1:]}_sha256"]
-        for suffix in (".bin", ".npy")
-    )
-
-
-def _ids(part: Part, tokenizer: Tokenizer) -> NDArray[np.integer]:
-    return np.fromfile(part.goal.with_suffix(".bin"), dtype=token_dtype(tokenizer.vocab_size))
 
 
 def _bytes_already_stored(

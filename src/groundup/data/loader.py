@@ -21,6 +21,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.data.mixture import Mixture
 from groundup.data.order import Permutation, torch_order
+from groundup.data.show import batch_html
 from groundup.data.windows import IGNORED, Windows
 
 Order = Literal["permuted", "sequential", "torch"]
@@ -50,8 +51,6 @@ class Batch(tuple[Tensor, Tensor]):
         return result
 
     def _repr_html_(self) -> str:
-        from groundup.data.show import batch_html
-
         return batch_html(self[0].tolist(), self[1].tolist())
 
 

@@ -7,19 +7,17 @@ that all machines share.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from groundup.base.extras import needed
+from groundup.data.parts import Part, encode_part
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 
-if TYPE_CHECKING:
-    from groundup.data.encode import Part
-
 
 def encode_on_ray(
-    parts: "Sequence[Part]", tokenizer: Tokenizer, folder: Path, report: Callable[[int], None]
+    parts: Sequence[Part], tokenizer: Tokenizer, folder: Path, report: Callable[[int], None]
 ) -> None:
     """Encode parts on the cluster that Ray finds (`RAY_ADDRESS`), or on a local one.
 
@@ -47,8 +45,6 @@ class _Encoder:
         self._to_ids = fast_encoder(self._tokenizer)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        from groundup.data.encode import encode_part
-
         part = row["part"]
         encode_part(part, self._to_ids, self._tokenizer)
         return {"n_bytes": part.stop - part.start}

@@ -26,7 +26,7 @@ from groundup.base.files import (
     write_json,
 )
 from groundup.data.gather import gather_rows
-from groundup.data.shards import BUFFER_TOKENS, ShardWriter, starts_header
+from groundup.data.token_files import BUFFER_TOKENS, ShardWriter, starts_header
 
 FORMAT_VERSION = 1
 SHARD_TOKENS = 2**27

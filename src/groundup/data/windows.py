@@ -15,6 +15,7 @@ of a document is no target; with "packed" and "padded" a window is a row of whol
 import operator
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Literal, Protocol, SupportsIndex, runtime_checkable
 
 import numpy as np
@@ -25,6 +26,7 @@ from groundup.base.files import sha256_bytes
 from groundup.data.boundaries import Boundaries, document_boundaries, from_cuts, starts_inside
 from groundup.data.gather import gather_rows
 from groundup.data.packing import Rows
+from groundup.data.show import N_COLUMNS, N_ROWS, pair_html, windows_html
 
 IGNORED = -100
 """The target that no loss counts (torch's `ignore_index` default)."""
@@ -271,9 +273,22 @@ class Windows:
         return from_cuts(np.array(cuts, dtype=np.int64), len(indices), self.width)
 
     def _repr_html_(self) -> str:
-        from groundup.data.show import windows_html
-
-        return windows_html(self)
+        title = (
+            f"{len(self):,} windows of {self.width:,} tokens over {self.n_tokens:,}, "
+            f"stride {self.stride:,}, coverage {self.coverage}, documents {self.documents}"
+        )
+        folder: Path | None = getattr(self.tokens, "folder", None)
+        tokenizer_folder = None if folder is None else folder.parent / "tokenizer"
+        if self.rows is not None:
+            inputs, targets = self[0]
+            drawn = pair_html(inputs.tolist(), targets.tolist(), tokenizer_folder)
+        else:
+            starts = [self.start(i) for i in range(min(N_ROWS, len(self)))]
+            n_shown = min(starts[-1] + self.width + 1, 2 * N_COLUMNS)
+            drawn = windows_html(
+                self.tokens.read(0, n_shown).tolist(), starts, self.width, tokenizer_folder
+            )
+        return f"<p>{title}</p>{drawn}"
 
     def _gather_rows(
         self, rows: Rows, indices: NDArray[np.int64]

@@ -14,10 +14,10 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
-from groundup.evaluate.load import load
+from groundup.evaluation.load import load
 from groundup.explain.capture import capture
+from groundup.pretraining.curves import draw_curves
 from groundup.tokenizer.show import visible
-from groundup.train.curves import draw_curves
 
 _LONGEST_SENTENCE = 24
 

@@ -8,8 +8,8 @@ import torch
 
 from groundup.base.device import choose_device, set_threads
 from groundup.base.errors import UserError
-from groundup.base.memory import keep_freed
-from groundup.evaluate.load import LanguageModel, load
+from groundup.base.malloc import keep_freed
+from groundup.evaluation.load import LanguageModel, load
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
 from groundup.train.loop import Batch, Step, train_steps

@@ -21,7 +21,7 @@ from groundup.model.attention import Attention, KeyValueCache, rotary_tables
 from groundup.model.bare import Linear, Table
 from groundup.model.config import GPTConfig
 from groundup.model.loss import head_cross_entropy
-from groundup.model.ngram import NGramEmbedding
+from groundup.model.ngram_embedding import NGramEmbedding
 
 
 class RMSNorm(nn.Module):

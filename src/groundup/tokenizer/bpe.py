@@ -18,8 +18,8 @@ from typing import Literal
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
 from groundup.tokenizer.pretokens import PATTERNS, splitter
-from groundup.tokenizer.special import SPECIAL_TOKENS
-from groundup.tokenizer.special_text import cut_at_special
+from groundup.tokenizer.save import save_bpe
+from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
 
 _CACHED_PRETOKENS = 200_000
 _LONG_PRETOKEN = 64
@@ -135,8 +135,6 @@ class BPETokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder: tokenizer.json for machines, vocabulary.txt for the eye."""
-        from groundup.tokenizer.files import save_bpe
-
         save_bpe(self, Path(folder))
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:

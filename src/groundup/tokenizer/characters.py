@@ -8,7 +8,8 @@ from typing import Literal
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
-from groundup.tokenizer.special import SPECIAL_TOKENS
+from groundup.tokenizer.save import save_list
+from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
 
 
 class CharacterTokenizer:
@@ -53,8 +54,6 @@ class CharacterTokenizer:
         Raises:
             UserError: A character was not in the training text.
         """
-        from groundup.tokenizer.special_text import cut_at_special
-
         ids: list[int] = []
         for part, special in cut_at_special(text, self.special_tokens, allowed_special):
             if special is not None:
@@ -80,6 +79,4 @@ class CharacterTokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder."""
-        from groundup.tokenizer.files import save_list
-
         save_list(Path(folder), "characters", self.characters, list(self.special_tokens))

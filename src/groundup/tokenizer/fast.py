@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
-from groundup.tokenizer.files import describe_bpe
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.save import describe_bpe
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from typing import Any
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json, write_text
 from groundup.tokenizer.bpe import BPETokenizer, Pair
-from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
 from groundup.tokenizer.words import WordTokenizer
 
@@ -148,90 +148,6 @@ def _find_merges(table: list[bytes], where: Path) -> list[Pair]:
             )
         merges.append((id_of[parts[0]], id_of[parts[1]]))
     return merges
-
-
-def save_bpe(tokenizer: BPETokenizer, folder: Path) -> None:
-    """Write tokenizer.json (Hugging Face schema) and vocabulary.txt, both or neither."""
-    lines = [f"{i}\t{tokenizer.token_bytes(i)!r}" for i in range(tokenizer.vocab_size)]
-    with atomic_folder(folder) as temporary:
-        write_json(temporary / "tokenizer.json", describe_bpe(tokenizer))
-        write_text(temporary / "vocabulary.txt", "\n".join(lines) + "\n")
-
-
-def describe_bpe(tokenizer: BPETokenizer) -> dict[str, Any]:
-    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json."""
-    spell = byte_spelling()
-
-    def spelled(token: bytes) -> str:
-        return "".join(spell[value] for value in token)
-
-    table = tokenizer.token_table
-    skipped = set(tokenizer.special_tokens.values())
-    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped}
-    merges = [[spelled(table[a]), spelled(table[b])] for a, b in tokenizer.merges]
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": index,
-                "content": name,
-                "single_word": False,
-                "lstrip": False,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for name, index in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
-        ],
-        "normalizer": None,
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": tokenizer.pattern},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
-                {
-                    "type": "ByteLevel",
-                    "add_prefix_space": False,
-                    "trim_offsets": True,
-                    "use_regex": False,
-                },
-            ],
-        },
-        "post_processor": None,
-        "decoder": {
-            "type": "ByteLevel",
-            "add_prefix_space": True,
-            "trim_offsets": True,
-            "use_regex": True,
-        },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocabulary,
-            "merges": merges,
-        },
-    }
-
-
-def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[str]) -> None:
-    """Write a lower rung of the ladder."""
-    with atomic_folder(folder) as temporary:
-        write_json(
-            temporary / "ladder.json",
-            {"version": 1, "kind": kind, "tokens": tokens, "special_tokens": special_tokens},
-        )
 
 
 def _load_bpe(path: Path) -> BPETokenizer:

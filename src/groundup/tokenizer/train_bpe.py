@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer, Pair
-from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.pretokens import splitter
+from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
 
 log = logging.getLogger(__name__)

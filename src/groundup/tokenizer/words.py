@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from groundup.base.files import sha256_bytes
-from groundup.tokenizer.special import END_OF_TEXT
-from groundup.tokenizer.special_text import cut_at_special
+from groundup.tokenizer.save import save_list
+from groundup.tokenizer.special import END_OF_TEXT, cut_at_special
 
 UNKNOWN = "<|unk|>"
 _CUT = re.compile(r'([,.:;?_!"()\']|--|\s)')
@@ -86,6 +86,4 @@ class WordTokenizer:
 
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder."""
-        from groundup.tokenizer.files import save_list
-
         save_list(Path(folder), "words", self.words, list(self.special_tokens))

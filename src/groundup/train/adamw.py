@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from groundup.train.shards import as_part_of, gradients, own_part
+from groundup.train.sharding import as_part_of, gradients, own_part
 
 
 class AdamW:

@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from groundup.base.device import memory_in_use_bytes
 from groundup.base.errors import UserError
+from groundup.base.machine import memory_in_use_bytes
+from groundup.train.distributed import ALONE, World
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import ClockSchedule, Schedule
-from groundup.train.shards import first_number, gradients, is_shared
-from groundup.train.world import ALONE, World
+from groundup.train.sharding import first_number, gradients, is_shared
 
 IGNORED = -100
 """A target with this value does not count."""

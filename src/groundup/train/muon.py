@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from groundup.base.device import choose_dtype
 from groundup.base.errors import UserError
-from groundup.train.shards import all_rows, as_part_of, own_part
+from groundup.train.sharding import all_rows, as_part_of, own_part
 
 # a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each step's polynomial is the one that
 # brings all strengths of the step before nearest to 1; the first takes what lies between `lowest`
@@ -146,7 +147,7 @@ class Muon:
         ]
         self._dtype = dtype
         if dtype is None and parameters:
-            self._dtype = fast_dtype(next(iter(parameters.values())).device)
+            self._dtype = choose_dtype("auto", next(iter(parameters.values())).device)
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
@@ -185,13 +186,3 @@ class Muon:
         """Take up the momentum stored by `state`."""
         for name, part in self.state().items():
             part.copy_(state[name])
-
-
-def fast_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it natively, else float32."""
-    if device.type != "cpu":
-        return torch.bfloat16
-    # Private names, so their absence in another torch means "not known to be fast".
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
-    return torch.bfloat16 if fast else torch.float32

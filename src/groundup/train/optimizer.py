@@ -15,7 +15,7 @@ from groundup.model.attention import Attention
 from groundup.model.gpt import MLP
 from groundup.train.adamw import AdamW
 from groundup.train.muon import Muon
-from groundup.train.shards import own_part
+from groundup.train.sharding import own_part
 
 TABLES = ("token_embedding", "position_embedding")
 """Parameters whose name starts so are tables: a row belongs to a token or a position."""

@@ -5,19 +5,14 @@ the exact ones, so that updates too small for bfloat16's 8 bits still add up. Ac
 bfloat16 throughout, which halves what a step reads and writes; the loss itself is float32.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from groundup.base.device import choose_dtype
 from groundup.model.gpt import GPT
-from groundup.train.muon import fast_dtype
-
-if TYPE_CHECKING:
-    from groundup.train.pretrain import PretrainConfig
 
 _LOOKED_UP = "ngram_embedding."
 """A large table of which a step reads a few rows: rounding the rows is cheaper than rounding it."""
@@ -64,8 +59,3 @@ class _Loss(nn.Module):
 
     def forward(self, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
         return self.model.loss(ids, targets, reduction=reduction)
-
-
-def chosen_dtype(config: "PretrainConfig", device: torch.device) -> torch.dtype:
-    """The number format of the run's products."""
-    return fast_dtype(device) if config.dtype == "auto" else choose_dtype(config.dtype, device)

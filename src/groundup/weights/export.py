@@ -10,12 +10,12 @@ import torch
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.model.gpt import GPT
+from groundup.weights.checkpoint_format import find_checkpoint, find_tokenizer, load_model
 from groundup.weights.huggingface import (
     import_huggingface,
     refuse_foreign_folder,
     write_huggingface,
 )
-from groundup.weights.native import find_checkpoint, find_tokenizer, load_model
 
 # Stated in tokenizer.json among the added tokens; this room knows no tokenizer and reads it as a
 # file.

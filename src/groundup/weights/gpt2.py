@@ -9,7 +9,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.weights.native import stored_tensors
+from groundup.weights.checkpoint_format import stored_tensors
 
 # Ours, theirs, and whether theirs is transposed: GPT-2's code multiplied from the right ("Conv1D").
 LAYER_NAMES = (

@@ -15,7 +15,7 @@ from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
-from groundup.weights.native import fill_model, load_tensors
+from groundup.weights.checkpoint_format import fill_model, load_tensors
 
 WRITTEN_FILES = frozenset(
     (

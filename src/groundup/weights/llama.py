@@ -15,7 +15,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.weights.native import stored_tensors
+from groundup.weights.checkpoint_format import stored_tensors
 
 # Ours and theirs, where one tensor is one tensor.
 LAYER_NAMES = (

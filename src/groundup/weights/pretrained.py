@@ -7,8 +7,8 @@ from pathlib import Path
 from groundup.base.errors import quoted
 from groundup.base.files import write_text
 from groundup.base.run import RunFolder
+from groundup.weights.checkpoint_format import save_model
 from groundup.weights.huggingface import import_huggingface
-from groundup.weights.native import save_model
 
 
 @dataclass(frozen=True, kw_only=True)

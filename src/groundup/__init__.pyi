@@ -1,0 +1,29 @@
+from .base.errors import UserError as UserError
+from .data.book import GPTDatasetV1 as GPTDatasetV1
+from .data.book import create_dataloader_v1 as create_dataloader_v1
+from .data.loader import Loader as Loader
+from .data.mixture import Mixture as Mixture
+from .data.store import TokenStore as TokenStore
+from .data.windows import Windows as Windows
+from .evaluation.evaluate import EvaluateConfig as EvaluateConfig
+from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.load import load as load
+from .finetune.classify.classify import ClassifyConfig as ClassifyConfig
+from .finetune.classify.classify import classify as classify
+from .finetune.instruct.instruct import InstructConfig as InstructConfig
+from .finetune.instruct.instruct import instruct as instruct
+from .generation.engine import generate as generate
+from .model.config import GPTConfig as GPTConfig
+from .model.gpt import GPT as GPT
+from .pretraining.pretrain import pretrain as pretrain
+from .text.documents import Document as Document
+from .text.documents import read_documents as read_documents
+from .tokenizer.bpe import BPETokenizer as BPETokenizer
+from .tokenizer.characters import CharacterTokenizer as CharacterTokenizer
+from .tokenizer.files import load_tokenizer as load_tokenizer
+from .tokenizer.show import show_tokens as show_tokens
+from .tokenizer.train_bpe import train_bpe as train_bpe
+from .tokenizer.words import WordTokenizer as WordTokenizer
+from .train.config import PretrainConfig as PretrainConfig
+
+__version__: str

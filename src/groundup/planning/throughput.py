@@ -1,0 +1,72 @@
+"""How long a step takes here: a run's own first steps, made for a moment and thrown away."""
+
+import statistics
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+from groundup.data.windows import Windows
+from groundup.train.build import prepare_training
+from groundup.train.config import PretrainConfig
+from groundup.train.data import Data
+from groundup.train.loop import train_steps
+from groundup.train.schedule import ClockSchedule
+
+_WINDOWS = 32
+"""So many windows of held-out text, at least, tell how long a look at it takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What was measured."""
+
+    step_s: float
+    """Seconds of a step, the median."""
+    window_s: float
+    """Seconds to validate on one window of held-out text."""
+    compile_s: float = 0.0
+    """Seconds that compiling takes, where it is wished; later starts find part of it made."""
+
+
+def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
+    """Make real steps for about so long, two at least; nothing is left behind.
+
+    Several processes do so together, and all get what the first measured.
+
+    Args:
+        config: The run.
+        data: Its text.
+        seconds: How long to try.
+    """
+    setup = prepare_training(config, data)
+    began_at = time.perf_counter()
+    if config.compile:
+        setup.compile_now()
+    compile_s = time.perf_counter() - began_at
+    steps = train_steps(
+        setup.loader,
+        setup.training_loss,
+        setup.optimizer,
+        ClockSchedule(seconds=seconds, warmup_steps=10),
+        n_micro_batches=config.n_micro_batches,
+        max_grad_norm=config.max_grad_norm,
+        world=setup.world,
+    )
+    done = [step.elapsed_s for step in steps]
+    spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
+    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    n_windows = min(max(config.batch_size, _WINDOWS), config.validation_windows, n_windows)
+    world = setup.world
+    step_s = world.of_first(statistics.median(spans))
+    if step_s > seconds:  # what is so slow is not looked at longer than it takes
+        n_windows = min(n_windows, max(1, config.batch_size // 4))
+    else:
+        setup.validate(n_windows)  # the first time is slower
+    began_at = time.perf_counter()
+    setup.validate(n_windows)
+    window_s = (time.perf_counter() - began_at) / n_windows
+    return Speed(
+        step_s=step_s,
+        window_s=world.of_first(window_s),
+        compile_s=world.of_first(compile_s) if config.compile else 0.0,
+    )

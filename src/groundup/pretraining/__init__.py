@@ -1,0 +1,1 @@
+"""One run: from a data folder to a run folder, checkpoints, checks, comparison."""

@@ -1,0 +1,130 @@
+"""The pretraining job: from a data folder to a run folder with a trained model in it.
+
+The same command on an unfinished run goes on where its last checkpoint stands, and ends with the
+very same weights as if nothing had happened.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from groundup.base.errors import UserError, quoted
+from groundup.base.files import write_text
+from groundup.base.machine import peak_memory_bytes
+from groundup.base.results import record_result
+from groundup.base.run import RunFolder, step_name
+from groundup.model.count import count_parameters
+from groundup.planning.budget import choose, duration_s
+from groundup.planning.memory import check_memory
+from groundup.pretraining.checkpoint import Progress, weights_sha256
+from groundup.pretraining.curve_checks import Finding
+from groundup.pretraining.report import PretrainResult, describe, run_readme
+from groundup.pretraining.run_lookup import chosen_before, open_run
+from groundup.pretraining.trainer import Session
+from groundup.train.build import Setup, prepare_training
+from groundup.train.config import PretrainConfig
+from groundup.train.data import open_data, with_vocabulary
+from groundup.train.loop import Step
+
+_SURE_BY = 1.3
+"""A run that is estimated to take this many times the free memory is refused at the start."""
+
+
+def pretrain(
+    config: PretrainConfig,
+    on_step: Callable[[Step], None] | None = None,
+    on_sample: Callable[[int, str], None] | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+    on_choice: Callable[[PretrainConfig], None] | None = None,
+    began_at: float | None = None,
+) -> PretrainResult:
+    """Train a model and leave a run folder.
+
+    Args:
+        config: The settings.
+        on_step: Called after each step, with what it did.
+        on_sample: Called with the step and a text the model wrote.
+        on_finding: Called when the watch sees something wrong; it is in log.txt, too.
+        on_choice: Called with the settings a budget has led to, before the first step.
+        began_at: When the budget began, by `time.monotonic()`; None: now.
+
+    Raises:
+        UserError: No data, a text shorter than the context, a loss that is no number, a full disk.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
+    """
+    began_at = time.monotonic() if began_at is None else began_at
+    data = open_data(config.data)
+    if config.budget is not None:
+        config = chosen_before(config) or choose(config, data, duration_s(config.budget))
+        if on_choice is not None:
+            on_choice(config)
+    check_memory(with_vocabulary(config, data), sure_by=_SURE_BY)
+    setup = prepare_training(config, data)
+    world = setup.world
+    run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
+    with ExitStack() as ours:
+        if world.is_first:
+            ours.enter_context(run.locked())
+            ours.enter_context(run.log_to_file())
+        session = Session(setup, run, on_step, on_sample, on_finding, began_at)
+        session.start(unfinished)
+        manifest = describe(setup)
+        if world.is_first:
+            run.write_manifest(manifest)
+        resumed_from = session.progress.step
+        session.train()
+        result = world.from_first(
+            lambda: _finish(setup, run, session.progress, manifest, resumed_from)
+        )
+    world.leave()
+    return result
+
+
+def _finish(
+    setup: Setup,
+    run: RunFolder,
+    progress: Progress,
+    manifest: dict[str, object],
+    resumed_from: int,
+) -> PretrainResult:
+    if progress.best_step is None or progress.best_loss_nats is None:
+        raise UserError(
+            "this run has made all its steps, and its best checkpoint is gone",
+            need="a run anew",
+            where=run.path / "checkpoints",
+            type_this=f"--out {quoted(f'{run.path}-anew')}",
+        )
+    assert progress.first_validation_loss_nats is not None
+    rows = run.read_metrics()
+    result = PretrainResult(
+        run=run.path,
+        steps=progress.step,
+        n_parameters=count_parameters(setup.config.model),
+        n_targets=progress.n_targets,
+        first_loss_nats=rows[0]["loss_nats"],
+        last_loss_nats=rows[-1]["loss_nats"],
+        first_validation_loss_nats=progress.first_validation_loss_nats,
+        validation_loss_nats=progress.best_loss_nats,
+        best_step=progress.best_step,
+        elapsed_s=progress.elapsed_s,
+        tokens_per_s=progress.n_targets / progress.elapsed_s,
+        peak_memory_bytes=peak_memory_bytes(setup.model.device),
+        resumed_from_step=resumed_from,
+    )
+    best = run.path / "checkpoints" / step_name(progress.best_step)
+    if setup.config.curves:
+        from groundup.pretraining.curves import draw_curves  # matplotlib takes its time to load
+
+        no_idea_nats = math.log(setup.config.model.vocab_size)
+        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, no_idea_nats))
+    run.write_readme(run_readme(setup, result))
+    record_result(run.path, "pretrain", result)
+    run.write_manifest(
+        {
+            **manifest,
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "weights_sha256": weights_sha256(best),
+        }
+    )
+    return result

@@ -1,0 +1,87 @@
+"""The loss on held-out text: every target once, whatever the batch, beside a plain count."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from groundup.data.store import TokenStore
+from groundup.evaluation.loss import evaluate_loss
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.tokenizer.characters import CharacterTokenizer
+
+TEXT = "the cat sat on the mat; the mat was flat. \u00e9t\u00e9 " * 3
+
+
+@pytest.fixture
+def tokenizer():
+    return CharacterTokenizer.from_text(TEXT)
+
+
+@pytest.fixture
+def store(tmp_path, tokenizer):
+    return TokenStore.build(
+        tmp_path / "text",
+        [tokenizer.encode(TEXT)],
+        vocab_size=tokenizer.vocab_size,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        end_of_text=None,
+    )
+
+
+@pytest.fixture
+def model(tokenizer):
+    config = GPTConfig(
+        vocab_size=tokenizer.vocab_size,
+        context_length=7,  # does not divide the text: the last window overlaps
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        init="gpt2",
+    )
+    return GPT(config, seed=3)
+
+
+def by_hand(model: GPT, ids: list[int]) -> list[float]:
+    """The nats of each target, one window after the other; the last one lies at the very end."""
+    nats: list[float] = []
+    T = model.config.context_length
+    while (n_left := len(ids) - 1 - len(nats)) > 0:
+        start = min(len(nats), len(ids) - 1 - T)
+        targets = torch.tensor(ids[start + 1 : start + 1 + T])
+        with torch.no_grad():
+            logits = model(torch.tensor([ids[start : start + T]]))[0]
+        nats += F.cross_entropy(logits, targets, reduction="none").tolist()[-min(T, n_left) :]
+    return nats
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
+def test_every_target_counts_once_whatever_the_batch(store, tokenizer, model, batch_size):
+    nats = by_hand(model, tokenizer.encode(TEXT))
+    assert len(nats) % 7 != 0
+    loss = evaluate_loss(model, store, batch_size=batch_size, tokenizer=tokenizer)
+    assert loss.n_targets == len(nats) == store.n_tokens - 1
+    assert loss.nats == pytest.approx(np.mean(nats), rel=1e-6)
+    assert loss.n_bytes == len(TEXT.encode()) - len(TEXT[0].encode())
+    assert loss.bits_per_byte == pytest.approx(sum(nats) / math.log(2) / loss.n_bytes, rel=1e-6)
+
+
+def test_shared_among_processes_it_is_the_same(store, tokenizer, model):
+    whole = evaluate_loss(model, store, tokenizer=tokenizer)
+    sums = [[0.0, 0.0, 0.0] for _ in range(3)]
+    for rank in range(3):
+
+        def keep(*values, rank=rank):
+            sums[rank] = list(values)
+            return [1.0, 1.0, 1.0]
+
+        evaluate_loss(
+            model, store, tokenizer=tokenizer, batch_size=2, rank=rank, world_size=3, add_up=keep
+        )
+    nats, n_targets, n_bytes = map(sum, zip(*sums, strict=True))
+    assert n_targets == whole.n_targets
+    assert n_bytes == whole.n_bytes
+    assert nats / n_targets == pytest.approx(whole.nats, rel=1e-6)

@@ -1,0 +1,129 @@
+"""Labelled texts: every layout is read, every fault is named with its place."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from groundup.base.errors import UserError
+from groundup.finetune.classify.labels import Labelled, read_labels, split_labels
+
+EXPECTED = [
+    Labelled("good film", "yes"),
+    Labelled("bad film", "no"),
+    Labelled('fine, "really" fine', "yes"),
+    Labelled("dull", "no"),
+]
+
+
+def write(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_reads_every_layout_alike(tmp_path: Path) -> None:
+    rows = [(e.text, e.label) for e in EXPECTED]
+    bare = write(tmp_path, "bare.tsv", "".join(f"{label}\t{text}\n" for text, label in rows))
+    header = write(
+        tmp_path,
+        "header.tsv",
+        "id\ttext\tlabel\r\n" + "".join(f"{i}\t{t}\t{lab}\r\n" for i, (t, lab) in enumerate(rows)),
+    )
+    quoted = [(text.replace('"', '""'), label) for text, label in rows]
+    comma = write(
+        tmp_path, "a.csv", "\ufefflabel,text\n" + "".join(f'{lab},"{t}"\n' for t, lab in quoted)
+    )
+    lines = write(
+        tmp_path,
+        "a.jsonl",
+        "\n".join(json.dumps({"text": text, "label": label}) for text, label in rows) + "\n\n",
+    )
+    for path in (bare, header, comma, lines):
+        assert read_labels(path) == EXPECTED, path.name
+
+
+def test_own_column_names_and_a_field_over_two_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", 'message,kind\n"two\nlines",a\nx,b\ny,a\nz,b\n')
+    examples = read_labels(path, text_column="message", label_column="kind")
+    assert examples[0] == Labelled("two\nlines", "a")
+    assert len(examples) == 4
+
+
+def test_a_quotation_mark_in_a_tsv_swallows_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.tsv", 'a\t"open\nb\tother\na\tthird\nb\tfourth\n')
+    assert [e.text for e in read_labels(path)] == ['"open', "other", "third", "fourth"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.tsv", "", ["empty"]),
+        ("blank.tsv", "\n \n", ["empty"]),
+        ("one.tsv", "ham\thello\nham\tthere\n", ["one class only", "'ham'"]),
+        (
+            "cols.csv",
+            "message,kind\nx,a\ny,b\n",
+            ["message, kind", "text and label not found", "--text-column"],
+        ),
+        ("cols.jsonl", '{"text": "x", "class": 1}\n', ["text, class", "label", "line 1"]),
+        ("short.tsv", "ham\thello\nspam\tbuy\njust text\n", ["1 columns", "line 3"]),
+        ("wide.csv", "text,label\nx,a\ny,b,c\n", ["3 columns", "line 3"]),
+        ("text.tsv", "ham\thello\nspam\t \n", ["text is empty", "line 2"]),
+        ("label.jsonl", '{"text": "x", "label": null}', ["label", "line 1"]),
+        ("list.jsonl", '{"text": "x", "label": "a"}\n[1]\n', ["no JSON object", "line 2"]),
+        ("broken.jsonl", '{"text": "x", "label": "a"}\n{"text"\n', ["not JSON", "line 2"]),
+        ("head.tsv", "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n", ["'kind'", "--label-column"]),
+        ("latin.tsv", b"a\tcaf\xe9\n", ["byte 5", "utf-8"]),
+        ("a.parquet", "x", [".parquet", ".jsonl"]),
+        ("a", "x", ["no ending"]),
+    ],
+)
+def test_faults_are_named(
+    tmp_path: Path, name: str, content: str | bytes, words: list[str]
+) -> None:
+    with pytest.raises(UserError) as caught:
+        read_labels(write(tmp_path, name, content))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_labels(tmp_path / "none.tsv")
+
+
+@given(
+    sizes=st.lists(st.integers(2, 40), min_size=2, max_size=5),
+    test_frac=st.floats(0.05, 0.6),
+    seed=st.integers(0, 2**31),
+)
+def test_split_shares_no_text_and_keeps_the_classes(
+    sizes: list[int], test_frac: float, seed: int
+) -> None:
+    rows = [Labelled(f"text {k} {i}", f"c{k}") for k, n in enumerate(sizes) for i in range(n)]
+    split = split_labels(rows, test_frac=test_frac, seed=seed, source="test")
+    assert sorted(split.train + split.test, key=repr) == sorted(rows, key=repr)
+    assert not {e.text for e in split.train} & {e.text for e in split.test}
+    for k, size in enumerate(sizes):
+        n_test = Counter(e.label for e in split.test)[f"c{k}"]
+        assert 1 <= n_test < size
+        assert abs(n_test - test_frac * size) <= 1
+
+
+def test_duplicates_are_kept_once_and_counted() -> None:
+    rows = [Labelled(f"text {i}", "ab"[i % 2]) for i in range(8)]
+    rows += [Labelled("TEXT  0", "a"), Labelled("text 1", "b")]
+    split = split_labels(rows, test_frac=0.25, seed=0, source="test")
+    assert split.n_duplicates == 2
+    assert len(split.train) + len(split.test) == 8
+
+
+def test_the_sms_collection(shared_data: Path) -> None:
+    examples = read_labels(shared_data / "sms-spam.tsv")
+    assert Counter(e.label for e in examples) == {"ham": 4827, "spam": 747}
+    split = split_labels(examples, test_frac=0.2, seed=0, source="sms")
+    assert split.n_duplicates > 300

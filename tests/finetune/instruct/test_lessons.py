@@ -1,0 +1,98 @@
+"""Lessons: their answers are right by an independent reading, wrong ones refused, no leak."""
+
+import random
+import re
+from collections import Counter
+
+import pytest
+
+from groundup.base.errors import UserError
+from groundup.finetune.instruct.lessons import GRADERS, common_words, grade, make_lessons
+from groundup.finetune.instruct.records import Record
+
+
+def text(seed: int) -> str:
+    rng = random.Random(0)
+    words = ["".join(rng.choices("abcdefghijklmnop", k=rng.randint(3, 8))) for _ in range(300)]
+    return " ".join(random.Random(seed).choices(words, k=3000))
+
+
+TRAIN, TEST = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
+
+
+def solve(record: Record) -> str:
+    """Answer a lesson from its question alone, by code that knows nothing of the generator."""
+    question, _, material = record.prompt.partition(": ")
+    words = material.split()
+    if question.startswith("Is the word"):
+        return "Yes" if question.split()[3] in words else "No"
+    return {
+        "Repeat this word": material,
+        "Which word comes first": words[0],
+        "Which word comes last": words[-1],
+        "How many words are here": str(len(words)),
+        "Which letter does this word begin with": material[0],
+        "Write this word in capital letters": material.upper(),
+    }[question]
+
+
+def test_every_kind_occurs_and_every_answer_is_right() -> None:
+    assert Counter(r.kind for r in TEST) == dict.fromkeys(GRADERS, 20)
+    assert set(GRADERS) - {r.kind for r in TRAIN} == {"next word, new text"}
+    assert min(Counter(r.kind for r in TRAIN).values()) > 100
+    for record in TRAIN + TEST:
+        assert grade(record, record.output)
+        if not record.kind.startswith("next word"):
+            assert grade(record, solve(record)), record
+
+
+def test_wrong_answers_are_refused() -> None:
+    for record in TEST:
+        assert not grade(record, "")
+        assert record.kind == "how many" or not grade(record, record.output + " and more")
+        assert not grade(record, "xyzzy")
+
+
+SINGLE = ("repeat", "first letter", "capitals")
+
+
+def test_nothing_held_out_is_in_training() -> None:
+    assert not {r.prompt for r in TRAIN} & {r.prompt for r in TEST}
+
+    def asked(records: list[Record]) -> set[str]:
+        return {r.prompt.partition(": ")[2] for r in records if r.kind in SINGLE}
+
+    assert not asked(TRAIN) & asked(TEST)
+    assert len(asked(TEST)) > 10
+
+
+def test_yes_and_no_are_about_even() -> None:
+    yes = [r.output == "Yes." for r in TRAIN if r.kind == "is it there"]
+    assert 0.4 < sum(yes) / len(yes) < 0.6
+
+
+def test_next_word_stands_in_the_text_it_is_said_to_be_from() -> None:
+    for record in TRAIN + TEST:
+        if record.kind.startswith("next word"):
+            start = record.prompt.partition(": ")[2]
+            said = record.output.rstrip(".").split()[-1]
+            pattern = rf"\b{start} {said}\b"
+            is_read = re.search(pattern, text(1)) is not None
+            is_new = re.search(pattern, text(2)) is not None
+            assert is_read if record.kind.endswith("read") else is_new and not is_read
+
+
+def test_the_seed_decides() -> None:
+    again = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
+    assert again == (TRAIN, TEST)
+    other = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=4)
+    assert other[0] != TRAIN
+
+
+def test_too_few_words() -> None:
+    with pytest.raises(UserError, match="--records"):
+        make_lessons(["one two one two"], [], n_train=10, n_test_per_kind=2, seed=0)
+
+
+def test_common_words_do_not_depend_on_the_order_of_documents() -> None:
+    assert common_words([text(1), text(2)]) == common_words([text(2), text(1)])

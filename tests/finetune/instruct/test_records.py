@@ -1,0 +1,78 @@
+"""Instruction records: both layouts, and every fault named with its record and field."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from groundup.base.errors import UserError
+from groundup.finetune.instruct.records import Record, read_records, split_records
+
+GOOD = [
+    {"instruction": "Name a colour.", "input": "", "output": "Red."},
+    {"instruction": "Spell it.", "input": "cat", "output": "c-a-t"},
+    {"instruction": "Say hello.", "output": "Hello."},
+]
+
+
+def test_both_layouts(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(GOOD))
+    (tmp_path / "a.jsonl").write_text("\n\n".join(map(json.dumps, GOOD)))
+    records = read_records(tmp_path / "a.json")
+    assert records == read_records(tmp_path / "a.jsonl")
+    assert records[1] == Record("Spell it.", "c-a-t", "cat")
+    assert records[2].prompt == "Say hello."
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.json", "", ["empty"]),
+        ("a.json", '[{"instruction": ]', ["not JSON", "line 1"]),
+        ("a.json", '{"instruction": "x"}', ["dict, not a list"]),
+        ("a.json", json.dumps(GOOD[:1]), ["1 record", "second"]),
+        ("a.json", json.dumps([*GOOD, "text"]), ["record 4", "str"]),
+        ("a.json", json.dumps([GOOD[0], {"instruction": "x"}]), ["record 2", "'output'"]),
+        ("a.json", json.dumps([*GOOD, {**GOOD[0], "input": 3}]), ["record 4", "'input'", "int"]),
+        (
+            "a.json",
+            json.dumps([{**GOOD[0], "output": " "}, *GOOD]),
+            ["record 1", "'output'", "empty"],
+        ),
+        (
+            "a.json",
+            json.dumps([{"prompt": "x", "output": "y"}, GOOD[0]]),
+            ["'instruction'", "prompt"],
+        ),
+        ("a.jsonl", json.dumps(GOOD[0]) + "\n\n{", ["record 2", "line 3"]),
+    ],
+)
+def test_faults_are_named(tmp_path: Path, name: str, content: str, words: list[str]) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError) as caught:
+        read_records(tmp_path / name)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_missing_file_and_a_wrong_encoding(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_records(tmp_path / "a.json")
+    (tmp_path / "a.json").write_bytes(b'["\xff"]')
+    with pytest.raises(UserError, match="utf-8"):
+        read_records(tmp_path / "a.json")
+
+
+def test_a_prompt_is_on_one_side_only() -> None:
+    records = [Record(f"ask {i % 20}", f"answer {i}") for i in range(60)]
+    train, test = split_records(records, test_frac=0.2, max_test=100, seed=0)
+    assert len(test) == 4
+    assert len(train) == 48
+    assert not {r.prompt for r in train} & {r.prompt for r in test}
+    assert len(split_records(records, test_frac=0.9, max_test=5, seed=0)[1]) == 5
+    with pytest.raises(UserError, match="the same"):
+        split_records(records[::20], test_frac=0.2, max_test=5, seed=0)
+
+
+def test_the_shared_instruction_data(shared_data: Path) -> None:
+    assert len(read_records(shared_data / "instruction-data.json")) == 1100

@@ -1,0 +1,55 @@
+"""`--compile`: the same run, each step in one program.
+
+Each run is a process of its own, for the checks of shapes that tests wear cannot be compiled.
+"""
+
+import time
+
+import pytest
+import torch
+from small_runs import MODEL, assert_same_weights, settings
+from torchrun import curve, run
+
+from groundup.base.errors import UserError
+from groundup.planning.plan import PlanConfig, plan
+from groundup.pretraining.pretrain import pretrain
+from groundup.train import build
+
+
+@pytest.mark.slow
+def test_the_curve_is_that_of_plain_steps(folder):
+    plain = curve(run(folder, 1))
+    compiled = curve(run(folder, 2, compile=True, n_micro_batches=2, recompute=True))
+    assert compiled == pytest.approx(plain, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_ends_with_the_same_weights(folder):
+    wishes = {"compile": True, "dtype": "bf16", "model": {"dropout": 0.1}}
+    whole = run(folder, 1, out=str(folder / "whole"), **wishes)
+    broken = str(folder / "broken")
+    run(folder, 1, out=broken, stop_at=7, fails=True, **wishes)
+    assert_same_weights(whole, run(folder, 1, out=broken, **wishes))
+    losses = curve(whole)
+    assert losses[11] < losses[0] - 0.5
+
+
+def test_plan_counts_the_time_to_compile(data, monkeypatch):
+    """Here it is a pause of half a second."""
+    monkeypatch.setattr(build, "_compiled", lambda loss: loss)
+    monkeypatch.setattr(build.Setup, "compile_now", lambda self: time.sleep(0.5))
+    shown = plan(PlanConfig(data=data, model=MODEL, steps=10, probe_s=0.1, compile=True))
+    assert 0.5 <= shown.compile_s < 5.0
+    assert shown.total_s > shown.compile_s + 10 * shown.step_s
+
+
+def test_where_it_cannot_work_it_says_what_to_type(data, monkeypatch):
+    with pytest.raises(UserError, match="--parallel ddp"):
+        settings(data, compile=True, parallel="fsdp")
+
+    def no_compiler(*_, **__):
+        raise RuntimeError("No working C++ compiler found\nin torch._inductor.config.cpp.cxx")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(UserError, match=r"No working C\+\+ compiler found; a C\+\+ compiler \(and"):
+        pretrain(settings(data, compile=True))

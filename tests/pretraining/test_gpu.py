@@ -1,0 +1,70 @@
+"""On a GPU: it learns what the CPU learns, and goes on to the same bits after a kill."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_runs import KilledError, assert_same_weights, kill_at, settings
+
+from groundup.base.run import RunFolder
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.planning.plan import PlanConfig, plan
+from groundup.pretraining.pretrain import pretrain
+from groundup.train.precision import MixedPrecision
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(autouse=True)
+def gpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def losses(run) -> list[float]:
+    return [row["loss_nats"] for row in RunFolder(run).read_metrics()]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_curve_is_the_cpus(data, compiled):
+    model = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2)
+    usual = settings(data, model=model, dtype="fp32")
+    curves = []
+    for changes in ({"device": "cpu"}, {"device": "cuda", "compile": compiled}):
+        config = dataclasses.replace(usual, out=data.parent / changes["device"], **changes)
+        curves.append(losses(pretrain(config).run))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-3)
+
+
+def test_killed_and_resumed_ends_with_the_same_weights(data):
+    whole = settings(data, device="cuda", deterministic=True)
+    broken = settings(data, out=data.parent / "broken", device="cuda", deterministic=True)
+    pretrain(whole)
+    with pytest.raises(KilledError):
+        pretrain(broken, kill_at(7))
+    pretrain(broken)
+    assert_same_weights(whole.out, broken.out)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_low_precision_is_near_full_precision(recompute):
+    config = GPTConfig.gpt2("124M", context_length=128)
+    model = GPT(config, seed=1).cuda()
+    model.recompute = recompute
+    ids = torch.randint(config.vocab_size, (8, 129), device="cuda")  # logits in parts, too
+    found = [
+        MixedPrecision(model, dtype)(ids[:, :-1], ids[:, 1:])
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    torch.testing.assert_close(found[0], found[1], atol=0.02, rtol=0)
+    found[1].backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_plan_counts_the_gpus_memory(data):
+    shown = plan(PlanConfig(data=data, device="cuda", probe_s=0.5))
+    assert shown.free_memory_bytes > 1e9
+    assert shown.step_s > 0

@@ -1,0 +1,92 @@
+"""Several processes, started by torchrun, train the model that one process trains."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_runs import make_data
+from torchrun import curve, run
+
+from groundup.base.results import read_results
+from groundup.evaluation.load import load
+from groundup.pretraining.checkpoint import find_latest
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory) -> list[float]:
+    folder = tmp_path_factory.mktemp("alone")
+    make_data(folder / "data")
+    return curve(run(folder, 1))
+
+
+@pytest.mark.parametrize(
+    ("kind", "n"),
+    [
+        pytest.param(kind, n, marks=[] if (kind, n) == ("fsdp", 2) else pytest.mark.slow)
+        for kind in ("ddp", "fsdp")
+        for n in (2, 4)
+    ],
+)
+def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
+    out = run(folder, n, parallel=kind)
+    assert curve(out) == pytest.approx(alone, abs=1e-5)
+    # What is left is an ordinary run: whole files that anybody opens.
+    assert {path.name for path in (out / "checkpoints").glob("*/*")} == {
+        "model.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "state.json",
+    }
+    assert load(out).model.config.d_model == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_micro_batches_and_recomputing_change_nothing(folder, alone, kind):
+    out = run(folder, 2, parallel=kind, n_micro_batches=2, recompute=True)
+    assert curve(out) == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_saved_on_four_goes_on_on_two_and_then_alone(folder, alone):
+    out = str(folder / "run")
+    run(folder, 4, parallel="fsdp", out=out, stop_at=6, fails=True)
+    first = find_latest(Path(out) / "checkpoints")
+    run(folder, 2, parallel="fsdp", out=out, stop_at=11, fails=True)
+    assert first.name < find_latest(Path(out) / "checkpoints").name < "step-000011"
+    assert curve(run(folder, 1, parallel="fsdp", out=out)) == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.slow
+def test_saved_alone_goes_on_in_parts(folder, alone):
+    out = str(folder / "run")
+    run(folder, 1, parallel="fsdp", out=out, stop_at=6, fails=True)
+    assert curve(run(folder, 2, parallel="fsdp", out=out)) == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_a_worker_is_killed_and_the_job_goes_on(folder, alone, kind):
+    out = run(folder, 2, parallel=kind, kill=1, restarts=1)
+    assert (folder / "killed").exists()
+    assert curve(out) == pytest.approx(alone, abs=1e-5)
+    assert read_results(out)["pretrain"]["resumed_from_step"] >= 4
+
+
+@pytest.mark.slow
+def test_the_optimiser_of_four_is_that_of_one(folder):
+    wanted = load_file(run(folder, 1) / "checkpoints" / "step-000012" / "optimizer.safetensors")
+    parts = run(folder, 4, parallel="fsdp") / "checkpoints" / "step-000012"
+    found = load_file(parts / "optimizer.safetensors")
+    assert wanted.keys() - found.keys() == {"random/cpu"}
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, wanted[name], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_each_process_drops_other_activations_and_low_precision_learns(folder, kind):
+    out = run(folder, 2, parallel=kind, dtype="bf16", model={"dropout": 0.1})
+    losses = curve(out)
+    assert losses[11] < losses[0] - 0.5

@@ -1,0 +1,81 @@
+"""A small text, a small model and a run of twelve steps, for every test that needs a run."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from groundup.data.store import TokenStore
+from groundup.model.config import GPTConfig
+from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.special import END_OF_TEXT
+from groundup.train.config import PretrainConfig
+from groundup.train.loop import Step
+
+MODEL = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2, dropout=0.1)
+ONE_LAYER = GPTConfig(context_length=16, d_model=16, n_layers=1, n_heads=2)
+WORDS = "fox dog hill road moon well oak bird stone river night lamp king song fire".split()  # noqa: SIM905
+TEXT = "the quick brown fox jumps over the lazy dog. " * 30
+
+
+def prose(seed: int, n_words: int = 3000) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=n_words))
+
+
+def make_data(
+    folder: Path, text: str = TEXT, validation: str = TEXT[:300], *, ended: bool = False
+) -> Path:
+    """Encode both texts by characters; with `ended` an end of text closes each."""
+    tokenizer = CharacterTokenizer.from_text(text + validation)
+    tokenizer.save(folder / "tokenizer")
+    end = tokenizer.special_tokens[END_OF_TEXT] if ended else None
+    for side, words in (("train", text), ("validation", validation)):
+        TokenStore.build(
+            folder / side,
+            [tokenizer.encode(words)],
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            end_of_text=end,
+        )
+    return folder
+
+
+def settings(data: Path, **changes) -> PretrainConfig:
+    usual = {
+        "data": data,
+        "out": data.parent / "run",
+        "model": MODEL,
+        "steps": 12,
+        "batch_size": 4,
+        "validate_every": 4,
+        "checkpoint_every": 5,
+        "sample_every": 6,
+        "sample_tokens": 5,
+        "threads": 1,
+    }
+    return PretrainConfig(**{**usual, **changes})
+
+
+def final_weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / "step-000012" / "model.safetensors")
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    left, right = final_weights(a), final_weights(b)
+    assert left.keys() == right.keys()
+    for name, tensor in left.items():
+        assert torch.equal(tensor, right[name]), name
+
+
+class KilledError(Exception):
+    pass
+
+
+def kill_at(step: int) -> Callable[[Step], None]:
+    def on_step(done: Step) -> None:
+        if done.step == step:
+            raise KilledError
+
+    return on_step

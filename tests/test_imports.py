@@ -1,0 +1,46 @@
+"""The public names, as an editor and a type checker see them."""
+
+import subprocess
+import sys
+
+import groundup
+
+
+def test_import_groundup_loads_neither_torch_nor_numpy() -> None:
+    code = "import sys, groundup; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_rooms_do_not_hide_functions() -> None:
+    import groundup.evaluation.evaluate
+    import groundup.generation.engine
+
+    assert callable(groundup.evaluate)
+    assert callable(groundup.generate)
+
+
+def test_mypy_sees_every_public_name(tmp_path) -> None:
+    """A user's script that imports all names; none may be unknown to the type checker."""
+    lines = [f"from groundup import {name}\nreveal_type({name})" for name in groundup.__all__]
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            str(tmp_path / "cache"),
+            str(script),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=250,
+    )
+    revealed = [line for line in done.stdout.splitlines() if "Revealed type is" in line]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(revealed) == len(groundup.__all__)
+    assert not [line for line in revealed if '"Any"' in line or "Module(" in line]
