@@ -1,32 +1,64 @@
-"""The one error a user meets: what was found, what is needed, where, and what to type."""
+"""The one error that a user meets: what was found, what is expected, and what to type."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """A mistake the user can mend. The command line prints it without a traceback.
+    """A mistake that the user can correct. The command line prints it without a traceback.
 
     Args:
-        found: What is wrong, as a sentence without a full stop.
-        need: What would be right.
-        where: The file, folder, record or option it is about.
-        type_this: A command that leads out.
+        message: Whole sentences: what was found, and what is expected.
+        where: The file, folder or record that the message is about.
+        command: A complete command that helps; it works when pasted into a shell.
+        settings: Settings that help, by name. Python callers read them as keyword arguments; the
+            command line adds them as options to the command that was typed.
 
-    >>> print(UserError("the file is empty", need="some text", where="a.txt", type_this="ls"))
-    a.txt: the file is empty; some text is needed. Type: ls
+    >>> print(UserError("This file is empty. A text is expected.", where="a.txt", command="ls"))
+    a.txt: This file is empty. A text is expected. Try: ls
+    >>> print(UserError("The context does not fit.", settings={"context_length": 128}))
+    The context does not fit. Try: context_length=128
     """
 
     def __init__(
-        self, found: str, *, need: str = "", where: str | Path | None = None, type_this: str = ""
+        self,
+        message: str,
+        *,
+        where: str | Path | None = None,
+        command: str = "",
+        settings: Mapping[str, object] | None = None,
+        need: str = "",  # old form, until every site writes whole sentences
+        type_this: str = "",
     ) -> None:
-        self.found, self.need, self.where, self.type_this = found, need, where, type_this
-        text = f"{where}: {found}" if where is not None else found
         if need:
-            text += f"; {need} is needed" if not need.startswith("needed") else f"; {need}"
-        if type_this:
-            text += f". Type: {type_this}"
-        super().__init__(text)
+            message += f"; {need}" if need.startswith("needed") else f"; {need} is needed"
+        command = command or type_this
+        self.message, self.where, self.command = message, where, command
+        self.settings = dict(settings or {})
+        hint = command or ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        super().__init__(f"{self.located} Try: {hint}" if hint else self.located)
+
+    @property
+    def located(self) -> str:
+        """The message, after the place that it is about."""
+        return self.message if self.where is None else f"{self.where}: {self.message}"
+
+
+def as_options(settings: Mapping[str, object]) -> list[str]:
+    """Write settings as command-line options.
+
+    >>> as_options({"context_length": 128, "compile": False, "stride": None})
+    ['--context-length', '128', '--no-compile', '--stride', 'none']
+    """
+    words: list[str] = []
+    for name, value in settings.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [f"--{option}", "none" if value is None else str(value)]
+    return words
 
 
 def quoted(word: str | Path) -> str:

@@ -4,9 +4,9 @@ Colour only on a terminal; plain lines when piped. Nothing else in the package p
 """
 
 import re
-import sys
+import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from rich import box
@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from groundup.base.errors import UserError, as_options
 
 console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
@@ -156,14 +158,36 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
         yield told
 
 
-def error(text: str) -> None:
-    """Print an error where errors go."""
+def error(mistake: UserError) -> None:
+    """Print an error on stderr, with a complete command that helps where there is one."""
+    command = mistake.command
+    if mistake.settings and typed:
+        command = shlex.join(["groundup", *retyped(typed, as_options(mistake.settings))])
+    text = f"{mistake.located} Try: {command}" if command else mistake.located
     Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
 
 
-def interactive() -> bool:
-    """Tell whether a person sits at both ends."""
-    return sys.stdin.isatty() and console.is_terminal
+def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Give the words of a command with some options set to other values.
+
+    >>> retyped(["plan", "data", "--steps", "9", "--compile"], ["--no-compile", "--steps", "5"])
+    ['plan', 'data', '--no-compile', '--steps', '5']
+    """
+    names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
+    kept: list[str] = []
+    skip_value = False
+    for word in words:
+        name, joined, _ = word.removeprefix("--").partition("=")
+        if word.startswith("--"):
+            changed = name.removeprefix("no-") in names
+            skip_value = changed and not joined
+            if changed:
+                continue
+        elif skip_value:
+            skip_value = False
+            continue
+        kept.append(word)
+    return [*kept, *options]
 
 
 def _is_number(cell: str) -> bool:

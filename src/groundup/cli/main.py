@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             importlib.import_module(verb.view.split(":")[0])
         call(verb.name, config)
     except UserError as mistake:
-        console.error(str(mistake))
+        console.error(mistake)
         return 1
     except KeyboardInterrupt:
         words = shlex.join(["groundup", *arguments])

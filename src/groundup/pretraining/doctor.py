@@ -73,7 +73,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     try:
         data = open_data(config.data or settings.data)
     except WrongTokenizerError as error:
-        findings.append(Finding(rule=VOCABULARY, seen=error.found, cure=f"Type: {error.type_this}"))
+        findings.append(Finding(rule=VOCABULARY, seen=error.message, cure=f"Run: {error.command}"))
         others = [rule for rule in DATA_RULES if rule != VOCABULARY]
         not_examined |= dict.fromkeys(others, "the data is another tokenizer's")
     except UserError as error:

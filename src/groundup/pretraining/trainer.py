@@ -267,7 +267,7 @@ class Session:
         if good is None or len(rollbacks) > _MOST_ROLLBACKS:
             if self.setup.world.is_first:
                 _log.info("%s", error)
-                write_json(self.folder.path / FAILURE, {"seen": error.found})
+                write_json(self.folder.path / FAILURE, {"seen": error.message})
             raise error
         elapsed_s = self.progress.elapsed_s
         self._go_on_from(good)
