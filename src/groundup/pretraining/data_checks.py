@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
+from groundup.base.copies import RunIndex, hash_runs
 from groundup.data.loader import Loader
 from groundup.data.windows import IGNORED, Tokens
 from groundup.pretraining.curve_checks import Finding
@@ -57,34 +57,18 @@ def leaked_share(train: Tokens, held_out: Tokens, max_train_tokens: int | None =
     every = max(1, n_places // _LEAK_SAMPLES)
     passages = np.concatenate(
         [
-            _hashes(held_out.read(place * _LEAK_TOKENS, (place + 1) * _LEAK_TOKENS))
+            hash_runs(held_out.read(place * _LEAK_TOKENS, (place + 1) * _LEAK_TOKENS), _LEAK_TOKENS)
             for place in range(0, n_places, every)
         ]
     )
-    wanted = np.unique(passages)
-    # Most places are ruled out by 16 bits of their hash; only the rest is looked up.
-    possible = np.zeros(2**16, dtype=bool)
-    possible[wanted >> np.uint64(48)] = True
-    found = np.zeros(len(wanted), dtype=bool)
+    index = RunIndex(passages)
+    found = []
     n_train = min(train.n_tokens, max_train_tokens or train.n_tokens)
     for start in range(0, n_train, _BLOCK):
-        hashes = _hashes(train.read(start, min(n_train, start + _BLOCK + _LEAK_TOKENS - 1)))
-        hashes = hashes[possible[hashes >> np.uint64(48)]]
-        places = np.searchsorted(wanted, hashes).clip(max=len(wanted) - 1)
-        found[places[wanted[places] == hashes]] = True
-    return float(np.isin(passages, wanted[found]).mean())
-
-
-def _hashes(tokens: NDArray[np.integer]) -> NDArray[np.uint64]:
-    """A polynomial hash of each run of 32 tokens, modulo 2^64, in five passes by doubling."""
-    factor = 0x9E3779B97F4A7C15  # odd, far from small numbers; 2^64 / golden ratio
-    hashed = (tokens.astype(np.uint64) + np.uint64(1)) * np.uint64(factor)
-    hashed ^= hashed >> np.uint64(29)
-    width, power = 1, factor
-    while width < _LEAK_TOKENS:
-        hashed = hashed[:-width] * np.uint64(power) + hashed[width:]
-        width, power = 2 * width, power * power % 2**64
-    return hashed
+        block = train.read(start, min(n_train, start + _BLOCK + _LEAK_TOKENS - 1))
+        hashes = hash_runs(block, _LEAK_TOKENS)
+        found.append(hashes[index.find(hashes)])
+    return float(np.isin(passages, np.concatenate(found)).mean())
 
 
 def _leak(train: Tokens, held_out: Tokens, max_train_tokens: int | None) -> Iterator[Finding]:

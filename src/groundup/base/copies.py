@@ -1,0 +1,61 @@
+"""Find runs of integers (tokens, characters) that two sequences have in common, by hashing.
+
+The longer sequence is read once, in blocks if it is large, and nothing of it is kept.
+"""
+
+import numpy as np
+from jaxtyping import Int, UInt64
+from numpy.typing import NDArray
+
+_FACTOR = 0x9E3779B97F4A7C15  # odd and with well mixed bits: 2^64 / golden ratio
+_TABLE_BITS = 20
+
+
+def hash_runs(values: NDArray[np.integer], length: int) -> UInt64[np.ndarray, " runs"]:
+    """Hash every run of `length` consecutive values; there are `len(values) - length + 1` runs.
+
+    The hash is a polynomial modulo 2^64. Runs of 2 k values are made of two runs of k, so the
+    number of passes over the array grows with the logarithm of the length.
+
+    >>> hashes = hash_runs(np.array([1, 2, 3, 1, 2]), 2)
+    >>> len(hashes), bool(hashes[0] == hashes[3])
+    (4, True)
+    """
+    if length < 1 or len(values) < length:
+        return np.zeros(0, dtype=np.uint64)
+    single = (values.astype(np.uint64) + np.uint64(1)) * np.uint64(_FACTOR)
+    single ^= single >> np.uint64(29)
+    doubled, width, factor = single, 1, _FACTOR  # runs of `width`; factor is _FACTOR ** width
+    hashes, done = np.zeros(len(values), dtype=np.uint64), 0  # of runs of `done` values
+    while True:
+        if length & width:
+            n = len(values) - done - width + 1
+            hashes = hashes[:n] * np.uint64(factor) + doubled[done : done + n]
+            done += width
+        if done == length:
+            return hashes
+        doubled = doubled[:-width] * np.uint64(factor) + doubled[width:]
+        width, factor = 2 * width, factor * factor % 2**64
+
+
+class RunIndex:
+    """The hashes of some runs, to look up whether the runs of another sequence are among them.
+
+    Args:
+        hashes: What `hash_runs` returned, or a part of it.
+    """
+
+    def __init__(self, hashes: UInt64[np.ndarray, " runs"]) -> None:
+        self.wanted = np.unique(hashes)
+        # A table of a million booleans rules out nearly every run before the binary search.
+        self._table = np.zeros(1 << _TABLE_BITS, dtype=np.bool_)
+        self._table[self.wanted >> np.uint64(64 - _TABLE_BITS)] = True
+
+    def find(self, hashes: UInt64[np.ndarray, " runs"]) -> Int[np.ndarray, " found"]:
+        """Return the positions whose hash is in the index, in ascending order."""
+        if len(self.wanted) == 0:
+            return np.zeros(0, dtype=np.int64)
+        places = np.flatnonzero(self._table[hashes >> np.uint64(64 - _TABLE_BITS)])
+        nearest = np.searchsorted(self.wanted, hashes[places]).clip(max=len(self.wanted) - 1)
+        found: Int[np.ndarray, " found"] = places[self.wanted[nearest] == hashes[places]]
+        return found
