@@ -232,11 +232,11 @@ def test_a_run_whose_best_checkpoint_is_gone_finds_another(data, caplog):
     where = dataclasses.replace(checkpoint.verify_checkpoint(stood), best_step=3)
     write_progress(stood, where)
     result = pretrain(config)
-    assert "the best checkpoint, of step 3, is gone" in caplog.text
+    assert "The best checkpoint, of step 3, is missing" in caplog.text
     assert (checkpoints / "best").read_text() == f"step-{result.best_step:06d}\n"
     # All steps made, and nothing to open: said, not a traceback.
     (result.run / "manifest.json").unlink()
     last = dataclasses.replace(checkpoint.verify_checkpoint(checkpoints / "step-000012"))
     write_progress(checkpoints / "step-000012", dataclasses.replace(last, best_step=3))
-    with pytest.raises(UserError, match="its best checkpoint is gone"):
+    with pytest.raises(UserError, match="its best checkpoint is missing"):
         pretrain(config)

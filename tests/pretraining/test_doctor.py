@@ -19,7 +19,7 @@ from groundup.data.store import TokenStore
 from groundup.planning.plan import PlanConfig
 from groundup.pretraining import curve_checks, data_checks, trainer
 from groundup.pretraining.curve_checks import Finding
-from groundup.pretraining.data_checks import MOST_PASSES, leaked_share
+from groundup.pretraining.data_checks import MAX_EPOCHS, leaked_share
 from groundup.pretraining.doctor import RULES, Diagnosis, DoctorConfig, doctor
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
@@ -28,7 +28,7 @@ from groundup.tokenizer.special import END_OF_TEXT
 from groundup.train.config import PretrainConfig
 from groundup.train.precision import MixedPrecision
 
-NEED_TIME = {curve_checks.STARVED, curve_checks.PLATEAU, curve_checks.BY_HEART}
+NEED_TIME = {curve_checks.STARVED, curve_checks.PLATEAU, curve_checks.OVERFITTING}
 """Rules that judge no run of a few steps."""
 
 
@@ -52,13 +52,13 @@ def every_ten(data: Path) -> PretrainConfig:
     )
 
 
-def assert_found(rule: str, said: list[Finding], diagnosis: Diagnosis, cure: str = "") -> None:
+def assert_found(rule: str, said: list[Finding], diagnosis: Diagnosis, fix: str = "") -> None:
     assert [f.rule for f in said] == [rule], said
     assert [f.rule for f in diagnosis.findings] == [rule], diagnosis.findings
     for finding in (*said, *diagnosis.findings):
-        assert cure in finding.cure
-    assert set(diagnosis.healthy) == set(RULES) - {rule} - diagnosis.not_examined.keys()
-    assert set(diagnosis.not_examined) <= NEED_TIME
+        assert fix in finding.fix
+    assert set(diagnosis.passed) == set(RULES) - {rule} - diagnosis.skipped.keys()
+    assert set(diagnosis.skipped) <= NEED_TIME
 
 
 def change_loss(monkeypatch, change) -> None:
@@ -76,14 +76,14 @@ def test_a_healthy_run_is_called_healthy(data):
     said, diagnosis = broken_run(data, steps=200, validate_every=40)
     assert said == []
     assert diagnosis.findings == ()
-    assert diagnosis.healthy == RULES
+    assert diagnosis.passed == RULES
     assert diagnosis.n_steps_done == 200
 
 
 def test_what_a_short_run_does_not_tell_is_not_called_fine(data):
     _, diagnosis = broken_run(data, steps=20)
-    assert set(diagnosis.not_examined) == NEED_TIME
-    assert "200 steps" in diagnosis.not_examined[curve_checks.PLATEAU]
+    assert set(diagnosis.skipped) == NEED_TIME
+    assert "200 steps" in diagnosis.skipped[curve_checks.PLATEAU]
 
 
 def test_starting_weights_too_large(data):
@@ -97,7 +97,7 @@ def test_a_rate_too_high(data):
     said, diagnosis = broken_run(data, model=bare, optimizer="adamw", learning_rate=4.0)
     assert curve_checks.RATE in [f.rule for f in said]
     found = next(f for f in diagnosis.findings if f.rule == curve_checks.RATE)
-    assert "--learning-rate 1.3" in found.cure
+    assert "--learning-rate 1.3" in found.fix
     assert found.step is not None
 
 
@@ -107,7 +107,7 @@ def test_exploding_gradients(data, monkeypatch):
     said = [f for f in said if f.rule != curve_checks.RATE]  # the false loss looks like a rise, too
     assert [f.rule for f in said] == [curve_checks.EXPLODING]
     assert said[0].step == 47
-    assert "--max-grad-norm" in said[0].cure
+    assert "--max-grad-norm" in said[0].fix
     assert curve_checks.EXPLODING in [f.rule for f in diagnosis.findings]
 
 
@@ -117,7 +117,7 @@ def test_dead_gradients(data, monkeypatch):
 
     change_loss(monkeypatch, numb)
     said, diagnosis = broken_run(data, steps=40)
-    assert_found(curve_checks.DEAD, said, diagnosis, "--init zero")
+    assert_found(curve_checks.VANISHING, said, diagnosis, "--init zero")
 
 
 def test_a_slow_disk(data, monkeypatch):
@@ -147,19 +147,19 @@ def test_learning_by_heart(tmp_path):
         data, steps=160, validate_every=10, weight_decay=0.0, learning_rate=0.05
     )
     rules = {f.rule for f in said}
-    assert rules == {curve_checks.BY_HEART, data_checks.LENGTH}
-    found = next(f for f in diagnosis.findings if f.rule == curve_checks.BY_HEART)
+    assert rules == {curve_checks.OVERFITTING, data_checks.LENGTH}
+    found = next(f for f in diagnosis.findings if f.rule == curve_checks.OVERFITTING)
     rows = [json.loads(x) for x in (diagnosis.run / "metrics.jsonl").read_text().splitlines()]
     best = min(
         (r for r in rows if "validation_loss_nats" in r), key=lambda r: r["validation_loss_nats"]
     )
-    assert f"--steps {best['step']}" in found.cure
+    assert f"--steps {best['step']}" in found.fix
 
 
 def test_validation_text_in_the_training_text(tmp_path):
     held_out = prose(2, 300)
     data = make_data(tmp_path / "data", prose(1) + " " + held_out[:500], held_out, ended=True)
-    assert_found(data_checks.LEAK, *broken_run(data), cure="groundup prepare")
+    assert_found(data_checks.LEAK, *broken_run(data), fix="groundup prepare")
 
 
 def test_leaked_share_is_counted_at_every_place():
@@ -188,7 +188,7 @@ def test_targets_that_equal_the_inputs(data, monkeypatch):
     said: list[Finding] = []
     result = pretrain(settings(data, model=MODEL), on_finding=said.append)
     assert [f.rule for f in said] == [data_checks.TARGETS]
-    assert "groundup windows" in said[0].cure
+    assert "groundup windows" in said[0].fix
     assert data_checks.TARGETS in [f.rule for f in doctor(DoctorConfig(run=result.run)).findings]
 
 
@@ -206,7 +206,7 @@ def test_ids_the_tokenizer_does_not_know(data):
     )
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [data_checks.VOCABULARY]
-    assert "groundup train-tokenizer" in found[0].cure
+    assert "groundup train-tokenizer" in found[0].fix
 
 
 def test_data_of_another_tokenizer(data):
@@ -217,26 +217,26 @@ def test_data_of_another_tokenizer(data):
     CharacterTokenizer.from_text("xyz").save(other / "tokenizer")
     mixed = doctor(DoctorConfig(run=run, data=other))
     assert [f.rule for f in mixed.findings] == [data_checks.VOCABULARY]
-    assert data_checks.LEAK in mixed.not_examined
+    assert data_checks.LEAK in mixed.skipped
 
 
 def test_fewer_batches_than_steps(tmp_path):
     data = make_data(tmp_path / "data", prose(1, 60), prose(2, 60), ended=True)
     said, diagnosis = broken_run(data, steps=300, validate_every=0, learning_rate=1e-3)
     assert [f.rule for f in said if f.rule == data_checks.LENGTH] == [data_checks.LENGTH]
-    assert "--steps" in next(f for f in diagnosis.findings if f.rule == data_checks.LENGTH).cure
-    assert PlanConfig().max_passes == MOST_PASSES
+    assert "--steps" in next(f for f in diagnosis.findings if f.rule == data_checks.LENGTH).fix
+    assert PlanConfig().max_passes == MAX_EPOCHS
 
 
 def test_a_text_smaller_than_a_batch(tmp_path):
     data = make_data(tmp_path / "data", prose(1, 20), prose(2, 60), ended=True)
     said, _ = broken_run(data, steps=12, batch_size=32)
-    assert "--batch-size" in next(f for f in said if f.rule == data_checks.LENGTH).cure
+    assert "--batch-size" in next(f for f in said if f.rule == data_checks.LENGTH).fix
 
 
 def test_an_end_of_text_that_is_never_shown(tmp_path):
     data = make_data(tmp_path / "data", prose(1), prose(2, 300), ended=False)
-    assert_found(data_checks.ENDINGS, *broken_run(data), cure="closes every document")
+    assert_found(data_checks.ENDINGS, *broken_run(data), fix="ends every document with it")
 
 
 def test_not_a_number_rolls_back_and_goes_on(data, monkeypatch):
@@ -245,7 +245,7 @@ def test_not_a_number_rolls_back_and_goes_on(data, monkeypatch):
     said, diagnosis = broken_run(data)
     assert_found(curve_checks.WEIGHTS, said, diagnosis, "--max-grad-norm")
     assert said[0].step == 15
-    assert "1/3 of its learning rates" in said[0].seen
+    assert "1/3 of its learning rates" in said[0].message
     rows = [json.loads(x) for x in (diagnosis.run / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 31))
     assert rows[10]["learning_rate"] == pytest.approx(rows[9]["learning_rate"] / 3, rel=0.1)
@@ -254,7 +254,7 @@ def test_not_a_number_rolls_back_and_goes_on(data, monkeypatch):
 
 def test_weights_that_are_no_numbers_are_never_saved(data, monkeypatch):
     save = trainer.CheckpointWriter.save
-    monkeypatch.setattr(trainer.Session, "_sample", lambda self, step: None)
+    monkeypatch.setattr(trainer.Trainer, "_sample", lambda self, step: None)
 
     def poison(self, model, optimizer, progress):
         save(self, model, optimizer, progress)
@@ -276,7 +276,7 @@ def test_a_run_that_always_diverges_ends_with_what_to_type(data, monkeypatch):
             on_finding=said.append,
         )
     assert [f.rule for f in said] == [curve_checks.WEIGHTS] * 3
-    assert "1/27" in said[-1].seen
+    assert "1/27" in said[-1].message
 
 
 def test_killed_after_a_rollback_goes_on_at_the_lower_rates(data, monkeypatch):

@@ -1,4 +1,4 @@
-"""Run folders damaged on purpose: what is lost, and whether the cure leads on."""
+"""Run folders damaged on purpose: what is lost, and whether the fix leads on."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def test_broken_weights_on_the_disk_are_named(data):
     write_json(newest / "state.json", {**state, "sha256": digest})
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [curve_checks.WEIGHTS]
-    assert "final_norm.weight" in found[0].seen
+    assert "final_norm.weight" in found[0].message
 
 
 def test_a_run_that_died_before_its_first_checkpoint(data, caplog):
@@ -49,9 +49,9 @@ def test_a_run_that_died_before_its_first_checkpoint(data, caplog):
     diagnosis = doctor(DoctorConfig(run=config.out))
     found = [f for f in diagnosis.findings if f.rule == curve_checks.WEIGHTS]
     assert len(found) == 1
-    assert "the loss" in found[0].seen
-    assert "--learning-rate" in found[0].cure
-    assert curve_checks.WEIGHTS not in diagnosis.healthy
+    assert "the loss" in found[0].message
+    assert "--learning-rate" in found[0].fix
+    assert curve_checks.WEIGHTS not in diagnosis.passed
     assert "the loss is" in (config.out / "log.txt").read_text()
 
 
@@ -61,31 +61,31 @@ def test_damaged_checkpoints_are_named(data):
     (newest / "optimizer.safetensors").write_bytes(b"")
     diagnosis = doctor(DoctorConfig(run=run))
     assert [f.rule for f in diagnosis.findings] == [curve_checks.CHECKPOINTS]
-    assert str(newest) in diagnosis.findings[0].seen
-    assert f"remove {newest}: a whole one is opened then" in diagnosis.findings[0].cure
+    assert str(newest) in diagnosis.findings[0].message
+    assert f"remove {newest}; an intact one is then used" in diagnosis.findings[0].fix
     assert diagnosis.checkpoint == older[0]
     for checkpoint in older:
         (checkpoint / "state.json").unlink()
     diagnosis = doctor(DoctorConfig(run=run))
     assert [f.rule for f in diagnosis.findings] == [curve_checks.CHECKPOINTS] * (1 + len(older))
-    assert curve_checks.WEIGHTS in diagnosis.not_examined
+    assert curve_checks.WEIGHTS in diagnosis.skipped
     assert diagnosis.checkpoint is None
     for finding in diagnosis.findings:
-        assert f"train anew in a new folder: groundup pretrain --recipe {run}" in finding.cure
+        assert f"train again in a new folder: groundup pretrain --config {run}" in finding.fix
 
 
-def test_the_cure_of_a_damaged_checkpoint_is_true_of_an_unfinished_run(data):
+def test_the_fix_for_a_damaged_checkpoint_is_true_of_an_unfinished_run(data):
     config = settings(data, model=MODEL, checkpoint_every=4)
     with pytest.raises(KilledError):
         pretrain(config, kill_at(10))
     run = config.out
     newest, older = list_checkpoints(run / "checkpoints")
     (newest / "optimizer.safetensors").write_bytes(b"")
-    cure = doctor(DoctorConfig(run=run)).findings[0].cure
-    assert cure == f"Remove {newest} and give the command again: it goes on from {older.name}"
+    fix = doctor(DoctorConfig(run=run)).findings[0].fix
+    assert fix == f"Remove {newest} and run the same command again; it resumes from {older.name}."
     (older / "optimizer.safetensors").write_bytes(b"")
     for finding in doctor(DoctorConfig(run=run)).findings:
-        assert f"remove all of {run / 'checkpoints'} and begin anew at step 1" in finding.cure
+        assert f"remove {run / 'checkpoints'} and start again at step 1" in finding.fix
     shutil.rmtree(run / "checkpoints")
     lost = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in lost] == [curve_checks.CHECKPOINTS]
@@ -98,8 +98,8 @@ def test_a_finished_run_without_checkpoints_is_ill(data):
     shutil.rmtree(run / "checkpoints")
     diagnosis = doctor(DoctorConfig(run=run))
     assert [f.rule for f in diagnosis.findings] == [curve_checks.CHECKPOINTS]
-    assert "no checkpoint is left" in diagnosis.findings[0].seen
-    assert "groundup pretrain --recipe" in diagnosis.findings[0].cure
+    assert "There is no checkpoint in" in diagnosis.findings[0].message
+    assert "groundup pretrain --config" in diagnosis.findings[0].fix
     assert diagnosis.checkpoint is None
 
 
@@ -108,9 +108,9 @@ def test_metrics_that_are_gone_are_a_finding(data):
     (run / "metrics.jsonl").unlink()
     diagnosis = doctor(DoctorConfig(run=run))
     assert [f.rule for f in diagnosis.findings] == [METRICS]
-    assert "12 of 12 steps have no line" in diagnosis.findings[0].seen
+    assert "12 of 12 steps have no line" in diagnosis.findings[0].message
     assert diagnosis.n_steps_done == 12
-    assert "no step" not in str(diagnosis.not_examined)
+    assert "no step yet" not in str(diagnosis.skipped)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_spoilt_lines_of_metrics_are_a_finding(line, data):
     metrics.write_bytes(b"\n".join([*lines[:2], line, *lines[3:]]))
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [METRICS]
-    assert "1 of 12 steps have no line, step 3 first; line 3 is spoilt" in found[0].seen
+    assert "1 of 12 steps have no line, the first is 3; line 3 is invalid" in found[0].message
 
 
 def test_a_last_line_cut_off_is_a_finding_only_where_no_start_comes(data):
@@ -138,9 +138,9 @@ def test_a_last_line_cut_off_is_a_finding_only_where_no_start_comes(data):
     metrics.write_bytes(metrics.read_bytes()[:-30])
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [METRICS]
-    assert "1 of 12 steps" in found[0].seen
+    assert "1 of 12 steps" in found[0].message
     metrics.write_bytes(metrics.read_bytes().rpartition(b"\n")[0] + b"\n")
-    assert "spoilt" not in doctor(DoctorConfig(run=run)).findings[0].seen
+    assert "invalid" not in doctor(DoctorConfig(run=run)).findings[0].message
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "{", "{}"])
@@ -149,7 +149,7 @@ def test_a_damaged_failure_file_is_no_traceback(content, data):
     (run / trainer.FAILURE).write_text(content)
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [curve_checks.WEIGHTS]
-    assert "no checkpoint led on" in found[0].seen
+    assert "No checkpoint could be resumed from" in found[0].message
 
 
 def test_unfinished_without_data_and_no_run_at_all(data, tmp_path):
@@ -158,8 +158,8 @@ def test_unfinished_without_data_and_no_run_at_all(data, tmp_path):
     (data / "train").rename(data / "elsewhere")
     diagnosis = doctor(DoctorConfig(run=data.parent / "run"))
     assert diagnosis.n_steps_done == 3
-    assert data_checks.LEAK in diagnosis.not_examined
-    assert curve_checks.WEIGHTS in diagnosis.not_examined
+    assert data_checks.LEAK in diagnosis.skipped
+    assert curve_checks.WEIGHTS in diagnosis.skipped
     with pytest.raises(UserError, match="no run folder"):
         doctor(DoctorConfig(run=tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()

@@ -14,8 +14,8 @@ def test_only_fixed_steps_are_said_to_be_repeated(data):
     config = settings(data)
     result = pretrain(config)
     setup = prepare_training(config, open_data(data))
-    assert "`config.toml` repeats the run:" in run_readme(setup, result)
+    assert "This command repeats the run:" in run_readme(setup, result)
     setup = dataclasses.replace(setup, config=dataclasses.replace(config, budget="10s"))
     readme = run_readme(setup, result)
     assert "repeats the run" not in readme
-    assert "`config.toml` repeats its settings; the end of a budget is set by the clock:" in readme
+    assert "This command repeats its settings; the budget decides the number of steps:" in readme

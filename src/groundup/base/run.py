@@ -132,7 +132,7 @@ class RunFolder:
         rows = (_parse(line) for line in self._metric_lines())
         return [row for row in rows if row is not None and row.keys() >= set(names)]
 
-    def spoilt_metrics(self) -> list[int]:
+    def invalid_metrics(self) -> list[int]:
         """Give the numbers of the lines of metrics.jsonl that `read_metrics` passes over.
 
         A last line that was cut off is not among them: a kill leaves it.

@@ -1,12 +1,13 @@
-"""`groundup compare`: what differs between runs, and what came of it."""
+"""`groundup compare`: the settings in which runs differ, and their results."""
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
-from groundup.pretraining.compare import CompareConfig, Comparison, compare
+from groundup.pretraining.compare import Comparison, compare
+from groundup.pretraining.config import CompareConfig
 
 
 def run(config: CompareConfig) -> Comparison:
-    """Show runs beside each other."""
+    """Print runs side by side."""
     result = compare(config)
     rows = [
         [
@@ -22,48 +23,48 @@ def run(config: CompareConfig) -> Comparison:
         for row in result.rows
     ]
     table(
-        "What came of them",
-        ["run", "steps", "targets", "seconds", "last batch", "held out", "bits a byte", ""],
+        "Results",
+        ["run", "steps", "targets", "seconds", "last batch", "validation", "bits/byte", ""],
         rows,
     )
     if result.differences:
         names = [row.name for row in result.rows]
         table(
-            "What differs in their settings",
+            "Different settings",
             ["setting", *names],
             [[key, *values] for key, values in result.differences.items()],
         )
     else:
         note("Their settings are the same.")
     if result.same_until_step:
-        note(f"Up to step {result.same_until_step:,} their losses are equal to the last bit.")
-    note(f"The curves over each other: {result.picture}")
+        note(f"Up to step {result.same_until_step:,} their losses are bit-identical.")
+    note(f"Plot of the loss curves: {result.plot}")
     _recommend(result)
     return result
 
 
 def _recommend(result: Comparison) -> None:
-    """Name the best run, or the one whose bits a byte are not known yet."""
+    """Name the best run, or the one that must be evaluated first."""
     if not result.same_text:
-        note("None is called the best: they hold out different texts.")
+        note("They have different validation sets, so they cannot be ranked.")
         return
     best = result.best
-    lacking = [row.name for row in result.rows if row.bits_per_byte is None]
-    if best is not None and not lacking:
-        note(f"By bits a byte {best.name} is the best.")
+    missing = [row.name for row in result.rows if row.bits_per_byte is None]
+    if best is not None and not missing:
+        note(f"The best run by bits per byte is {best.name}.")
         next_command(f"groundup generate {quoted(best.name)}")
         return
     if best is not None:
-        note(f"By its loss on the held-out text {best.name} is the best.")
+        note(f"The best run by validation loss is {best.name}.")
     elif result.same_vocabulary:
-        note("None of them has looked at the held-out text yet: that has to tell which is best.")
+        note("No run has a validation loss yet, so they cannot be ranked.")
     else:
         note(
-            "None is called the best: losses are in nats a token, and the vocabularies differ. "
-            "Bits a byte can be compared; groundup evaluate RUN gives them. Not evaluated yet: "
-            f"{', '.join(lacking)}."
+            "Their losses are in nats/token and their vocabularies differ, so they cannot be "
+            "ranked. Bits per byte can be compared: groundup evaluate RUN measures them. Not "
+            f"evaluated yet: {', '.join(missing)}."
         )
-    next_command(f"groundup evaluate {quoted(best.name if best is not None else lacking[0])}")
+    next_command(f"groundup evaluate {quoted(best.name if best is not None else missing[0])}")
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""`groundup plan`: the cost of a run as a table, before anything is spent."""
+"""`groundup plan`: the predicted cost of a run as a table."""
 
 import shlex
 from dataclasses import fields
@@ -9,11 +9,11 @@ from groundup.train.config import PretrainConfig
 
 
 def run(config: PlanConfig) -> Plan:
-    """Judge a run and print what it will cost."""
+    """Plan a run and print what it will cost."""
     if config.budget is not None:
-        note(f"Trying what {config.budget} are best spent on, here ...")
+        note(f"Choosing a model for {config.budget} on this machine ...")
     else:
-        note(f"Trying the real thing for {config.probe_s:g} seconds on this machine ...")
+        note(f"Measuring training steps on this machine for {config.probe_s:g} seconds ...")
     result = plan(config)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
@@ -22,34 +22,34 @@ def run(config: PlanConfig) -> Plan:
         [
             "text",
             f"{result.n_train_tokens:,} tokens",
-            f"each is learnt from {result.n_passes:.1f} times in {result.steps:,} steps",
+            f"{result.n_passes:.1f} epochs in {result.steps:,} steps",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
-        ["free memory", _megabytes(result.free_memory_bytes), "with what is held already"],
-        ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} are free"],
+        ["free memory", _megabytes(result.free_memory_bytes), "including what this process uses"],
+        ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} free"],
         [
             "arithmetic",
             f"{result.flops_per_step / 1e9:,.1f} GFLOP",
-            f"a step; {result.flops_per_s / 1e9:,.0f} GFLOP/s measured here",
+            f"per step; {result.flops_per_s / 1e9:,.0f} GFLOP/s measured",
         ],
         [
             "time",
             span(result.total_s),
-            f"{result.step_s * 1000:,.0f} ms a step, {result.validation_s:.1f} s a validation"
+            f"{result.step_s * 1000:,.0f} ms per step, {result.validation_s:.1f} s per validation"
             + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
         [
             "first loss",
             f"{result.first_loss_nats:.2f} nats",
-            "ln V: an untrained model holds every token for equally likely",
+            "ln V, the loss of a uniform prediction",
         ],
         [
             "last loss",
             "{:.2f} to {:.2f} nats".format(*result.last_loss_nats),
-            "on held-out text, roughly: by size, length and the text's pairs of tokens",
+            "on the validation set, estimated from size, steps and bigram statistics",
         ],
     ]
-    table("What this run will cost", ["", "", "of which"], rows)
+    table("What this run will cost", ["", "", "details"], rows)
     for warning in result.warnings:
         warn(warning)
     words = _for_pretrain(typed[1:]) or [str(config.data)]
@@ -60,7 +60,7 @@ def run(config: PlanConfig) -> Plan:
 
 
 def _for_pretrain(words: list[str]) -> list[str]:
-    """The settings typed, without those that only `plan` knows."""
+    """Drop the options that only `plan` has."""
     own = {field.name for field in fields(PlanConfig)} - {f.name for f in fields(PretrainConfig)}
     kept, rest = [], iter(words)
     for word in rest:

@@ -1,4 +1,4 @@
-"""`groundup pretrain`: one moving line, a sample now and then, and what the first steps did."""
+"""`groundup pretrain`: a progress line, samples, and the first steps in detail."""
 
 import math
 import time
@@ -15,23 +15,23 @@ _FIRST_STEPS = 3
 
 
 def run(config: PretrainConfig) -> PretrainResult:
-    """Train a model with everything in view."""
+    """Train a model and print its progress."""
     with progress("pretrain", config.steps) as line:
         view = _View(line)
         if config.budget is not None:
-            line.say(f"Trying what {config.budget} on this machine are best spent on ...")
+            line.say(f"Choosing a model for {config.budget} on this machine ...")
         result = pretrain(
-            config, view.step, view.sample, view.finding, view.choice, _process_began_at()
+            config, view.step, view.sample, view.finding, view.choice, _process_started_at()
         )
     table(
-        "The parameters move",
-        ["step", "loss, nats", "length of the gradient", "one weight, before", "after"],
+        "First steps",
+        ["step", "loss, nats", "gradient norm", "one weight before", "after"],
         view.first_rows,
     )
-    # How many tokens the model hesitates between: the loss, said in another way.
+    # Perplexity is the exponential of the loss.
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
     table(
-        "Held-out text",
+        "Validation",
         ["", "validation loss, nats", "perplexity"],
         [
             ["before the first step", f"{before:.3f}", f"{math.exp(before):,.1f}"],
@@ -39,29 +39,26 @@ def run(config: PretrainConfig) -> PretrainResult:
         ],
     )
     if result.best_step < result.steps:
-        note(
-            "After that step the model only learnt its training text by heart; "
-            "the best checkpoint is the one that is opened."
-        )
+        note("After that step the model was overfitting; other commands open the best checkpoint.")
     note(
         f"{result.n_parameters:,} parameters, {result.n_targets:,} targets in "
-        f"{result.elapsed_s:.0f} s ({result.tokens_per_s:,.0f} a second). "
-        f"Everything is in {result.run}/"
+        f"{result.elapsed_s:.0f} s ({result.tokens_per_s:,.0f} per second). "
+        f"The run folder is {result.run}/"
     )
     next_command(f"groundup evaluate {quoted(result.run)}")
     return result
 
 
-def _process_began_at() -> float:
-    """When this process began, by `time.monotonic()`: a budget counts what loading takes."""
+def _process_started_at() -> float:
+    """When this process started, by `time.monotonic()`: a budget includes the time of imports."""
     import psutil
 
-    began_at: float = psutil.Process().create_time()
-    return time.monotonic() - (time.time() - began_at)
+    started_at: float = psutil.Process().create_time()
+    return time.monotonic() - (time.time() - started_at)
 
 
 def _short(count: float | int) -> str:
-    """A count in three digits.
+    """Write a count in three digits.
 
     >>> _short(950), _short(13_749), _short(2.04e6)
     ('950', '13.7k', '2.04M')
@@ -73,7 +70,7 @@ def _short(count: float | int) -> str:
 
 
 class _View:
-    """What the eye follows while training runs."""
+    """The progress line and the tables of a run."""
 
     def __init__(self, line: Line) -> None:
         self.line = line
@@ -81,9 +78,9 @@ class _View:
         self._validation = "-"
 
     def step(self, step: Step) -> None:
-        """Move the line; keep the first steps for the table."""
+        """Update the line; keep the first steps for the table."""
         if not self.first_rows and step.step > 1:
-            self.line.say(f"Going on after step {step.step - 1}, from the checkpoint there.")
+            self.line.say(f"Resuming from the checkpoint of step {step.step - 1}.")
         if len(self.first_rows) < _FIRST_STEPS:
             self.first_rows.append(
                 [
@@ -96,7 +93,7 @@ class _View:
             )
         if step.validation_loss_nats is not None:
             self._validation = f"{step.validation_loss_nats:.3f}"
-        self.line.total = step.n_steps  # under a budget, as expected now
+        self.line.total = step.n_steps  # under a budget, the current estimate
         self.line.update(
             step.step,
             f"{step.step}/{step.n_steps}",
@@ -110,17 +107,17 @@ class _View:
         )
 
     def sample(self, step: int, text: str) -> None:
-        """Show what the model writes."""
-        self.line.say(f"\nstep {step} writes: {text!r}\n")
+        """Print a text that the model generated."""
+        self.line.say(f"\nSample at step {step}:\n{text}\n")
 
     def choice(self, config: PretrainConfig) -> None:
-        """Say what a budget has led to."""
+        """Print the settings that a budget chose."""
         model = config.model
         self.line.say(
-            f"{model.n_layers} layers, {model.d_model} wide, batches of {config.batch_size} x "
-            f"{model.context_length} tokens, about {config.steps:,} steps."
+            f"{model.n_layers} layers, model width {model.d_model}, batches of {config.batch_size} "
+            f"x {model.context_length} tokens, about {config.steps:,} steps."
         )
 
     def finding(self, finding: Finding) -> None:
-        """Say what the watch saw, above the line."""
+        """Print a failed check above the line."""
         self.line.warn(f"{finding.rule}: {finding}")

@@ -1,19 +1,20 @@
-"""Checkpoints: all that the next step depends on, whole or absent, never pickled.
+"""Checkpoints: everything the next step depends on, complete or absent, never pickled.
 
     RUN/checkpoints/step-000500/model.json, model.safetensors    what `load` opens
                                 optimizer.safetensors            momentum, averages, random state
                                 state.json                       step, loader, schedule, checksums
-    RUN/checkpoints/latest, best                                 text files with a folder's name
+    RUN/checkpoints/latest, best                                 text files that name a folder
 
-A folder is written under another name, synced and renamed, so a kill leaves it out or whole. Disks
-fail all the same: `state.json` holds the SHA-256 of its neighbours and of its own content.
+A folder is written under a temporary name, synced and renamed, so a killed process leaves either a
+complete checkpoint or none. Because disks fail, `state.json` holds the SHA-256 of the other files
+and of its own content.
 
-Training does not wait for the disk: `CheckpointWriter` copies what it is to keep, which takes
-moments, and writes the copy in a thread of its own.
+Training does not wait for the disk: `CheckpointWriter` copies the tensors, which is fast, and
+writes the copy in another thread.
 
-Where several processes share the weights each writes its parts, and torch's distributed checkpoint
-joins them to the same files. Each process reads of them what it holds, so a run goes on with any
-number of processes.
+Where the weights are sharded over several processes, each one writes its shards and torch's
+distributed checkpoint joins them into the same files. Each process reads only its own shards, so a
+run can be resumed with any number of processes.
 """
 
 import json
@@ -60,56 +61,56 @@ _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "st
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run stands, apart from the tensors."""
+    """The state of a run, apart from its tensors."""
 
     step: int
-    """Steps done."""
+    """Finished optimizer steps."""
     n_targets: int
-    """Targets learnt from."""
+    """Targets trained on."""
     elapsed_s: float
-    """Seconds spent."""
+    """Training time in seconds."""
     loader: dict[str, Any]
     """The loader's state."""
     tokenizer_fingerprint: str
-    """Whose ids the model speaks."""
+    """Of the tokenizer that made the data."""
     first_validation_loss_nats: float | None = None
     """Validation loss before the first step."""
     best_step: int | None = None
     """Step of the best validation loss so far."""
     best_loss_nats: float | None = None
-    """That loss."""
+    """The best validation loss so far."""
     steps_s: float | None = None
-    """Under a budget, how many seconds the steps may take."""
+    """Under a budget: the time for optimizer steps, in seconds."""
     rollbacks: tuple[int, ...] = ()
-    """The steps at which the run diverged; after each it went back, and on at a lower rate."""
+    """The steps at which the run diverged. After each one it resumed at lower learning rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A copy of all that the next step depends on (our part of it); training does not touch it."""
+    """A copy of everything the next step depends on (this process's shards); training goes on."""
 
     config: GPTConfig
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
-    """Momentum, averages and the random state."""
+    """Optimizer state and random state."""
     progress: Progress
 
     @property
     def is_shared(self) -> bool:
-        """Whether other processes hold other parts."""
+        """Whether other processes hold other shards."""
         return any(is_shared(weight) for weight in self.weights.values())
 
 
 def take_snapshot(
     model: GPT, optimizer: Optimizer, progress: Progress, world: World = ALONE
 ) -> Snapshot:
-    """Copy a run that is between two steps."""
+    """Copy the state of a run between two steps."""
 
     def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: copied_to_cpu(tensor, world.cpu_mesh) for name, tensor in tensors.items()}
 
     random = {}
-    if world.size == 1:  # among several, each step has a chance of its own
+    if world.size == 1:  # with several processes the random state is seeded per step and rank
         random[_RANDOM_CPU] = torch.get_rng_state()
         if torch.cuda.is_available():
             random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
@@ -124,21 +125,21 @@ def take_snapshot(
 def save_checkpoint(
     folder: Path, snapshot: Snapshot, *, keep_last: int = 2, group: Any = None
 ) -> Path:
-    """Write `folder`/step-NNNNNN, point `latest` (and `best`) to it, remove what is too old.
+    """Write `folder`/step-NNNNNN, point `latest` (and `best`) to it, remove old checkpoints.
 
-    Of several processes that share the weights all call this, of others the first.
+    With sharded weights all processes call this, otherwise only the first one.
 
     Args:
         folder: The run's `checkpoints` folder.
         snapshot: What to write.
-        keep_last: How many of the latest checkpoints stay; the best one stays as well.
-        group: The processes that share the weights, over gloo.
+        keep_last: Keep this many of the latest checkpoints; the best one is kept as well.
+        group: The gloo process group of the sharded weights.
 
     Returns:
         The checkpoint's folder.
 
     Raises:
-        UserError: The disk is full or not writable; the checkpoints before this one are untouched.
+        UserError: The disk is full or not writable; earlier checkpoints are intact.
     """
     progress = snapshot.progress
     goal = folder / step_name(progress.step)
@@ -161,16 +162,16 @@ def save_checkpoint(
 
 
 def point_to(folder: Path, progress: Progress) -> None:
-    """Have `latest` and `best` name the checkpoints of where a run stands.
+    """Make `latest` and `best` name the right checkpoints.
 
-    Not only after writing one, for a run may be killed between that and this.
+    Also called at the start: a run may be killed after writing a checkpoint and before this.
     """
     for name, step in (("latest", progress.step), ("best", progress.best_step)):
         if step is None or not (folder / step_name(step)).is_dir():
             continue
-        words, pointer = step_name(step) + "\n", folder / name
-        if not pointer.is_file() or pointer.read_text("utf-8", errors="replace") != words:
-            write_text(pointer, words)
+        text, pointer = step_name(step) + "\n", folder / name
+        if not pointer.is_file() or pointer.read_text("utf-8", errors="replace") != text:
+            write_text(pointer, text)
 
 
 class CheckpointWriter:
@@ -194,24 +195,24 @@ class CheckpointWriter:
         self._last: Future[Path] | None = None
 
     def save(self, model: GPT, optimizer: Optimizer, progress: Progress) -> None:
-        """Copy the run and have the copy written.
+        """Copy the state of the run and write the copy in the background.
 
-        Only one checkpoint is on its way at a time: where the disk is slower than the steps between
-        two, this waits for it, so that memory never holds more than one copy.
+        Only one checkpoint is written at a time: if the disk is slower than the steps between two
+        checkpoints, this waits, so that memory never holds more than one copy.
 
         Raises:
-            UserError: The one before could not be written.
+            UserError: The previous checkpoint could not be written.
         """
         self.wait()
         if not self.world.is_first and not any(is_shared(p) for p in optimizer.parameters):
-            return  # the first process holds the same
+            return  # the first process has the same weights
         snapshot = take_snapshot(model, optimizer, progress, self.world)
         self._last = self._pool.submit(
             save_checkpoint, self.folder, snapshot, keep_last=self.keep_last, group=self._group
         )
 
     def wait(self) -> None:
-        """Come back when everything handed over is on the disk.
+        """Wait until the last checkpoint is on disk.
 
         Raises:
             UserError: It could not be written.
@@ -239,19 +240,19 @@ class CheckpointWriter:
 def load_checkpoint(
     checkpoint: Path, model: GPT, optimizer: Optimizer, *, tokenizer_fingerprint: str
 ) -> Progress:
-    """Put weights, optimiser and random state back as they were; give where the run stood.
+    """Restore weights, optimizer state and random state; return the state of the run.
 
     Raises:
-        UserError: The checkpoint is damaged (the file is named), of another model, or of another
-            tokenizer than the data's.
+        UserError: The checkpoint is damaged (the file is named), or it belongs to another model or
+            to another tokenizer than the data.
     """
     progress = verify_checkpoint(checkpoint)
     if progress.tokenizer_fingerprint != tokenizer_fingerprint:
         raise UserError(
-            "this checkpoint speaks another tokenizer's ids than the data",
-            need="the data it was trained on, or a new run",
+            "This checkpoint and the data use different tokenizers. The data it was trained on is "
+            "expected, or another folder for a new run.",
             where=checkpoint,
-            type_this="--out another/folder",
+            settings={"out": f"{checkpoint.parent.parent}-2"},
         )
     if any(is_shared(parameter) for parameter in optimizer.parameters):
         _load_parts(checkpoint, dict(model.named_parameters()) | optimizer.state())
@@ -268,61 +269,61 @@ def load_checkpoint(
 
 
 def write_progress(checkpoint: Path, progress: Progress) -> None:
-    """Change what a checkpoint says of the run; its tensors stay.
+    """Replace the state that a checkpoint records; its tensors stay.
 
     Raises:
-        UserError: It is damaged, or cannot be written to.
+        UserError: It is damaged or not writable.
     """
     verify_checkpoint(checkpoint)
     _write_state(checkpoint, progress, read_json(checkpoint / _STATE)["files"])
 
 
 def find_latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a `checkpoints` folder; damaged ones are named in the log.
+    """Return the newest intact checkpoint of a `checkpoints` folder; log the damaged ones.
 
     Returns:
-        Its folder; None where there is none to go on from.
+        Its folder; None if there is no intact checkpoint.
     """
     for checkpoint in list_checkpoints(folder):
         try:
             verify_checkpoint(checkpoint)
         except UserError as error:
-            _log.warning("%s; the checkpoint before it is used", error)
+            _log.warning("%s The checkpoint before it is used.", error)
             continue
         return checkpoint
     return None
 
 
 def verify_checkpoint(checkpoint: Path) -> Progress:
-    """Hold every file against its checksum.
+    """Compare every file with its checksum.
 
     Raises:
-        UserError: A file is missing or damaged, or of a version this program does not know.
+        UserError: A file is missing or damaged, or the format version is unknown.
     """
     path = checkpoint / _STATE
     state = read_json(path)
     if not isinstance(state, dict) or state.get("format") != "groundup checkpoint":
-        raise UserError("this is no checkpoint of ours", where=path)
+        raise UserError("This is not a groundup checkpoint.", where=path)
     if state.get("version") != FORMAT_VERSION:
         raise UserError(
-            f"a checkpoint of version {state.get('version')}",
-            need=f"version {FORMAT_VERSION}",
+            f"This checkpoint has format version {state.get('version')}. Version {FORMAT_VERSION} "
+            "is expected.",
             where=path,
         )
     if state.pop("sha256", None) != _digest(state):
-        raise UserError("this file is damaged: its checksum is wrong", where=path)
+        raise UserError("This file is damaged: its checksum does not match.", where=path)
     for name, checksum in state["files"].items():
         file = checkpoint / name
         if not file.is_file():
-            raise UserError("this file of the checkpoint is missing", where=file)
+            raise UserError("This file of the checkpoint is missing.", where=file)
         if sha256_file(file) != checksum:
-            raise UserError("this file is damaged: its checksum is wrong", where=file)
+            raise UserError("This file is damaged: its checksum does not match.", where=file)
     fields = state["progress"]
     return Progress(**{**fields, "rollbacks": tuple(fields.get("rollbacks", ()))})
 
 
 def weights_sha256(checkpoint: Path) -> str:
-    """The checksum of a checkpoint's weights, as it was when they were written.
+    """Return the checksum of a checkpoint's weights, recorded when they were written.
 
     Raises:
         UserError: The checkpoint's state cannot be read.
@@ -332,7 +333,7 @@ def weights_sha256(checkpoint: Path) -> str:
 
 
 def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:
-    """Every process writes what it holds; the first joins it to the usual files in its folder."""
+    """Write the shards of every process; the first one joins them into the usual files."""
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
     from torch.distributed.checkpoint.state_dict_saver import save
@@ -346,7 +347,7 @@ def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:
     tensors = snapshot.weights | snapshot.optimizer
     try:
         save(tensors, storage_writer=writer, process_group=group)
-    except CheckpointException as error:  # all processes get it when one disk is full
+    except CheckpointException as error:  # raised in all processes when one disk is full
         reasons = {f"process {rank}: {why[0]}" for rank, why in error.failures.items()}
         raise OSError("; ".join(sorted(reasons))) from error
     if folder is not None:
@@ -357,7 +358,7 @@ def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:
 
 
 def _load_parts(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
-    """Read into each tensor what this process holds of it, however many processes wrote it."""
+    """Read this process's shards of each tensor, whatever number of processes wrote them."""
     from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
     from torch.distributed.checkpoint.state_dict_loader import load
 
@@ -379,7 +380,7 @@ def _digest(state: dict[str, Any]) -> str:
 
 
 def _remove_old(folder: Path, progress: Progress, keep_last: int) -> None:
-    """Keep the last ones and the best; what lies ahead was passed over and will be replaced."""
+    """Keep the latest and the best; checkpoints of later steps will be overwritten, not removed."""
     checkpoints = list_checkpoints(folder)
     past = checkpoints[checkpoints.index(folder / step_name(progress.step)) :]
     best = None if progress.best_step is None else step_name(progress.best_step)

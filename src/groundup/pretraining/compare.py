@@ -1,4 +1,4 @@
-"""`groundup compare`: several runs beside each other: what differs in them, and what came of it."""
+"""`groundup compare`: the settings in which runs differ, and their results side by side."""
 
 import math
 from collections.abc import Mapping
@@ -10,17 +10,8 @@ from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
+from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.curves import draw_curves
-
-
-@dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """Which runs to set beside each other."""
-
-    runs: tuple[str, ...] = ()
-    """run folders of pretrain, finished or not"""
-    out: Path = Path("compare.svg")
-    """the picture of their curves over each other"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,30 +25,30 @@ class RunRow:
     last_loss_nats: float
     best_validation_loss_nats: float | None
     bits_per_byte: float | None
-    """from `groundup evaluate`; None: not evaluated yet"""
+    """From `groundup evaluate`. None: not evaluated yet."""
     finished: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Runs beside each other."""
+    """The runs side by side."""
 
     rows: tuple[RunRow, ...]
     differences: dict[str, tuple[str, ...]]
-    """settings that are not the same in all runs, and their values in the order of `rows`"""
+    """Settings that are not the same in all runs: their values in the order of `rows`."""
     same_until_step: int
-    """the last step up to which all training losses are equal to the last bit"""
+    """The last step up to which all training losses are bit-identical."""
     same_vocabulary: bool
-    """whether a token is the same in all runs, so that nats a token can be compared"""
+    """Whether all runs use the same tokenizer, so that nats/token can be compared."""
     same_text: bool
-    """whether the held-out text is the same for all runs: else no figure of theirs compares"""
-    picture: Path
+    """Whether all runs have the same validation set; otherwise their losses cannot be compared."""
+    plot: Path
 
     @property
     def best(self) -> RunRow | None:
-        """The run with the fewest bits a byte, or the lowest held-out loss; None: neither tells.
+        """The run with the fewest bits per byte, or the lowest validation loss.
 
-        Where vocabularies differ a token is not worth the same, and only bits a byte compare.
+        None: they cannot be compared. Nats/token of different vocabularies never can.
         """
         if not self.same_text:
             return None
@@ -75,24 +66,24 @@ class Comparison:
 
 
 def compare(config: CompareConfig) -> Comparison:
-    """Set runs beside each other and draw their curves into one picture.
+    """Compare runs and draw their loss curves into one plot.
 
     Raises:
-        UserError: Fewer than two runs, one that has made no step, or no place for the picture.
+        UserError: There are fewer than two runs, one has made no step, or the plot cannot be
+            written.
     """
     n_runs = len({Path(name).resolve() for name in config.runs})
     if n_runs < 2 or n_runs < len(config.runs):
+        found = f"There is {n_runs} run to compare" if n_runs < 2 else "A run is named twice"
         raise UserError(
-            f"{n_runs} run to compare" if n_runs < 2 else "a run is named twice",
-            need="two different ones or more",
-            type_this="groundup compare runs/pretrain runs/pretrain-2",
+            f"{found}. Two or more different runs are expected.",
+            command="groundup compare runs/pretrain runs/pretrain-2",
         )
     if config.out.exists() and config.out.suffix != ".svg":
         raise UserError(
-            "this is there already, and is no picture of ours",
-            need="another name, or one that ends in .svg",
+            "This file exists and is not an SVG plot. A name that ends in .svg is expected.",
             where=config.out,
-            type_this="--out compare.svg",
+            settings={"out": "compare.svg"},
         )
     metrics: dict[str, list[dict[str, Any]]] = {}
     settings = []
@@ -101,7 +92,7 @@ def compare(config: CompareConfig) -> Comparison:
         settings.append(_flat(run.read_config()))
         metrics[name] = run.read_metrics()
         if not metrics[name]:
-            raise UserError("this run has made no step", need="lines in metrics.jsonl", where=name)
+            raise UserError("This run has made no step: its metrics.jsonl is empty.", where=name)
     names = sorted({key for each in settings for key in each} - {"out"})
     columns = {key: tuple(str(each.get(key, "-")) for each in settings) for key in names}
     sizes = {each.get("model.vocab_size") for each in settings}
@@ -114,21 +105,21 @@ def compare(config: CompareConfig) -> Comparison:
         differences={key: values for key, values in columns.items() if len(set(values)) > 1},
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=size is not None and len({each.tokenizer for each in origins}) == 1,
-        same_text=len({each.held_out for each in origins}) == 1,
-        picture=config.out,
+        same_text=len({each.validation for each in origins}) == 1,
+        plot=config.out,
     )
 
 
 def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
     results = read_results(Path(name))
-    looks = [row["validation_loss_nats"] for row in rows if "validation_loss_nats" in row]
+    losses = [row["validation_loss_nats"] for row in rows if "validation_loss_nats" in row]
     return RunRow(
         name=name,
         n_steps=rows[-1]["step"],
         n_targets=rows[-1]["n_targets"],
         elapsed_s=rows[-1]["elapsed_s"],
         last_loss_nats=rows[-1]["loss_nats"],
-        best_validation_loss_nats=min(looks, default=None),
+        best_validation_loss_nats=min(losses, default=None),
         bits_per_byte=results.get("evaluate", {}).get("bits_per_byte"),
         finished="pretrain" in results,
     )
@@ -136,18 +127,18 @@ def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a run's manifest tells of where it comes from."""
+    """The tokenizer and the validation set of a run, from its manifest."""
 
     tokenizer: str | None
-    held_out: str | None
+    validation: str | None
 
     @classmethod
     def of(cls, run: Path) -> "_Origin":
-        told = RunFolder(run).read_manifest()
-        texts = told.get("corpus_sha256") or {}
+        manifest = RunFolder(run).read_manifest()
+        texts = manifest.get("corpus_sha256") or {}
         return cls(
-            tokenizer=told.get("tokenizer_fingerprint"),
-            held_out=texts.get("validation.jsonl"),
+            tokenizer=manifest.get("tokenizer_fingerprint"),
+            validation=texts.get("validation.jsonl"),
         )
 
 

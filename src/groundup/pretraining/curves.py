@@ -1,4 +1,4 @@
-"""Loss and learning rate over the steps as a picture, of one run or of several over each other."""
+"""Plot loss and learning rate over the steps, of one run or of several runs."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -12,47 +12,49 @@ Rows = Sequence[Mapping[str, Any]]
 """The lines of a metrics.jsonl."""
 
 _MOST_POINTS = 400
-# Okabe and Ito's colours, which stay apart for the colour-blind.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+# Okabe and Ito's palette, which color-blind readers can tell apart.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
-def draw_curves(runs: Mapping[str, Rows], no_idea_nats: float | None = None) -> str:
-    """Draw training loss (thin), held-out loss (dotted with its looks) and learning rate.
+def draw_curves(runs: Mapping[str, Rows], uniform_nats: float | None = None) -> str:
+    """Plot training loss (thin), validation loss (with a dot per validation) and learning rate.
 
     Args:
-        runs: Names and metrics; each run has a colour.
-        no_idea_nats: ln V, drawn as the line a model starts from that knows nothing.
+        runs: Names and metrics; each run has its own color.
+        uniform_nats: ln V, the loss of a uniform prediction, drawn as a horizontal line.
 
     Returns:
-        The SVG element, with a transparent ground.
+        The SVG element, with a transparent background.
     """
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     FigureCanvasSVG(figure)
     loss, rate = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for index, (name, rows) in enumerate(runs.items()):
-        colour = _COLOURS[index % len(_COLOURS)]
+        color = _COLORS[index % len(_COLORS)]
         label = f"{name}: " if len(runs) > 1 else ""
         trained = _thinned(rows, "loss_nats")
-        held_out = [(row["step"], row["validation_loss_nats"]) for row in rows if _looked(row)]
+        validated = [
+            (row["step"], row["validation_loss_nats"]) for row in rows if _was_validated(row)
+        ]
         rates = _thinned(rows, "learning_rate")
         if trained:
             alone = {"label": "training batches"} if len(runs) == 1 else {}
-            loss.plot(*zip(*trained, strict=True), color=colour, lw=1, alpha=0.45, **alone)
-        if held_out:
-            marker = "o" if len(held_out) < 40 else None
+            loss.plot(*zip(*trained, strict=True), color=color, lw=1, alpha=0.45, **alone)
+        if validated:
+            marker = "o" if len(validated) < 40 else None
             loss.plot(
-                *zip(*held_out, strict=True),
-                color=colour,
+                *zip(*validated, strict=True),
+                color=color,
                 lw=1.6,
                 marker=marker,
                 ms=3.5,
-                label=f"{label}held-out text",
+                label=f"{label}validation set",
             )
         if rates:
-            rate.plot(*zip(*rates, strict=True), color=colour, lw=1.2)
-    if no_idea_nats is not None:
-        loss.axhline(no_idea_nats, color="#999999", ls=":", lw=1, label="ln V: knows nothing")
-    loss.set_ylabel("loss, nats a token")
+            rate.plot(*zip(*rates, strict=True), color=color, lw=1.2)
+    if uniform_nats is not None:
+        loss.axhline(uniform_nats, color="#999999", ls=":", lw=1, label="uniform baseline ln V")
+    loss.set_ylabel("loss, nats/token")
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
     rate.set_ylim(bottom=0)
@@ -66,12 +68,12 @@ def draw_curves(runs: Mapping[str, Rows], no_idea_nats: float | None = None) -> 
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _looked(row: Mapping[str, Any]) -> bool:
+def _was_validated(row: Mapping[str, Any]) -> bool:
     return row.get("validation_loss_nats") is not None
 
 
 def _thinned(rows: Rows, name: str) -> list[tuple[float, float]]:
-    """(step, value), as means over neighbours where there are more than an eye can part."""
+    """Return (step, value) points, averaged over neighbors where there are too many to see."""
     points = [(row["step"], row[name]) for row in rows if name in row]
     size = -(-len(points) // _MOST_POINTS) or 1
     parts = [points[start : start + size] for start in range(0, len(points), size)]

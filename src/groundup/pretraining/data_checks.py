@@ -1,4 +1,4 @@
-"""What can be wrong with a run before it starts: its data, its tokenizer, its length."""
+"""Checks before a run starts: its data, its tokenizer and its number of steps."""
 
 from collections.abc import Iterator
 
@@ -13,15 +13,15 @@ from groundup.tokenizer.special import END_OF_TEXT
 from groundup.train.data import Data
 
 LEAK = "validation leak"
-TARGETS = "targets are the next tokens"
+TARGETS = "next-token targets"
 VOCABULARY = "vocabulary"
-LENGTH = "enough text for the steps"
-ENDINGS = "end of text"
+LENGTH = "enough text"
+ENDINGS = "end-of-text token"
 DATA_RULES = (LEAK, TARGETS, VOCABULARY, LENGTH, ENDINGS)
-MOST_PASSES = 40.0
-"""More passes over a text and a model learns it by heart."""
+MAX_EPOCHS = 40.0
+"""With more epochs than this a model overfits."""
 
-_LEAK_TOKENS = 32  # a run of so many tokens is not written twice by chance
+_LEAK_TOKENS = 32  # two texts do not share a run this long by coincidence
 _LEAK_SHARE = 0.05
 _LEAK_SAMPLES = 4096
 _BLOCK = 2**20
@@ -30,13 +30,14 @@ _BLOCK = 2**20
 def check_data(
     data: Data, loader: Loader, *, steps: int, max_train_tokens: int | None = None
 ) -> Iterator[Finding]:
-    """Look for what no training can mend.
+    """Look for problems in the data that training cannot correct.
 
     Args:
-        data: What is learnt from, and what is held out.
-        loader: Gives the batches; its position does not move.
-        steps: Of the whole run.
-        max_train_tokens: Search the training text for held-out passages only so far; None: all.
+        data: Training and validation data.
+        loader: Makes the batches; its position does not change.
+        steps: Optimizer steps of the whole run.
+        max_train_tokens: Search only this much of the training text for validation passages;
+            None: all of it.
     """
     yield from _leak(data.train, data.validation, max_train_tokens)
     yield from _targets(loader)
@@ -45,19 +46,21 @@ def check_data(
     yield from _endings(data.train, data.tokenizer)
 
 
-def leaked_share(train: Tokens, held_out: Tokens, max_train_tokens: int | None = None) -> float:
-    """Share of held-out passages of 32 tokens that stand in the training text, word for word.
+def leaked_share(train: Tokens, validation: Tokens, max_train_tokens: int | None = None) -> float:
+    """Return the share of validation passages of 32 tokens that also occur in the training text.
 
-    Up to 4,096 passages, spread evenly, are looked for at every place of the training text; each
-    is known by a 64-bit hash, so the text is read once and nothing of it is kept.
+    Up to 4,096 evenly spaced passages are searched for at every position of the training text.
+    Each is represented by a 64-bit hash, so the text is read once and nothing of it is kept.
     """
-    n_places = held_out.n_tokens // _LEAK_TOKENS
+    n_places = validation.n_tokens // _LEAK_TOKENS
     if n_places == 0 or train.n_tokens < _LEAK_TOKENS:
         return 0.0
     every = max(1, n_places // _LEAK_SAMPLES)
     passages = np.concatenate(
         [
-            hash_runs(held_out.read(place * _LEAK_TOKENS, (place + 1) * _LEAK_TOKENS), _LEAK_TOKENS)
+            hash_runs(
+                validation.read(place * _LEAK_TOKENS, (place + 1) * _LEAK_TOKENS), _LEAK_TOKENS
+            )
             for place in range(0, n_places, every)
         ]
     )
@@ -71,14 +74,14 @@ def leaked_share(train: Tokens, held_out: Tokens, max_train_tokens: int | None =
     return float(np.isin(passages, np.concatenate(found)).mean())
 
 
-def _leak(train: Tokens, held_out: Tokens, max_train_tokens: int | None) -> Iterator[Finding]:
-    share = leaked_share(train, held_out, max_train_tokens)
+def _leak(train: Tokens, validation: Tokens, max_train_tokens: int | None) -> Iterator[Finding]:
+    share = leaked_share(train, validation, max_train_tokens)
     if share > _LEAK_SHARE:
         yield Finding(
             rule=LEAK,
-            seen=f"{share:.0%} of the held-out passages stand word for word in the training text, "
-            "so the held-out loss measures memory",
-            cure="Prepare the data anew; it keeps copies on one side: groundup prepare",
+            message=f"{share:.0%} of the validation passages also occur in the training text, so "
+            "the validation loss measures memorization.",
+            fix="Prepare the data again, which keeps copies on one side: groundup prepare.",
         )
 
 
@@ -89,8 +92,9 @@ def _targets(loader: Loader) -> Iterator[Finding]:
     if same > 0.9:
         yield Finding(
             rule=TARGETS,
-            seen=f"{same:.0%} of the targets equal their own input: there is nothing to foretell",
-            cure="Targets are the inputs one token further; see them with groundup windows",
+            message=f"{same:.0%} of the targets equal their own input: there is nothing to "
+            "predict.",
+            fix="Targets are the inputs shifted by one token; groundup windows shows them.",
         )
 
 
@@ -102,9 +106,9 @@ def _vocabulary(train: Tokens, tokenizer: Tokenizer) -> Iterator[Finding]:
     if largest >= tokenizer.vocab_size:
         yield Finding(
             rule=VOCABULARY,
-            seen=f"the text holds the id {largest:,} and the tokenizer knows "
-            f"{tokenizer.vocab_size:,}: the tokens are not this tokenizer's",
-            cure="Encode the text anew: groundup train-tokenizer",
+            message=f"The text contains the token id {largest:,} and the tokenizer has "
+            f"{tokenizer.vocab_size:,} ids: another tokenizer made these tokens.",
+            fix="Encode the text again: groundup encode.",
         )
 
 
@@ -113,16 +117,17 @@ def _length(loader: Loader, steps: int) -> Iterator[Finding]:
     if n_batches < 1:
         yield Finding(
             rule=LENGTH,
-            seen=f"the text fills {n_batches:.2f} of a batch: each batch holds the same windows",
-            cure=f"More text, or --batch-size {max(1, int(loader.batch_size * n_batches))}",
+            message=f"The text fills {n_batches:.2f} of a batch: each batch holds the same "
+            "windows.",
+            fix=f"Use more text, or --batch-size {max(1, int(loader.batch_size * n_batches))}.",
         )
-    elif steps > MOST_PASSES * n_batches:
-        most = int(MOST_PASSES * n_batches)
+    elif steps > MAX_EPOCHS * n_batches:
+        most = int(MAX_EPOCHS * n_batches)
         yield Finding(
             rule=LENGTH,
-            seen=f"the text has {n_batches:,.0f} batches for {steps:,} steps: every token is seen "
-            f"{steps / n_batches:,.0f} times, and learnt by heart",
-            cure=f"More text helps more than more steps; or --steps {most}",
+            message=f"The text has {n_batches:,.0f} batches for {steps:,} steps: the model sees "
+            f"every token {steps / n_batches:,.0f} times and will overfit.",
+            fix=f"Use more text, or fewer steps: --steps {most}.",
         )
 
 
@@ -130,12 +135,12 @@ def _endings(train: Tokens, tokenizer: Tokenizer) -> Iterator[Finding]:
     end = tokenizer.special_tokens.get(END_OF_TEXT)
     if end is None:
         return
-    # An ending stands right before the next document.
+    # The end-of-text token is the last one before the next document.
     ends = [*train.document_starts[1:1001].tolist(), train.n_tokens]
     if not any(int(train.read(stop - 1, stop)[0]) == end for stop in ends if stop > 0):
         yield Finding(
             rule=ENDINGS,
-            seen=f"the tokenizer has {END_OF_TEXT} and the text never shows it: the model will "
-            "never end a text by itself",
-            cure="Encode the text anew, which closes every document: groundup train-tokenizer",
+            message=f"The tokenizer has {END_OF_TEXT}, but the text never contains it: the model "
+            "will never end a text by itself.",
+            fix="Encode the text again, which ends every document with it: groundup encode.",
         )

@@ -1,4 +1,4 @@
-"""`groundup doctor`: look at a run, finished or not, and name what is wrong with it."""
+"""`groundup doctor`: check a run, finished or not, and report its problems."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +11,13 @@ from groundup.base.run import RunFolder, list_checkpoints
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.pretraining.checkpoint import Progress, verify_checkpoint
+from groundup.pretraining.config import DoctorConfig
 from groundup.pretraining.curve_checks import (
     CHECKPOINTS,
     CURVE_RULES,
     WEIGHTS,
+    CurveChecks,
     Finding,
-    Watch,
     rolled_back,
 )
 from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
@@ -27,205 +28,201 @@ from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, WrongTokenizerError, open_data
 from groundup.weights.checkpoint_format import load_tensors
 
-METRICS = "every step has its line"
+METRICS = "complete metrics"
 RULES = (*DATA_RULES, *CURVE_RULES, METRICS, WEIGHTS, CHECKPOINTS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorConfig:
-    """Which run to look at."""
-
-    run: Path = Path("runs/pretrain")
-    """run folder of pretrain, finished or not"""
-    data: Path | None = None
-    """data folder; None: the one the run was trained on"""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Diagnosis:
-    """What was found."""
+    """The result of the checks."""
 
     run: Path
     n_steps_done: int
     findings: tuple[Finding, ...]
-    not_examined: dict[str, str]
-    """rules that could not be applied, and why"""
+    skipped: dict[str, str]
+    """Rules that could not be applied, each with the reason."""
     checkpoint: Path | None
-    """the newest whole one; None: there is none, so the run cannot be opened"""
+    """The newest intact checkpoint. None: there is none, so the run cannot be opened."""
 
     @property
-    def healthy(self) -> tuple[str, ...]:
+    def passed(self) -> tuple[str, ...]:
         """The rules that found nothing."""
-        ill = {finding.rule for finding in self.findings}
-        return tuple(rule for rule in RULES if rule not in ill and rule not in self.not_examined)
+        failed = {finding.rule for finding in self.findings}
+        return tuple(rule for rule in RULES if rule not in failed and rule not in self.skipped)
 
 
 def doctor(config: DoctorConfig) -> Diagnosis:
     """Apply every rule to a run.
 
     Raises:
-        UserError: There is no run of pretrain here.
+        UserError: The folder is not a run of pretrain.
     """
     run = RunFolder.open(config.run)
     settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.path / "config.toml"))
     findings: list[Finding] = []
-    not_examined: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     try:
         data = open_data(config.data or settings.data)
     except WrongTokenizerError as error:
-        findings.append(Finding(rule=VOCABULARY, seen=error.message, cure=f"Run: {error.command}"))
+        findings.append(
+            Finding(rule=VOCABULARY, message=error.message, fix=f"Run: {error.command}")
+        )
         others = [rule for rule in DATA_RULES if rule != VOCABULARY]
-        not_examined |= dict.fromkeys(others, "the data is another tokenizer's")
+        skipped |= dict.fromkeys(others, "the data was made with another tokenizer")
     except UserError as error:
-        not_examined |= dict.fromkeys(DATA_RULES, str(error))
+        skipped |= dict.fromkeys(DATA_RULES, str(error))
     else:
-        findings += _of_data(run, settings, data)
-    whole, damaged = _checkpoints(run)
+        findings += _check_data(run, settings, data)
+    intact, damaged = _check_checkpoints(run)
     findings += damaged
-    checkpoint, progress = whole[0] if whole else (None, None)
+    checkpoint, progress = intact[0] if intact else (None, None)
     rows = run.read_metrics()
     n_steps_done = max(rows[-1]["step"] if rows else 0, progress.step if progress else 0)
-    findings += _of_metrics(run, rows, n_steps_done)
+    findings += _check_metrics(run, rows, n_steps_done)
     if rows:
-        watch = Watch(
+        checks = CurveChecks(
             vocab_size=settings.model.vocab_size,
             learning_rate=settings.learning_rate,
             first_validation_loss_nats=(
                 None if progress is None else progress.first_validation_loss_nats
             ),
         )
-        findings += watch.start()
+        findings += checks.start()
         for row in rows:
-            findings += watch.look(row)
-        not_examined |= watch.not_examined()
+            findings += checks.check(row)
+        skipped |= checks.skipped()
     else:
-        why = "metrics.jsonl tells of none" if n_steps_done else "no step has been made yet"
-        not_examined |= dict.fromkeys(CURVE_RULES, why)
-    findings += _of_failure(run)
+        why = "metrics.jsonl has no step" if n_steps_done else "the run has made no step yet"
+        skipped |= dict.fromkeys(CURVE_RULES, why)
+    findings += _check_failure(run)
     if checkpoint is not None and progress is not None:
-        cure = _without(checkpoint, run, [path for path, _ in whole[1:]])
-        findings += _of_weights(checkpoint, progress, cure)
+        fix = _continue_without(checkpoint, run, [path for path, _ in intact[1:]])
+        findings += _check_weights(checkpoint, progress, fix)
     elif damaged:
-        not_examined[WEIGHTS] = "there is no whole checkpoint"
+        skipped[WEIGHTS] = "there is no intact checkpoint"
     elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoint_every:
-        not_examined[WEIGHTS] = "there is no checkpoint"
+        skipped[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
                 rule=CHECKPOINTS,
-                seen=f"no checkpoint is left in {run.path / 'checkpoints'}, and some were written: "
-                "they were removed, and the model with them",
-                cure=_put_back(run),
+                message=f"There is no checkpoint in {run.path / 'checkpoints'} although some were "
+                "written: they were removed, and the model with them.",
+                fix=_restore(run),
             )
         )
     else:
-        not_examined |= dict.fromkeys((WEIGHTS, CHECKPOINTS), "there is no checkpoint yet")
+        skipped |= dict.fromkeys((WEIGHTS, CHECKPOINTS), "there is no checkpoint yet")
     return Diagnosis(
         run=run.path,
         n_steps_done=n_steps_done,
         findings=tuple(findings),
-        not_examined=not_examined,
+        skipped=skipped,
         checkpoint=checkpoint,
     )
 
 
-def _checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
-    """The whole ones, the newest first, and what is wrong with the others."""
-    whole, errors = [], {}
+def _check_checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
+    """Return the intact checkpoints, newest first, and the problems of the others."""
+    intact, errors = [], {}
     for checkpoint in list_checkpoints(run.path / "checkpoints"):
         try:
-            whole.append((checkpoint, verify_checkpoint(checkpoint)))
+            intact.append((checkpoint, verify_checkpoint(checkpoint)))
         except UserError as error:
             errors[checkpoint] = error
-    others = [path for path, _ in whole]
-    return whole, [
-        Finding(rule=CHECKPOINTS, seen=str(error), cure=_without(checkpoint, run, others))
+    others = [path for path, _ in intact]
+    return intact, [
+        Finding(
+            rule=CHECKPOINTS, message=str(error), fix=_continue_without(checkpoint, run, others)
+        )
         for checkpoint, error in errors.items()
     ]
 
 
-def _without(checkpoint: Path, run: RunFolder, others: list[Path]) -> str:
-    """What to do without a checkpoint, given the other whole ones, the newest first."""
+def _continue_without(checkpoint: Path, run: RunFolder, others: list[Path]) -> str:
+    """Say what to do without a checkpoint, given the other intact ones, newest first."""
     if not others:
-        return _put_back(run)
+        return _restore(run)
     if is_finished(run.path):
-        return f"Put a whole copy back, or remove {checkpoint}: a whole one is opened then"
-    return f"Remove {checkpoint} and give the command again: it goes on from {others[0].name}"
+        return f"Restore it from a copy, or remove {checkpoint}; an intact one is then used."
+    return f"Remove {checkpoint} and run the same command again; it resumes from {others[0].name}."
 
 
-def _put_back(run: RunFolder) -> str:
-    """What to do without any checkpoint."""
-    command = f"groundup pretrain --recipe {quoted(run.path / 'config.toml')}"
+def _restore(run: RunFolder) -> str:
+    """Say what to do without any checkpoint."""
+    command = f"groundup pretrain --config {quoted(run.path / 'config.toml')}"
     if is_finished(run.path):
-        return f"Put a whole copy back, or train anew in a new folder: {command}"
+        return f"Restore one from a copy, or train again in a new folder: {command}"
     return (
-        f"Put a whole copy back, or remove all of {run.path / 'checkpoints'} and begin anew at "
-        f"step 1: {command}"
+        f"Restore one from a copy, or remove {run.path / 'checkpoints'} and start again at step 1: "
+        f"{command}"
     )
 
 
-def _of_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> list[Finding]:
-    """Lines of metrics.jsonl that are missing or spoilt.
+def _check_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> list[Finding]:
+    """Report lines of metrics.jsonl that are missing or invalid.
 
     The last line of a run that was killed may be cut off: the next start writes that step again.
     """
     steps = sorted({row["step"] for row in rows})
     n_missing = n_steps - len(steps)
-    spoilt = run.spoilt_metrics()
-    seen = []
+    invalid = run.invalid_metrics()
+    problems = []
     if n_missing > 0:
         first = next((k for k, step in enumerate(steps, 1) if k != step), len(steps) + 1)
-        seen.append(f"{n_missing:,} of {n_steps:,} steps have no line, step {first:,} first")
-    if spoilt:
-        more = f", and {len(spoilt) - 1:,} more" if len(spoilt) > 1 else ""
-        seen.append(f"line {spoilt[0]:,} is spoilt{more}")
-    if not seen:
+        problems.append(f"{n_missing:,} of {n_steps:,} steps have no line, the first is {first:,}")
+    if invalid:
+        more = f", and {len(invalid) - 1:,} more" if len(invalid) > 1 else ""
+        problems.append(f"line {invalid[0]:,} is invalid{more}")
+    if not problems:
         return []
     return [
         Finding(
             rule=METRICS,
-            seen=f"metrics.jsonl was removed, changed or damaged: {'; '.join(seen)}",
-            cure="Put a whole copy of it back; the model needs none of it, only its curve does",
+            message=f"metrics.jsonl was removed, changed or damaged: {'; '.join(problems)}.",
+            fix="Restore it from a copy. Only the loss curve needs it, not the model.",
         )
     ]
 
 
-def _of_failure(run: RunFolder) -> list[Finding]:
-    """Why the run could not go on, if so."""
+def _check_failure(run: RunFolder) -> list[Finding]:
+    """Report why the run could not continue, if it could not."""
     if not (run.path / FAILURE).is_file():
         return []
     try:
-        told = read_json(run.path / FAILURE)
+        failure = read_json(run.path / FAILURE)
     except UserError:
-        told = None
-    seen = told.get("seen") if isinstance(told, dict) else None
+        failure = None
+    message = failure.get("seen") if isinstance(failure, dict) else None
     return [
         Finding(
             rule=WEIGHTS,
-            seen=f"{seen or 'the loss or a gradient was no number'}, and no checkpoint led on",
-            cure="Take a lower --learning-rate, or --max-grad-norm 1",
+            message=f"{message or 'The loss or a gradient was NaN or infinite.'} No checkpoint "
+            "could be resumed from.",
+            fix="Use a lower --learning-rate, or --max-grad-norm 1.",
         )
     ]
 
 
-def _of_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:
+def _check_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:
     findings = []
     own = load_tokenizer(run.path / "tokenizer")
     if own.fingerprint != data.tokenizer.fingerprint:
         findings.append(
             Finding(
                 rule=VOCABULARY,
-                seen="the data speaks another tokenizer's ids than the run: its model would read "
-                "nonsense",
-                cure="Give the data it was trained on: groundup doctor RUN --data FOLDER",
+                message="The data was encoded with another tokenizer than the run: its token ids "
+                "mean other tokens to this model.",
+                fix=f"Name the data it was trained on: groundup doctor {quoted(run.path)} "
+                "--data FOLDER",
             )
         )
     if settings.model.vocab_size != own.vocab_size:
         findings.append(
             Finding(
                 rule=VOCABULARY,
-                seen=f"the model has {settings.model.vocab_size:,} tokens and its tokenizer "
-                f"{own.vocab_size:,}",
-                cure="Start the run anew from its data: groundup pretrain",
+                message=f"The model has {settings.model.vocab_size:,} token ids and its tokenizer "
+                f"{own.vocab_size:,}.",
+                fix="Train again from the run's data: groundup pretrain.",
             )
         )
     windows = Windows(data.train, settings.model.context_length, settings.stride)
@@ -233,7 +230,7 @@ def _of_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Findi
     return [*findings, *check_data(data, loader, steps=settings.steps)]
 
 
-def _of_weights(checkpoint: Path, progress: Progress, cure: str) -> list[Finding]:
+def _check_weights(checkpoint: Path, progress: Progress, fix: str) -> list[Finding]:
     findings = [rolled_back(step, n) for n, step in enumerate(progress.rollbacks, start=1)]
     tensors = load_tensors(checkpoint / "model.safetensors")
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
@@ -242,9 +239,9 @@ def _of_weights(checkpoint: Path, progress: Progress, cure: str) -> list[Finding
             Finding(
                 rule=WEIGHTS,
                 step=progress.step,
-                seen=f"{len(broken)} of {len(tensors)} weight tensors hold what is no number, "
-                f"{broken[0]} first",
-                cure=cure,
+                message=f"{len(broken)} of {len(tensors)} weight tensors contain NaN or infinite "
+                f"values, the first is {broken[0]}.",
+                fix=fix,
             )
         )
     return findings

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, answered between two steps instead of in the middle of one."""
+"""Handle Ctrl-C and SIGTERM between two steps instead of in the middle of one."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from types import FrameType
 
 
 class StopRequest:
-    """Whether someone asked to stop."""
+    """Whether the run was asked to stop."""
 
     def __init__(self) -> None:
         self.asked = False
@@ -16,9 +16,9 @@ class StopRequest:
 
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
-    """Note the first Ctrl-C or SIGTERM instead of raising; a second one raises at once.
+    """Record the first Ctrl-C or SIGTERM instead of raising; a second one raises immediately.
 
-    Outside the main thread signals cannot be caught, and nothing is changed.
+    Signals can only be handled in the main thread; in another thread this does nothing.
 
     >>> with stop_between_steps() as stop:
     ...     signal.raise_signal(signal.SIGINT)

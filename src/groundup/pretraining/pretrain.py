@@ -1,7 +1,7 @@
-"""The pretraining job: from a data folder to a run folder with a trained model in it.
+"""Pretraining: from a data folder to a run folder with a trained model.
 
-The same command on an unfinished run goes on where its last checkpoint stands, and ends with the
-very same weights as if nothing had happened.
+The same command on an unfinished run resumes from its last checkpoint and ends with bit-identical
+weights.
 """
 
 import math
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
@@ -21,7 +21,7 @@ from groundup.pretraining.checkpoint import Progress, weights_sha256
 from groundup.pretraining.curve_checks import Finding
 from groundup.pretraining.report import PretrainResult, describe, run_readme
 from groundup.pretraining.run_lookup import chosen_before, open_run
-from groundup.pretraining.trainer import Session
+from groundup.pretraining.trainer import Trainer
 from groundup.train.build import Setup, prepare_training
 from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data, with_vocabulary
@@ -37,23 +37,24 @@ def pretrain(
     on_sample: Callable[[int, str], None] | None = None,
     on_finding: Callable[[Finding], None] | None = None,
     on_choice: Callable[[PretrainConfig], None] | None = None,
-    began_at: float | None = None,
+    started_at: float | None = None,
 ) -> PretrainResult:
-    """Train a model and leave a run folder.
+    """Train a model and write a run folder.
 
     Args:
         config: The settings.
-        on_step: Called after each step, with what it did.
-        on_sample: Called with the step and a text the model wrote.
-        on_finding: Called when the watch sees something wrong; it is in log.txt, too.
-        on_choice: Called with the settings a budget has led to, before the first step.
-        began_at: When the budget began, by `time.monotonic()`; None: now.
+        on_step: Called with each finished step.
+        on_sample: Called with the step and a text that the model generated.
+        on_finding: Called when a check fails; log.txt records it, too.
+        on_choice: Called with the settings that a budget chose, before the first step.
+        started_at: When the budget started, by `time.monotonic()`. None: now.
 
     Raises:
-        UserError: No data, a text shorter than the context, a loss that is no number, a full disk.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
+        UserError: There is no data, the text is shorter than the context, the run diverged, or the
+            disk is full.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
     """
-    began_at = time.monotonic() if began_at is None else began_at
+    started_at = time.monotonic() if started_at is None else started_at
     data = open_data(config.data)
     if config.budget is not None:
         config = chosen_before(config) or choose(config, data, duration_s(config.budget))
@@ -63,19 +64,19 @@ def pretrain(
     setup = prepare_training(config, data)
     world = setup.world
     run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
-    with ExitStack() as ours:
+    with ExitStack() as stack:
         if world.is_first:
-            ours.enter_context(run.locked())
-            ours.enter_context(run.log_to_file())
-        session = Session(setup, run, on_step, on_sample, on_finding, began_at)
-        session.start(unfinished)
+            stack.enter_context(run.locked())
+            stack.enter_context(run.log_to_file())
+        trainer = Trainer(setup, run, on_step, on_sample, on_finding, started_at)
+        trainer.start(unfinished)
         manifest = describe(setup)
         if world.is_first:
             run.write_manifest(manifest)
-        resumed_from = session.progress.step
-        session.train()
+        resumed_from = trainer.progress.step
+        trainer.train()
         result = world.from_first(
-            lambda: _finish(setup, run, session.progress, manifest, resumed_from)
+            lambda: _finish(setup, run, trainer.progress, manifest, resumed_from)
         )
     world.leave()
     return result
@@ -90,10 +91,10 @@ def _finish(
 ) -> PretrainResult:
     if progress.best_step is None or progress.best_loss_nats is None:
         raise UserError(
-            "this run has made all its steps, and its best checkpoint is gone",
-            need="a run anew",
+            "This run is finished, but its best checkpoint is missing. Restore it from a copy, or "
+            "train again in another folder.",
             where=run.path / "checkpoints",
-            type_this=f"--out {quoted(f'{run.path}-anew')}",
+            settings={"out": f"{run.path}-2"},
         )
     assert progress.first_validation_loss_nats is not None
     rows = run.read_metrics()
@@ -114,10 +115,10 @@ def _finish(
     )
     best = run.path / "checkpoints" / step_name(progress.best_step)
     if setup.config.curves:
-        from groundup.pretraining.curves import draw_curves  # matplotlib takes its time to load
+        from groundup.pretraining.curves import draw_curves  # importing matplotlib is slow
 
-        no_idea_nats = math.log(setup.config.model.vocab_size)
-        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, no_idea_nats))
+        uniform_nats = math.log(setup.config.model.vocab_size)
+        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, uniform_nats))
     run.write_readme(run_readme(setup, result))
     record_result(run.path, "pretrain", result)
     run.write_manifest(

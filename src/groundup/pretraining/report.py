@@ -1,4 +1,4 @@
-"""What a run tells about itself: its metrics, what it was made from, and a page to read."""
+"""The records of a run: its result, its metrics, its manifest and its README."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from groundup.train.loop import Step
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainResult:
-    """What came of it."""
+    """The result of a run."""
 
     run: Path
     steps: int
@@ -26,18 +26,18 @@ class PretrainResult:
     last_loss_nats: float
     first_validation_loss_nats: float
     validation_loss_nats: float
-    """of the best checkpoint, the one that `load` opens"""
+    """Of the best checkpoint, which `load` opens."""
     best_step: int
     elapsed_s: float
     tokens_per_s: float
     peak_memory_bytes: int
-    """the most that this process held at a time"""
+    """Peak memory of this process."""
     resumed_from_step: int
-    """0: not resumed"""
+    """0: not resumed."""
 
 
 def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
-    """Append the step to metrics.jsonl; give the line."""
+    """Append the step to metrics.jsonl and return the line."""
     return run.log_metrics(
         step=step.step,
         loss_nats=step.loss_nats,
@@ -54,7 +54,7 @@ def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
 
 
 def describe(setup: Setup) -> dict[str, object]:
-    """What the run is made from: checksums from raw text to tokens."""
+    """Describe the inputs of the run: checksums from raw text to tokens."""
     data = setup.config.data.resolve()
     corpus = {file.name: sha256_file(file) for file in sorted((data / "corpus").glob("*.jsonl"))}
     return {
@@ -69,41 +69,39 @@ def describe(setup: Setup) -> dict[str, object]:
 
 
 def run_readme(setup: Setup, result: PretrainResult) -> str:
-    """The run's README.md."""
+    """Write the text of the run's README.md."""
     config, model = setup.config, setup.config.model
     n_train = setup.data.train.n_tokens
     flops_per_s = flops_per_token(model) * result.tokens_per_s
     speed = f"{result.tokens_per_s:,.0f} tokens/s, {flops_per_s / 1e9:,.1f} GFLOP/s"
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
-    sessions = (
-        f" (taken up again at step {result.resumed_from_step})" if result.resumed_from_step else ""
-    )
-    repeats = "`config.toml` repeats the run:"
+    sessions = f" (resumed at step {result.resumed_from_step})" if result.resumed_from_step else ""
+    repeats = "This command repeats the run:"
     if config.budget is not None:
-        repeats = "`config.toml` repeats its settings; the end of a budget is set by the clock:"
-    return f"""# A language model, pretrained
+        repeats = "This command repeats its settings; the budget decides the number of steps:"
+    return f"""# A pretrained language model
 
-A transformer of {result.n_parameters:,} parameters ({model.n_layers} layers, {model.d_model} wide,
-{model.n_heads} heads, a context of {model.context_length} tokens out of {model.vocab_size:,}),
-trained on {n_train:,} tokens of `{config.data}`.
+A transformer with {result.n_parameters:,} parameters: {model.n_layers} layers, width
+{model.d_model}, {model.n_heads} heads, context length {model.context_length}, vocabulary size
+{model.vocab_size:,}. It was trained on {n_train:,} tokens of `{config.data}`.
 
 | | |
 |---|---|
 | steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{sessions} |
-| passes over the text | {result.n_targets / n_train:.1f} |
+| epochs | {result.n_targets / n_train:.1f} |
 | time | {result.elapsed_s:,.0f} s, {speed} |
-| validation loss before | {before:.4f} nats a token |
-| validation loss after | {after:.4f} nats a token, at step {result.best_step:,} |
-| loss of the last batch | {result.last_loss_nats:.4f} nats a token |
+| validation loss before training | {before:.4f} nats/token |
+| best validation loss | {after:.4f} nats/token, at step {result.best_step:,} |
+| training loss of the last batch | {result.last_loss_nats:.4f} nats/token |
 
-{_held_against_plan(setup, result)}
+{_compare_with_plan(setup, result)}
 
 {"![loss and learning rate](figures/loss.svg)" if config.curves else ""}
 
-`checkpoints/best` names the checkpoint with the lowest validation loss: the one that is opened when
-this folder is. {repeats}
+`checkpoints/best` names the checkpoint with the lowest validation loss, which all commands open.
+{repeats}
 
-    groundup pretrain --recipe {quoted(result.run / "config.toml")}
+    groundup pretrain --config {quoted(result.run / "config.toml")}
 
 Next:
 
@@ -112,27 +110,28 @@ Next:
 """
 
 
-def _held_against_plan(setup: Setup, result: PretrainResult) -> str:
-    """What `groundup plan` said of these settings, beside what they took."""
+def _compare_with_plan(setup: Setup, result: PretrainResult) -> str:
+    """Compare what `groundup plan` predicted for these settings with what the run took."""
     data, budget = setup.config.data, setup.config.budget
     if budget is not None:
-        return f"`--budget {budget}` decided on its size and its end: no plan could be held to it."
+        return f"`--budget {budget}` chose the size and the number of steps, so there is no plan "
+        "to compare."
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
         command = f"groundup plan {quoted(data)}"
-        return f"No plan was made of these settings; `{command}` tells what a run costs."
+        return f"These settings were not planned. `{command}` predicts the cost of a run."
     if result.resumed_from_step:
-        return "There was a plan; a run that was taken up again cannot be held against it."
+        return "These settings were planned, but a resumed run cannot be compared with its plan."
     planned_s, planned_bytes = plan["total_s"], plan["total_memory_bytes"]
     time_off = result.elapsed_s / planned_s - 1.0
     memory_off = result.peak_memory_bytes / planned_bytes - 1.0
     low, high = plan["last_loss_nats"]
-    last, place = result.validation_loss_nats, "as foretold"
+    last, place = result.validation_loss_nats, "as predicted"
     if not low <= last <= high:
         place = "lower" if last < low else "higher"
     taken_mb = result.peak_memory_bytes / 1e6
-    return f"""| | planned | taken | |
+    return f"""| | predicted | measured | |
 |---|---|---|---|
 | time | {planned_s:,.0f} s | {result.elapsed_s:,.0f} s | {time_off:+.0%} |
 | memory | {planned_bytes / 1e6:,.0f} MB | {taken_mb:,.0f} MB | {memory_off:+.0%} |
-| loss on held-out text | {low:.2f} to {high:.2f} nats | {last:.2f} nats | {place} |"""
+| validation loss | {low:.2f} to {high:.2f} nats | {last:.2f} nats | {place} |"""

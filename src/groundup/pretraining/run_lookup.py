@@ -1,4 +1,4 @@
-"""Which run folder a command means: the unfinished run of the same settings, or a new one."""
+"""Find the run folder of a command: the unfinished run of the same settings, or a new one."""
 
 import json
 import logging
@@ -20,19 +20,19 @@ _log = logging.getLogger(__name__)
 def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
     """Find or make the run folder for a config.
 
-    In this order: `out`, `out-2`, `out-3` ... The first that holds an unfinished run of exactly
-    these settings is taken up. A folder without a run in it that another verb has prepared (a
-    story's) is used. Nothing finished, or of other settings, is ever written to.
+    The folders `out`, `out-2`, `out-3` ... are tried in this order. The first one with an
+    unfinished run of exactly these settings is resumed. A folder that `story` has prepared and
+    that has no run yet is used. A run that is finished or has other settings is never changed.
 
     Args:
-        out: The wanted folder.
-        config: The complete settings; `out` itself does not count.
+        out: The requested folder.
+        config: The complete settings; `out` itself is not compared.
 
     Returns:
-        The folder, and whether an unfinished run in it is to go on.
+        The folder, and whether it holds an unfinished run to resume.
 
     Raises:
-        UserError: The place cannot be written to.
+        UserError: The folder is not writable.
     """
     for folder in _taken(out):
         if _is_prepared(folder):
@@ -41,26 +41,26 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
             return RunFolder(folder), True
     if out.exists() and (out / "config.toml").is_file():
         state = "is finished" if is_finished(out) else "has other settings"
-        _log.info("%s %s and stays as it is; a new folder is made", out, state)
+        _log.info("%s %s and is not changed; a new folder is made.", out, state)
     return RunFolder.create(out), False
 
 
-def chosen_before(wished: PretrainConfig) -> PretrainConfig | None:
-    """What a budget has already chosen for these wishes, in a run that is unfinished."""
-    for folder in _taken(wished.out):
+def chosen_before(requested: PretrainConfig) -> PretrainConfig | None:
+    """Return what a budget already chose for these settings, in an unfinished run."""
+    for folder in _taken(requested.out):
         if is_finished(folder) or not (folder / "config.toml").is_file():
             continue
         try:
-            stored = from_mapping(type(wished), read_recipe(folder / "config.toml"))
+            stored = from_mapping(type(requested), read_recipe(folder / "config.toml"))
         except UserError:
             continue
-        if agree(stored, wished):
-            return replace(stored, out=wished.out)
+        if agree(stored, requested):
+            return replace(stored, out=requested.out)
     return None
 
 
 def _taken(out: Path) -> Iterator[Path]:
-    """`out`, `out-2`, `out-3` ... as far as they are there."""
+    """Yield `out`, `out-2`, `out-3` ... as long as they exist."""
     for number in range(1, 10_000):
         folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
         if not folder.exists():
@@ -69,7 +69,7 @@ def _taken(out: Path) -> Iterator[Path]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in this folder came to its end."""
+    """Whether the run in this folder is finished."""
     try:
         return "finished_at" in RunFolder(folder).read_manifest()
     except UserError:
@@ -77,7 +77,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def forget_metrics_after(run: RunFolder, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a resumed run is about to write again."""
+    """Drop the lines of metrics.jsonl that a resumed run will write again."""
     path = run.path / "metrics.jsonl"
     if path.is_file():
         kept = [row for row in run.read_metrics() if row["step"] <= step]
@@ -85,9 +85,9 @@ def forget_metrics_after(run: RunFolder, step: int) -> None:
 
 
 def _is_prepared(folder: Path) -> bool:
-    """A folder in which no run has begun: empty, or a story's.
+    """Whether no run has started in this folder: it is empty, or `story` made it.
 
-    A log, a lock and half-written files are what a run leaves that ended before it began.
+    A run that ended before its first step leaves a log, a lock and temporary files.
     """
     if not folder.is_dir():
         return False

@@ -1,4 +1,4 @@
-"""The metrics of a run for TensorBoard, beside metrics.jsonl."""
+"""Write the metrics of a run for TensorBoard, in addition to metrics.jsonl."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,15 +7,15 @@ from typing import Any
 from groundup.base.extras import needed
 from groundup.base.files import in_place
 
-_KEPT = "the run's checkpoints stay as they are"
+_KEPT = "the run's checkpoints are intact"
 
 
-class Board:
-    """Writes each number of a step as a curve.
+class TensorBoardWriter:
+    """Write each metric of a step as a scalar.
 
     Args:
-        folder: Where TensorBoard is to look: `tensorboard --logdir FOLDER`.
-        step: Steps done; what an earlier session wrote after it is dropped.
+        folder: The log folder: `tensorboard --logdir FOLDER`.
+        step: Number of finished steps; later points of an earlier session are dropped.
 
     Raises:
         UserError: TensorBoard is not installed.
@@ -27,19 +27,19 @@ class Board:
         self._open(step)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Write one line of metrics.jsonl."""
+        """Add one line of metrics.jsonl."""
         with in_place(self.folder, _KEPT):
             for name, value in row.items():
                 if name != "step":
                     self._writer.add_scalar(name, value, row["step"])
 
     def go_back(self, step: int) -> None:
-        """Drop what was written after `step`."""
+        """Drop the points after `step`."""
         self.close()
         self._open(step)
 
     def close(self) -> None:
-        """Write what is still in memory."""
+        """Flush and close the event file."""
         with in_place(self.folder, _KEPT):
             self._writer.close()
 

@@ -1,4 +1,4 @@
-"""A run under way: each step written down, watched, saved in time; and back when it diverged."""
+"""The trainer: log, check and save every step of a run, and roll back when it diverges."""
 
 import logging
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError
 from groundup.base.files import write_json, write_text
 from groundup.base.run import RunFolder, list_checkpoints, step_name
 from groundup.generation.engine import generate
@@ -21,36 +21,36 @@ from groundup.pretraining.checkpoint import (
     point_to,
     write_progress,
 )
-from groundup.pretraining.curve_checks import ROLLBACK_DIVISOR, Finding, Watch, rolled_back
+from groundup.pretraining.curve_checks import ROLLBACK_DIVISOR, CurveChecks, Finding, rolled_back
 from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.interrupt import StopRequest, stop_between_steps
 from groundup.pretraining.report import log_metrics
 from groundup.pretraining.run_lookup import forget_metrics_after
-from groundup.pretraining.tensorboard import Board
+from groundup.pretraining.tensorboard import TensorBoardWriter
 from groundup.train.build import Setup
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
 from groundup.train.schedule import ClockSchedule, Schedule
 
 _log = logging.getLogger(__name__)
 FAILURE = "failure.json"
-"""A file of a run folder: why the run could not go on; the next start removes it."""
+"""A file of a run folder: why the run could not continue. The next start removes it."""
 _MOST_ROLLBACKS = 3
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
-"""What comes after the last step: the curves, the pages, a checkpoint."""
+"""Time after the last step, for plots, pages and a checkpoint; disk throughput."""
 _SEARCHED_TOKENS = 20_000_000
-"""So far a start looks for held-out passages in the training text: a second; doctor takes all."""
+"""A start searches this much training text for validation passages; doctor searches all of it."""
 
 
-class Session:
-    """A run from its first step, or its last checkpoint, to its end.
+class Trainer:
+    """Train a run from its first step, or its last checkpoint, to its end.
 
     Args:
-        setup: What the run is made of.
-        folder: Its run folder.
-        on_step: Called after each step, with what it did.
-        on_sample: Called with the step and a text the model wrote.
-        on_finding: Called when the watch sees something wrong; it is in log.txt, too.
-        began_at: When the budget began, by `time.monotonic()`.
+        setup: Model, optimizer, data and settings.
+        folder: The run folder.
+        on_step: Called with each finished step.
+        on_sample: Called with the step and a text that the model generated.
+        on_finding: Called when a check fails; log.txt records it, too.
+        started_at: When the budget started, by `time.monotonic()`.
     """
 
     def __init__(
@@ -60,60 +60,60 @@ class Session:
         on_step: Callable[[Step], None] | None,
         on_sample: Callable[[int, str], None] | None,
         on_finding: Callable[[Finding], None] | None,
-        began_at: float,
+        started_at: float,
     ) -> None:
-        self.began_at = began_at
+        self.started_at = started_at
         self.setup, self.folder, self.config = setup, folder, setup.config
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
         self.checkpoints = folder.path / "checkpoints"
-        self._board: Board | None = None
+        self._tensorboard: TensorBoardWriter | None = None
         self.progress: Progress
-        self.watch: Watch
+        self.checks: CurveChecks
 
     def start(self, unfinished: bool) -> None:
-        """Stand where the first step is to be made: anew, or after the last whole checkpoint.
+        """Initialize the run, or restore the last intact checkpoint.
 
         Raises:
-            UserError: There are checkpoints, and none is whole.
+            UserError: There are checkpoints, but none is intact.
         """
         found = self._latest() if unfinished else None
         if found is None and self._any_checkpoints():
             raise UserError(
-                "no checkpoint of this run can be read, and it is not begun anew over them",
-                need="a whole one put back, another folder, or the damaged ones out of the way",
+                "All checkpoints of this run are damaged. Restore one from a copy, remove them to "
+                "start again, or use another folder.",
                 where=self.checkpoints,
-                type_this=f"--out {quoted(f'{self.folder.path}-anew')}",
+                settings={"out": f"{self.folder.path}-2"},
             )
         if self.setup.world.is_first:
             (self.folder.path / FAILURE).unlink(missing_ok=True)
         if self.config.compile and self.config.budget is not None:
-            self.setup.compile_now()  # before the clock of the budget starts; else the first step
+            self.setup.compile_now()  # otherwise the first step compiles, on the budget
         if found is None:
-            self._begin()
+            self._initialize()
         else:
-            self._go_on_from(found)
+            self._restore(found)
 
     def train(self) -> None:
-        """Make all steps that are left.
+        """Run the remaining optimizer steps.
 
         Raises:
-            DivergedError: The run is no number, and going back does not help.
-            KeyboardInterrupt: After Ctrl-C or SIGTERM, with a checkpoint written.
+            DivergedError: The loss is NaN or infinite, and rolling back did not help.
+            KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
         """
         world, keep = self.setup.world, self.config.keep_checkpoints
         if world.is_first:
-            for finding in self._findings_before_the_start():
-                self._tell(finding)
+            for finding in self._initial_findings():
+                self._report(finding)
         with (
-            self._board_open(),
+            self._tensorboard_open(),
             stop_between_steps() as stop,
-            CheckpointWriter(self.checkpoints, keep_last=keep, world=world) as to,
+            CheckpointWriter(self.checkpoints, keep_last=keep, world=world) as writer,
         ):
             while not self._is_over():
                 try:
-                    self._make_steps(to, stop)
+                    self._run_steps(writer, stop)
                 except DivergedError as error:
-                    self._roll_back(to, error)
+                    self._roll_back(writer, error)
 
     def _is_over(self) -> bool:
         step = self.progress.step
@@ -121,7 +121,7 @@ class Session:
         return self._schedule().expected_steps(step, elapsed_s) <= step
 
     def _schedule(self) -> Schedule | ClockSchedule:
-        """The schedule, lower by each rollback, and under a budget by the clock."""
+        """The schedule, scaled down by each rollback; under a budget it follows the clock."""
         schedule = self.setup.schedule
         peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
         if self.progress.steps_s is None:
@@ -131,23 +131,24 @@ class Session:
         )
 
     def _time_for_steps(self, window_s: float) -> float:
-        """Seconds of the budget that are left for steps: the last look at the text comes after."""
+        """Return the seconds of the budget for steps; the last validation comes after them."""
         assert self.config.budget is not None
-        spent_s = time.monotonic() - self.began_at
+        spent_s = time.monotonic() - self.started_at
         after_s = _AFTER_S + checkpoint_bytes(self.config) / _DISK_BYTES_PER_S
         after_s += window_s * self.config.validation_windows
         budget_s = duration_s(self.config.budget)
         left_s = budget_s - spent_s - after_s
         if left_s < budget_s / 2:
             _log.warning(
-                "of %g s starting and choosing took %.0f and %.0f are kept for the end",
+                "Of the budget of %g s, starting and choosing took %.0f s, and %.0f s are reserved "
+                "for the end.",
                 budget_s,
                 spent_s,
                 after_s,
             )
         return self.setup.world.of_first(max(1.0, left_s))
 
-    def _begin(self) -> None:
+    def _initialize(self) -> None:
         if self.setup.world.is_first:
             self.folder.write_config(self.config)
             self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
@@ -164,9 +165,9 @@ class Session:
             first_validation_loss_nats=first_loss_nats,
             steps_s=None if self.config.budget is None else self._time_for_steps(window_s),
         )
-        self.watch = self._new_watch()
+        self.checks = self._new_checks()
 
-    def _go_on_from(self, checkpoint: Path) -> None:
+    def _restore(self, checkpoint: Path) -> None:
         setup = self.setup
         self.progress = load_checkpoint(
             checkpoint,
@@ -176,25 +177,27 @@ class Session:
         )
         best = self.progress.best_step
         if best is not None and not (self.checkpoints / step_name(best)).is_dir():
-            _log.warning("the best checkpoint, of step %d, is gone; the next best counts", best)
+            _log.warning(
+                "The best checkpoint, of step %d, is missing; the next best one replaces it.", best
+            )
             self.progress = replace(self.progress, best_step=None, best_loss_nats=None)
         setup.loader.load_state_dict(self.progress.loader)
         if setup.world.is_first:
             point_to(self.checkpoints, self.progress)
             forget_metrics_after(self.folder, self.progress.step)
-        _log.info("going on from %s", checkpoint)
-        self.watch = self._new_watch()
+        _log.info("Resuming from %s.", checkpoint)
+        self.checks = self._new_checks()
         for row in self.folder.read_metrics():
-            list(self.watch.look(row))  # what was said then is not said again
+            list(self.checks.check(row))  # what was reported then is not reported again
 
-    def _new_watch(self) -> Watch:
-        return Watch(
+    def _new_checks(self) -> CurveChecks:
+        return CurveChecks(
             vocab_size=self.config.model.vocab_size,
             learning_rate=self.config.learning_rate,
             first_validation_loss_nats=self.progress.first_validation_loss_nats,
         )
 
-    def _findings_before_the_start(self) -> Iterator[Finding]:
+    def _initial_findings(self) -> Iterator[Finding]:
         setup = self.setup
         if self.progress.step == 0:
             yield from check_data(
@@ -203,9 +206,9 @@ class Session:
                 steps=self.config.steps,
                 max_train_tokens=_SEARCHED_TOKENS,
             )
-            yield from self.watch.start()
+            yield from self.checks.start()
 
-    def _make_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
+    def _run_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
         setup, config = self.setup, self.config
         schedule = self._schedule()
         for step in train_steps(
@@ -226,28 +229,28 @@ class Session:
             last = step.step == step.n_steps
             due = last or step.step % config.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
-            # In this order: a line too many is forgotten on resume, one too few could not be made.
+            # Metrics first: resuming drops surplus lines, but cannot restore missing ones.
             if setup.world.is_first:
-                self._write_down(step)
+                self._log(step)
             if due:
-                self._save(checkpoints, step.lr, schedule.peak_frac)
+                self._save(checkpoints, step.learning_rate, schedule.peak_frac)
             if config.sample_every and (last or step.step % config.sample_every == 0):
                 self._sample(step.step)
-            # After the last step too: the next start then only finishes the run.
+            # Also after the last step: the next start then only has to finish the run.
             if setup.world.any(stop.asked):
                 if not due:
-                    self._save(checkpoints, step.lr, schedule.peak_frac)
-                _log.info("stopped after step %d, with a checkpoint", step.step)
+                    self._save(checkpoints, step.learning_rate, schedule.peak_frac)
+                _log.info("Interrupted after step %d; a checkpoint is written.", step.step)
                 raise KeyboardInterrupt
 
-    def _write_down(self, step: Step) -> None:
+    def _log(self, step: Step) -> None:
         row = log_metrics(self.folder, step)
-        if self._board is not None:
-            self._board.add(row)
+        if self._tensorboard is not None:
+            self._tensorboard.add(row)
         if self.on_step is not None:
             self.on_step(step)
-        for finding in self.watch.look(row):
-            self._tell(finding)
+        for finding in self.checks.check(row):
+            self._report(finding)
 
     def _save(self, checkpoints: CheckpointWriter, rate: float, peak_frac: float) -> None:
         setup = self.setup
@@ -256,28 +259,28 @@ class Session:
         checkpoints.save(setup.model, setup.optimizer, self.progress)
 
     def _roll_back(self, checkpoints: CheckpointWriter, error: DivergedError) -> None:
-        """Go back to the last checkpoint, and on at lower rates.
+        """Restore the last checkpoint and continue at lower learning rates.
 
-        The same rates would lead to the same end. Before the first checkpoint, and after several
-        falls, the settings themselves are wrong, and the error says what to type.
+        The same rates would diverge again. Before the first checkpoint, or after several rollbacks,
+        the settings themselves are wrong, and the error names settings that help.
         """
         checkpoints.wait()
-        good = self._latest()
+        intact = self._latest()
         rollbacks = (*self.progress.rollbacks, error.step)
-        if good is None or len(rollbacks) > _MOST_ROLLBACKS:
+        if intact is None or len(rollbacks) > _MOST_ROLLBACKS:
             if self.setup.world.is_first:
                 _log.info("%s", error)
                 write_json(self.folder.path / FAILURE, {"seen": error.message})
             raise error
         elapsed_s = self.progress.elapsed_s
-        self._go_on_from(good)
+        self._restore(intact)
         self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
-        if self._board is not None:
-            self._board.go_back(self.progress.step)
+        if self._tensorboard is not None:
+            self._tensorboard.go_back(self.progress.step)
         if self.setup.world.is_first:
-            # At once: whoever takes the run up again goes on at these rates.
-            write_progress(good, self.progress)
-            self._tell(rolled_back(error.step, len(rollbacks)))
+            # Immediately, so that a resumed run continues at these rates, too.
+            write_progress(intact, self.progress)
+            self._report(rolled_back(error.step, len(rollbacks)))
 
     def _any_checkpoints(self) -> bool:
         return self.setup.world.any(bool(list_checkpoints(self.checkpoints)))
@@ -286,17 +289,17 @@ class Session:
         return self.setup.world.from_first(lambda: find_latest(self.checkpoints))
 
     @contextmanager
-    def _board_open(self) -> Iterator[None]:
+    def _tensorboard_open(self) -> Iterator[None]:
         if not (self.config.tensorboard and self.setup.world.is_first):
             yield
             return
-        self._board = Board(self.folder.path / "tensorboard", self.progress.step)
+        self._tensorboard = TensorBoardWriter(self.folder.path / "tensorboard", self.progress.step)
         try:
             yield
         finally:
-            self._board.close()
+            self._tensorboard.close()
 
-    def _tell(self, finding: Finding) -> None:
+    def _report(self, finding: Finding) -> None:
         if self.on_finding is None:
             _log.warning("%s", finding)
         else:
@@ -305,7 +308,7 @@ class Session:
 
     def _sample(self, step: int) -> None:
         with self.setup.world.usable(self.setup.model):
-            text = write_sample(self.setup)  # by all processes, for each may hold a part
+            text = write_sample(self.setup)  # in all processes, because each may hold a shard
         if not self.setup.world.is_first:
             return
         write_text(self.folder.path / "samples" / f"step-{step:06d}.txt", text + "\n")
@@ -314,7 +317,7 @@ class Session:
 
 
 def write_sample(setup: Setup) -> str:
-    """Let the model continue the prompt; the text includes the prompt."""
+    """Generate a continuation of the prompt; the text includes the prompt."""
     tokenizer, config = setup.data.tokenizer, setup.config
     ids = tokenizer.encode(config.prompt)
     if not ids:
@@ -333,20 +336,17 @@ def write_sample(setup: Setup) -> str:
 
 
 def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
-    """Where the run stands after this step."""
+    """Return the state of the run after this step."""
     loss = step.validation_loss_nats
     best_step, best_loss = progress.best_step, progress.best_loss_nats
     if loss is not None and (best_loss is None or loss < best_loss):
         best_step, best_loss = step.step, loss
-    return Progress(
+    return replace(
+        progress,
         step=step.step,
         n_targets=step.n_targets,
         elapsed_s=step.elapsed_s,
         loader=setup.loader.state_dict(),
-        tokenizer_fingerprint=progress.tokenizer_fingerprint,
-        first_validation_loss_nats=progress.first_validation_loss_nats,
-        steps_s=progress.steps_s,
         best_step=best_step,
         best_loss_nats=best_loss,
-        rollbacks=progress.rollbacks,
     )

@@ -1,0 +1,24 @@
+"""The settings of `doctor` and `compare`. This file loads no torch, so that `--help` is fast."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """Which run to check."""
+
+    run: Path = Path("runs/pretrain")
+    """Run folder of pretrain, finished or not."""
+    data: Path | None = None
+    """Data folder. None: the one that the run was trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Which runs to compare."""
+
+    runs: tuple[str, ...] = ()
+    """Run folders of pretrain, finished or not."""
+    out: Path = Path("compare.svg")
+    """Where to write the plot of their loss curves."""
