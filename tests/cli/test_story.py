@@ -1,4 +1,4 @@
-"""The whole road on a small text: every stage, Ctrl-C at any of them, and the way on."""
+"""`groundup story` on a small text: every stage, Ctrl-C at any of them, and resuming."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
     screen = finish(folder)
     run = folder / "runs" / "story"
     assert [path.name for path in (folder / "runs").iterdir()] == ["story"]
-    assert "Going on with the unfinished story" in screen
+    assert "Resuming the unfinished story" in screen
     kept = {file.stem for file in run.rglob("results/*.json")}
     assert kept == {stage.verb for stage in STAGES}
     page = (run / "report.html").read_text(encoding="utf-8")

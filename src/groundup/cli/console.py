@@ -1,6 +1,6 @@
-"""How the command line speaks: headings, tables, notes, one progress line for a long stage.
+"""Output of the command line: headings, tables, notes, and a progress line for a long stage.
 
-Colour only on a terminal; plain lines when piped. Nothing else in the package prints.
+Color only on a terminal; plain lines when piped. Only `cli/` prints.
 """
 
 import re
@@ -19,13 +19,13 @@ from groundup.base.errors import UserError, as_options
 
 console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
-"""What the user typed after `groundup`; `main` puts it here."""
+"""The arguments after `groundup`; `main` sets them."""
 _PLAIN_EVERY_S = 10.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def harmless(text: str) -> str:
-    r"""Put U+FFFD for control characters: what a model writes must not steer the terminal.
+    r"""Replace control characters with U+FFFD: generated text must not control the terminal.
 
     >>> harmless("red\x1b[31m and a\tline\n")
     'red�[31m and a\tline\n'
@@ -34,7 +34,7 @@ def harmless(text: str) -> str:
 
 
 def span(seconds: float | int) -> str:
-    """A time in seconds, minutes or hours.
+    """Write a time in seconds, minutes or hours.
 
     >>> span(41.2), span(125), span(14_000)
     ('41 s', '2.1 min', '3.9 h')
@@ -45,13 +45,13 @@ def span(seconds: float | int) -> str:
 
 
 def heading(title: str) -> None:
-    """Open a stage."""
+    """Print the heading of a stage."""
     console.print()
     console.rule(f"[bold]{escape(title)}", align="left", style="dim")
 
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    """Print a table; the first column is text, the others stand right when they are numbers."""
+    """Print a table; columns of numbers are right-aligned, except the first."""
     view = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
@@ -62,17 +62,17 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def note(text: str) -> None:
-    """Say one calm sentence."""
+    """Print a sentence."""
     console.print(escape(harmless(text)))
 
 
 def warn(text: str) -> None:
-    """Say one sentence the user should not miss."""
+    """Print a warning."""
     console.print(f"[yellow]![/yellow] {escape(harmless(text))}")
 
 
 def next_command(command: str) -> None:
-    """Close a verb with the next command to type."""
+    """Print the next command to type."""
     console.print(f"\n[dim]next:[/dim] [bold green]{escape(command)}[/bold green]", soft_wrap=True)
 
 
@@ -84,11 +84,11 @@ _FRAME = (
     TimeElapsedColumn(),
 )
 _FRAME_WIDTH = 24 + 4 + 7 + 4
-"""What bar, share, time and the spaces between take."""
+"""Columns of bar, percentage, time and the spaces between them."""
 
 
 class Line:
-    """The moving line of one long stage; its total is None where nobody can know it."""
+    """The progress line of one long stage; its total is None where it is unknown."""
 
     def __init__(self, description: str, total: int | None) -> None:
         self.description, self.total = description, total
@@ -96,9 +96,9 @@ class Line:
         self._printed_at = self._started_at = time.monotonic()
 
     def update(self, completed: int, *facts: str, **fields: str) -> None:
-        """Move to `completed`; facts and fields (rate, loss, eta) are shown beside the bar.
+        """Set the progress to `completed`; facts and fields (rate, loss, eta) stand beside the bar.
 
-        Where the terminal is too narrow for both, the bar gives way.
+        On a terminal that is too narrow for both, the bar is dropped.
         """
         words = "  ".join([*facts, *(f"{name} {value}" for name, value in fields.items())])
         if self._bar is not None:
@@ -115,7 +115,7 @@ class Line:
             print(f"{self.description}{share}  {words}", flush=True)
 
     def say(self, text: str) -> None:
-        """Print a line above the bar, without disturbing it."""
+        """Print a line above the bar."""
         console.print(escape(text))
 
     def warn(self, text: str) -> None:
@@ -125,7 +125,7 @@ class Line:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Line]:
-    """Show one bar on a terminal, a plain line now and then when piped."""
+    """Show a bar on a terminal, and plain lines at intervals when piped."""
     line = Line(description, total)
     if not console.is_terminal:
         yield line
@@ -138,11 +138,11 @@ def progress(description: str, total: int | None) -> Iterator[Line]:
 
 @contextmanager
 def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Give what a long job tells (stage, bytes done, bytes in all) to; a line for each stage."""
+    """Yield a callback (stage, bytes done, bytes in total) that shows a line for each stage."""
     with ExitStack() as stack:
         stage, line, started_at = "", None, 0.0
 
-        def told(name: str, done: int, total: int | None) -> None:
+        def report(name: str, done: int, total: int | None) -> None:
             nonlocal stage, line, started_at
             if name != stage:
                 stack.close()
@@ -155,7 +155,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
             assert line is not None
             line.update(done if total is None else min(done, total), **words)
 
-        yield told
+        yield report
 
 
 def error(mistake: UserError) -> None:
@@ -168,7 +168,7 @@ def error(mistake: UserError) -> None:
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Give the words of a command with some options set to other values.
+    """Return the arguments of a command with some options set to other values.
 
     >>> retyped(["plan", "data", "--steps", "9", "--compile"], ["--no-compile", "--steps", "5"])
     ['plan', 'data', '--no-compile', '--steps', '5']

@@ -1,8 +1,7 @@
-"""`groundup story`: the verbs in roadmap order on one text, in one run folder, resumable.
+"""`groundup story`: run all commands end to end on one text, in one run folder.
 
-The story adds nothing of its own to a stage: it gives each verb its config and calls it. A stage
-whose result is already kept in the run folder is not done again, so the same command goes on where
-it stopped.
+The story adds nothing to a stage: it makes the config of each command and runs it. A stage whose
+result is already in the run folder is skipped, so the same command resumes an interrupted story.
 """
 
 import dataclasses
@@ -23,33 +22,33 @@ from groundup.base.run import RunFolder
 from groundup.cli.console import console, heading, next_command, note, warn
 from groundup.cli.verbs import call
 
-FEWEST_CHARACTERS = 2_000
-"""Enough for a few windows."""
+MIN_CHARACTERS = 2_000
+"""A training text of this length makes a few windows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoryConfig:
-    """What a story is told of."""
+    """The text of a story, and its settings."""
 
     sources: tuple[str, ...] = ()
-    """Files, folders, globs, - for stdin, or a named text; without any: Python's own reference."""
+    """Files, folders, globs, - for stdin, or a named text. Default: Python's language reference."""
     out: Path = Path("runs/story")
-    """The run folder; a taken name gets -2, an unfinished story of the same text goes on."""
+    """Run folder. An unfinished story of the same text is resumed; an existing name gets -2."""
     vocab_size: int = 512
-    """How many tokens the tokenizer learns, at most."""
+    """Maximum vocabulary size of the tokenizer."""
     minutes: float = 2.0
-    """About how long pretraining may take, in minutes; the steps are chosen from a probe."""
+    """Time for pretraining, in minutes. The number of steps follows from measured throughput."""
     encoding: str = "utf-8"
-    """The encoding of the text files."""
+    """Encoding of the text files."""
     prompt: str = ""
-    """What the samples continue; empty: the first words of the held-out text."""
+    """Prompt of the samples. Empty: the first tokens of the validation set."""
     seed: int = 1234
-    """The seed of everything random."""
+    """Random seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Story:
-    """What every stage knows: the config and the run folder."""
+    """The config and the run folder, for every stage."""
 
     config: StoryConfig
     path: Path
@@ -60,28 +59,28 @@ class Story:
         return self.path / "data"
 
     def results(self) -> dict[str, Any]:
-        """Read what the stages found so far, by verb."""
+        """Read the results of the finished stages, by command."""
         return read_results(self.data) | read_results(self.path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One verb of the story, and the config it is given."""
+    """One command of the story, and how to make its config."""
 
     verb: str
     title: str
     configure: Callable[[Story], Any]
-    may_be_left_out: bool = False
-    """Whether the road goes on without it when the text is too small for it."""
+    is_optional: bool = False
+    """Whether the story continues without it when the text is too small."""
 
 
 def run(config: StoryConfig) -> Path:
-    """Walk the whole road; give the run folder."""
+    """Run every stage; return the run folder."""
     started_at = time.monotonic()
     story = _open_story(config)
     for number, stage in enumerate(STAGES, 1):
         if stage.verb in story.results():
-            note(f"{number}. {stage.title}: done before")
+            note(f"{number}. {stage.title}: finished before")
             continue
         heading(f"{number}/{len(STAGES)}  {stage.title}")
         try:
@@ -89,28 +88,28 @@ def run(config: StoryConfig) -> Path:
             if stage.verb == "prepare":
                 _require_enough(story)
         except UserError as mistake:
-            if stage.may_be_left_out:
-                warn(f"Left out, the story goes on without it. {mistake}")
+            if stage.is_optional:
+                warn(f"Skipped; the story continues without this stage. {mistake}")
                 continue
-            if number == 1:  # nothing is done yet: leave no empty run behind
+            if number == 1:  # nothing is finished yet: leave no empty run folder
                 shutil.rmtree(story.path)
             raise
     elapsed_s = time.monotonic() - started_at
     files.write_json(story.path / "story" / "done.json", {"elapsed_s": elapsed_s})
     console.print()
-    note(f"The whole road took {elapsed_s / 60:.1f} minutes. Everything is in {story.path}/")
-    note(f"Open {story.path / 'report.html'} in a browser: the same story with pictures.")
+    note(f"All stages took {elapsed_s / 60:.1f} minutes. The run folder is {story.path}/")
+    note(f"Open {story.path / 'report.html'} in a browser for a report with figures.")
     next_command(f"groundup chat {quoted(story.path)}")
     return story.path
 
 
 def _require_enough(story: Story) -> None:
     n_characters = story.results()["prepare"]["train"]["n_characters"]
-    if n_characters < FEWEST_CHARACTERS:
+    if n_characters < MIN_CHARACTERS:
         raise UserError(
-            f"{n_characters:,} characters to learn from are too few for a story",
-            need=f"a text of {FEWEST_CHARACTERS:,} or more (a page or two)",
-            type_this="groundup story my.txt",
+            f"The training text has {n_characters:,} characters. A story needs {MIN_CHARACTERS:,} "
+            "or more (a page or two).",
+            command="groundup story my.txt",
         )
 
 
@@ -184,42 +183,52 @@ def _explain(story: Story) -> Any:
 
 
 STAGES = (
-    Stage(verb="prepare", title="prepare: documents, split, duplicates", configure=_prepare),
+    Stage(
+        verb="prepare",
+        title="prepare: read and split documents, find duplicates",
+        configure=_prepare,
+    ),
     Stage(
         verb="train-tokenizer",
-        title="train-tokenizer: from text to ids",
+        title="train-tokenizer: from text to token ids",
         configure=_train_tokenizer,
     ),
     Stage(verb="windows", title="windows: input-target pairs and batches", configure=_windows),
-    Stage(verb="plan", title="plan: the cost before the start", configure=_plan),
+    Stage(verb="plan", title="plan: predict the cost of training", configure=_plan),
     Stage(
         verb="pretrain",
-        title="pretrain: after each batch the parameters move",
+        title="pretrain: update the parameters after each batch",
         configure=_pretrain,
     ),
     Stage(
-        verb="evaluate", title="evaluate: beside yardsticks on the same bytes", configure=_evaluate
+        verb="evaluate",
+        title="evaluate: compare with baselines on the same bytes",
+        configure=_evaluate,
     ),
-    Stage(verb="generate", title="generate: samples, and what is recited", configure=_generate),
-    Stage(verb="export", title="weights: out as a Hugging Face folder and back", configure=_export),
+    Stage(
+        verb="generate", title="generate: samples, and how much is memorized", configure=_generate
+    ),
+    Stage(
+        verb="export", title="export: write a Hugging Face folder and verify it", configure=_export
+    ),
     Stage(
         verb="classify",
-        title="classify: a fine-tuned classifier",
+        title="classify: fine-tune a classifier",
         configure=_classify,
-        may_be_left_out=True,
+        is_optional=True,
     ),
     Stage(
         verb="instruct",
-        title="instruct: a personal assistant",
+        title="instruct: fine-tune an assistant",
         configure=_instruct,
-        may_be_left_out=True,
+        is_optional=True,
     ),
-    Stage(verb="explain", title="explain: attention, and the report", configure=_explain),
+    Stage(verb="explain", title="explain: show attention, write the report", configure=_explain),
 )
 
 
 def _open_story(config: StoryConfig) -> Story:
-    """Go on with an unfinished story of the same config and text, or begin a new one."""
+    """Resume an unfinished story of the same config and text, or start a new one."""
     piped = sys.stdin.buffer.read() if "-" in config.sources else None
     identity = {
         "config": configs.to_mapping(config),
@@ -227,11 +236,11 @@ def _open_story(config: StoryConfig) -> Story:
     }
     path = next((f for f in _candidates(config.out) if _identity(f) == identity), None)
     if path is not None:
-        note(f"Going on with the unfinished story in {path}/")
+        note(f"Resuming the unfinished story in {path}/")
     else:
         path = RunFolder.create(config.out).path
         files.write_json(path / "story" / "identity.json", identity)
-    if piped is not None:  # a pipe can be read only once: later stages find it here
+    if piped is not None:  # a pipe can be read only once: later stages read this copy
         kept = path / "story" / "stdin.txt"
         files.write_bytes(kept, piped)
         sources = tuple(str(kept) if source == "-" else source for source in config.sources)
@@ -255,7 +264,7 @@ def _identity(folder: Path) -> Any:
 
 
 def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
-    """Fingerprint the sources by name, size and time, so that an edited text is a new story."""
+    """Fingerprint the sources by name, size and time: an edited text starts a new story."""
     digest = hashlib.sha256(piped or b"")
     for source in sources:
         digest.update(source.encode())
