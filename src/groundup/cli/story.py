@@ -37,8 +37,8 @@ class StoryConfig:
     """The run folder; a taken name gets -2, an unfinished story of the same text goes on."""
     vocab_size: int = 512
     """How many tokens the tokenizer learns, at most."""
-    minutes: float = 2.0
-    """About how long pretraining may take, in minutes; the steps are chosen from a probe."""
+    train_time: str = "2m"
+    """About how long pretraining takes, e.g. 2m. The number of steps is chosen for it."""
     encoding: str = "utf-8"
     """The encoding of the text files."""
     prompt: str = ""
@@ -135,9 +135,9 @@ def _windows(story: Story) -> Any:
 
 
 def _plan(story: Story) -> Any:
-    from groundup.planning.plan import PlanConfig
+    from groundup.planning.config import PlanConfig
 
-    return PlanConfig(data=story.data, minutes=story.config.minutes)
+    return PlanConfig(data=story.data, train_time=story.config.train_time)
 
 
 def _pretrain(story: Story) -> Any:

@@ -89,7 +89,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     if rows:
         watch = Watch(
             vocab_size=settings.model.vocab_size,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.optimizer.learning_rate,
             first_validation_loss_nats=(
                 None if progress is None else progress.first_validation_loss_nats
             ),
@@ -107,7 +107,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _of_weights(checkpoint, progress, cure)
     elif damaged:
         not_examined[WEIGHTS] = "there is no whole checkpoint"
-    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoint_every:
+    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoints.checkpoint_every:
         not_examined[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
