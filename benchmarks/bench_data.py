@@ -24,13 +24,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from groundup.tokenizer.byte_spelling import byte_spelling
 
 from groundup import TokenStore, Windows, create_dataloader_v1
 from groundup.data.loader import Loader
 from groundup.data.order import Permutation
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.special import SPECIAL_TOKENS

@@ -31,7 +31,7 @@ from groundup.model.count import flops_per_token
 from groundup.model.gpt import GPT
 from groundup.train.data import Data, open_data
 from groundup.train.muon import fast_dtype
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
 
 B, T = 4, 512
@@ -60,7 +60,11 @@ def theirs() -> Step:
 
 def ours(dtype: torch.dtype) -> Step:
     model = GPT(GPTConfig.gpt2("124M", context_length=T), seed=0)
-    optimizer = Optimizer(model, kind="adamw", learning_rate=RATE, betas=(0.9, 0.999))
+    optimizer = Optimizer(
+        model,
+        OptimizerConfig(name="adamw", learning_rate=RATE, weight_decay=0.0),
+        betas=(0.9, 0.999),
+    )
     loss = MixedPrecision(model, dtype)
 
     def step(inputs: torch.Tensor, targets: torch.Tensor) -> float:

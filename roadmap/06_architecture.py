@@ -28,7 +28,7 @@ torch.set_num_threads(1)  # matrices this small gain nothing from more
 
 # %%
 plain = GPTConfig.gpt2("124M", qkv_bias=False)
-untied = GPTConfig.gpt2("124M", qkv_bias=False, tied_head=False)
+untied = GPTConfig.gpt2("124M", qkv_bias=False, tie_embeddings=False)
 print(f"tied {count_parameters(plain):,}   untied {count_parameters(untied):,}")
 for part, n in parameters_by_part(plain).items():
     print(f"  {part:12} {n:12,}")

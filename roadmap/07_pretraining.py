@@ -22,9 +22,16 @@ from groundup.pretraining.pretrain import pretrain
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.build import prepare_training
-from groundup.train.config import PretrainConfig
+from groundup.train.config import (
+    CheckpointConfig,
+    HardwareConfig,
+    PretrainConfig,
+    SampleConfig,
+    ValidationConfig,
+)
 from groundup.train.data import open_data
 from groundup.train.loop import Step
+from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import Schedule
 
 torch.set_num_threads(1)
@@ -57,12 +64,11 @@ config = PretrainConfig(
     model=GPTConfig(context_length=64, d_model=48, n_layers=2, n_heads=4),
     steps=60,
     batch_size=8,
-    learning_rate=0.02,
-    validate_every=20,
-    validation_windows=16,
-    checkpoint_every=20,
-    sample_every=0,
-    threads=1,
+    optimizer=OptimizerConfig(learning_rate=0.02),
+    validation=ValidationConfig(validate_every=20, validation_windows=16),
+    checkpoints=CheckpointConfig(checkpoint_every=20),
+    samples=SampleConfig(sample_every=None),
+    hardware=HardwareConfig(threads=1),
 )
 setup = prepare_training(config, open_data(data))
 inputs, targets = next(setup.loader)

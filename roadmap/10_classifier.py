@@ -26,7 +26,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.train_bpe import train_bpe
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 # %% [markdown]
 # ## Examples that do not overlap
@@ -74,7 +74,9 @@ assert (targets != IGNORE).sum() == len(targets), "one label per passage, the re
 # ## Tune with the one loop
 
 # %%
-optimizer = Optimizer(classifier, kind="adamw", learning_rate=0.002)
+optimizer = Optimizer(
+    classifier, OptimizerConfig(name="adamw", learning_rate=0.002, weight_decay=0.0)
+)
 steps = tune(classifier, iter(loader), classifier.loss, optimizer, n_steps=100, on_step=None)
 print(f"loss {steps[0].loss_nats:.3f} -> {steps[-1].loss_nats:.3f} in {steps[-1].elapsed_s:.1f} s")
 

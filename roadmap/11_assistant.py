@@ -21,7 +21,7 @@ from groundup.text.builtin import python_reference
 from groundup.tokenizer.special import END
 from groundup.tokenizer.template import Message, render_prompt
 from groundup.tokenizer.train_bpe import train_bpe
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 # %% [markdown]
 # ## Lessons about the text, each with a grader
@@ -78,7 +78,15 @@ def n_right() -> int:
 before = wilson(n_right(), len(test))
 conversations = (conversation(r, tokenizer) for r in train)
 rows = [row for c in conversations if (row := language_row(*c, 48)) is not None]
-optimizer = Optimizer(model, learning_rate=0.02, table_learning_rate=0.01)
+optimizer = Optimizer(
+    model,
+    OptimizerConfig(
+        learning_rate=0.02,
+        embedding_learning_rate=0.01,
+        norm_learning_rate=None,
+        weight_decay=0.0,
+    ),
+)
 batches = iter(RowLoader(rows, batch_size=32, seed=0))
 steps = tune(model, batches, model.loss, optimizer, n_steps=150, on_step=None)
 after = wilson(n_right(), len(test))

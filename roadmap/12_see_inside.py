@@ -33,7 +33,7 @@ encode_corpus(data, tokenizer)
 
 # %%
 shape = GPTConfig(context_length=64, d_model=64, n_layers=2, n_heads=2)
-pretrain(PretrainConfig(data=data, out=run, model=shape, steps=60, sample_every=0))
+pretrain(PretrainConfig(data=data, out=run, model=shape, steps=60))
 language_model = load(run)
 
 # %% [markdown]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from groundup.base.fields import replace_settings
 from groundup.data.store import TokenStore
 from groundup.model.config import GPTConfig
 from groundup.tokenizer.characters import CharacterTokenizer
@@ -43,6 +44,7 @@ def make_data(
 
 
 def settings(data: Path, **changes) -> PretrainConfig:
+    """Settings of a small run; `changes` by their flat names."""
     usual = {
         "data": data,
         "out": data.parent / "run",
@@ -55,7 +57,7 @@ def settings(data: Path, **changes) -> PretrainConfig:
         "sample_tokens": 5,
         "threads": 1,
     }
-    return PretrainConfig(**{**usual, **changes})
+    return replace_settings(PretrainConfig(), **{**usual, **changes})
 
 
 def final_weights(run: Path) -> dict[str, torch.Tensor]:

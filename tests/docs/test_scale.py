@@ -44,7 +44,7 @@ def test_memory(name):
     config = SHAPES[name]
     assert state == pytest.approx(12 * count_parameters(config) / 1e9, rel=0.05)
     for said, recompute in ((kept, False), (again, True)):
-        memory = memory_bytes(config, 1, activation_bytes=2, recompute=recompute)
+        memory = memory_bytes(config, 1, activation_bytes=2, activation_checkpointing=recompute)
         assert said == pytest.approx(memory.activations_bytes / 1e9, rel=0.15)
 
 

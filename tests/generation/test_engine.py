@@ -12,15 +12,17 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 
 CONFIGS = [
-    GPTConfig(vocab_size=50, context_length=16, d_model=24, n_layers=2, n_heads=4, tied_head=False),
+    GPTConfig(
+        vocab_size=50, context_length=16, d_model=24, n_layers=2, n_heads=4, tie_embeddings=False
+    ),
     GPTConfig(
         vocab_size=50, context_length=16, d_model=24, n_layers=2, n_heads=4, n_kv_heads=2,
-        qk_norm=False, rotary_layout="interleaved", tied_head=False,
+        qk_norm=False, rotary_layout="interleaved", tie_embeddings=False,
     ),
     GPTConfig(
         vocab_size=50, context_length=16, d_model=24, n_layers=2, n_heads=4, norm="layer",
         positions="learned", qk_norm=False, activation="gelu", bias=True, qkv_bias=True,
-        tied_head=False,
+        tie_embeddings=False,
     ),
 ]  # fmt: skip
 

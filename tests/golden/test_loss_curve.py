@@ -16,7 +16,7 @@ from groundup.data.windows import Windows
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.loop import train_steps
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.schedule import Schedule
 
 GOLDEN = Path(__file__).parent / "loss_curve.json"
@@ -29,7 +29,7 @@ times for safety. A changed initialisation, batch order, rate or formula moves t
 RECIPE: dict[str, Any] = {
     "norm": "layer",
     "activation": "relu2",
-    "tied_head": False,
+    "tie_embeddings": False,
     "qk_gain": 2.0,
     "qkv_bias": True,
     "look_back": True,
@@ -49,13 +49,14 @@ def curve(kind: str, dtype: torch.dtype = torch.float32) -> list[float]:
     )
     model = GPT(config, seed=1).to(dtype)
     rates = (0.01, None, None) if kind == "adamw" else (0.02, 0.03, 0.01)
-    optimizer = Optimizer(
-        model,
-        kind="adamw" if kind == "adamw" else "muon",
+    settings = OptimizerConfig(
+        name="adamw" if kind == "adamw" else "muon",
         learning_rate=rates[0],
-        table_learning_rate=rates[1],
-        vector_learning_rate=rates[2],
+        embedding_learning_rate=rates[1],
+        norm_learning_rate=rates[2],
+        weight_decay=0.0,
     )
+    optimizer = Optimizer(model, settings)
     # In bfloat16, where the processor has it, the curve would depend on the processor.
     optimizer._muon._dtype = dtype
     loader = Loader(Windows(ids, 32, 8), batch_size=8, seed=2)

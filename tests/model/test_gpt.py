@@ -20,7 +20,9 @@ GPT2 = GPTConfig(
     bias=True, qkv_bias=True, init="gpt2",
 )  # fmt: skip
 LLAMA = GPTConfig.llama(**{**SMALL, "n_kv_heads": 2, "d_ff": 40})
-MIXED = GPTConfig(**SMALL, n_kv_heads=1, d_head=10, rotary_layout="interleaved", tied_head=False)
+MIXED = GPTConfig(
+    **SMALL, n_kv_heads=1, d_head=10, rotary_layout="interleaved", tie_embeddings=False
+)
 NO_BIAS = GPTConfig(**SMALL, norm="layer", activation="gelu", dropout=0.1)
 FAST = GPTConfig(**SMALL, norm="layer", activation="relu2", qkv_bias=True, look_back=True)
 CONFIGS = [OURS, GPT2, LLAMA, MIXED, NO_BIAS, FAST]
@@ -42,7 +44,7 @@ def test_count_equals_the_built_model(config: GPTConfig) -> None:
     [
         # Without biases on queries, keys and values, as courses build it.
         (GPTConfig.gpt2("124M", qkv_bias=False), 124_412_160),
-        (GPTConfig.gpt2("124M", qkv_bias=False, tied_head=False), 163_009_536),
+        (GPTConfig.gpt2("124M", qkv_bias=False, tie_embeddings=False), 163_009_536),
         # With them, as the published weights have it.
         (GPTConfig.gpt2("124M"), 124_439_808),
         (GPTConfig.gpt2("355M"), 354_823_168),

@@ -10,9 +10,11 @@ from groundup.train.precision import MixedPrecision
 CONFIG = GPTConfig(vocab_size=17, context_length=16, d_model=32, n_layers=3, n_heads=2, dropout=0.2)
 
 
-def gradients(dtype: torch.dtype, recompute: bool) -> tuple[float, dict[str, torch.Tensor], int]:
+def gradients(
+    dtype: torch.dtype, checkpointing: bool
+) -> tuple[float, dict[str, torch.Tensor], int]:
     model = GPT(CONFIG, seed=1)
-    model.recompute = recompute
+    model.activation_checkpointing = checkpointing
     kept = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -31,8 +33,8 @@ def gradients(dtype: torch.dtype, recompute: bool) -> tuple[float, dict[str, tor
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_same_gradients_with_less_kept(dtype):
-    loss, wanted, much = gradients(dtype, recompute=False)
-    again, found, little = gradients(dtype, recompute=True)
+    loss, wanted, much = gradients(dtype, checkpointing=False)
+    again, found, little = gradients(dtype, checkpointing=True)
     assert again == loss
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient, atol=0, rtol=0)

@@ -102,7 +102,7 @@ def test_equal_vocabularies_are_told_apart_by_the_held_out_loss(data, capsys):
     first = pretrain(settings(data)).run
     second = data.parent / "run-2"
     with pytest.raises(KilledError):
-        pretrain(settings(data, steps=30, validate_every=0), kill_at(25))
+        pretrain(settings(data, steps=30, validate_every=None), kill_at(25))
     assert second.is_dir()
     # The second's last batch is below the first's held-out loss, and was never held out.
     rows = [json.loads(line) for line in (second / "metrics.jsonl").read_text().splitlines()]

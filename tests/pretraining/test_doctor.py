@@ -40,7 +40,7 @@ def data(tmp_path: Path) -> Path:
 def broken_run(data: Path, **changes) -> tuple[list[Finding], Diagnosis]:
     """Train; give what the watch said, and what the doctor says afterwards."""
     usual = {"model": MODEL, "steps": 30, "checkpoint_every": 10}
-    usual |= {"sample_every": 0, "validate_every": 0}
+    usual |= {"sample_every": None, "validate_every": None}
     said: list[Finding] = []
     result = pretrain(settings(data, **{**usual, **changes}), on_finding=said.append)
     return said, doctor(DoctorConfig(run=result.run))
@@ -48,7 +48,7 @@ def broken_run(data: Path, **changes) -> tuple[list[Finding], Diagnosis]:
 
 def every_ten(data: Path) -> PretrainConfig:
     return settings(
-        data, model=MODEL, steps=30, checkpoint_every=10, sample_every=0, validate_every=0
+        data, model=MODEL, steps=30, checkpoint_every=10, sample_every=None, validate_every=None
     )
 
 
@@ -88,7 +88,9 @@ def test_what_a_short_run_does_not_tell_is_not_called_fine(data):
 
 def test_starting_weights_too_large(data):
     large = dataclasses.replace(MODEL, init="torch", d_model=64)
-    said, diagnosis = broken_run(data, model=large, learning_rate=1e-3, table_learning_rate=0.01)
+    said, diagnosis = broken_run(
+        data, model=large, learning_rate=1e-3, embedding_learning_rate=0.01
+    )
     assert_found(curve_checks.FIRST_LOSS, said, diagnosis, "--init zero")
 
 
@@ -222,7 +224,7 @@ def test_data_of_another_tokenizer(data):
 
 def test_fewer_batches_than_steps(tmp_path):
     data = make_data(tmp_path / "data", prose(1, 60), prose(2, 60), ended=True)
-    said, diagnosis = broken_run(data, steps=300, validate_every=0, learning_rate=1e-3)
+    said, diagnosis = broken_run(data, steps=300, validate_every=None, learning_rate=1e-3)
     assert [f.rule for f in said if f.rule == data_checks.LENGTH] == [data_checks.LENGTH]
     assert "--steps" in next(f for f in diagnosis.findings if f.rule == data_checks.LENGTH).fix
     assert PlanConfig().max_passes == MAX_EPOCHS
@@ -270,7 +272,7 @@ def test_weights_that_are_no_numbers_are_never_saved(data, monkeypatch):
 def test_a_run_that_always_diverges_ends_with_what_to_type(data, monkeypatch):
     change_loss(monkeypatch, lambda loss, call: loss * math.nan if call >= 14 else loss)
     said: list[Finding] = []
-    with pytest.raises(UserError, match=r"step 11 .*--learning-rate 0\.00025"):
+    with pytest.raises(UserError, match=r"step 11 .*learning_rate=0\.00025"):
         pretrain(
             every_ten(data),
             on_finding=said.append,

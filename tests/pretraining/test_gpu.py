@@ -1,15 +1,15 @@
 """On a GPU: it learns what the CPU learns, and goes on to the same bits after a kill."""
 
-import dataclasses
-
 import pytest
 import torch
 from small_runs import KilledError, assert_same_weights, kill_at, settings
 
+from groundup.base.fields import replace_settings
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.planning.plan import PlanConfig, plan
+from groundup.planning.config import PlanConfig
+from groundup.planning.plan import plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.precision import MixedPrecision
 
@@ -34,7 +34,7 @@ def test_the_curve_is_the_cpus(data, compiled):
     usual = settings(data, model=model, dtype="fp32")
     curves = []
     for changes in ({"device": "cpu"}, {"device": "cuda", "compile": compiled}):
-        config = dataclasses.replace(usual, out=data.parent / changes["device"], **changes)
+        config = replace_settings(usual, out=data.parent / changes["device"], **changes)
         curves.append(losses(pretrain(config).run))
     assert curves[1] == pytest.approx(curves[0], abs=1e-3)
 
@@ -49,11 +49,11 @@ def test_killed_and_resumed_ends_with_the_same_weights(data):
     assert_same_weights(whole.out, broken.out)
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_low_precision_is_near_full_precision(recompute):
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_low_precision_is_near_full_precision(checkpointing):
     config = GPTConfig.gpt2("124M", context_length=128)
     model = GPT(config, seed=1).cuda()
-    model.recompute = recompute
+    model.activation_checkpointing = checkpointing
     ids = torch.randint(config.vocab_size, (8, 129), device="cuda")  # logits in parts, too
     found = [
         MixedPrecision(model, dtype)(ids[:, :-1], ids[:, 1:])
@@ -65,6 +65,6 @@ def test_low_precision_is_near_full_precision(recompute):
 
 
 def test_plan_counts_the_gpus_memory(data):
-    shown = plan(PlanConfig(data=data, device="cuda", probe_s=0.5))
+    shown = plan(replace_settings(PlanConfig(), data=data, device="cuda", probe_s=0.5))
     assert shown.free_memory_bytes > 1e9
     assert shown.step_s > 0

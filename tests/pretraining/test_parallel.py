@@ -44,7 +44,7 @@ def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_micro_batches_and_recomputing_change_nothing(folder, alone, kind):
-    out = run(folder, 2, parallel=kind, n_micro_batches=2, recompute=True)
+    out = run(folder, 2, parallel=kind, grad_accumulation_steps=2, activation_checkpointing=True)
     assert curve(out) == pytest.approx(alone, abs=1e-5)
 
 

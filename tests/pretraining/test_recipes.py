@@ -6,7 +6,7 @@ import pytest
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.model.count import count_parameters
-from groundup.planning.plan import PlanConfig
+from groundup.planning.config import PlanConfig
 from groundup.train.config import PretrainConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes" / "pretrain").glob("*.toml"))

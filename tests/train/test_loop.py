@@ -8,7 +8,7 @@ from torch import nn
 
 from groundup.base.errors import UserError
 from groundup.train.loop import Batch, Step, train_steps
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.schedule import Schedule
 
 
@@ -36,7 +36,7 @@ def batches(n_rows: int = 4) -> Iterator[Batch]:
 
 def run(model: Bigrams, **options) -> list[Step]:
     n_steps = options.pop("n_steps", 12)
-    optimizer = Optimizer(model, kind="adamw", learning_rate=0.3)
+    optimizer = Optimizer(model, OptimizerConfig(name="adamw", learning_rate=0.3, weight_decay=0.0))
     return list(train_steps(batches(), model.loss, optimizer, Schedule(n_steps=n_steps), **options))
 
 
@@ -54,11 +54,11 @@ def test_learns_and_reports():
     assert steps[-1].n_targets == expected
 
 
-@pytest.mark.parametrize("n_micro_batches", [2, 3, 4, 9])
-def test_micro_batches_give_the_gradients_of_the_whole_batch(n_micro_batches):
+@pytest.mark.parametrize("grad_accumulation_steps", [2, 3, 4, 9])
+def test_micro_batches_give_the_gradients_of_the_whole_batch(grad_accumulation_steps):
     whole, parts = Bigrams(), Bigrams()
     one = run(whole, n_steps=1)[0]
-    many = run(parts, n_steps=1, n_micro_batches=n_micro_batches)[0]
+    many = run(parts, n_steps=1, grad_accumulation_steps=grad_accumulation_steps)[0]
     assert many.loss_nats == pytest.approx(one.loss_nats, rel=1e-6)
     # Sums of 28 numbers in another order: a few units in the last place of float32.
     torch.testing.assert_close(parts.head.weight.grad, whole.head.weight.grad, rtol=1e-5, atol=1e-7)
@@ -90,7 +90,7 @@ def test_not_a_number_names_the_cause():
     model = Bigrams()
     with torch.no_grad():
         model.head.weight[0, 0] = math.nan
-    with pytest.raises(UserError, match=r"step 1 .*earlier step went too far.*learning-rate"):
+    with pytest.raises(UserError, match=r"step 1 .*earlier update was too large.*learning_rate="):
         run(model)
 
 

@@ -6,7 +6,7 @@ from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.muon import Muon
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
 class Tiny(nn.Module):
@@ -27,6 +27,12 @@ class Tiny(nn.Module):
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         x = self.token_embedding(ids)
         return self.norm(self.c(torch.tanh(self.b(torch.tanh(self.a(x))))))
+
+
+def config(**changes) -> OptimizerConfig:
+    """One rate for all parameters and no decay, unless changed."""
+    usual = {"embedding_learning_rate": None, "norm_learning_rate": None, "weight_decay": 0.0}
+    return OptimizerConfig(**{**usual, **changes})
 
 
 def fill_gradients(model: nn.Module, seed: int) -> None:
@@ -59,7 +65,7 @@ def test_muon_equals_torch_muon(monkeypatch: pytest.MonkeyPatch):
 
 def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> None:
     model = GPT(GPTConfig(vocab_size=7, d_model=32, n_layers=1, n_heads=4, context_length=8))
-    optimizer = Optimizer(model, learning_rate=1.0)
+    optimizer = Optimizer(model, config(learning_rate=1.0))
     fill_gradients(model, 1)
     qkv, up = model.blocks[0].attention.qkv.weight, model.blocks[0].mlp.up.weight
     before = qkv.detach().clone(), up.detach().clone()
@@ -75,7 +81,7 @@ def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> 
 
 def test_adamw_kind_equals_torch_adamw():
     ours, theirs = Tiny(), Tiny()
-    mine = Optimizer(ours, kind="adamw", learning_rate=0.01, weight_decay=0.1)
+    mine = Optimizer(ours, config(name="adamw", learning_rate=0.01, weight_decay=0.1))
     decayed = [p for p in theirs.parameters() if p.ndim == 2]
     plain = [p for p in theirs.parameters() if p.ndim == 1]
     reference = torch.optim.AdamW(
@@ -97,11 +103,11 @@ def test_adamw_kind_equals_torch_adamw():
 def test_state_goes_on_bit_for_bit(kind):
     def run(stop_after: int | None) -> list[torch.Tensor]:
         model = Tiny()
-        optimizer = Optimizer(model, kind=kind, learning_rate=0.05)
+        optimizer = Optimizer(model, config(name=kind, learning_rate=0.05))
         for seed in range(6):
             if seed == stop_after:
                 state = {name: value.clone() for name, value in optimizer.state().items()}
-                optimizer = Optimizer(model, kind=kind, learning_rate=0.05)
+                optimizer = Optimizer(model, config(name=kind, learning_rate=0.05))
                 optimizer.load_state(state)
             fill_gradients(model, seed)
             optimizer.step(1.0 - seed / 10)
@@ -113,9 +119,8 @@ def test_state_goes_on_bit_for_bit(kind):
 
 def test_each_kind_of_parameter_has_its_rate():
     model = Tiny()
-    optimizer = Optimizer(
-        model, learning_rate=0.01, table_learning_rate=0.1, vector_learning_rate=0.001
-    )
+    rates = config(learning_rate=0.01, embedding_learning_rate=0.1, norm_learning_rate=0.001)
+    optimizer = Optimizer(model, rates)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     fill_gradients(model, 0)
     optimizer.step(0.5)
@@ -138,8 +143,8 @@ def test_frozen_parameters_stay():
 
 
 def test_refuses_bad_settings():
-    with pytest.raises(UserError, match=r"learning rate of -1\.0"):
-        Optimizer(Tiny(), learning_rate=-1.0)
+    with pytest.raises(UserError, match=r"learning_rate is -1\.0"):
+        OptimizerConfig(learning_rate=-1.0)
     model = Tiny()
     model.requires_grad_(False)
     with pytest.raises(UserError, match="frozen"):
@@ -155,11 +160,16 @@ def test_refuses_the_state_of_another_model():
 def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike() -> None:
     moved = {}
     for width in (64, 128, 512):
-        config = GPTConfig(
-            vocab_size=7, d_model=width, n_layers=1, n_heads=4, context_length=8, tied_head=False
+        shape = GPTConfig(
+            vocab_size=7,
+            d_model=width,
+            n_layers=1,
+            n_heads=4,
+            context_length=8,
+            tie_embeddings=False,
         )
-        model = GPT(config)
-        optimizer = Optimizer(model, table_learning_rate=0.01)
+        model = GPT(shape)
+        optimizer = Optimizer(model, config(embedding_learning_rate=0.01))
         table = model.token_embedding.weight.detach().clone()
         model.loss(torch.arange(7)[None], torch.arange(7)[None].roll(-1, 1)).backward()
         optimizer.step(1.0)

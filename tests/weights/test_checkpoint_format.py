@@ -19,14 +19,16 @@ from groundup.weights.checkpoint_format import (
 CONFIG = GPTConfig(vocab_size=20, context_length=8, d_model=16, n_layers=2, n_heads=2)
 
 
-@pytest.mark.parametrize("tied_head", [True, False])
-def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, tied_head: bool) -> None:
-    config = GPTConfig(vocab_size=20, d_model=16, n_layers=1, n_heads=2, tied_head=tied_head)
+@pytest.mark.parametrize("tie_embeddings", [True, False])
+def test_a_saved_model_comes_back_to_the_bit(tmp_path: Path, tie_embeddings: bool) -> None:
+    config = GPTConfig(
+        vocab_size=20, d_model=16, n_layers=1, n_heads=2, tie_embeddings=tie_embeddings
+    )
     model = GPT(config, seed=5)
     save_model(model, tmp_path / "new" / "folder")
     back = load_model(tmp_path / "new" / "folder")
     assert back.config == config
-    assert (back.head.weight is back.token_embedding.weight) == tied_head
+    assert (back.head.weight is back.token_embedding.weight) == tie_embeddings
     state = back.state_dict()
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 

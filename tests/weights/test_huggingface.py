@@ -87,14 +87,14 @@ GPT2 = GPTConfig(
 )  # fmt: skip
 GPT2_PLAIN = GPTConfig(
     **SMALL, norm="layer", norm_eps=1e-5, positions="learned", qk_norm=False, activation="gelu",
-    bias=True, tied_head=False,
+    bias=True, tie_embeddings=False,
 )  # fmt: skip
 EXPORTS = [
     (GPTConfig(**SMALL), "Qwen3ForCausalLM"),  # our own default
     (GPTConfig(**SMALL, rotary_layout="interleaved", n_kv_heads=2), "Qwen3ForCausalLM"),
     (GPTConfig.llama(**{**SMALL, "n_kv_heads": 2, "d_ff": 40}), "LlamaForCausalLM"),
     (
-        GPTConfig.llama(**SMALL, rotary_layout="interleaved", rotary_base=1e6, tied_head=True),
+        GPTConfig.llama(**SMALL, rotary_layout="interleaved", rotary_base=1e6, tie_embeddings=True),
         "LlamaForCausalLM",
     ),
     (GPT2, "GPT2LMHeadModel"),

@@ -1,172 +1,139 @@
-"""The one config loader: defaults < TOML recipe < command line, over frozen dataclasses.
+"""Configs as TOML and back: defaults < TOML recipe < command line.
 
-A config class sits beside the function that reads it. Its fields have literal defaults and a
-docstring under each one. `describe` reads all that from the source without importing the module,
-so that `--help` needs no torch; `from_mapping` and `to_toml` work on the imported class.
+Config classes are declared with `groundup.base.fields`. A TOML file has a table for each config
+inside a config; a flat file, as version 0.1 wrote them, is understood, too, and so are old names.
 """
 
-import ast
 import dataclasses
 import difflib
-import functools
-import importlib.util
 import tomllib
-import types
 import typing
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
 
 from groundup.base.errors import UserError
+from groundup.base.fields import Kind, Mark, field_kinds, leaves
 
 C = TypeVar("C")
+
+RENAMED: dict[str, str] = {
+    "n_micro_batches": "grad_accumulation_steps",
+    "recompute": "activation_checkpointing",
+    "table_learning_rate": "embedding_learning_rate",
+    "vector_learning_rate": "norm_learning_rate",
+    "muon_iterations": "newton_schulz_steps",
+    "tied_head": "tie_embeddings",
+    "minutes": "train_time",
+}
+"""Names of version 0.1 and what they are now. The place of a setting follows from its name."""
+CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": lambda minutes: f"{float(minutes):g}m"}
+"""Old names whose values are written in another way now."""
+
+# The old form of ranges, until every config states them at its fields.
 Range = tuple[str, float | int, float | int]
-"""A number's name, and what it may be, from and to."""
 TINY, HUGE = 1e-12, 1e100
-"""As good as nothing and as infinity, and neither."""
-_NAMED = "_named"
-"""An attribute: what was named when a config was read, be it the default."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """One option as the source tells it."""
+def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str | Path | None = None) -> C:
+    """Make a config from nested plain values, as TOML or JSON holds them.
 
-    path: tuple[str, ...]
-    """Where it stands: ("model", "d_model")."""
-    annotation: str
-    """Its type, as written."""
-    default: str
-    """Its default, as written."""
-    help: str
-    """Its docstring, on one line."""
-
-    @property
-    def leaf(self) -> str:
-        """The last part of the path: the option's name."""
-        return self.path[-1]
-
-    @property
-    def choices(self) -> tuple[str, ...] | None:
-        """The values of a Literal, else None."""
-        if not self.annotation.startswith("Literal["):
-            return None
-        tree = ast.parse(self.annotation, mode="eval").body
-        assert isinstance(tree, ast.Subscript)
-        return tuple(str(value) for value in _literal_values(tree.slice))
-
-
-@functools.cache
-def describe(target: str) -> tuple[Field, ...]:
-    """List the fields of "module:Class" from the source alone, nested configs flattened.
-
-    >>> [f.leaf for f in describe("groundup.base.config:Field")][:2]
-    ['path', 'annotation']
-    """
-    module_name, class_name = target.split(":")
-    tree = _parse(module_name)
-    imports = {
-        alias.asname or alias.name: f"{node.module}:{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    }
-    local = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    fields: list[Field] = []
-    for base in local[class_name].bases:
-        assert isinstance(base, ast.Name)
-        inherited = f"{module_name}:{base.id}" if base.id in local else imports[base.id]
-        fields += describe(inherited)
-    body = local[class_name].body
-    for node, after in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
-            continue
-        name, annotation = node.target.id, ast.unparse(node.annotation)
-        default = ast.unparse(node.value) if node.value else ""
-        if default == f"{annotation}()":
-            inner = f"{module_name}:{annotation}" if annotation in local else imports[annotation]
-            fields += [
-                dataclasses.replace(field, path=(name, *field.path)) for field in describe(inner)
-            ]
-            continue
-        text = ""
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            text = " ".join(str(after.value.value).split())
-        fields.append(Field(path=(name,), annotation=annotation, default=default, help=text))
-    return tuple(fields)
-
-
-def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str = "the config") -> C:
-    """Make a config from nested plain values, as TOML or the command line gives them.
+    Args:
+        cls: The config class.
+        mapping: Its settings; those left out have their defaults.
+        where: The file that they come from.
 
     Raises:
-        UserError: A key is unknown (the nearest ones are named) or a value has the wrong type.
+        UserError: A setting is unknown, has the wrong type or is out of its range.
     """
-    known = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=3, cutoff=0.4) or sorted(known)
-            raise UserError(f"unknown key {key!r}", need=" or ".join(nearest), where=where)
-        values[key] = _convert(hints[key], value, key, where)
-    config = cls(**values)
-    object.__setattr__(config, _NAMED, frozenset(values))
-    return config
-
-
-def given(config: Any) -> set[str]:
-    """List what was set by hand: named when the config was read, or other than its default.
-
-    >>> given(Field(path=("a",), annotation="int", default="1", help="")) >= {"path", "help"}
-    True
-    """
-    names: set[str] = set()
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            names |= {f"{field.name}.{inner}" for inner in given(value)}
-        elif field.name in getattr(config, _NAMED, ()) or value != field.default:
-            names.add(field.name)
-    return names
-
-
-def read_recipe(path: Path | str) -> dict[str, Any]:
-    """Read a TOML recipe.
-
-    Raises:
-        UserError: It is missing or not TOML in UTF-8, with or without a byte-order mark.
-    """
+    kinds = field_kinds(cls)
+    for key, value in with_current_names(cls, mapping, where=where).items():
+        values[key] = _convert(kinds[key], value, where)
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise UserError("this recipe is missing", where=path, type_this="ls recipes") from error
-    except OSError as error:
-        raise UserError(f"this recipe cannot be read ({error.strerror})", where=path) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            "this recipe is not in UTF-8", need="the file saved again as UTF-8", where=path
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"this is not a TOML recipe ({error})", where=path) from error
+        return cls(**values)
+    except UserError as error:
+        if where is None or error.where is not None:
+            raise
+        settings, command = error.settings, error.command
+        raise UserError(error.message, where=where, command=command, settings=settings) from error
 
 
-def check_ranges(config: Any, ranges: Iterable[Range]) -> None:
-    """Hold settings against what they may be; no comparison holds for what is not a number.
+def _convert(kind: Kind, value: Any, where: str | Path | None) -> Any:
+    """A value as TOML holds it, in the type of its field as far as it fits."""
+    if kind.optional and isinstance(value, str) and value.lower() in ("none", "off"):
+        return None
+    if Mark.ZERO_IS_NONE in kind.marks and value == 0:
+        return None
+    if kind.is_config and isinstance(value, dict):
+        return from_mapping(kind.type, value, where=where)
+    if isinstance(value, list) and typing.get_origin(kind.type) is tuple:
+        inner = Kind.of(typing.get_args(kind.type)[0])
+        return tuple(_convert(inner, item, where) for item in value)
+    if kind.type is float and type(value) is int:
+        return float(value)
+    if kind.type is Path and isinstance(value, str):
+        return Path(value)
+    return value
+
+
+def with_current_names(
+    cls: type, mapping: dict[str, Any], *, where: str | Path | None = None
+) -> dict[str, Any]:
+    """Replace old names by new ones, and put the settings of a flat file into their tables.
+
+    >>> from groundup.train.config import PretrainConfig
+    >>> with_current_names(PretrainConfig, {"steps": 5, "muon_iterations": 3})
+    {'steps': 5, 'optimizer': {'newton_schulz_steps': 3}}
 
     Raises:
-        UserError: One is outside.
+        UserError: A setting is unknown, or is there under two names.
     """
-    for name, least, most in ranges:
-        value = getattr(config, name)
-        if value is not None and not least <= value <= most:
-            need = "a number above 0" if least == TINY else f"a number of at least {least:g}"
-            if most < HUGE:
-                need += f" and at most {most:g}"
-            raise UserError(f"--{name.replace('_', '-')} is {value:g}", need=need)
+    kinds, known = field_kinds(cls), leaves(cls)
+    result: dict[str, Any] = {}
+    for key, value in mapping.items():
+        kind = kinds.get(key)
+        # In a flat file `optimizer` is a name, and not yet a table.
+        if kind is not None and not (kind.is_config and isinstance(value, str)):
+            is_table = kind.is_config and isinstance(value, dict)
+            table = {key: with_current_names(kind.type, value, where=where) if is_table else value}
+        else:
+            name = key if key in known else RENAMED.get(key, key)
+            if name not in known:
+                raise _unknown(key, [*kinds, *known], where)
+            value = CONVERTED[key](value) if key in CONVERTED else value
+            table = nested(known[name].path, value)
+        if _overlap(result, table):
+            raise UserError(f"The setting {key!r} is given twice.", where=where)
+        result = merge(result, table)
+    return result
+
+
+def _unknown(key: str, known: Iterable[str], where: str | Path | None) -> UserError:
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    hint = f"Did you mean {nearest[0]!r}?" if nearest else "There is no setting of this name."
+    return UserError(f"Unknown setting {key!r}. {hint}", where=where)
+
+
+def _overlap(first: Any, second: Any) -> bool:
+    """Whether two nested mappings set the same value."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return True
+    return any(_overlap(first[key], second[key]) for key in first.keys() & second.keys())
+
+
+def nested(path: Iterable[str], value: Any) -> dict[str, Any]:
+    """A mapping with one value at a path.
+
+    >>> nested(("model", "d_model"), 64)
+    {'model': {'d_model': 64}}
+    """
+    for key in reversed(tuple(path)):
+        value = {key: value}
+    mapping: dict[str, Any] = value
+    return mapping
 
 
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -183,14 +150,37 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
+def read_recipe(path: Path | str) -> dict[str, Any]:
+    """Read a TOML recipe.
+
+    Raises:
+        UserError: It is missing or not TOML in UTF-8, with or without a byte-order mark.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise UserError("This recipe is missing.", where=path, command="ls recipes/*") from error
+    except OSError as error:
+        raise UserError(f"This recipe cannot be read: {error.strerror}.", where=path) from error
+    except UnicodeDecodeError as error:
+        raise UserError(
+            "This recipe is not in UTF-8. Save it again as UTF-8.", where=path
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"This is not a TOML recipe: {error}.", where=path) from error
+
+
 def to_mapping(config: Any) -> dict[str, Any]:
-    """Turn a config into nested plain values; TOML has no None: "off" says it where it must."""
+    """Turn a config into nested plain values.
+
+    TOML has no None: "none" is written where the default is another value.
+    """
     result: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if value is None:
             if field.default is not None:
-                result[field.name] = "off"
+                result[field.name] = "none"
             continue
         if dataclasses.is_dataclass(value):
             value = to_mapping(value)
@@ -207,57 +197,16 @@ def to_toml(config: Any) -> str:
     return tomli_w.dumps(to_mapping(config))
 
 
-def _parse(module_name: str) -> ast.Module:
-    # find_spec imports parent packages only; ours are empty but for a docstring.
-    spec = importlib.util.find_spec(module_name)
-    assert spec is not None, module_name
-    assert spec.origin is not None, module_name
-    return ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+def check_ranges(config: Any, ranges: Iterable[Range]) -> None:
+    """Check the ranges of a config that does not state them at its fields yet.
 
-
-def _literal_values(node: ast.expr) -> list[Any]:
-    parts = node.elts if isinstance(node, ast.Tuple) else [node]
-    return [ast.literal_eval(part) for part in parts]
-
-
-def _convert(hint: Any, value: Any, key: str, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (types.UnionType, typing.Union):
-        if value is None or (isinstance(value, str) and value.lower() in ("none", "off")):
-            return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, key, where)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if isinstance(value, hint):
-            return value
-        if isinstance(value, dict):
-            return from_mapping(hint, value, where=f"{where} [{key}]")
-    elif origin is typing.Literal:
-        for choice in arguments:
-            if value == choice or str(choice) == value:
-                return choice
-        choices = " or ".join(map(str, arguments))
-        raise UserError(f"{key} = {value!r}", need=choices, where=where)
-    elif origin is tuple:
-        if isinstance(value, (list, tuple)):
-            return tuple(_convert(arguments[0], item, key, where) for item in value)
-    elif hint is bool:
-        words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value.lower() in words:
-            return words[value.lower()]
-    elif hint is int and not isinstance(value, bool):
-        try:
-            if isinstance(value, (int, str)):
-                return int(str(value).replace("_", ""))
-        except ValueError:
-            pass
-    elif hint is float and not isinstance(value, bool):
-        try:
-            return float(value)
-        except (TypeError, ValueError):
-            pass
-    elif hint in (str, Path) and isinstance(value, (str, Path)):
-        return hint(value)
-    kind = getattr(hint, "__name__", str(hint))
-    raise UserError(f"{key} = {value!r}", need=f"a value of type {kind}", where=where)
+    Raises:
+        UserError: A value is out of its range.
+    """
+    for name, least, most in ranges:
+        value = getattr(config, name)
+        if value is not None and not least <= value <= most:
+            need = "a number above 0" if least == TINY else f"a number of at least {least:g}"
+            if most < HUGE:
+                need += f" and at most {most:g}"
+            raise UserError(f"{name} is {value:g}. {need[0].upper()}{need[1:]} is expected.")

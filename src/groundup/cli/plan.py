@@ -1,20 +1,22 @@
 """`groundup plan`: the predicted cost of a run as a table."""
 
 import shlex
+from collections.abc import Set
 from dataclasses import fields
 
 from groundup.cli.console import next_command, note, span, table, typed, warn
-from groundup.planning.plan import Plan, PlanConfig, plan
+from groundup.planning.config import PlanConfig
+from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig
 
 
-def run(config: PlanConfig) -> Plan:
+def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     """Plan a run and print what it will cost."""
     if config.budget is not None:
         note(f"Choosing a model for {config.budget} on this machine ...")
     else:
         note(f"Measuring training steps on this machine for {config.probe_s:g} seconds ...")
-    result = plan(config)
+    result = plan(config, given)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
     rows = [
@@ -53,7 +55,7 @@ def run(config: PlanConfig) -> Plan:
     for warning in result.warnings:
         warn(warning)
     words = _for_pretrain(typed[1:]) or [str(config.data)]
-    if config.minutes is not None:
+    if config.train_time is not None:
         words += ["--steps", str(result.steps)]
     next_command(shlex.join(["groundup", "pretrain", *words]))
     return result

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Set
 
 from groundup.base.errors import quoted
 from groundup.cli.console import Line, next_command, note, progress, span, table
@@ -14,14 +15,14 @@ from groundup.train.loop import Step
 _FIRST_STEPS = 3
 
 
-def run(config: PretrainConfig) -> PretrainResult:
+def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult:
     """Train a model and print its progress."""
     with progress("pretrain", config.steps) as line:
         view = _View(line)
         if config.budget is not None:
             line.say(f"Choosing a model for {config.budget} on this machine ...")
         result = pretrain(
-            config, view.step, view.sample, view.finding, view.choice, _process_started_at()
+            config, view.step, view.sample, view.finding, view.choice, _process_started_at(), given
         )
     table(
         "First steps",

@@ -36,8 +36,8 @@ class StoryConfig:
     """Run folder. An unfinished story of the same text is resumed; an existing name gets -2."""
     vocab_size: int = 512
     """Maximum vocabulary size of the tokenizer."""
-    minutes: float = 2.0
-    """Time for pretraining, in minutes. The number of steps follows from measured throughput."""
+    train_time: str = "2m"
+    """Time for pretraining, e.g. 2m. The number of steps follows from measured throughput."""
     encoding: str = "utf-8"
     """Encoding of the text files."""
     prompt: str = ""
@@ -134,9 +134,9 @@ def _windows(story: Story) -> Any:
 
 
 def _plan(story: Story) -> Any:
-    from groundup.planning.plan import PlanConfig
+    from groundup.planning.config import PlanConfig
 
-    return PlanConfig(data=story.data, minutes=story.config.minutes)
+    return PlanConfig(data=story.data, train_time=story.config.train_time)
 
 
 def _pretrain(story: Story) -> Any:

@@ -34,7 +34,7 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
         "attention": L * attention,
         "mlp": L * mlp,
         "norms": (2 * L + 1) * norm,
-        "head": 0 if config.tied_head else V * C,
+        "head": 0 if config.tie_embeddings else V * C,
     }
 
 
@@ -43,7 +43,7 @@ def count_parameters(config: GPTConfig) -> int:
 
     >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False))
     124412160
-    >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False, tied_head=False))
+    >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False, tie_embeddings=False))
     163009536
     """
     return sum(parameters_by_part(config).values())
@@ -115,7 +115,7 @@ def memory_bytes(
     weight_bytes: int = 4,
     activation_bytes: int = 4,
     optimizer_values_per_weight: float = 2.0,
-    recompute: bool = False,
+    activation_checkpointing: bool = False,
     on_cpu: bool = False,
 ) -> Memory:
     """An estimate of the memory of one training step, in bytes.
@@ -134,7 +134,8 @@ def memory_bytes(
         weight_bytes: bytes of one weight and of one gradient.
         activation_bytes: bytes of one activation (2 under bfloat16).
         optimizer_values_per_weight: 2 for AdamW, 1 for momentum alone (Muon).
-        recompute: each layer keeps its input alone, and one at a time is computed again.
+        activation_checkpointing: Keep only the input of each layer, and compute one layer at a
+            time again.
         on_cpu: computed by a CPU, not a GPU.
     """
     T = config.context_length if context_length is None else context_length
@@ -154,7 +155,7 @@ def memory_bytes(
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
     layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
     layer += 4 * query_key * (copies and config.qk_norm)
-    if recompute:
+    if activation_checkpointing:
         layers = config.n_layers * C * activation_bytes + layer
     else:
         layers = config.n_layers * layer

@@ -158,7 +158,7 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False
+        self.activation_checkpointing = False
         """Keep only each block's input for the backward pass, and compute the rest again."""
         self.token_embedding = Table(config.vocab_size, config.d_model)
         self.position_embedding = (
@@ -168,7 +168,7 @@ class GPT(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.head = Linear(config.d_model, config.vocab_size, bias=False)
-        if config.tied_head:
+        if config.tie_embeddings:
             self.head.weight = self.token_embedding.weight
         if config.positions == "rotary":
             cos, sin = rotary_tables(
@@ -224,7 +224,7 @@ class GPT(nn.Module):
             ):
                 parameter.zero_()
             elif "embedding" in name:
-                std = 1.0 / config.d_model if config.tied_head else 1.0
+                std = 1.0 / config.d_model if config.tie_embeddings else 1.0
                 parameter.normal_(0.0, std, generator=generator)
             elif name.endswith("attention.qkv.weight"):
                 for of_a_head in torch.split(parameter, config.head_width):
@@ -263,7 +263,7 @@ class GPT(nn.Module):
                 self.rotary_sin[start:stop].to(x.dtype),
             )
         x = F.dropout(x, self.config.dropout, self.training)
-        again = self.recompute and torch.is_grad_enabled()
+        again = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
             x = _recomputed(block, x, rotary) if again else block(x, rotary, cache)
         if cache is not None:

@@ -1,58 +1,27 @@
-"""What a run will cost, before anything is spent: parameters, arithmetic, memory, time, first loss.
+"""What a run will cost, before it starts: parameters, arithmetic, memory, time, loss.
 
-Counting comes first and builds nothing; what does not fit in memory is said then. Time is not
-guessed from a table of machines: the run's own first steps are made here for a few seconds, with
-its own batches, and thrown away.
+Parameters and memory are counted first, without building anything; a model that does not fit is
+refused then. The time is measured: the run's own first steps are made for a few seconds on this
+machine, and thrown away.
 """
 
-import logging
 import math
 import time
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
-from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.device import choose_device
+from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
 from groundup.base.machine import free_disk_bytes, usable_memory_bytes
 from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.planning.budget import choose, duration_s
+from groundup.planning.config import PlanConfig
 from groundup.planning.memory import check_memory, count_disk, count_memory, settings_sha256
 from groundup.planning.scaling import expected_range
 from groundup.planning.throughput import probe
-from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data, with_vocabulary
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlanConfig(PretrainConfig):
-    """A run to be judged: pretrain's own settings, and how long it may take."""
-
-    minutes: float | None = None
-    """choose the steps so that training takes about this long here; None: as in steps"""
-    max_passes: float = 40.0
-    """with minutes: never more passes over the text than this; more is learnt by heart"""
-    probe_s: float = 4.0
-    """how long to try the real thing, in seconds"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_ranges(self, _RANGES)
-        if self.minutes is not None and self.budget is not None:
-            raise UserError(
-                "--minutes and --budget both say how long",
-                need="one of them",
-                type_this=f"--budget {self.budget}",
-            )
-
-
-_RANGES: tuple[Range, ...] = (
-    ("minutes", TINY, HUGE),
-    ("max_passes", TINY, HUGE),
-    ("probe_s", TINY, HUGE),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,54 +31,59 @@ class Plan:
     steps: int
     n_parameters: int
     parameters: dict[str, int]
-    """by part of the model"""
+    """Parameters of each part of the model."""
     flops_per_step: int
     memory_bytes: dict[str, int]
-    """at the fullest moment, by part"""
+    """Peak memory of each part."""
     total_memory_bytes: int
     free_memory_bytes: int
-    """with what this process holds already"""
+    """Free memory, including what this process already holds."""
     disk_bytes: int
-    """of the run folder at its fullest"""
+    """Size of the run folder at its largest."""
     free_disk_bytes: int
     n_train_tokens: int
     n_passes: float
-    """how often each token of the text is learnt from"""
+    """Number of passes over the training text."""
     first_loss_nats: float
-    """ln V: before training every token is as likely as any other"""
+    """ln V, the uniform baseline: before training every token is equally likely."""
     last_loss_nats: tuple[float, float]
-    """on held-out text at the end, from and to: by size, length, and the text's pairs of tokens"""
+    """Lowest and highest validation loss to expect at the end."""
     step_s: float
-    """seconds per step, measured"""
+    """Seconds per step, measured."""
     validation_s: float
-    """seconds for one look at the held-out text, measured on a part of it"""
+    """Seconds per validation, measured on a part of it."""
     compile_s: float
-    """seconds that compiling takes, where it is wished; a second start needs about half of it"""
+    """Seconds for compiling, if requested. A second start needs about half of it."""
     total_s: float
-    """seconds for the whole run"""
+    """Seconds for the run."""
     warnings: tuple[str, ...]
     settings_sha256: str
-    """of the settings that decide the cost: the run's README holds the plan against what it took"""
+    """Checksum of the settings that change the cost; a run finds its plan by it."""
 
     @property
     def flops_per_s(self) -> float:
-        """Model arithmetic per second that the probe reached."""
+        """Model FLOP/s that were measured."""
         return self.flops_per_step / self.step_s
 
 
-def plan(config: PlanConfig) -> Plan:
-    """Judge a run.
+def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
+    """Estimate the cost of a run.
+
+    Args:
+        config: The settings of the run.
+        given: Flat names of the settings that a budget must not choose, besides those that differ
+            from their defaults.
 
     Raises:
-        UserError: No data, a text shorter than the context, or a model that does not fit in memory
-            (with the nearest setting that does).
+        UserError: There is no data, the text is shorter than the context, or the model does not fit
+            in memory (with the nearest settings that do).
     """
     began_at = time.monotonic()
     data = open_data(config.data)
     budget_s = None if config.budget is None else duration_s(config.budget)
     if budget_s is not None:
-        chosen = choose(config, data, budget_s)
-        assert isinstance(chosen, PlanConfig)  # it fills in the config that it is given
+        chosen = choose(config, data, budget_s, given)
+        assert isinstance(chosen, PlanConfig)  # it changes settings of this config
         config = chosen
     choosing_s = time.monotonic() - began_at
     config = replace(config, model=with_vocabulary(config, data).model)
@@ -120,41 +94,42 @@ def plan(config: PlanConfig) -> Plan:
     disk, free_disk = count_disk(config), free_disk_bytes(config.out)
     if disk > free_disk:
         raise UserError(
-            f"checkpoints take {disk / 1e6:,.1f} MB of disk and {free_disk / 1e6:,.1f} MB are free",
-            need="another disk, or fewer checkpoints",
+            f"Checkpoints take {disk / 1e6:,.1f} MB of disk and {free_disk / 1e6:,.1f} MB are "
+            "free. Keep fewer checkpoints, or set `out` to a folder on another disk.",
             where=config.out,
-            type_this="--keep-checkpoints 1 --out another/folder",
+            settings={"keep_checkpoints": 1},
         )
     speed = probe(config, data, config.probe_s)
-    n_held_out = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    every = config.validation.validate_every
     step_s = speed.step_s
-    validation_s = speed.window_s * min(n_held_out, config.validation_windows)
+    validation_s = speed.window_s * min(n_windows, config.validation.validation_windows)
     tokens_per_step = config.batch_size * config.model.context_length
     steps = config.steps
     warnings = []
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
-        steps = _steps_within(left_s, step_s, validation_s, config.validate_every)
-    elif config.minutes is not None:
-        seconds = 60 * config.minutes - speed.compile_s
-        steps = _steps_within(seconds, step_s, validation_s, config.validate_every)
+        steps = _steps_within(left_s, step_s, validation_s, every)
+    elif config.train_time is not None:
+        seconds = parse_duration_s(config.train_time, "train_time") - speed.compile_s
+        steps = _steps_within(seconds, step_s, validation_s, every)
         most = max(1, int(config.max_passes * len(windows) / config.batch_size))
         if steps > most:
             warnings.append(
-                f"{config.minutes:g} minutes would suffice for {steps:,} steps; after {most:,} "
-                f"every token has been seen {config.max_passes:g} times, so there they end"
+                f"{config.train_time} is enough time for {steps:,} steps. The plan stops at "
+                f"{most:,} steps, after {config.max_passes:g} passes over the text."
             )
             steps = most
     n_passes = steps * config.batch_size / len(windows)
     if n_passes > config.max_passes:
         warnings.append(
-            f"every token is seen {n_passes:.0f} times: expect the model to learn the text by "
-            "heart; more text helps more than more steps"
+            f"The run makes {n_passes:.0f} passes over the text: expect overfitting. More text "
+            "helps more than more steps."
         )
     if len(windows) < config.batch_size:
         warnings.append(
-            f"the text has {len(windows)} windows and a batch {config.batch_size}: "
-            "a batch will hold the same window twice"
+            f"The text has {len(windows)} windows and a batch has {config.batch_size}: "
+            "a batch will contain the same window twice."
         )
     return Plan(
         steps=steps,
@@ -163,7 +138,7 @@ def plan(config: PlanConfig) -> Plan:
         flops_per_step=flops_per_token(config.model) * tokens_per_step,
         memory_bytes=memory,
         total_memory_bytes=sum(memory.values()),
-        free_memory_bytes=usable_memory_bytes(choose_device(config.device)),
+        free_memory_bytes=usable_memory_bytes(choose_device(config.hardware.device)),
         disk_bytes=disk,
         free_disk_bytes=free_disk,
         n_train_tokens=data.train.n_tokens,
@@ -176,19 +151,17 @@ def plan(config: PlanConfig) -> Plan:
         validation_s=validation_s,
         compile_s=speed.compile_s,
         total_s=budget_s
-        or speed.compile_s
-        + steps * step_s
-        + _n_validations(steps, config.validate_every) * validation_s,
+        or speed.compile_s + steps * step_s + _n_validations(steps, every) * validation_s,
         warnings=tuple(warnings),
         settings_sha256=settings_sha256(replace(config, steps=steps)),
     )
 
 
-def _n_validations(steps: int, every: int) -> int:
-    """One at each due step, one at the last; the one before the first step is short."""
-    return steps // every + (steps % every > 0) if every > 0 else 1
+def _n_validations(steps: int, every: int | None) -> int:
+    """Number of full validations: every so many steps and after the last step."""
+    return 1 if every is None else steps // every + (steps % every > 0)
 
 
-def _steps_within(seconds: float, step_s: float, validation_s: float, every: int) -> int:
-    share = validation_s / every if every > 0 else 0.0
-    return max(1, int((seconds - validation_s) / (step_s + share)))
+def _steps_within(seconds: float, step_s: float, validation_s: float, every: int | None) -> int:
+    per_step_s = validation_s / every if every is not None else 0.0
+    return max(1, int((seconds - validation_s) / (step_s + per_step_s)))

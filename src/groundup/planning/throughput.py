@@ -40,7 +40,7 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     """
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
-    if config.compile:
+    if config.hardware.compile:
         setup.compile_now()
     compile_s = time.perf_counter() - began_at
     steps = train_steps(
@@ -48,14 +48,16 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
         setup.training_loss,
         setup.optimizer,
         ClockSchedule(seconds=seconds, warmup_steps=10),
-        n_micro_batches=config.n_micro_batches,
-        max_grad_norm=config.max_grad_norm,
+        grad_accumulation_steps=config.hardware.grad_accumulation_steps,
+        max_grad_norm=config.optimizer.max_grad_norm,
         world=setup.world,
     )
     done = [step.elapsed_s for step in steps]
     spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
     n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
-    n_windows = min(max(config.batch_size, _WINDOWS), config.validation_windows, n_windows)
+    n_windows = min(
+        max(config.batch_size, _WINDOWS), config.validation.validation_windows, n_windows
+    )
     world = setup.world
     step_s = world.of_first(statistics.median(spans))
     if step_s > seconds:  # what is so slow is not looked at longer than it takes
@@ -68,5 +70,5 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     return Speed(
         step_s=step_s,
         window_s=world.of_first(window_s),
-        compile_s=world.of_first(compile_s) if config.compile else 0.0,
+        compile_s=world.of_first(compile_s) if config.hardware.compile else 0.0,
     )

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.config import from_mapping, to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.curves import draw_curves
+from groundup.train.config import PretrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,8 @@ def compare(config: CompareConfig) -> Comparison:
     settings = []
     for name in config.runs:
         run = RunFolder.open(name)
-        settings.append(_flat(run.read_config()))
+        stored = from_mapping(PretrainConfig, run.read_config(), where=run.path / "config.toml")
+        settings.append(_flat(to_mapping(stored)))
         metrics[name] = run.read_metrics()
         if not metrics[name]:
             raise UserError("This run has made no step: its metrics.jsonl is empty.", where=name)

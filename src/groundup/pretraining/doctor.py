@@ -82,7 +82,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     if rows:
         checks = CurveChecks(
             vocab_size=settings.model.vocab_size,
-            learning_rate=settings.learning_rate,
+            learning_rate=settings.optimizer.learning_rate,
             first_validation_loss_nats=(
                 None if progress is None else progress.first_validation_loss_nats
             ),
@@ -100,7 +100,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _check_weights(checkpoint, progress, fix)
     elif damaged:
         skipped[WEIGHTS] = "there is no intact checkpoint"
-    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoint_every:
+    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoints.checkpoint_every:
         skipped[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(

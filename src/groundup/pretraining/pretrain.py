@@ -6,7 +6,7 @@ weights.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from contextlib import ExitStack
 
 from groundup.base.errors import UserError
@@ -38,6 +38,7 @@ def pretrain(
     on_finding: Callable[[Finding], None] | None = None,
     on_choice: Callable[[PretrainConfig], None] | None = None,
     started_at: float | None = None,
+    given: Set[str] = frozenset(),
 ) -> PretrainResult:
     """Train a model and write a run folder.
 
@@ -48,6 +49,8 @@ def pretrain(
         on_finding: Called when a check fails; log.txt records it, too.
         on_choice: Called with the settings that a budget chose, before the first step.
         started_at: When the budget started, by `time.monotonic()`. None: now.
+        given: Flat names of the settings that a budget must not choose, besides those that differ
+            from their defaults.
 
     Raises:
         UserError: There is no data, the text is shorter than the context, the run diverged, or the
@@ -57,10 +60,12 @@ def pretrain(
     started_at = time.monotonic() if started_at is None else started_at
     data = open_data(config.data)
     if config.budget is not None:
-        config = chosen_before(config) or choose(config, data, duration_s(config.budget))
+        config = chosen_before(config, given) or choose(
+            config, data, duration_s(config.budget), given
+        )
         if on_choice is not None:
             on_choice(config)
-    check_memory(with_vocabulary(config, data), sure_by=_SURE_BY)
+    check_memory(with_vocabulary(config, data), margin=_SURE_BY)
     setup = prepare_training(config, data)
     world = setup.world
     run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))

@@ -2,22 +2,24 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from groundup.base.config import from_mapping, read_recipe, to_mapping
+from groundup.base.config import from_mapping, read_recipe
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.run import LOCK, RunFolder
 from groundup.planning.budget import agree
 from groundup.train.config import PretrainConfig
 
+C = TypeVar("C", bound=PretrainConfig)
+
 _log = logging.getLogger(__name__)
 
 
-def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
+def open_run(out: Path, config: PretrainConfig) -> tuple[RunFolder, bool]:
     """Find or make the run folder for a config.
 
     The folders `out`, `out-2`, `out-3` ... are tried in this order. The first one with an
@@ -45,17 +47,14 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
     return RunFolder.create(out), False
 
 
-def chosen_before(requested: PretrainConfig) -> PretrainConfig | None:
+def chosen_before(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainConfig | None:
     """Return what a budget already chose for these settings, in an unfinished run."""
-    for folder in _taken(requested.out):
-        if is_finished(folder) or not (folder / "config.toml").is_file():
+    for folder in _taken(config.out):
+        if is_finished(folder):
             continue
-        try:
-            stored = from_mapping(type(requested), read_recipe(folder / "config.toml"))
-        except UserError:
-            continue
-        if agree(stored, requested):
-            return replace(stored, out=requested.out)
+        stored = _stored_settings(folder, config)
+        if stored is not None and agree(stored, config, given):
+            return replace(stored, out=config.out)
     return None
 
 
@@ -95,12 +94,14 @@ def _is_prepared(folder: Path) -> bool:
     return not names or ("story" in names and not names & {"config.toml", "checkpoints"})
 
 
-def _same_settings(folder: Path, config: Any) -> bool:
+def _stored_settings(folder: Path, config: C) -> C | None:
+    """The settings of the run in this folder; None: there are none that can be read."""
     try:
-        stored = read_recipe(folder / "config.toml")
+        return from_mapping(type(config), read_recipe(folder / "config.toml"))
     except UserError:
-        return False
-    wanted = to_mapping(config)
-    stored.pop("out", None)
-    wanted.pop("out", None)
-    return stored == wanted
+        return None
+
+
+def _same_settings(folder: Path, config: PretrainConfig) -> bool:
+    stored = _stored_settings(folder, config)
+    return stored is not None and replace(stored, out=config.out) == config

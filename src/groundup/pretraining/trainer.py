@@ -86,7 +86,7 @@ class Trainer:
             )
         if self.setup.world.is_first:
             (self.folder.path / FAILURE).unlink(missing_ok=True)
-        if self.config.compile and self.config.budget is not None:
+        if self.config.hardware.compile and self.config.budget is not None:
             self.setup.compile_now()  # otherwise the first step compiles, on the budget
         if found is None:
             self._initialize()
@@ -100,7 +100,7 @@ class Trainer:
             DivergedError: The loss is NaN or infinite, and rolling back did not help.
             KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
         """
-        world, keep = self.setup.world, self.config.keep_checkpoints
+        world, keep = self.setup.world, self.config.checkpoints.keep_checkpoints
         if world.is_first:
             for finding in self._initial_findings():
                 self._report(finding)
@@ -135,7 +135,7 @@ class Trainer:
         assert self.config.budget is not None
         spent_s = time.monotonic() - self.started_at
         after_s = _AFTER_S + checkpoint_bytes(self.config) / _DISK_BYTES_PER_S
-        after_s += window_s * self.config.validation_windows
+        after_s += window_s * self.config.validation.validation_windows
         budget_s = duration_s(self.config.budget)
         left_s = budget_s - spent_s - after_s
         if left_s < budget_s / 2:
@@ -193,7 +193,7 @@ class Trainer:
     def _new_checks(self) -> CurveChecks:
         return CurveChecks(
             vocab_size=self.config.model.vocab_size,
-            learning_rate=self.config.learning_rate,
+            learning_rate=self.config.optimizer.learning_rate,
             first_validation_loss_nats=self.progress.first_validation_loss_nats,
         )
 
@@ -210,7 +210,7 @@ class Trainer:
 
     def _run_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
         setup, config = self.setup, self.config
-        schedule = self._schedule()
+        schedule, sample_every = self._schedule(), config.samples.sample_every
         for step in train_steps(
             setup.loader,
             setup.training_loss,
@@ -219,22 +219,22 @@ class Trainer:
             first_step=self.progress.step + 1,
             n_targets=self.progress.n_targets,
             elapsed_s=self.progress.elapsed_s,
-            n_micro_batches=config.n_micro_batches,
-            max_grad_norm=config.max_grad_norm,
+            grad_accumulation_steps=config.hardware.grad_accumulation_steps,
+            max_grad_norm=config.optimizer.max_grad_norm,
             validate=setup.validate,
-            validate_every=config.validate_every,
+            validate_every=config.validation.validate_every,
             world=setup.world,
         ):
             self.progress = _advance(self.progress, setup, step)
             last = step.step == step.n_steps
-            due = last or step.step % config.checkpoint_every == 0
+            due = last or step.step % config.checkpoints.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
             # Metrics first: resuming drops surplus lines, but cannot restore missing ones.
             if setup.world.is_first:
                 self._log(step)
             if due:
                 self._save(checkpoints, step.learning_rate, schedule.peak_frac)
-            if config.sample_every and (last or step.step % config.sample_every == 0):
+            if sample_every is not None and (last or step.step % sample_every == 0):
                 self._sample(step.step)
             # Also after the last step: the next start then only has to finish the run.
             if setup.world.any(stop.asked):
@@ -319,14 +319,14 @@ class Trainer:
 def write_sample(setup: Setup) -> str:
     """Generate a continuation of the prompt; the text includes the prompt."""
     tokenizer, config = setup.data.tokenizer, setup.config
-    ids = tokenizer.encode(config.prompt)
+    ids = tokenizer.encode(config.samples.prompt)
     if not ids:
         start = setup.data.validation.read(0, min(12, setup.data.validation.n_tokens))
         ids = [int(index) for index in start]
     new = generate(
         setup.model,
         ids,
-        config.sample_tokens,
+        config.samples.sample_tokens,
         temperature=0.8,
         top_k=50,
         stop_ids=tuple(tokenizer.special_tokens.values()),

@@ -1,4 +1,4 @@
-"""Everything a training run is made of, put together from its config and its data."""
+"""Build all parts of a training run from its settings and its data."""
 
 import logging
 import os
@@ -22,31 +22,31 @@ from groundup.train.schedule import ClockSchedule, Schedule
 
 _log = logging.getLogger(__name__)
 _VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
-"""Without gradients more windows fit at once than in a step, and more at once are faster."""
+"""Without gradients, larger batches fit in memory, and they are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """A run about to begin."""
+    """All parts of a run."""
 
     config: PretrainConfig
-    """The settings, with the model's vocabulary as the tokenizer has it."""
+    """The settings, with the vocabulary size of the tokenizer."""
     data: Data
     model: GPT
     optimizer: Optimizer
     schedule: Schedule | ClockSchedule
     loader: Loader
     loss: MixedPrecision
-    """The model's loss, in the number format of the run."""
+    """The loss of the model, in the number format of the run."""
     training_loss: Loss
-    """The same, compiled if that is wished, with its gradients averaged over the processes."""
+    """The same, compiled if requested, with gradients averaged over the processes."""
     world: World
     """The processes of the run."""
 
     def compile_now(self) -> None:
-        """Run forward and backward once, so that no step waits for the compiler; nothing moves."""
+        """Run forward and backward once, without an update, so that no step waits for compiling."""
         inputs, targets = (
-            part.chunk(self.config.n_micro_batches)[0].to(self.model.device)
+            part.chunk(self.config.hardware.grad_accumulation_steps)[0].to(self.model.device)
             for part in self.loader.batch(0)
         )
         with torch.random.fork_rng():
@@ -54,17 +54,17 @@ class Setup:
         self.optimizer.zero_grad()
 
     def validate(self, max_windows: int | None = None) -> float:
-        """Mean loss in nats on the held-out text, in the number format of the run.
+        """Mean loss in nats on the validation set, in the number format of the run.
 
         Args:
-            max_windows: Look at no more windows than this; None: `validation_windows`.
+            max_windows: Limit of windows. None: `validation_windows`.
         """
-        give_back()  # batches of another shape would not fit in what the steps have freed
+        give_back()  # batches of another shape do not fit into the memory that steps have freed
         measured = evaluate_loss(
             self.model,
             self.data.validation,
             batch_size=validation_rows(self.config),
-            max_windows=max_windows or self.config.validation_windows,
+            max_windows=max_windows or self.config.validation.validation_windows,
             loss=self.loss,
             rank=self.world.rank,
             world_size=self.world.size,
@@ -75,56 +75,42 @@ class Setup:
 
 
 def prepare_training(config: PretrainConfig, data: Data) -> Setup:
-    """Build model, optimiser, schedule and loader; every weight and batch follows from the seed.
+    """Build model, optimizer, schedule and loader. The seed determines every weight and batch.
 
     Raises:
-        UserError: The text is shorter than the context, a setting is out of its range, or the model
-            and the batch can never fit in memory.
+        UserError: The text is shorter than the context, or a device or compiler is missing.
     """
     config = with_vocabulary(config, data)
-    device = choose_device(config.device)
+    hardware = config.hardware
+    device = choose_device(hardware.device)
     world = World.join(device)
     world.seed = config.seed
-    set_threads(config.threads)
+    set_threads(hardware.threads)
     keep_freed()
-    if config.deterministic and device.type == "cuda":
+    if hardware.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
-    dtype = choose_dtype(config.dtype, device)
+    dtype = choose_dtype(hardware.dtype, device)
     windows = Windows(data.train, config.model.context_length, config.stride)
     model = GPT(config.model, seed=config.seed).to(device)
-    model.recompute = config.recompute
-    if world.size > 1 and config.parallel == "fsdp":
+    model.activation_checkpointing = hardware.activation_checkpointing
+    if world.size > 1 and hardware.parallel == "fsdp":
         world.shard(model, dtype)
-        loss = MixedPrecision(model, torch.float32)  # the parts come in the right format
+        loss = MixedPrecision(model, torch.float32)  # FSDP gathers the weights in the right format
     else:
         loss = MixedPrecision(model, dtype)
     optimizer = Optimizer(
-        model,
-        kind=config.optimizer,
-        learning_rate=config.learning_rate,
-        table_learning_rate=config.table_learning_rate,
-        vector_learning_rate=config.vector_learning_rate,
-        weight_decay=config.weight_decay,
-        momentum=config.momentum,
-        n_iterations=config.muon_iterations,
-        dtype=dtype if config.dtype != "auto" else None,
+        model, config.optimizer, dtype=dtype if hardware.dtype != "auto" else None
     )
-    schedule = Schedule(
-        n_steps=config.steps,
-        # A short run keeps a warm-up of a tenth at most.
-        warmup_steps=min(config.warmup_steps, config.steps // 10),
-        decay_frac=config.decay_frac,
-    )
-    # Dropout draws from torch's own random state, which checkpoints store.
+    # Dropout uses torch's global random state, which checkpoints store.
     torch.manual_seed(config.seed)
     return Setup(
         config=config,
         data=data,
         model=model,
         optimizer=optimizer,
-        schedule=schedule,
-        # A GPU is fed from pinned memory while it computes; a CPU has nothing to gain from it.
+        schedule=Schedule.of(config.schedule, config.steps),
+        # Batches are copied to a GPU from pinned memory during the step before.
         loader=Loader(
             windows,
             config.batch_size,
@@ -133,24 +119,25 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
             device=device,
         ),
         loss=loss,
-        training_loss=world.average_gradients(_compiled(loss) if config.compile else loss),
+        training_loss=world.average_gradients(_compiled(loss) if hardware.compile else loss),
         world=world,
     )
 
 
 def _compiled(loss: MixedPrecision) -> MixedPrecision:
-    """The same loss for steps of one shape; looks at the held-out text stay as they are.
+    """The same loss, compiled for batches of one shape; validations are not compiled.
 
     Raises:
-        UserError: What `torch.compile` needs is missing.
+        UserError: `torch.compile` does not work on this machine.
     """
     try:
         torch.compile(torch.neg)(torch.zeros(2, device=loss.model.device))
-    except Exception as error:  # each backend has errors of its own
+    except Exception as error:  # each backend raises its own errors
         raise UserError(
-            f"torch.compile does not work here: {str(error).strip().splitlines()[0]}",
-            need="a C++ compiler (and Triton for a GPU)",
-            type_this="apt install g++",
+            "torch.compile does not work on this machine: "
+            f"{str(error).strip().splitlines()[0].rstrip('.')}. "
+            "A C++ compiler (and Triton for a GPU) is expected.",
+            command="apt install g++",
         ) from error
     compiled = MixedPrecision(loss.model, loss.dtype)
     compiled.compile(dynamic=False)
@@ -158,7 +145,9 @@ def _compiled(loss: MixedPrecision) -> MixedPrecision:
 
 
 def validation_rows(config: PretrainConfig) -> int:
-    """How many windows of held-out text are looked at together."""
+    """Number of windows in a validation batch."""
     model = config.model
     tokens = min(_VALIDATION_TOKENS, _VALIDATION_LOGITS // model.vocab_size)
-    return max(config.batch_size // config.n_micro_batches, tokens // model.context_length)
+    return max(
+        config.batch_size // config.hardware.grad_accumulation_steps, tokens // model.context_length
+    )

@@ -1,120 +1,122 @@
-"""The settings of a training run. This file loads no torch, so that `--help` can read it."""
+"""The settings of a training run, joined from those of its parts. No torch, for `--help`."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from groundup.base.config import HUGE, TINY, Range, check_ranges
 from groundup.base.errors import UserError
+from groundup.base.fields import Config, Count, Mark
 from groundup.model.config import GPTConfig
+from groundup.train.optimizer import OptimizerConfig
+from groundup.train.schedule import ScheduleConfig
+
+_OrNever = Annotated[Count, Mark.ZERO_IS_NONE, Mark.BY_BUDGET]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """How a foundation model is trained."""
+class ValidationConfig(Config):
+    """When and on how much text the validation loss is measured."""
 
-    data: Path = Path("data")
-    """data folder with tokenizer/, train/ and validation/, made by prepare and train-tokenizer"""
-    out: Path = Path("runs/pretrain")
-    """run folder; an unfinished run of the same settings goes on, a taken name gets -2"""
-    model: GPTConfig = GPTConfig()  # noqa: RUF009 (frozen, so sharing it is harmless)
-    """the shape of the model"""
-    budget: str | None = None
-    """how long all of it may take (90s, 10m, 2h); what is not set is chosen for it"""
-    steps: int = 600
-    """how many times the parameters move"""
-    batch_size: int = 8
-    """windows of text per step"""
-    n_micro_batches: int = 1
-    """into how many parts a batch is cut to save memory; the result stays the same"""
-    recompute: bool = False
-    """to save memory, keep only each layer's input for the backward pass; the rest is made again"""
-    stride: int | None = None
-    """how far the window slides over the text; None: its own length"""
-    optimizer: Literal["muon", "adamw"] = "muon"
-    """muon: Muon for matrices and AdamW for the rest; adamw: AdamW for everything"""
-    learning_rate: float = 0.02
-    """how far a step moves the matrices"""
-    table_learning_rate: float = 0.03
-    """how far it moves the tables; an untied head moves 128 / d_model as far (muon only)"""
-    vector_learning_rate: float = 0.01
-    """how far it moves the norms' gains and biases (muon only)"""
-    momentum: float = 0.95
-    """how much of its old direction a matrix keeps at each step (muon only)"""
-    muon_iterations: int = 5
-    """how exactly a matrix's update is made orthogonal: 3, 4 or 5 steps of products (muon only)"""
-    weight_decay: float = 1.0
-    """share of a matrix taken away per step, times its rate; a text read many times wants much"""
-    warmup_steps: int = 10
-    """steps in which the rate rises, a tenth of the run at most"""
-    decay_frac: float = 1.0
-    """share of the run, at its end, in which the rate falls to zero"""
-    max_grad_norm: float | None = None
-    """longer gradients are shortened to this; None: never"""
-    validate_every: int = 100
-    """steps between two looks at the held-out text"""
-    validation_windows: int = 256
-    """windows of held-out text per look, spread evenly; groundup evaluate takes all of it"""
-    checkpoint_every: int = 100
-    """steps between two checkpoints; a new best validation loss makes one, too"""
-    keep_checkpoints: int = 2
-    """how many of the latest checkpoints stay, beside the best"""
-    sample_every: int = 200
-    """steps between two samples of what the model writes; 0: none"""
-    sample_tokens: int = 60
-    """length of a sample"""
+    validate_every: _OrNever | None = 100
+    """Steps between two validations. None: only after the last step."""
+    validation_windows: Annotated[Count, Mark.BY_BUDGET] = 256
+    """Number of windows per validation, spread evenly over the validation set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig(Config):
+    """When checkpoints are written and which are kept."""
+
+    checkpoint_every: Annotated[Count, Mark.BY_BUDGET] = 100
+    """Steps between two checkpoints. A new best validation loss also writes one."""
+    keep_checkpoints: Annotated[Count, Mark.NO_COST] = 2
+    """Number of latest checkpoints to keep, besides the best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleConfig(Config):
+    """Text that the model generates during training."""
+
+    sample_every: _OrNever | None = 200
+    """Steps between two samples. None: no samples."""
+    sample_tokens: Count = 60
+    """Length of a sample in tokens."""
     prompt: str = ""
-    """what the samples continue; empty: the first words of the held-out text"""
+    """Prompt of the samples. Empty: the first words of the validation set."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig(Config):
+    """Where and in which number format the model is trained."""
+
     device: str = "auto"
-    """auto, cpu or cuda"""
-    dtype: str = "auto"
-    """number format of the matrix products: fp32, bf16, or auto (bf16 where the chip has it)"""
-    deterministic: bool = False
-    """on a GPU, take kernels that give the same bits each time, at some cost; a CPU always does"""
+    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    """Number format of the matrix products. auto: bf16 if the hardware supports it, else fp32."""
+    grad_accumulation_steps: Annotated[Count, Mark.BY_BUDGET] = 1
+    """Number of parts that a batch is split into to save memory. The result stays the same."""
+    activation_checkpointing: bool = False
+    """Save memory by computing the activations of a layer again in the backward pass."""
     compile: bool = False
-    """make one program of a step (torch.compile): a start of half a minute, then shorter steps"""
-    threads: int | None = None
-    """CPU threads; None: the cores this process may use"""
+    """Compile the training step with torch.compile: a slower start, then faster steps."""
+    threads: Count | None = None
+    """Number of CPU threads. None: all cores that this process may use."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """under torchrun each process holds the whole model (ddp), or a part of each weight (fsdp)"""
-    curves: bool = True
-    """draw loss and learning rate into figures/ at the end, which takes a second"""
-    tensorboard: bool = False
-    """write the metrics for TensorBoard, too; it needs the extra of this name"""
-    seed: int = 1234
-    """fixes the starting weights and the order of the text"""
+    """Under torchrun: a full copy of the model per process, or a shard of every weight (FSDP)."""
+    deterministic: Annotated[bool, Mark.NO_COST] = False
+    """On a GPU, use deterministic kernels, which are slower. A CPU is always deterministic."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, _RANGES)
-        if self.n_micro_batches > self.batch_size:
-            raise UserError(
-                f"a batch of {self.batch_size} windows cannot be cut into {self.n_micro_batches}",
-                need="no more parts than windows",
-                type_this=f"--n-micro-batches {self.batch_size}",
-            )
+        super().__post_init__()
         if self.compile and self.parallel == "fsdp":
-            raise UserError("--compile needs whole weights", type_this="--parallel ddp --compile")
+            raise UserError(
+                'compile does not work with parallel="fsdp".', settings={"parallel": "ddp"}
+            )
 
 
-_RANGES: tuple[Range, ...] = (
-    ("steps", 1, math.inf),
-    ("batch_size", 1, math.inf),
-    ("n_micro_batches", 1, math.inf),
-    ("stride", 1, math.inf),
-    ("learning_rate", TINY, HUGE),
-    ("table_learning_rate", TINY, HUGE),
-    ("vector_learning_rate", TINY, HUGE),
-    ("momentum", 0, 1),
-    ("weight_decay", 0, HUGE),
-    ("warmup_steps", 0, math.inf),
-    ("decay_frac", 0, 1),
-    ("max_grad_norm", TINY, math.inf),
-    ("validate_every", 0, math.inf),
-    ("validation_windows", 1, math.inf),
-    ("checkpoint_every", 1, math.inf),
-    ("keep_checkpoints", 1, math.inf),
-    ("sample_every", 0, math.inf),
-    ("sample_tokens", 1, math.inf),
-    ("threads", 1, math.inf),
-)
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(Config):
+    """Settings of a training run of a foundation model."""
+
+    data: Annotated[Path, Mark.NO_COST] = Path("data")
+    """Data folder, as `prepare` and `train-tokenizer` write it."""
+    out: Annotated[Path, Mark.NO_COST] = Path("runs/pretrain")
+    """Run folder. An unfinished run with the same settings is resumed; otherwise -2 is added."""
+    budget: str | None = None
+    """Time for the whole run, e.g. 90s, 10m or 2h. It chooses the settings that are not given.
+    None: as many steps as set."""
+    steps: Annotated[Count, Mark.BY_BUDGET] = 600
+    """Number of optimizer steps."""
+    batch_size: Annotated[Count, Mark.BY_BUDGET] = 8
+    """Number of windows of text per step."""
+    stride: Annotated[Count | None, Mark.NO_COST] = None
+    """Tokens between the starts of two windows. None: the context length."""
+    seed: Annotated[int, Mark.NO_COST] = 1234
+    """Random seed of the initial weights and the order of the text."""
+    curves: Annotated[bool, Mark.NO_COST] = True
+    """Draw the loss and the learning rate into figures/ at the end."""
+    tensorboard: Annotated[bool, Mark.NO_COST] = False
+    """Also write the metrics for TensorBoard. Needs the extra `tensorboard`."""
+    model: Annotated[GPTConfig, Mark.BY_BUDGET] = GPTConfig()  # noqa: RUF009 (frozen)
+    """The architecture."""
+    optimizer: OptimizerConfig = OptimizerConfig()  # noqa: RUF009
+    """The optimizer."""
+    schedule: Annotated[ScheduleConfig, Mark.NO_COST] = ScheduleConfig()  # noqa: RUF009
+    """The learning-rate schedule."""
+    validation: ValidationConfig = ValidationConfig()
+    """Validation during training."""
+    checkpoints: CheckpointConfig = CheckpointConfig()
+    """Checkpoints."""
+    samples: Annotated[SampleConfig, Mark.NO_COST] = SampleConfig()
+    """Samples of generated text."""
+    hardware: HardwareConfig = HardwareConfig()
+    """Device, number format and parallelism."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hardware.grad_accumulation_steps > self.batch_size:
+            raise UserError(
+                f"A batch of {self.batch_size} windows cannot be split into "
+                f"{self.hardware.grad_accumulation_steps} parts.",
+                settings={"grad_accumulation_steps": self.batch_size},
+            )

@@ -1,4 +1,4 @@
-"""The data of a training run: a tokenizer, and the token stores that were made with it."""
+"""The data of a training run: a tokenizer, and the token stores that were encoded with it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +13,7 @@ from groundup.train.config import PretrainConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What is learnt from, and what is held out."""
+    """The training set and the validation set."""
 
     tokenizer: Tokenizer
     train: TokenStore
@@ -21,46 +21,44 @@ class Data:
 
 
 class WrongTokenizerError(UserError):
-    """Tokens were made with another tokenizer than the one beside them."""
+    """The token stores were encoded with another tokenizer than the one in the data folder."""
 
 
 def open_data(data: Path) -> Data:
     """Open a data folder's tokenizer and both stores.
 
     Raises:
-        WrongTokenizerError: The stores were made with another tokenizer, or for a larger one.
-        UserError: One is missing.
+        WrongTokenizerError: The stores were encoded with another or a larger tokenizer.
+        UserError: One of them is missing.
     """
     if not data.is_dir():
         raise UserError(
-            "there is no data folder here",
-            need="data made by prepare and train-tokenizer",
+            "This data folder does not exist. A folder made by `groundup prepare` is expected.",
             where=data,
-            type_this=f"groundup prepare --out {quoted(data)} && "
+            command=f"groundup prepare --out {quoted(data)} && "
             f"groundup train-tokenizer {quoted(data)}",
         )
     stores = {side: TokenStore.open(data / side) for side in ("train", "validation")}
     tokenizer = load_tokenizer(data / "tokenizer")
     for side, store in stores.items():
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
-            found = f"the {side} tokens were made with another tokenizer than {data / 'tokenizer'}"
+            found = f"These tokens were encoded with another tokenizer than {data / 'tokenizer'}."
         elif store.vocab_size > tokenizer.vocab_size:
             found = (
-                f"the {side} tokens may be any of {store.vocab_size:,} and the tokenizer knows "
-                f"{tokenizer.vocab_size:,}"
+                f"These tokens have a vocabulary of {store.vocab_size:,}, and the tokenizer has "
+                f"{tokenizer.vocab_size:,} tokens."
             )
         else:
             continue
         raise WrongTokenizerError(
-            found,
-            need="stores made anew",
+            f"{found} Encode the text again.",
             where=data / side,
-            type_this=f"groundup train-tokenizer {quoted(data)}",
+            command=f"groundup train-tokenizer {quoted(data)}",
         )
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 
 
 def with_vocabulary(config: PretrainConfig, data: Data) -> PretrainConfig:
-    """The settings with the model's vocabulary as large as the tokenizer's."""
+    """The settings with the vocabulary size of the tokenizer."""
     model: GPTConfig = replace(config.model, vocab_size=data.tokenizer.vocab_size)
     return replace(config, model=model)

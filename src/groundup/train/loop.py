@@ -1,13 +1,13 @@
-"""The one training loop: take a batch, measure the loss, find the gradients, move the parameters.
+"""The training loop: take a batch, compute the loss and the gradients, update the parameters.
 
-Pretraining, the classifier and the assistant all run through `train_steps`. It is a generator: it
-hands out a `Step` after each move, and whoever reads them draws the bar, writes the metrics and the
-checkpoints, or stops. Between two steps everything is at rest, so that is where to save or leave.
+Pretraining, the classifier and the assistant all use `train_steps`. It is a generator that yields a
+`Step` after each update. The caller draws the progress bar, writes the metrics and checkpoints, or
+stops; between two steps nothing is in progress, so that is the place to save or stop.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.sharding import first_number, gradients, is_shared
 
 IGNORED = -100
-"""A target with this value does not count."""
+"""A target with this value is ignored in the loss."""
 
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
 """Inputs and targets."""
@@ -33,33 +33,33 @@ class Step:
     """What one step did."""
 
     step: int
-    """Steps done, this one included."""
+    """Number of steps done, including this one."""
     n_steps: int
-    """Steps of the whole run; under a budget of time, as expected now."""
+    """Steps of the run; under a time budget, the current estimate."""
     loss_nats: float
-    """Mean loss of this batch before the move, per target."""
+    """Mean loss per target of this batch, before the update."""
     learning_rate: float
-    """Rate of the matrices in this step."""
+    """Learning rate of the matrices in this step."""
     grad_norm: float
-    """Length of the whole gradient, before any clipping."""
+    """Gradient norm, before clipping."""
     weight_before: float
-    """One weight of the model before the move; it is the same one at every step."""
+    """One weight of the model before the update; the same one at every step."""
     weight: float
-    """That weight after the move."""
+    """That weight after the update."""
     n_targets: int
-    """Targets learnt from since the first step of the run."""
+    """Targets trained on since the first step of the run."""
     targets_per_s: float
-    """Targets a second in this step; validation and checkpoints are not counted."""
+    """Targets per second in this step, without validation and checkpoints."""
     waited_s: float
-    """Seconds of this step in which the loader was waited for."""
+    """Seconds of this step spent waiting for the loader."""
     elapsed_s: float
-    """Seconds since the run began, all sessions added."""
+    """Seconds since the start of the run, summed over all sessions."""
     eta_s: float
-    """Seconds still to go, at the mean pace of this session."""
+    """Estimated seconds left, at the mean speed of this session."""
     memory_bytes: int
-    """What the process, or the GPU, holds after this step."""
+    """Memory of the process, or of the GPU, after this step."""
     validation_loss_nats: float | None = None
-    """Mean loss on the validation text, on the steps where it was measured."""
+    """Mean loss on the validation set, at the steps where it was measured."""
 
     @property
     def lr(self) -> float:
@@ -68,22 +68,21 @@ class Step:
 
     @property
     def tokens_per_s(self) -> float:
-        """Targets a second."""
+        """Targets per second."""
         return self.targets_per_s
 
 
 class DivergedError(UserError):
-    """The loss, a gradient or the weights are no numbers any more.
+    """The loss, a gradient or the weights are NaN or infinite.
 
     Args:
-        step: The step it was noticed at.
-        found: What was seen.
-        need: What would be right.
-        type_this: Options that lead out.
+        step: The step at which it was noticed.
+        message: What was found and what is expected.
+        settings: Settings that help.
     """
 
-    def __init__(self, step: int, found: str, *, need: str, type_this: str) -> None:
-        super().__init__(found, need=need, type_this=type_this)
+    def __init__(self, step: int, message: str, settings: Mapping[str, object]) -> None:
+        super().__init__(message, settings=settings)
         self.step = step
 
 
@@ -96,41 +95,42 @@ def train_steps(
     first_step: int = 1,
     n_targets: int = 0,
     elapsed_s: float = 0.0,
-    n_micro_batches: int = 1,
+    grad_accumulation_steps: int = 1,
     max_grad_norm: float | None = None,
     validate: Callable[[], float] | None = None,
-    validate_every: int = 0,
+    validate_every: int | None = None,
     world: World = ALONE,
 ) -> Iterator[Step]:
     """Train, one step at a time, until the schedule's end.
 
     Args:
-        batches: Inputs and targets, without end; a target of -100 does not count.
-        loss: Mean loss in nats over the targets that count, e.g. `model.loss`.
-        optimizer: Moves the parameters.
-        schedule: Says how many steps there are, or seconds, and how fast each is.
-        first_step: 1, or one more than the steps done by the checkpoint one goes on from.
-        n_targets: Targets learnt from before `first_step`.
+        batches: Endless inputs and targets; a target of -100 is ignored.
+        loss: Mean loss in nats over the targets that are not ignored, e.g. `model.loss`.
+        optimizer: Updates the parameters.
+        schedule: The number of steps, or the time, and the learning rate of each step.
+        first_step: 1, or one more than the steps done by the checkpoint that is resumed.
+        n_targets: Targets trained on before `first_step`.
         elapsed_s: Seconds spent before `first_step`.
-        n_micro_batches: Into how many parts a batch is cut to save memory. The gradients are those
-            of the whole batch: each part weighs as much as it has targets.
-        max_grad_norm: Longer gradients are shortened to this; None: never.
+        grad_accumulation_steps: Number of parts that a batch is split into to save memory. The
+            gradients are those of the full batch: each part is weighted by its number of targets.
+        max_grad_norm: Clip the gradient norm to this value. None: no clipping.
         validate: Measures the validation loss in nats.
-        validate_every: Steps between two validations; the last step is always validated.
+        validate_every: Steps between two validations. None: only after the last step, which is
+            always validated.
         world: The processes that share the batches; `loss` averages the gradients over them.
 
     Yields:
-        A `Step` after each move.
+        A `Step` after each update.
 
     Raises:
-        DivergedError: The loss or the gradient is not a number.
-        UserError: A batch has no target that counts.
+        DivergedError: The loss or the gradient is NaN or infinite.
+        UserError: A batch has no target that is not ignored.
     """
     device = optimizer.watched.device
     began_at = time.perf_counter()
 
     def clock_s() -> float:
-        """Seconds since the run began; where they decide, by the clock of the first process."""
+        """Seconds since the start; where they end the run, by the clock of the first process."""
         own_s = elapsed_s + time.perf_counter() - began_at
         return world.of_first(own_s) if isinstance(schedule, ClockSchedule) else own_s
 
@@ -145,12 +145,14 @@ def train_steps(
         inputs, targets = inputs.to(device), targets.to(device)
         counted = int(world.sum(int((targets != IGNORED).sum()))[0])  # in all processes
         if counted == 0:
-            raise UserError(f"the batch of step {step} has no target to learn from")
+            raise UserError(f"The batch of step {step} has no target: all of them are ignored.")
         world.reseed(step)
         optimizer.zero_grad()
         loss_nats = 0.0
         for some_inputs, some_targets in zip(
-            inputs.chunk(n_micro_batches), targets.chunk(n_micro_batches), strict=True
+            inputs.chunk(grad_accumulation_steps),
+            targets.chunk(grad_accumulation_steps),
+            strict=True,
         ):
             some = int((some_targets != IGNORED).sum())
             if some == 0:
@@ -171,9 +173,9 @@ def train_steps(
         now = time.perf_counter()
         n_targets += counted
         step_s = now - step_began_at
-        due = validate_every > 0 and step % validate_every == 0
+        due = validate_every is not None and step % validate_every == 0
         total_s = clock_s()
-        n_steps = schedule.expected_steps(step, total_s)  # the one place that decides on the end
+        n_steps = schedule.expected_steps(step, total_s)  # the only place that ends the run
         measured = validate() if validate and (due or n_steps == step) else None
         if measured is not None and not math.isfinite(measured):
             raise diverged(step, optimizer, rate, schedule.peak_frac)
@@ -215,30 +217,29 @@ def diverged(
     loss_nats: float | None = None,
     grad_norm: float | None = None,
 ) -> DivergedError:
-    """Say at which step what was no number any more, why, and what would help.
+    """Describe a divergence: the step, what is NaN or infinite, and what helps.
 
     Args:
-        step: The step it was noticed at.
-        optimizer: Whose parameters are looked at.
-        rate: How fast the matrices moved in that step.
-        peak_frac: What share of the full rate the run rose to.
+        step: The step at which it was noticed.
+        optimizer: Has the parameters.
+        rate: The learning rate of the matrices in that step.
+        peak_frac: The highest rate of the run, as a fraction of the full rate.
         loss_nats: The loss of its batch.
-        grad_norm: The length of its gradient.
+        grad_norm: Its gradient norm.
     """
     if loss_nats is None or grad_norm is None:
-        seen = f"after step {step} the weights, or the loss on held-out text, are no numbers"
+        found = f"After step {step} the weights or the validation loss are NaN or infinite."
     else:
-        seen = f"at step {step} the loss is {loss_nats} and the gradient's length {grad_norm}"
+        found = f"At step {step} the loss is {loss_nats} and the gradient norm is {grad_norm}. "
         if not optimizer.weights_are_finite():
-            seen += " (the weights are no numbers any more: an earlier step went too far)"
+            found += "Some weights are NaN or infinite: an earlier update was too large."
         elif math.isfinite(loss_nats):
-            seen += " (the loss is a number, its gradient is not)"
+            found += "The loss is finite and its gradient is not."
         else:
-            seen += " (the weights are numbers, so the activations have overflowed)"
+            found += "The weights are finite, so the activations overflowed."
     peak = optimizer.learning_rate * peak_frac
     return DivergedError(
         step,
-        seen,
-        need=f"a learning rate below {rate:.3g}, or gradients kept short",
-        type_this=f"--learning-rate {peak / 3:.2g} --max-grad-norm 1",
+        f"{found} Use a learning rate below {rate:.3g}, or clip the gradients.",
+        {"learning_rate": float(f"{peak / 3:.2g}"), "max_grad_norm": 1.0},
     )

@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.base.device import choose_dtype
-from groundup.base.errors import UserError
 from groundup.train.sharding import all_rows, as_part_of, own_part
 
 # a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each step's polynomial is the one that
@@ -50,7 +49,7 @@ POLAR: dict[int, tuple[tuple[float, float, float], ...]] = {
 _MARGIN = 1.02
 
 
-def orthogonalise(
+def orthogonalize(
     updates: Float[Tensor, "N rows columns"],
     coefficients: tuple[tuple[float, float, float], ...] = POLAR[5],
     *,
@@ -59,7 +58,7 @@ def orthogonalise(
     """Bring all singular values of each matrix near one, by polynomials of the matrix.
 
     >>> matrix = torch.diag(torch.tensor([100.0, 1.0, 10.0]))[None]
-    >>> ours = orthogonalise(matrix, dtype=torch.float32)[0].diagonal()
+    >>> ours = orthogonalize(matrix, dtype=torch.float32)[0].diagonal()
     >>> bool((ours > 0.85).all() and (ours < 1.15).all())
     True
 
@@ -99,19 +98,16 @@ def _product_of_steps(
 
 
 class Muon:
-    """Momentum, orthogonalised, for the matrices of a model.
+    """Momentum, orthogonalized, for the matrices of a model.
 
     Args:
         parameters: Names and matrices.
         momentum: How much of the old direction a step keeps.
         weight_decay: Share of each weight taken away per step, times the learning rate.
         stacked_rows: Of matrices that are several on top of each other, e.g. a query matrix for
-            each head: how many rows one has. Each is orthogonalised by itself.
-        n_iterations: Steps of `orthogonalise`: 3, 4 or 5.
+            each head: how many rows one has. Each is orthogonalized by itself.
+        newton_schulz_steps: Iterations of `orthogonalize`: 3, 4 or 5.
         dtype: Number format of the products; None: the fastest that is exact enough here.
-
-    Raises:
-        UserError: There are no coefficients for so many steps.
     """
 
     def __init__(
@@ -120,19 +116,13 @@ class Muon:
         *,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
-        n_iterations: int = 5,
+        newton_schulz_steps: int = 5,
         stacked_rows: Mapping[str, int] = MappingProxyType({}),
         dtype: torch.dtype | None = None,
     ) -> None:
-        if n_iterations not in POLAR:
-            raise UserError(
-                f"muon_iterations is {n_iterations}",
-                need="3, 4 or 5",
-                type_this="--muon-iterations 5",
-            )
         self.momentum = momentum
         self.weight_decay = weight_decay
-        self._coefficients = POLAR[n_iterations]
+        self._coefficients = POLAR[newton_schulz_steps]
         by_shape: dict[tuple[int, ...], dict[str, torch.nn.Parameter]] = {}  # and rows of one
         for name, parameter in parameters.items():
             if parameter.ndim != 2:
@@ -166,7 +156,7 @@ class Muon:
             # A part of a matrix cannot be made orthogonal by itself.
             whole, ours = all_rows(ahead, of=next(iter(group.values())))
             columns = whole.shape[-1]
-            updates = orthogonalise(
+            updates = orthogonalize(
                 whole.view(-1, rows, columns), self._coefficients, dtype=self._dtype
             ).reshape(whole.shape)[:, ours]
             rate = learning_rate * max(1.0, rows / columns) ** 0.5

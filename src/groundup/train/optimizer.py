@@ -1,60 +1,81 @@
-"""The optimiser: Muon for the matrices, AdamW for everything else, and one `step` for both.
+"""The optimizer: Muon for the weight matrices, AdamW for everything else, and one `step` for both.
 
-Each kind of parameter has its own learning rate, for each wants another one: the token table and
-the head see a different few rows at every step and like a high rate; a matrix inside a block is
-moved as a whole; a norm's gain is a handful of numbers.
+Each kind of parameter has its own learning rate: the embeddings and the output head get gradients
+for a few rows per step and need a high rate; a matrix inside a block is updated as a whole; a norm
+has only a few weights. torch is imported only by the functions, so that `--help` stays fast.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import torch
-from torch import Tensor
+from annotated_types import Ge, Gt, Le
 
 from groundup.base.errors import UserError
-from groundup.model.attention import Attention
-from groundup.model.gpt import MLP
-from groundup.train.adamw import AdamW
-from groundup.train.muon import Muon
-from groundup.train.sharding import own_part
+from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName, Positive
 
-TABLES = ("token_embedding", "position_embedding")
-"""Parameters whose name starts so are tables: a row belongs to a token or a position."""
-NGRAM_TABLE = "ngram_embedding"
+if TYPE_CHECKING:
+    import torch
+
+_Rate = Annotated[Positive, Mark.NO_COST]
+
+EMBEDDINGS = ("token_embedding", "position_embedding")
+"""First words of the names of embedding tables: a row belongs to a token or a position."""
+NGRAM_EMBEDDING = "ngram_embedding"
 _HEAD, _HEAD_WIDTH = "head", 128
-"""At this width a head of its own moves at the tables' rate. A logit sums over the width, so in a
-wider model the same rate would move it further: the rate falls with the width."""
+"""At this width an untied head has the embeddings' rate. A logit is a sum over the width, so in a
+wider model the same rate would change it more: the rate falls with the width."""
 _NGRAM_RATE = 5.0
-"""Most of its rows are met a few times only, so each time counts for more (docs/experiments.md)."""
+"""Most rows of it are seen a few times only, so each update must be larger (docs/experiments.md)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(Config):
+    """The optimizer and its learning rates."""
+
+    name: Annotated[Literal["muon", "adamw"], OptionName("optimizer")] = "muon"
+    """Muon for matrices with AdamW for the rest, or AdamW for all parameters."""
+    learning_rate: _Rate = 0.02
+    """Peak learning rate. With Muon, that of the weight matrices."""
+    embedding_learning_rate: _Rate | None = 0.03
+    """Learning rate of the embeddings (Muon only). An untied head gets this times 128 / d_model.
+    None: as learning_rate."""
+    norm_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.01
+    """Learning rate of norms and biases (Muon only). None: as learning_rate."""
+    weight_decay: Annotated[NotNegative, Mark.BY_BUDGET, Mark.NO_COST] = 1.0
+    """Weight decay of the matrices, times the learning rate. Repeated text needs more."""
+    momentum: Annotated[Fraction, Mark.NO_COST] = 0.95
+    """Momentum (Muon only)."""
+    newton_schulz_steps: Annotated[int, Ge(3), Le(5)] = 5
+    """Newton-Schulz iterations that orthogonalize an update: 3, 4 or 5 (Muon only)."""
+    max_grad_norm: Annotated[float, Gt(0), Mark.NO_COST] | None = None
+    """Clip the gradient norm to this value. None: no clipping."""
 
 
 class Optimizer:
-    """Moves the parameters of a model against their gradients, at rates that hold for any width.
+    """Updates the parameters of a model, with learning rates that suit any width.
 
-    An update of Muon's changes what a matrix gives by the same share at any width, a step in a row
-    of a table the stream by the same; only a head of its own has to know its width.
+    An update by Muon changes the output of a matrix by the same fraction at any width, and an
+    update of an embedding row changes the residual stream by the same amount. Only the rate of an
+    untied head has to depend on the width.
 
     Args:
-        model: The model; parameters with `requires_grad` off are left alone.
-        kind: "muon": Muon for the matrices inside the blocks, AdamW for tables, gains and biases.
-            "adamw": AdamW for everything at the one `learning_rate`, decay on matrices only.
-        learning_rate: Rate of the matrices.
-        table_learning_rate: Rate of the tables under "muon", and of an untied head 128 wide, which
-            falls as the width rises; None: the same as the matrices.
-        vector_learning_rate: Rate of gains and biases under "muon"; None: the same as the matrices.
-        weight_decay: Share of a matrix taken away per step, times its rate.
-        momentum: Muon's momentum.
-        betas: AdamW's two averages: of the gradient, and of its square.
-        n_iterations: Muon's Newton-Schulz steps.
-        dtype: Number format of Muon's products; None: the fastest that is exact enough here.
+        model: The model. Parameters with `requires_grad=False` stay as they are.
+        config: Names the optimizer. With "muon" the matrices inside the blocks are updated by Muon;
+            embeddings, norms and biases by AdamW. With "adamw" AdamW updates all parameters at one
+            learning rate, with weight decay on matrices only.
+        betas: Decay rates of AdamW's averages of the gradient and its square.
+        dtype: Number format of Muon's products. None: the fastest that is exact enough on this
+            device.
 
     Raises:
-        UserError: A rate is not above 0, or nothing is left to train.
+        UserError: Every parameter is frozen.
 
     Source: "A Spectral Condition for Feature Learning", condition 1, for matrices; "Tensor Programs
-        V", table 3, for tables and head.
+        V", table 3, for embeddings and head.
 
+    >>> import torch
     >>> model = torch.nn.Linear(2, 2)
-    >>> optimizer = Optimizer(model, learning_rate=0.1)
+    >>> optimizer = Optimizer(model, OptimizerConfig(learning_rate=0.1))
     >>> model(torch.ones(1, 2)).sum().backward()
     >>> before = model.weight.detach().clone()
     >>> optimizer.step(1.0)
@@ -64,82 +85,83 @@ class Optimizer:
 
     def __init__(
         self,
-        model: torch.nn.Module,
+        model: "torch.nn.Module",
+        config: OptimizerConfig = OptimizerConfig(),
         *,
-        kind: Literal["muon", "adamw"] = "muon",
-        learning_rate: float = 0.02,
-        table_learning_rate: float | None = None,
-        vector_learning_rate: float | None = None,
-        weight_decay: float = 0.0,
-        momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.95),
-        n_iterations: int = 5,
-        dtype: torch.dtype | None = None,
+        dtype: "torch.dtype | None" = None,
     ) -> None:
-        table_rate = learning_rate if table_learning_rate is None else table_learning_rate
-        vector_rate = learning_rate if vector_learning_rate is None else vector_learning_rate
-        if kind == "adamw":
-            table_rate = vector_rate = learning_rate
-        for rate in (learning_rate, table_rate, vector_rate):
-            if not 0.0 < rate < float("inf"):
-                raise UserError(f"a learning rate of {rate}", need="a rate above 0")
-        self.learning_rate = learning_rate
-        # A tied head appears once: named_parameters leaves out what it has shown before.
+        from groundup.train.adamw import AdamW
+        from groundup.train.muon import Muon
+
+        self.config = config
+        self.learning_rate = rate = config.learning_rate
+        by_muon = config.name == "muon"
+        embedding_rate, norm_rate = config.embedding_learning_rate, config.norm_learning_rate
+        embedding_rate = embedding_rate if by_muon and embedding_rate is not None else rate
+        norm_rate = norm_rate if by_muon and norm_rate is not None else rate
+        # A tied head appears once: named_parameters skips what it has already listed.
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         if not trained:
-            raise UserError("every parameter is frozen", need="at least one that may move")
-        tables = {n: p for n, p in trained.items() if n.startswith(TABLES) and p.ndim >= 2}
+            raise UserError(
+                "Every parameter of the model is frozen. At least one must have requires_grad=True."
+            )
+        embeddings = {n: p for n, p in trained.items() if n.startswith(EMBEDDINGS) and p.ndim >= 2}
         heads = {n: p for n, p in trained.items() if n.startswith(_HEAD) and p.ndim >= 2}
-        ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_TABLE)}
+        ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_EMBEDDING)}
         matrices = {n: p for n, p in trained.items() if p.ndim >= 2}
-        matrices = {n: p for n, p in matrices.items() if n not in tables | heads | ngrams}
+        matrices = {n: p for n, p in matrices.items() if n not in embeddings | heads | ngrams}
         vectors = {n: p for n, p in trained.items() if p.ndim < 2}
         self.parameters = list(trained.values())
-        self.watched = next(iter((matrices or tables or heads or vectors).values()))
-        """One matrix to look at: its first number shows that a step moves the parameters."""
-        muon_matrices = {n: p for n, p in matrices.items() if p.ndim == 2 and kind == "muon"}
+        self.watched = next(iter((matrices or embeddings or heads or vectors).values()))
+        """One parameter whose first weight is reported before and after each step."""
+        muon_matrices = {n: p for n, p in matrices.items() if p.ndim == 2 and by_muon}
         self._muon = Muon(
             muon_matrices,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            n_iterations=n_iterations,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            newton_schulz_steps=config.newton_schulz_steps,
             stacked_rows=_stacked_rows(model),
             dtype=dtype,
         )
         adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
-        # Decay on what multiplies, never on gains and biases; tables decay as GPT-2's do.
-        table_decay = weight_decay if kind == "adamw" else 0.0
+        # No decay of norms and biases; embeddings decay under AdamW only, as GPT-2's do.
+        embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
-        head_rate = table_rate if kind == "adamw" else table_rate * _HEAD_WIDTH / width
+        head_rate = embedding_rate * _HEAD_WIDTH / width if by_muon else embedding_rate
         self._adamw = [
-            AdamW(members, learning_rate=rate, weight_decay=decay, betas=betas)
-            for members, rate, decay in (
-                (adam_matrices, learning_rate, weight_decay),
-                (tables, table_rate, table_decay),
-                (heads, head_rate, table_decay),
-                (ngrams, _NGRAM_RATE * table_rate, table_decay),
-                (vectors, vector_rate, 0.0),
+            AdamW(members, learning_rate=peak, weight_decay=decay, betas=betas)
+            for members, peak, decay in (
+                (adam_matrices, rate, config.weight_decay),
+                (embeddings, embedding_rate, embedding_decay),
+                (heads, head_rate, embedding_decay),
+                (ngrams, _NGRAM_RATE * embedding_rate, embedding_decay),
+                (vectors, norm_rate, 0.0),
             )
             if members
         ]
 
     def step(self, factor: float) -> None:
-        """Move every parameter once, at `factor` of the full learning rates."""
+        """Update every parameter once, at `factor` times the peak learning rates."""
         self._muon.step(self.learning_rate * factor)
         for group in self._adamw:
             group.step(factor)
 
     def zero_grad(self) -> None:
-        """Forget the gradients of the last step."""
+        """Set the gradients to None."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def weights_are_finite(self) -> bool:
-        """Whether every weight is a number (of those this process holds)."""
+        """Whether no weight is NaN or infinite (of those that this process holds)."""
+        import torch
+
+        from groundup.train.sharding import own_part
+
         return all(bool(torch.isfinite(own_part(p)).all()) for p in self.parameters)
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything the next step depends on besides weights and gradients, by parameter name.
+    def state(self) -> dict[str, "torch.Tensor"]:
+        """The state of the optimizer, by parameter name.
 
         These are the tensors themselves, not copies: the next step changes them.
         """
@@ -148,25 +170,28 @@ class Optimizer:
             state |= group.state()
         return state
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave.
+    def load_state(self, state: dict[str, "torch.Tensor"]) -> None:
+        """Load what `state` returned.
 
         Raises:
-            UserError: The state belongs to another model or another kind of optimiser.
+            UserError: The state belongs to another model or another optimizer.
         """
         stray = sorted(state.keys() ^ self.state().keys())
         if stray:
             raise UserError(
-                f"the stored optimiser does not fit this model ({stray[0]})",
-                need="the settings the run was started with",
+                f"The stored optimizer state does not fit this model ({stray[0]}). It must be "
+                "loaded with the settings that the run was started with."
             )
         self._muon.load_state(state)
         for group in self._adamw:
             group.load_state(state)
 
 
-def _stacked_rows(model: torch.nn.Module) -> dict[str, int]:
-    """Rows of each head's query, key or value matrix, and of a gated MLP's two halves."""
+def _stacked_rows(model: "torch.nn.Module") -> dict[str, int]:
+    """Rows of each head's query, key or value matrix, and of each half of a gated MLP."""
+    from groundup.model.attention import Attention
+    from groundup.model.gpt import MLP
+
     rows = {}
     for name, module in model.named_modules():
         if isinstance(module, Attention):

@@ -65,7 +65,7 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
         "attn_pdrop": config.dropout,
-        "tie_word_embeddings": config.tied_head,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -95,7 +95,7 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
         activation="gelu",
         bias=True,
         qkv_bias=True,
-        tied_head=about.get("tie_word_embeddings", True),
+        tie_embeddings=about.get("tie_word_embeddings", True),
         init="gpt2",
     )
 
@@ -114,7 +114,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
             theirs[f"transformer.h.{layer}.{their}"] = (
                 tensor.t().contiguous() if transposed else tensor
             )
-    if not model.config.tied_head:
+    if not model.config.tie_embeddings:
         theirs["lm_head.weight"] = ours["head.weight"]
     return theirs
 
@@ -125,7 +125,7 @@ def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tens
     for layer in range(config.n_layers):
         for our, their, transposed in LAYER_NAMES:
             renamed[f"h.{layer}.{their}"] = (f"blocks.{layer}.{our}", transposed)
-    if not config.tied_head:
+    if not config.tie_embeddings:
         renamed["lm_head.weight"] = ("head.weight", False)
     ours = {}
     for name, tensor in theirs.items():
@@ -133,7 +133,7 @@ def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tens
         # Old files also hold the causal mask, and a copy of the tied head.
         if name.endswith((".attn.bias", ".attn.masked_bias")):
             continue
-        if name == "lm_head.weight" and config.tied_head:
+        if name == "lm_head.weight" and config.tie_embeddings:
             continue
         our, transposed = renamed.get(name, (name, False))
         ours[our] = tensor.t() if transposed else tensor

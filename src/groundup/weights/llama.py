@@ -68,7 +68,7 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rotary_base},
         "attention_bias": False,
         "attention_dropout": config.dropout,
-        "tie_word_embeddings": config.tied_head,
+        "tie_word_embeddings": config.tie_embeddings,
         **({"use_sliding_window": False} if config.qk_norm else {"mlp_bias": False}),
     }
 
@@ -107,7 +107,7 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
         norm_eps=about.get("rms_norm_eps", 1e-6),
         rotary_base=float(base),
         qk_norm=about["model_type"] == "qwen3",
-        tied_head=about.get("tie_word_embeddings", False),
+        tie_embeddings=about.get("tie_word_embeddings", False),
     )
 
 
@@ -135,7 +135,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
             theirs[f"model.layers.{layer}.{name}"] = part.flatten(0, 1).clone()
         for name, part in zip(GATE_UP, ours[f"blocks.{layer}.mlp.up.weight"].chunk(2), strict=True):
             theirs[f"model.layers.{layer}.{name}"] = part.clone()
-    if not config.tied_head:
+    if not config.tie_embeddings:
         theirs["lm_head.weight"] = ours["head.weight"]
     return theirs
 
@@ -158,7 +158,7 @@ def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tens
             take(f"blocks.{layer}.{our}", there + their)
         take(f"blocks.{layer}.attention.qkv.weight", *(there + name for name in QKV))
         take(f"blocks.{layer}.mlp.up.weight", *(there + name for name in GATE_UP))
-    if config.tied_head:
+    if config.tie_embeddings:
         left.pop("lm_head.weight", None)  # some files hold a copy of the tied head
     else:
         take("head.weight", "lm_head.weight")

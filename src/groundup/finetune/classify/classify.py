@@ -34,7 +34,7 @@ from groundup.finetune.classify.labels import LabelSplit, read_labels, split_lab
 from groundup.finetune.classify.passages import passages_by_source
 from groundup.finetune.foundation import OnStep, documents_of, open_foundation, tune
 from groundup.train.loop import Step
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 __all__ = ["ClassifyConfig", "ClassifyResult", "classify", "load_classifier"]
 
@@ -186,9 +186,9 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
     classifier.to(next(model.parameters()).device)
     optimizer = Optimizer(
         classifier,
-        kind="adamw",
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
+        OptimizerConfig(
+            name="adamw", learning_rate=config.learning_rate, weight_decay=config.weight_decay
+        ),
     )
     batches = iter(RowLoader(rows, config.batch_size, seed=config.seed))
     steps = tune(

@@ -26,7 +26,7 @@ from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.train.loop import Step
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.weights.checkpoint_format import save_model
 
 logger = logging.getLogger(__name__)
@@ -145,9 +145,12 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
     before, loss_before = answers(), mean_loss(model, test_rows)
     optimizer = Optimizer(
         model,
-        learning_rate=config.learning_rate,
-        table_learning_rate=config.table_learning_rate,
-        vector_learning_rate=config.table_learning_rate,
+        OptimizerConfig(
+            learning_rate=config.learning_rate,
+            embedding_learning_rate=config.table_learning_rate,
+            norm_learning_rate=config.table_learning_rate,
+            weight_decay=0.0,
+        ),
     )
     batches = iter(RowLoader(rows, config.batch_size, seed=config.seed))
     steps = tune(model, batches, model.loss, optimizer, n_steps=config.steps, on_step=on_step)

@@ -1,0 +1,320 @@
+"""Fields of config classes: types with a range, marks, and the check that every config runs.
+
+A config is a frozen dataclass that inherits from `Config`. The type of a field states what it may
+be, and the docstring under it is its help on the command line:
+
+    class OptimizerConfig(Config):
+        learning_rate: Positive = 0.02
+        \"\"\"Learning rate of the weight matrices.\"\"\"
+
+A config may hold other configs. Their fields have one flat name each (`learning_rate`), which is
+the option of the command line (`--learning-rate`) and the keyword of `replace_settings`.
+"""
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from groundup.base.errors import UserError
+
+C = TypeVar("C")
+F = TypeVar("F", bound=Callable[..., Any])
+
+Count = Annotated[int, Ge(1)]
+Whole = Annotated[int, Ge(0)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
+NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+
+
+class Mark(Enum):
+    """What else is true of a field, or of every field of a nested config."""
+
+    NO_OPTION = auto()
+    """The command line has no option for it; a TOML file may set it."""
+    ZERO_IS_NONE = auto()
+    """Files of version 0.1 write 0 where None is meant."""
+    NO_COST = auto()
+    """It changes neither the time nor the memory of a run."""
+    BY_BUDGET = auto()
+    """A budget of time chooses it, unless it is given explicitly."""
+    SHAPE = auto()
+    """Given explicitly, it keeps a budget from choosing the shape of the model."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """The heading of a field in the help, where it is not that of its config."""
+
+    title: str
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The flat name of a field, where its own name says too little outside its config."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A type hint in its parts."""
+
+    type: Any
+    """The type without its annotations, and without None."""
+    optional: bool
+    """Whether None is allowed."""
+    metadata: tuple[Any, ...]
+    """Bounds, marks and so on."""
+
+    @classmethod
+    def of(cls, hint: Any) -> "Kind":
+        """Take a hint apart.
+
+        >>> Kind.of(Count | None)
+        Kind(type=<class 'int'>, optional=True, metadata=(Ge(ge=1),))
+        """
+        optional, metadata = False, ()
+        while True:
+            if typing.get_origin(hint) is Annotated:
+                metadata, hint = (*metadata, *hint.__metadata__), hint.__origin__
+            elif typing.get_origin(hint) in (types.UnionType, typing.Union):
+                (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
+                optional = True
+            else:
+                return cls(hint, optional, metadata)
+
+    @property
+    def is_config(self) -> bool:
+        """Whether it is a nested config."""
+        return isinstance(self.type, type) and dataclasses.is_dataclass(self.type)
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values of a Literal; empty for other types."""
+        is_literal = typing.get_origin(self.type) is typing.Literal
+        return typing.get_args(self.type) if is_literal else ()
+
+    @property
+    def bounds(self) -> list[tuple[str, float]]:
+        """The range in words: ("at least", 1)."""
+        signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+        return [
+            (words, float(getattr(bound, sign)))
+            for bound in self.metadata
+            for sign, words in signs.items()
+            if hasattr(bound, sign)
+        ]
+
+    @property
+    def marks(self) -> frozenset[Mark]:
+        """The marks of the field."""
+        return frozenset(mark for mark in self.metadata if isinstance(mark, Mark))
+
+    def find(self, cls: type[C]) -> C | None:
+        """Find the annotation of a class; None: there is none."""
+        return next((mark for mark in self.metadata if isinstance(mark, cls)), None)
+
+    def accepts(self, value: Any) -> bool:
+        """Whether the value has the type and lies in the range; no bound holds for NaN."""
+        if value is None:
+            return self.optional
+        if self.choices:
+            return any(value == choice and type(value) is type(choice) for choice in self.choices)
+        if typing.get_origin(self.type) is tuple:
+            inner = Kind.of(typing.get_args(self.type)[0])
+            return isinstance(value, tuple) and all(inner.accepts(item) for item in value)
+        if self.type not in (int, float):
+            return not isinstance(self.type, type) or isinstance(value, self.type)
+        if isinstance(value, bool) or not isinstance(value, (int, self.type)) or value != value:
+            return False
+        holds = {
+            "at least": lambda bound: value >= bound,
+            "above": lambda bound: value > bound,
+            "at most": lambda bound: value <= bound,
+            "below": lambda bound: value < bound,
+        }
+        return all(holds[words](bound) for words, bound in self.bounds)
+
+    @property
+    def expected(self) -> str:
+        """Say in a sentence what is allowed.
+
+        >>> Kind.of(Count).expected, Kind.of(Fraction | None).expected
+        ('A whole number of at least 1 is expected.', 'A number from 0 to 1, or none, is expected.')
+        """
+        names = {bool: "true or false", str: "a text", Path: "a path", int: "a whole number"}
+        finite = [(words, bound) for words, bound in self.bounds if bound != math.inf]
+        if self.choices:
+            name = f"one of {', '.join(map(str, self.choices))}"
+        elif typing.get_origin(self.type) is tuple:
+            name = "a list"
+        elif self.is_config:
+            name = "a table of settings"
+        else:
+            name = names.get(self.type, "a number" if finite == self.bounds else "a finite number")
+        if [words for words, _ in finite] == ["at least", "at most"]:
+            name += " from {:g} to {:g}".format(*(bound for _, bound in finite))
+        elif finite:
+            name += " of" * (finite[0][0] == "at least")
+            name += " " + " and ".join(f"{words} {bound:g}" for words, bound in finite)
+        name += ", or none," * self.optional
+        return f"{name[0].upper()}{name[1:]} is expected."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A config class: its values are checked against the types and ranges of its fields."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """One setting, of a config or of a config inside it."""
+
+    name: str
+    """Its flat name, different from that of every other setting."""
+    path: tuple[str, ...]
+    """Where it is: ("optimizer", "learning_rate")."""
+    owner: type
+    """The class that has the field."""
+    kind: Kind
+    default: Any
+    section: str
+    """The heading of its group in the help; empty for the settings of the outer config."""
+    marks: frozenset[Mark]
+    """Its own, and those of the configs that it is in."""
+
+
+def _cached(function: F) -> F:
+    # mypy does not take `type[...]` for hashable.
+    return functools.cache(function)  # type: ignore[return-value]
+
+
+@_cached
+def field_kinds(cls: type) -> dict[str, Kind]:
+    """The kind of each field of a config class."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {field.name: Kind.of(hints[field.name]) for field in dataclasses.fields(cls)}
+
+
+@_cached
+def leaves(cls: type) -> dict[str, Leaf]:
+    """All settings of a config class by their flat names, those of nested configs included."""
+    found: dict[str, Leaf] = {}
+    for leaf in _leaves(cls, None, (), "", frozenset()):
+        assert leaf.name not in found, f"two settings are named {leaf.name}"
+        found[leaf.name] = leaf
+    return found
+
+
+def _leaves(
+    cls: type, instance: Any, path: tuple[str, ...], section: str, marks: frozenset[Mark]
+) -> Iterator[Leaf]:
+    kinds = field_kinds(cls)
+    for field in dataclasses.fields(cls):
+        kind, place = kinds[field.name], (*path, field.name)
+        if instance is not None:
+            default = getattr(instance, field.name)
+        elif field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        else:
+            default = field.default
+        if kind.is_config:
+            title = field.name.replace("_", " ").capitalize()
+            yield from _leaves(kind.type, default, place, title, marks | kind.marks)
+            continue
+        own_section, own_name = kind.find(Section), kind.find(OptionName)
+        yield Leaf(
+            name=own_name.name if own_name else field.name,
+            path=place,
+            owner=cls,
+            kind=kind,
+            default=default,
+            section=own_section.title if own_section else section,
+            marks=marks | kind.marks,
+        )
+
+
+def check(config: Any) -> None:
+    """Check every field of a config against its type and range.
+
+    A string for a path, and a list for a tuple, are converted.
+
+    Raises:
+        UserError: A value has the wrong type or is out of its range.
+    """
+    for name, kind in field_kinds(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, str) and kind.type is Path:
+            value = Path(value)
+        elif isinstance(value, list) and typing.get_origin(kind.type) is tuple:
+            value = tuple(value)
+        if not kind.accepts(value):
+            raise UserError(f"{name} is {value!r}. {kind.expected}")
+        if value is not getattr(config, name):
+            object.__setattr__(config, name, value)
+
+
+def setting(config: Any, leaf: Leaf) -> Any:
+    """The value of a setting."""
+    return functools.reduce(getattr, leaf.path, config)
+
+
+def changed_settings(config: Any) -> frozenset[str]:
+    """The flat names of the settings that differ from their defaults."""
+    return frozenset(
+        name for name, leaf in leaves(type(config)).items() if setting(config, leaf) != leaf.default
+    )
+
+
+def marked(cls: type, mark: Mark) -> frozenset[str]:
+    """The flat names of the settings with a mark."""
+    return frozenset(name for name, leaf in leaves(cls).items() if mark in leaf.marks)
+
+
+def replace_settings(config: C, /, **changes: Any) -> C:
+    """Copy a config with some settings changed, wherever in it they are.
+
+    A whole nested config is given by the name of its field: `model=GPTConfig(...)`.
+
+    >>> from groundup.train.config import PretrainConfig
+    >>> config = replace_settings(PretrainConfig(), learning_rate=0.1, n_layers=2, steps=5)
+    >>> config.optimizer.learning_rate, config.model.n_layers, config.steps
+    (0.1, 2, 5)
+
+    Raises:
+        UserError: There is no setting of this name, or its value is not allowed.
+    """
+    known, kinds = leaves(type(config)), field_kinds(type(config))
+    whole = {n: v for n, v in changes.items() if n in kinds and dataclasses.is_dataclass(v)}
+    config = dataclasses.replace(config, **whole) if whole else config  # type: ignore[type-var]
+    tree: dict[str, Any] = {}
+    for name in changes.keys() - whole.keys():
+        if name not in known:
+            raise UserError(f"There is no setting {name!r} in {type(config).__name__}.")
+        *tables, field = known[name].path
+        functools.reduce(lambda table, key: table.setdefault(key, {}), tables, tree)[field] = (
+            changes[name]
+        )
+    copied: C = _replaced(config, tree)
+    return copied
+
+
+def _replaced(config: Any, tree: dict[str, Any]) -> Any:
+    changes = {
+        field: _replaced(getattr(config, field), value) if isinstance(value, dict) else value
+        for field, value in tree.items()
+    }
+    return dataclasses.replace(config, **changes)
