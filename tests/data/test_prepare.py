@@ -18,7 +18,8 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.data import encode
-from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.data.store import TokenStore
 from groundup.data.verify import VerifyConfig, verify
 from groundup.text import corpus
@@ -61,8 +62,9 @@ def jsonl(path: Path, seeds: range) -> Path:
     return path
 
 
-def run(out: Path, *sources: Path | str, **options: object) -> PrepareReport:
-    return prepare(PrepareConfig(sources=tuple(map(str, sources)), out=out, **options))  # type: ignore[arg-type]
+def run(out: Path, *sources: Path | str, **options: object) -> PrepareAndEncodeResult:
+    config = PrepareAndEncodeConfig(sources=tuple(map(str, sources)), out=out, **options)  # type: ignore[arg-type]
+    return prepare_and_encode(config)
 
 
 def digest(folder: Path) -> dict[str, str]:
@@ -106,7 +108,7 @@ def test_a_missing_column_names_those_there(tmp_path: Path, name: str) -> None:
         pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / name)
     else:
         (tmp_path / name).write_text("body\nx\n")
-    with pytest.raises(UserError, match=r"it has: body.*--text-field"):
+    with pytest.raises(UserError, match=r"it has: body.*text_field='body'"):
         run(tmp_path / "data", tmp_path / name)
     assert not (tmp_path / "data").exists()
 
@@ -243,9 +245,11 @@ _KILLED = """
 import sys
 from groundup.text import corpus
 corpus.UNIT_BYTES = 2**15
-from groundup.data.prepare import PrepareConfig, prepare
-prepare(PrepareConfig(sources=(sys.argv[1],), out=__import__("pathlib").Path(sys.argv[2]),
-                      tokenizer=sys.argv[3], append=len(sys.argv) > 4))
+from pathlib import Path
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import prepare_and_encode
+prepare_and_encode(PrepareAndEncodeConfig(sources=(sys.argv[1],), out=Path(sys.argv[2]),
+                                          tokenizer=sys.argv[3], append=len(sys.argv) > 4))
 """
 
 
@@ -309,9 +313,11 @@ def test_memory_does_not_follow_the_corpus(tmp_path: Path, tokenizer_folder: str
         file.write("a" * 500_000)
     code = f"""
 from pathlib import Path
-from groundup.data.prepare import PrepareConfig, prepare
-prepare(PrepareConfig(sources=({str(tmp_path / "big.txt")!r},), tokenizer={tokenizer_folder!r},
-                      out=Path({str(tmp_path / "data")!r})))
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import prepare_and_encode
+prepare_and_encode(PrepareAndEncodeConfig(sources=({str(tmp_path / "big.txt")!r},),
+                                          tokenizer={tokenizer_folder!r},
+                                          out=Path({str(tmp_path / "data")!r})))
 status = Path("/proc/self/status").read_text()
 print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """

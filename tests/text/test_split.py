@@ -68,10 +68,10 @@ def test_the_built_in_text_splits_by_document_into_a_fair_share() -> None:
 
 @pytest.mark.parametrize("frac", [0.0, 1.0, -0.1, 7.0])
 def test_a_share_is_between_0_and_1(frac: float) -> None:
-    with pytest.raises(UserError, match="--validation-frac"):
+    with pytest.raises(UserError, match=r"validation_frac=0\.1"):
         split_documents(some(20), validation_frac=frac)
 
 
 def test_a_text_too_short_to_split() -> None:
-    with pytest.raises(UserError, match="longer text"):
+    with pytest.raises(UserError, match="A longer text is expected"):
         split_documents([Document("a", "x")])

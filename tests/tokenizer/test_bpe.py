@@ -209,7 +209,7 @@ def test_unknown_specials_and_ids_are_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "vocab_size", "words"), [([], 300, "no text"), (["text"], 200, "--vocab-size")]
+    ("texts", "vocab_size", "words"), [([], 300, "no text"), (["text"], 200, "vocab_size=1024")]
 )
 def test_what_cannot_be_learnt_is_said(texts: list[str], vocab_size: int, words: str) -> None:
     with pytest.raises(UserError, match=words):

@@ -85,7 +85,7 @@ def test_gpt2_s_two_files_come_back(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("YQ== 0\nnot base64", ":2"), ("YQ== 1\n", "rank 1"), ("YQ== 0\nYmM= 1\n", "token 1")],
+    [("YQ== 0\nnot base64", ":2"), ("YQ== 1\n", "rank 1"), ("YQ== 0\nYmM= 1\n", "Token 1")],
 )
 def test_ranks_that_are_none(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "x.tiktoken").write_text(content)

@@ -1,13 +1,14 @@
-"""The job `train-tokenizer`: what it saves, and the ladder it weighs."""
+"""`train-tokenizer`: what it saves, and how the tokenizer types compare."""
 
 from pathlib import Path
 
 import pytest
+from small_corpus import write_corpus
 
-from groundup.text.corpus import write_corpus
 from groundup.text.documents import Document
+from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
-from groundup.tokenizer.train import TrainTokenizerConfig, train_tokenizer
+from groundup.tokenizer.train import train_tokenizer
 
 
 @pytest.fixture
