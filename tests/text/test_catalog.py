@@ -1,4 +1,4 @@
-"""Named texts: fetched from a loopback server, checked, and never left half."""
+"""Named texts: downloaded from a local server, checked, and never left incomplete."""
 
 import threading
 from collections.abc import Iterator

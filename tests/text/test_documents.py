@@ -1,4 +1,4 @@
-"""Reading documents: every kind of source, and what cannot be read is named with its cure."""
+"""Reading documents: every kind of source, and errors that name the file and a setting."""
 
 import gzip
 import io
@@ -90,7 +90,7 @@ def test_other_encodings(tmp_path: Path) -> None:
         ("latin.txt", "Grüße".encode("latin-1"), {}, "encoding='latin-1'"),
         ("wide.txt", "Grüße".encode("utf-16"), {}, "encoding='utf-16'"),
         ("data.bin.txt", b"\x7fELF\0\0\0\1", {}, "binary"),
-        ("a.txt", b"words", {"encoding": "klingon"}, "unknown encoding"),
+        ("a.txt", b"words", {"encoding": "klingon"}, "The encoding 'klingon' is unknown"),
         ("cut.txt.gz", gzip.compress(b"word " * 999)[:-9], {}, "cannot be read"),
         ("a.jsonl", b'{"text": "one"}\n{"text": "tw', {}, "a.jsonl:2"),
         ("b.jsonl", b'{"body": "one"}', {}, "it has: body). The name of the field"),

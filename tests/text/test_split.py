@@ -1,4 +1,4 @@
-"""The split: by each document's own hash, so it stays when others come or move."""
+"""The split: by the hash of each document, so it is stable when others are added or moved."""
 
 import random
 
@@ -23,8 +23,8 @@ def test_a_side_depends_on_the_text_alone() -> None:
     random.Random(1).shuffle(shuffled)
     renamed = [Document("x" + d.name, d.text) for d in shuffled]
     second = split_documents(renamed)
-    held_out = {d.text for d in first.validation}
-    assert held_out <= {d.text for d in second.validation}
+    validation = {d.text for d in first.validation}
+    assert validation <= {d.text for d in second.validation}
     assert {d.text for d in first.train} <= {d.text for d in second.train}
 
 

@@ -1,4 +1,4 @@
-"""Tokenizer folders: damaged or foreign ones are refused with a reason."""
+"""Tokenizer folders: corrupt or unsupported ones are refused with a reason."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_vocabulary_for_the_eye_lists_every_id(folder: Path) -> None:
+def test_vocabulary_txt_lists_every_id(folder: Path) -> None:
     lines = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) >= load_tokenizer(folder).vocab_size
 

@@ -106,8 +106,7 @@ def _decoded(source: Source, file: ByteStream, encoding: str) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError as error:
         raise UserError(
-            f"There is an unknown encoding {encoding!r}. A name such as utf-8 or latin-1 is "
-            "expected.",
+            f"The encoding {encoding!r} is unknown. A name such as utf-8 or latin-1 is expected.",
             settings={"encoding": "utf-8"},
         ) from error
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)

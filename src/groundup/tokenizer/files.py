@@ -211,6 +211,6 @@ def _load_list(path: Path) -> Tokenizer:
             return WordTokenizer(tokens, special_tokens=special)
         case kind:
             raise UserError(
-                f"The tokenizer has the kind {kind!r}. characters or words are expected.",
+                f"The tokenizer has the kind {kind!r}. 'characters' or 'words' is expected.",
                 where=path,
             )
