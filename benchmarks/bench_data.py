@@ -33,6 +33,7 @@ from groundup.text.builtin import python_reference
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.pretokens import PATTERNS
+from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
 from groundup.tokenizer.train_bpe import train_bpe
 
@@ -309,10 +310,12 @@ _PREPARE = """
 import json, sys
 from pathlib import Path
 from time import perf_counter
-from groundup.data.prepare import PrepareConfig, prepare
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import prepare_and_encode
 source, out, tokenizer, audit = sys.argv[1:]
 started_at = perf_counter()
-prepare(PrepareConfig(sources=(source,), out=Path(out), tokenizer=tokenizer, audit=audit == "True"))
+prepare_and_encode(PrepareAndEncodeConfig(sources=(source,), out=Path(out), tokenizer=tokenizer,
+                                          audit=audit == "True"))
 peak = Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
 print(perf_counter() - started_at, int(peak) / 1e3)
 """

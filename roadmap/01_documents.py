@@ -8,8 +8,7 @@
 # %%
 from groundup.text.audit import audit
 from groundup.text.builtin import python_reference
-from groundup.text.clean import clean
-from groundup.text.documents import Document
+from groundup.text.documents import Document, clean
 from groundup.text.split import split_documents
 
 documents = list(python_reference())

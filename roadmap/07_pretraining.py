@@ -14,12 +14,13 @@ from pathlib import Path
 import torch
 
 from groundup.data.encode import encode_corpus
-from groundup.data.prepare import PrepareConfig, prepare
 from groundup.evaluation.load import load
 from groundup.generation.engine import generate
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
+from groundup.text.config import PrepareConfig
 from groundup.text.corpus import read_corpus
+from groundup.text.prepare import prepare
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.build import prepare_training
 from groundup.train.config import (

@@ -11,13 +11,14 @@ from pathlib import Path
 import torch
 
 from groundup.data.encode import encode_corpus
-from groundup.data.prepare import PrepareConfig, prepare
 from groundup.evaluation.load import load
 from groundup.explain.capture import capture
 from groundup.explain.report import write_report
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
+from groundup.text.config import PrepareConfig
 from groundup.text.corpus import read_corpus
+from groundup.text.prepare import prepare
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.config import PretrainConfig
 

@@ -1,6 +1,8 @@
 from .base.errors import UserError as UserError
 from .data.book import GPTDatasetV1 as GPTDatasetV1
 from .data.book import create_dataloader_v1 as create_dataloader_v1
+from .data.config import EncodeConfig as EncodeConfig
+from .data.encode import encode as encode
 from .data.loader import Loader as Loader
 from .data.mixture import Mixture as Mixture
 from .data.store import TokenStore as TokenStore
@@ -16,12 +18,16 @@ from .generation.engine import generate as generate
 from .model.config import GPTConfig as GPTConfig
 from .model.gpt import GPT as GPT
 from .pretraining.pretrain import pretrain as pretrain
+from .text.config import PrepareConfig as PrepareConfig
 from .text.documents import Document as Document
-from .text.documents import read_documents as read_documents
+from .text.prepare import prepare as prepare
+from .text.read import read_documents as read_documents
 from .tokenizer.bpe import BPETokenizer as BPETokenizer
 from .tokenizer.characters import CharacterTokenizer as CharacterTokenizer
+from .tokenizer.config import TrainTokenizerConfig as TrainTokenizerConfig
 from .tokenizer.files import load_tokenizer as load_tokenizer
 from .tokenizer.show import show_tokens as show_tokens
+from .tokenizer.train import train_tokenizer as train_tokenizer
 from .tokenizer.train_bpe import train_bpe as train_bpe
 from .tokenizer.words import WordTokenizer as WordTokenizer
 from .train.config import PretrainConfig as PretrainConfig

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from small_corpus import write_corpus
 
 from groundup.base.errors import UserError
 from groundup.cli import export, generate, import_
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.text.corpus import write_corpus
 from groundup.text.documents import Document
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.weights.checkpoint_format import save_model

@@ -1,4 +1,4 @@
-"""Preparing: any kind of source, killed at any moment, appended to, on one machine or several."""
+"""Preparing and encoding: any kind of source, killed at any moment, appended to, on Ray."""
 
 import csv
 import gzip
@@ -18,7 +18,8 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.data import encode
-from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.data.store import TokenStore
 from groundup.data.verify import VerifyConfig, verify
 from groundup.text import corpus
@@ -61,12 +62,13 @@ def jsonl(path: Path, seeds: range) -> Path:
     return path
 
 
-def run(out: Path, *sources: Path | str, **options: object) -> PrepareReport:
-    return prepare(PrepareConfig(sources=tuple(map(str, sources)), out=out, **options))  # type: ignore[arg-type]
+def run(out: Path, *sources: Path | str, **options: object) -> PrepareAndEncodeResult:
+    config = PrepareAndEncodeConfig(sources=tuple(map(str, sources)), out=out, **options)  # type: ignore[arg-type]
+    return prepare_and_encode(config)
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """Every file of the stores and the corpus, and that nothing else is there."""
+    """The hash of every file of the stores and the corpus, and that there is no other."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
@@ -106,7 +108,7 @@ def test_a_missing_column_names_those_there(tmp_path: Path, name: str) -> None:
         pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / name)
     else:
         (tmp_path / name).write_text("body\nx\n")
-    with pytest.raises(UserError, match=r"it has: body.*--text-field"):
+    with pytest.raises(UserError, match=r"it has: body.*text_field='body'"):
         run(tmp_path / "data", tmp_path / name)
     assert not (tmp_path / "data").exists()
 
@@ -124,7 +126,7 @@ def test_urls_are_read_through_fsspec(tmp_path: Path) -> None:
         run(tmp_path / "none", "memory://nowhere/*.jsonl")
 
 
-def test_a_document_larger_than_a_piece_comes_through_whole(
+def test_a_document_larger_than_a_piece_is_complete(
     tmp_path: Path, tokenizer_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = " ".join(prose(i) for i in range(4000))
@@ -172,10 +174,10 @@ def test_appending_keeps_ids_and_split(tmp_path: Path, tokenizer_folder: str) ->
         assert longer.n_documents > store.n_documents
     assert run(data, second, append=True).n_skipped_sources == 1, "nothing is added twice"
     assert len(verify(VerifyConfig(data=data))) == 3
-    whole = tmp_path / "whole"
-    run(whole, first, second, tokenizer=tokenizer_folder)
+    undisturbed = tmp_path / "undisturbed"
+    run(undisturbed, first, second, tokenizer=tokenizer_folder)
     for side in old:
-        together, apart = TokenStore.open(whole / side), TokenStore.open(data / side)
+        together, apart = TokenStore.open(undisturbed / side), TokenStore.open(data / side)
         assert (
             together.read(0, together.n_tokens).tolist() == apart.read(0, apart.n_tokens).tolist()
         )
@@ -216,7 +218,7 @@ def test_finished_parts_are_kept(
 ) -> None:
     monkeypatch.setattr(corpus, "UNIT_BYTES", 2**15)
     source = jsonl(tmp_path / "a.jsonl", range(1500))
-    run(tmp_path / "whole", source, tokenizer=tokenizer_folder)
+    run(tmp_path / "undisturbed", source, tokenizer=tokenizer_folder)
     encoded: list[int] = []
     real = encode.encode_part
 
@@ -236,16 +238,18 @@ def test_finished_parts_are_kept(
     run(tmp_path / "data", source, tokenizer=tokenizer_folder)
     again = encoded[len(first) :]
     assert len(set(first) & set(again)) <= 1, "only validation's first part shares a start"
-    assert digest(tmp_path / "data") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "data") == digest(tmp_path / "undisturbed")
 
 
 _KILLED = """
 import sys
 from groundup.text import corpus
 corpus.UNIT_BYTES = 2**15
-from groundup.data.prepare import PrepareConfig, prepare
-prepare(PrepareConfig(sources=(sys.argv[1],), out=__import__("pathlib").Path(sys.argv[2]),
-                      tokenizer=sys.argv[3], append=len(sys.argv) > 4))
+from pathlib import Path
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import prepare_and_encode
+prepare_and_encode(PrepareAndEncodeConfig(sources=(sys.argv[1],), out=Path(sys.argv[2]),
+                                          tokenizer=sys.argv[3], append=len(sys.argv) > 4))
 """
 
 
@@ -257,28 +261,28 @@ def test_killed_at_any_moment_it_ends_the_same(
     monkeypatch.setattr(corpus, "UNIT_BYTES", 2**15)
     first = jsonl(tmp_path / "1.jsonl", range(1200))
     second = jsonl(tmp_path / "2.jsonl", range(1200, 4000)) if append else first
-    for name in ("whole", "killed"):
+    for name in ("undisturbed", "killed"):
         if append:
             run(tmp_path / name, first, tokenizer=tokenizer_folder)
     command = [sys.executable, "-c", _KILLED, str(second)]
     options = [tokenizer_folder, *(["append"] if append else [])]
     started_at = time.monotonic()
-    subprocess.run([*command, str(tmp_path / "whole"), *options], check=True)
-    whole_s = time.monotonic() - started_at
+    subprocess.run([*command, str(tmp_path / "undisturbed"), *options], check=True)
+    undisturbed_s = time.monotonic() - started_at
     rng = random.Random(int(append))
     for _ in range(6):
         process = subprocess.Popen([*command, str(tmp_path / "killed"), *options])
-        time.sleep(rng.uniform(0.3, 1.0) * whole_s)
+        time.sleep(rng.uniform(0.3, 1.0) * undisturbed_s)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         for side in ("train", "validation"):
             if (tmp_path / "killed" / side / "manifest.json").exists():
-                TokenStore.open(tmp_path / "killed" / side).verify()  # whole, or not there
+                TokenStore.open(tmp_path / "killed" / side).verify()  # complete, or absent
     subprocess.run([*command, str(tmp_path / "killed"), *options], check=True)
-    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "killed") == digest(tmp_path / "undisturbed")
 
 
-def test_killed_when_the_store_was_whole_nothing_stays_behind(
+def test_killed_when_the_store_was_complete_nothing_is_left_over(
     tmp_path: Path, tokenizer_folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     remove = shutil.rmtree
@@ -289,14 +293,14 @@ def test_killed_when_the_store_was_whole_nothing_stays_behind(
         remove(folder, **how)
 
     source = jsonl(tmp_path / "1.jsonl", range(300))
-    run(tmp_path / "whole", source, tokenizer=tokenizer_folder)
+    run(tmp_path / "undisturbed", source, tokenizer=tokenizer_folder)
     monkeypatch.setattr(shutil, "rmtree", die)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "killed", source, tokenizer=tokenizer_folder)
     monkeypatch.undo()
     assert list((tmp_path / "killed").glob(".train-parts-*"))
     run(tmp_path / "killed", source, tokenizer=tokenizer_folder)
-    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "killed") == digest(tmp_path / "undisturbed")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -309,14 +313,16 @@ def test_memory_does_not_follow_the_corpus(tmp_path: Path, tokenizer_folder: str
         file.write("a" * 500_000)
     code = f"""
 from pathlib import Path
-from groundup.data.prepare import PrepareConfig, prepare
-prepare(PrepareConfig(sources=({str(tmp_path / "big.txt")!r},), tokenizer={tokenizer_folder!r},
-                      out=Path({str(tmp_path / "data")!r})))
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import prepare_and_encode
+prepare_and_encode(PrepareAndEncodeConfig(sources=({str(tmp_path / "big.txt")!r},),
+                                          tokenizer={tokenizer_folder!r},
+                                          out=Path({str(tmp_path / "data")!r})))
 status = Path("/proc/self/status").read_text()
 print(int(status.split("VmHWM:")[1].split()[0]) / 1024)
 """
-    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert float(told.stdout.split()[-1]) < 300, "MB"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert float(done.stdout.split()[-1]) < 300, "MB"
 
 
 @pytest.mark.slow
@@ -326,7 +332,7 @@ def test_a_ray_cluster_makes_the_same_store_though_a_worker_is_killed(
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(corpus, "UNIT_BYTES", 2**16)
     source = jsonl(tmp_path / "a.jsonl", range(6000))
-    run(tmp_path / "whole", source, tokenizer=tokenizer_folder)
+    run(tmp_path / "undisturbed", source, tokenizer=tokenizer_folder)
     ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
     try:
         import threading
@@ -350,7 +356,7 @@ def test_a_ray_cluster_makes_the_same_store_though_a_worker_is_killed(
     finally:
         ray.shutdown()
     assert killed
-    assert digest(tmp_path / "data") == digest(tmp_path / "whole")
+    assert digest(tmp_path / "data") == digest(tmp_path / "undisturbed")
 
 
 def _command_line(pid: int) -> str:

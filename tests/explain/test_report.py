@@ -11,13 +11,15 @@ from groundup.base.results import record_result
 from groundup.cli.windows import WindowsConfig
 from groundup.cli.windows import run as show_windows
 from groundup.data.encode import encode_corpus
-from groundup.data.prepare import PrepareConfig, prepare
 from groundup.evaluation.evaluate import EvaluateConfig, evaluate
 from groundup.explain.report import write_report
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
+from groundup.text.config import PrepareConfig
+from groundup.text.prepare import prepare
+from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
-from groundup.tokenizer.train import TrainTokenizerConfig, train_tokenizer
+from groundup.tokenizer.train import train_tokenizer
 from groundup.train.config import PretrainConfig
 
 EVIL = "<script>alert('x')</script> & <b>bold</b>"

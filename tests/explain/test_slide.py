@@ -12,13 +12,15 @@ import pytest
 from groundup.data.encode import encode_corpus
 from groundup.data.ledger import account
 from groundup.data.loader import Loader
-from groundup.data.prepare import PrepareConfig, prepare
 from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
 from groundup.explain.slide import write_windows_page
+from groundup.text.config import PrepareConfig
+from groundup.text.prepare import prepare
+from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.show import show_tokens
-from groundup.tokenizer.train import TrainTokenizerConfig, train_tokenizer
+from groundup.tokenizer.train import train_tokenizer
 
 EVIL = "</script><script>alert('x')</script> & <b>bold</b> words of prose. "
 

@@ -1,4 +1,4 @@
-"""The audit: planted duplicates are found, clean text is left alone."""
+"""The audit: planted duplicates are found, text without duplicates is not reported."""
 
 import random
 import time

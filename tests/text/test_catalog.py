@@ -1,4 +1,4 @@
-"""Named texts: fetched from a loopback server, checked, and never left half."""
+"""Named texts: downloaded from a local server, checked, and never left incomplete."""
 
 import threading
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ def story(url: str) -> PublicText:
     return PublicText(
         name="story",
         url=f"{url}/story.txt",
-        licence="public domain",
+        license="public domain",
         n_bytes=len(STORY),
         sha256=sha256_bytes(STORY),
         about="a test",
@@ -57,7 +57,7 @@ def test_another_text_than_promised_is_refused(server: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/story.txt", "{server}/absent.txt"])
 def test_offline_names_the_way_out(server: str, tmp_path: Path, url: str) -> None:
     absent = replace(story(server), url=url.format(server=server))
-    with pytest.raises(UserError, match=r"groundup story my\.txt"):
+    with pytest.raises(UserError, match=r"groundup prepare python-reference"):
         fetch(absent, tmp_path / "texts")
     assert list((tmp_path / "texts").glob("*")) == []
 

@@ -1,4 +1,4 @@
-"""Reading documents: every kind of source, and what cannot be read is named with its cure."""
+"""Reading documents: every kind of source, and errors that name the file and a setting."""
 
 import gzip
 import io
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from groundup.base.errors import UserError
-from groundup.text.documents import Document, read_documents
+from groundup.text.documents import Document
+from groundup.text.read import read_documents
 
 
 def read(*sources: Path | str, **options: str) -> list[Document]:
@@ -86,14 +87,15 @@ def test_other_encodings(tmp_path: Path) -> None:
     [
         ("empty.txt", b"", {}, "empty"),
         ("blank.txt", b" \n\n ", {}, "no text"),
-        ("latin.txt", "Grüße".encode("latin-1"), {}, "--encoding latin-1"),
-        ("wide.txt", "Grüße".encode("utf-16"), {}, "--encoding utf-16"),
+        ("latin.txt", "Grüße".encode("latin-1"), {}, "encoding='latin-1'"),
+        ("wide.txt", "Grüße".encode("utf-16"), {}, "encoding='utf-16'"),
         ("data.bin.txt", b"\x7fELF\0\0\0\1", {}, "binary"),
-        ("a.txt", b"words", {"encoding": "klingon"}, "unknown encoding"),
+        ("a.txt", b"words", {"encoding": "klingon"}, "The encoding 'klingon' is unknown"),
         ("cut.txt.gz", gzip.compress(b"word " * 999)[:-9], {}, "cannot be read"),
         ("a.jsonl", b'{"text": "one"}\n{"text": "tw', {}, "a.jsonl:2"),
-        ("b.jsonl", b'{"body": "one"}', {}, "it has: body"),
-        ("c.jsonl", b'["one"]', {}, "--text-field"),
+        ("b.jsonl", b'{"body": "one"}', {}, "it has: body). The name of the field"),
+        ("c.jsonl", b'["one"]', {}, "in a field 'text'"),
+        ("d.jsonl", b'{"id": "1", "body": "one"}', {}, "text_field='body'"),
     ],
 )
 def test_what_cannot_be_read_is_named(
@@ -112,7 +114,7 @@ def test_missing_paths_and_folders_without_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read(f"{tmp_path}/*.txt")
     write(tmp_path / "picture.png", b"\x89PNG")
-    with pytest.raises(UserError, match=r"no text file \(1 files looked at\)"):
+    with pytest.raises(UserError, match=r"no text file \(files examined: 1\)"):
         read(tmp_path)
 
 

@@ -45,5 +45,5 @@ def test_prose_is_cut_near_the_size_asked_for() -> None:
     assert all(480 <= len(piece.text) <= 500 for piece in pieces[:-1])
 
 
-def test_a_text_without_a_place_to_cut_stays_whole() -> None:
+def test_a_text_without_a_place_to_cut_is_one_piece() -> None:
     assert list(cut_into_pieces("a", ["ab" * 100] * 50, 64)) == [Piece("a", "ab" * 5000)]

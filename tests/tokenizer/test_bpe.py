@@ -18,11 +18,11 @@ from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
 from groundup.tokenizer.train_bpe import train_bpe
 
-# Plain random Unicode rarely holds what trips tokenizers: these pieces come often.
+# Random Unicode rarely contains what is difficult for tokenizers, so these are added often.
 PIECES = ["the", " the", "'s", "'LL", " ", "  ", "\n", "\r\n", "\t", "123", "4567", "ß", "é"]
 PIECES += ["e\u0301", "日本", "🙂", "👩\u200d👧", "\u00a0", "\u2028", "\x00", "<|endoftext|>"]
 PIECES += ["_", "--", "\u017f", "\u01c5", "000000", "٣٤٥٦"]
-# The engines know different versions of Unicode: what none has assigned yet is left out.
+# The libraries know different versions of Unicode: unassigned characters are left out.
 ANY = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=8)
 TEXT = st.lists(st.one_of(st.sampled_from(PIECES), ANY), max_size=20).map("".join)
 
@@ -33,7 +33,7 @@ def reference_text() -> str:
 
 
 @cache
-def learnt(pattern: str) -> BPETokenizer:
+def trained(pattern: str) -> BPETokenizer:
     return train_bpe([reference_text()[:100_000]], 700, pattern=pattern)
 
 
@@ -47,7 +47,7 @@ def gpt2(shared_data: Path) -> BPETokenizer:
 @given(text=TEXT)
 @settings(deadline=None)
 def test_no_byte_is_ever_lost(pattern: str, text: str) -> None:
-    tokenizer = learnt(pattern)
+    tokenizer = trained(pattern)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == text
     assert b"".join(tokenizer.token_bytes(index) for index in ids) == text.encode()
@@ -100,7 +100,7 @@ def test_gpt2_ids_are_tiktokens(
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
 def test_a_saved_tokenizer_gives_the_same_ids_in_hugging_face(pattern: str, tmp_path: Path) -> None:
     tokenizers = pytest.importorskip("tokenizers")
-    ours = learnt(pattern)
+    ours = trained(pattern)
     ours.save(tmp_path)
     theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     again = load_tokenizer(tmp_path)
@@ -147,7 +147,7 @@ def test_hugging_faces_trainer_learns_the_same_merges(pattern: str) -> None:
 
 
 def test_training_breaks_ties_by_the_printable_order_of_the_bytes() -> None:
-    # "ab" and "cd" both come twice, and so do the newline and the space that part them.
+    # "ab" and "cd" both occur twice, as do the newline and the space between them.
     merges = train_bpe(["cd ab", "ab cd"], 256 + 1, special_tokens=()).merges
     assert merges == [(ord("a"), ord("b"))]
 
@@ -172,7 +172,7 @@ def test_a_word_of_a_megabyte_is_encoded_in_linear_time() -> None:
 
 
 def test_a_long_word_and_a_short_one_are_merged_alike() -> None:
-    tokenizer = learnt("gpt4")
+    tokenizer = trained("gpt4")
     for word in ("thestatement" * 30, "a" * 200, "xyzzy" * 40):
         ids = [tokenizer._byte_ids[b] for b in word.encode()]
         slow = list(ids)
@@ -186,7 +186,7 @@ def test_a_long_word_and_a_short_one_are_merged_alike() -> None:
 
 
 def test_special_tokens_in_a_users_text_are_text() -> None:
-    tokenizer = learnt("gpt4")
+    tokenizer = trained("gpt4")
     special = set(tokenizer.special_tokens.values())
     text = "".join(SPECIAL_TOKENS)
     assert not special & set(tokenizer.encode(text))
@@ -201,7 +201,7 @@ def test_the_longest_special_token_wins() -> None:
 
 
 def test_unknown_specials_and_ids_are_errors() -> None:
-    tokenizer = learnt("gpt4")
+    tokenizer = trained("gpt4")
     with pytest.raises(UserError, match="<x>"):
         tokenizer.encode("text", {"<x>"})
     with pytest.raises(UserError, match="id 700"):
@@ -209,8 +209,8 @@ def test_unknown_specials_and_ids_are_errors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "vocab_size", "words"), [([], 300, "no text"), (["text"], 200, "--vocab-size")]
+    ("texts", "vocab_size", "words"), [([], 300, "no text"), (["text"], 200, "vocab_size=1024")]
 )
-def test_what_cannot_be_learnt_is_said(texts: list[str], vocab_size: int, words: str) -> None:
+def test_nothing_to_train_on_is_refused(texts: list[str], vocab_size: int, words: str) -> None:
     with pytest.raises(UserError, match=words):
         train_bpe(texts, vocab_size)

@@ -1,4 +1,4 @@
-"""The fast encoder: the very ids of our own `encode`, whatever the text."""
+"""The fast encoder: the same ids as our own `encode`, for any text."""
 
 import logging
 
@@ -34,7 +34,7 @@ def test_any_unicode_surrogates_too(name: str, text: str) -> None:
 
 
 def around(points: range) -> str:
-    """Each character between letters, digits, spaces and its like."""
+    """Put each character between letters, digits, spaces and copies of itself."""
     found = (chr(point) for point in points if not 0xD800 <= point < 0xE000)
     return "".join(f"a{c}b 1{c}2 {c}{c}.{c}\n" for c in found)
 
@@ -47,7 +47,7 @@ def test_characters_of_the_common_scripts_are_cut_alike(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PATTERNS)
 def test_every_character_is_cut_alike(name: str) -> None:
-    """The engines have Unicode tables of their own; one day they may be of different years."""
+    """The libraries have their own Unicode tables, whose versions may differ."""
     differ = [
         f"U+{start:04X}"
         for start in range(0x3400, 0x110000, 64)
@@ -58,7 +58,7 @@ def test_every_character_is_cut_alike(name: str) -> None:
 
 
 def test_ids_out_of_order_are_mapped() -> None:
-    """A vocabulary whose ids do not follow the age of its merges, as Hugging Face allows."""
+    """A vocabulary whose ids are not in the order of its merges, as Hugging Face allows."""
     plain = TOKENIZERS["gpt4"]
     n = 256 + len(plain.merges)
     moved = {
@@ -96,7 +96,7 @@ def test_a_vocabulary_the_engine_cannot_run_is_run_by_ours(
     broken._rank, broken._made = {}, []  # merges nothing, though its table holds "he"
     with caplog.at_level(logging.WARNING):
         encode = fast_encoder(broken)
-    assert "(the ids differ): our own encoder does" in caplog.text
+    assert "(the ids differ): using our own encoder" in caplog.text
     assert encode("the").tolist() == [116, 104, 101]
 
 
@@ -106,11 +106,11 @@ def test_a_pattern_the_engine_does_not_know_is_cut_by_ours(
     own_pattern = BPETokenizer(TOKENIZERS["gpt4"].merges, pattern=r"\w+|\W")
     with caplog.at_level(logging.WARNING):
         encode = fast_encoder(own_pattern)
-    assert "our own encoder does" in caplog.text
+    assert "using our own encoder" in caplog.text
     assert encode(SAMPLE).tolist() == own_pattern.encode(SAMPLE)
 
 
-def test_the_lower_rungs() -> None:
+def test_characters_and_words() -> None:
     characters = CharacterTokenizer.from_text(SAMPLE)
     assert fast_encoder(characters)(SAMPLE).tolist() == characters.encode(SAMPLE)
     with pytest.raises(UserError, match="'Q' was not in the training text"):

@@ -1,4 +1,4 @@
-"""Tokenizer folders: damaged or foreign ones are refused with a reason."""
+"""Tokenizer folders: corrupt or unsupported ones are refused with a reason."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_vocabulary_for_the_eye_lists_every_id(folder: Path) -> None:
+def test_vocabulary_txt_lists_every_id(folder: Path) -> None:
     lines = (folder / "vocabulary.txt").read_text(encoding="utf-8").splitlines()
     assert len([line for line in lines if line.strip()]) >= load_tokenizer(folder).vocab_size
 
@@ -85,7 +85,7 @@ def test_gpt2_s_two_files_come_back(folder: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("YQ== 0\nnot base64", ":2"), ("YQ== 1\n", "rank 1"), ("YQ== 0\nYmM= 1\n", "token 1")],
+    [("YQ== 0\nnot base64", ":2"), ("YQ== 1\n", "rank 1"), ("YQ== 0\nYmM= 1\n", "Token 1")],
 )
 def test_ranks_that_are_none(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "x.tiktoken").write_text(content)

@@ -1,13 +1,14 @@
-"""The job `train-tokenizer`: what it saves, and the ladder it weighs."""
+"""`train-tokenizer`: what it saves, and how the tokenizer types compare."""
 
 from pathlib import Path
 
 import pytest
+from small_corpus import write_corpus
 
-from groundup.text.corpus import write_corpus
 from groundup.text.documents import Document
+from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
-from groundup.tokenizer.train import TrainTokenizerConfig, train_tokenizer
+from groundup.tokenizer.train import train_tokenizer
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_bpe_and_the_rungs_below_it(data: Path) -> None:
+def test_bpe_and_the_tokenizers_it_is_compared_with(data: Path) -> None:
     report = train_tokenizer(TrainTokenizerConfig(data=data, vocab_size=274))
     assert load_tokenizer(data / "tokenizer").vocab_size == report.vocab_size == 274
     characters, words, bpe = report.rungs
@@ -28,9 +29,9 @@ def test_bpe_and_the_rungs_below_it(data: Path) -> None:
     assert "".join(str(token["text"]) for token in report.line_tokens) == report.line
 
 
-def test_characters_know_the_held_out_text_too(data: Path) -> None:
+def test_a_character_tokenizer_knows_the_validation_set(data: Path) -> None:
     report = train_tokenizer(TrainTokenizerConfig(data=data, kind="characters"))
     tokenizer = load_tokenizer(data / "tokenizer")
     assert tokenizer.decode(tokenizer.encode("a zebra")) == "a zebra"
-    assert [rung.name for rung in report.rungs] == ["characters", "words"]
+    assert [compared.name for compared in report.rungs] == ["characters", "words"]
     assert report.first_merges == []

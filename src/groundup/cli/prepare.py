@@ -5,54 +5,53 @@ from textwrap import shorten
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, stage_progress, table, warn
-from groundup.data.prepare import PrepareConfig, PrepareReport, prepare
+from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.text.audit import Audit
 from groundup.text.catalog import CATALOG
 
 
-def run(config: PrepareConfig) -> PrepareReport:
-    """Prepare and show what was found."""
+def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
+    """Prepare and print what was found."""
     for name in config.sources:
         if name in CATALOG and not Path(name).exists():
             text = CATALOG[name]
-            note(f"{name}: {text.about} ({text.n_bytes:,} bytes, {text.licence}), from {text.url}")
-    with stage_progress() as told:
-        report = prepare(config, told)
+            note(f"{name}: {text.about} ({text.n_bytes:,} bytes, {text.license}), from {text.url}")
+    with stage_progress() as on_progress:
+        result = prepare_and_encode(config, on_progress)
     table(
-        f"{', '.join(report.sources)}, split {report.split_rule}",
-        ["side", "documents", "characters", "bytes", *(["tokens"] if report.n_tokens else [])],
+        f"{', '.join(result.sources)}, split {result.split_rule}",
+        ["side", "documents", "characters", "bytes", *(["tokens"] if result.n_tokens else [])],
         [
             [
                 name,
                 *(f"{n:,}" for n in (side.n_documents, side.n_characters, side.n_bytes)),
-                *([f"{report.n_tokens[name]:,}"] if report.n_tokens else []),
+                *([f"{result.n_tokens[name]:,}"] if result.n_tokens else []),
             ]
-            for name, side in (("train", report.train), ("validation", report.validation))
+            for name, side in (("train", result.train), ("validation", result.validation))
         ],
     )
-    if report.n_skipped_sources:
-        note(f"{report.n_skipped_sources} sources were there already, unchanged.")
-    longest = ", ".join(f"{name} ({size:,})" for name, size in report.longest[:3])
+    if result.n_skipped_sources:
+        note(f"Sources that were there already, unchanged: {result.n_skipped_sources}.")
+    longest = ", ".join(f"{name} ({size:,})" for name, size in result.longest[:3])
     note(f"Longest documents, in characters: {longest}")
-    if report.audit is not None:
-        _show_audit(report.audit)
-    if report.n_tokens is None:
-        next_command(f"groundup train-tokenizer {quoted(report.data)}")
-    else:
-        next_command(f"groundup windows {quoted(report.data)}")
-    return report
+    if result.audit is not None:
+        _show_audit(result.audit)
+    step = "train-tokenizer" if result.n_tokens is None else "windows"
+    next_command(f"groundup {step} {quoted(result.data)}")
+    return result
 
 
 def _show_audit(audit: Audit) -> None:
-    looked_at = "" if audit.sampled_frac == 1 else f" (a sample: {audit.sampled_frac:.1%} of all)"
+    sample = "" if audit.sampled_frac == 1 else f" (in a sample of {audit.sampled_frac:.1%})"
     places = {
         "within training": (audit.n_passages_train, audit.within_train),
-        "within held-out": (audit.n_passages_validation, audit.within_validation),
-        "held-out in training": (audit.n_passages_validation, audit.across),
+        "within validation": (audit.n_passages_validation, audit.within_validation),
+        "validation in training": (audit.n_passages_validation, audit.across),
     }
     table(
-        f"Passages that repeat an earlier one{looked_at}",
-        ["where", "passages", "word for word", "nearly"],
+        f"Passages that repeat an earlier one{sample}",
+        ["where", "passages", "exact", "near"],
         [
             [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}"]
             for name, (n, found) in places.items()
@@ -62,12 +61,15 @@ def _show_audit(audit: Audit) -> None:
         for shown in found.examples[:1]:
             words = shorten(" ".join(shown.text.split()), 80)
             documents = " and ".join(dict.fromkeys((shown.first, shown.second)))
-            note(f'{name}, in {documents}, {shown.jaccard:.0%} alike: "{words}"')
+            note(f'{name}, in {documents}, {shown.jaccard:.0%} similar: "{words}"')
     if audit.across.examples:
-        warn("What stands on both sides the model can recite: the validation loss flatters it.")
+        warn(
+            "Some validation text also occurs in the training set, where the model can memorize "
+            "it. The validation loss will be too low."
+        )
     note(
-        f"Languages: {_shares(audit.languages)}. Letters: {_shares(audit.scripts)}. "
-        f"No text: {audit.non_text_frac:.2%} of the characters."
+        f"Languages: {_shares(audit.languages)}. Scripts: {_shares(audit.scripts)}. "
+        f"Characters that are not text: {audit.non_text_frac:.2%}."
     )
 
 

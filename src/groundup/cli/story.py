@@ -114,17 +114,17 @@ def _require_enough(story: Story) -> None:
 
 
 def _prepare(story: Story) -> Any:
-    from groundup.data.prepare import PrepareConfig
+    from groundup.data.config import PrepareAndEncodeConfig
 
-    return PrepareConfig(
+    return PrepareAndEncodeConfig(
         sources=story.config.sources, out=story.data, encoding=story.config.encoding
     )
 
 
 def _train_tokenizer(story: Story) -> Any:
-    from groundup.tokenizer.train import TrainTokenizerConfig
+    from groundup.data.config import TrainAndEncodeConfig
 
-    return TrainTokenizerConfig(data=story.data, vocab_size=story.config.vocab_size)
+    return TrainAndEncodeConfig(data=story.data, vocab_size=story.config.vocab_size)
 
 
 def _windows(story: Story) -> Any:

@@ -1,19 +1,19 @@
-"""A line of text with each token in a colour of its own, readable without colour too."""
+"""Print a line of text with its tokens in different colors, or separated by bars."""
 
 from rich.text import Text
 
 from groundup.cli.console import console
 
-_COLOURS = ("on dark_green", "on dark_blue", "on purple4", "on dark_red", "on dark_goldenrod")
+_COLORS = ("on dark_green", "on dark_blue", "on purple4", "on dark_red", "on dark_goldenrod")
 
 
-def show_tokens(tokens: list[str]) -> None:
-    """Print tokens side by side; where there is no colour, a thin bar stands between them."""
+def print_tokens(tokens: list[str]) -> None:
+    """Print tokens side by side; a bar separates them where there is no color."""
     line = Text()
     for index, token in enumerate(tokens):
         shown = token.replace("\n", "⏎").replace("\t", "⇥")
         if console.is_terminal:
-            line.append(shown, style=f"white {_COLOURS[index % len(_COLOURS)]}")
+            line.append(shown, style=f"white {_COLORS[index % len(_COLORS)]}")
         else:
             line.append(("|" if index else "") + shown)
     console.print(line)

@@ -38,10 +38,11 @@ def _verb(
 # ruff: noqa: E501
 VERBS = [
     _verb("story", _ALL, "walk the whole road on one text", "cli.story:StoryConfig", "sources"),
-    _verb("prepare", _BUILD, "read, split and audit documents", "data.prepare:PrepareConfig", "sources", "out"),
+    _verb("prepare", _BUILD, "read, split and audit documents", "data.config:PrepareAndEncodeConfig", "sources", "out"),
     _verb("verify", _BUILD, "compare every byte of a data folder with its checksum", "data.verify:VerifyConfig", "data"),
-    _verb("train-tokenizer", _BUILD, "learn byte-level BPE from the text", "tokenizer.train:TrainTokenizerConfig", "data", "data"),
-    _verb("tokens", _BUILD, "see a line as tokens", "cli.tokens:TokensConfig", "data"),
+    _verb("train-tokenizer", _BUILD, "train a tokenizer and encode the corpus with it", "data.config:TrainAndEncodeConfig", "data", "data"),
+    _verb("encode", _BUILD, "encode the corpus with a tokenizer", "data.config:EncodeConfig", "data", "data"),
+    _verb("tokens", _BUILD, "show a text as tokens", "tokenizer.config:TokensConfig", "data"),
     _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data", "data"),
     _verb("ledger", _BUILD, "account for every token of an epoch", "cli.ledger:LedgerConfig", "data", "data"),
     _verb("convert", _BUILD, "token files of nanoGPT, llm.c, Megatron", "cli.convert:ConvertConfig", "source"),

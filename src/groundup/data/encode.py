@@ -1,59 +1,111 @@
-"""From the prepared corpus to token stores: DATA/corpus becomes DATA/train and DATA/validation.
+"""`encode`: from a corpus to token stores. DATA/corpus becomes DATA/train and DATA/validation.
 
-The corpus file is read in units of about 4 MB. Each unit is encoded by itself into a part: ids, the
-document starts, and last of all a small file with their checksums. An interrupted run keeps its
-finished parts and does only the rest; which worker made a part leaves no trace in it. At the end
-the parts are joined, in order, into the store, which takes its name as the last act.
+The corpus file is read in units of about 4 MB. Each unit is encoded separately into a part: ids,
+document starts, and finally a small file with their checksums. After an interruption the finished
+parts are kept and only the others are encoded; a part does not depend on the worker that made it.
+At the end the parts are joined, in order, into the store, which gets its name as the last step.
 """
 
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from groundup.base.errors import UserError
-from groundup.base.files import (
-    read_json,
-    sha256_bytes,
-    sha256_file,
-)
+from groundup.base.files import read_json, remove_left_over, sha256_bytes
 from groundup.base.malloc import MemoryReturner
+from groundup.data.config import EncodeConfig
 from groundup.data.parts import Part, encode_part, is_done, read_part
 from groundup.data.ray_engine import encode_on_ray
 from groundup.data.store import TokenStore, is_store
-from groundup.text.corpus import SIDES, SideSize, corpus_file, read_sizes
+from groundup.text.corpus import SIDES, SideSize, n_referenced_bytes, read_sizes, reference
 from groundup.text.split import Side
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
+from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
-Engine = Literal["local", "ray"]
 Progress = Callable[[int, int], None]
-"""Told (bytes encoded, bytes in all) now and then."""
+"""Called now and then with (bytes encoded, total bytes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedSide:
+    """The size of one token store."""
+
+    n_documents: int
+    n_tokens: int
+    bytes_per_token: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeResult:
+    """The token stores of a data folder."""
+
+    data: Path
+    vocab_size: int
+    train: EncodedSide
+    validation: EncodedSide
+
+    @property
+    def n_tokens(self) -> dict[str, int]:
+        """The number of tokens of each side."""
+        return {"train": self.train.n_tokens, "validation": self.validation.n_tokens}
+
+
+def encode(config: EncodeConfig, on_progress: Progress | None = None) -> EncodeResult:
+    """Encode DATA/corpus with a tokenizer into the token stores DATA/train and DATA/validation.
+
+    Raises:
+        UserError: There is no corpus or no tokenizer, or the stores cannot be written.
+    """
+    sizes = read_sizes(config.data / "corpus")
+    own_folder = config.data / "tokenizer"
+    for name in ("tokenizer", *SIDES):
+        remove_left_over(config.data / name)
+    tokenizer = load_tokenizer(config.tokenizer or own_folder)
+    if config.tokenizer is not None:
+        tokenizer.save(own_folder)
+    stores = encode_corpus(config.data, tokenizer, engine=config.engine, on_progress=on_progress)
+    sides = {
+        side: EncodedSide(
+            n_documents=store.n_documents,
+            n_tokens=store.n_tokens,
+            bytes_per_token=sizes[side].n_bytes / max(1, store.n_tokens),
+        )
+        for side, store in stores.items()
+    }
+    return EncodeResult(
+        data=config.data,
+        vocab_size=tokenizer.vocab_size,
+        train=sides["train"],
+        validation=sides["validation"],
+    )
 
 
 def encode_corpus(
     data: Path,
     tokenizer: Tokenizer,
     *,
-    engine: Engine = "local",
+    engine: Literal["local", "ray"] = "local",
     on_progress: Progress | None = None,
 ) -> dict[Side, TokenStore]:
-    """Encode both sides of DATA/corpus; text is always ordinary text, never a special token.
+    """Encode both sides of DATA/corpus; names of special tokens in it are ordinary text.
 
     A store that was made from the beginning of this corpus, with this tokenizer, is appended to.
 
     Args:
         data: The data folder.
-        tokenizer: What makes the ids.
-        engine: "local" for this process, "ray" for all cores of a Ray cluster, of one machine or
-            of many that share the folder; the stores are the same to the bit.
-        on_progress: Told how far it is.
+        tokenizer: The tokenizer.
+        engine: "local" for this process, "ray" for all cores of a Ray cluster of one machine or
+            of several that share the folder; the stores are bit-identical.
+        on_progress: Called with the number of bytes done and in total.
 
     Raises:
         UserError: There is no corpus, or the stores cannot be written.
@@ -74,11 +126,11 @@ def encode_corpus(
         place, size = data / side, sizes[side]
         if already[side] == size.n_file_bytes:
             stores[side] = TokenStore.open(place)
-            _remove_parts(data, side)  # of a run killed after its store was whole
+            _remove_parts(data, side)  # of a run killed after its store was complete
             continue
         folder = _parts_folder(data, side, size.sha256, tokenizer, already[side])
-        whole = _needs_whole_documents(tokenizer)
-        parts = _plan(data, side, size, already[side], whole, folder)
+        join = _needs_complete_documents(tokenizer)
+        parts = _plan(data, side, size, already[side], join, folder)
         todo = []
         for part in parts:
             if is_done(part):
@@ -88,9 +140,9 @@ def encode_corpus(
         if engine == "ray":
             encode_on_ray(todo, tokenizer, folder, report)
         else:
-            _encode_here(todo, tokenizer, report)
+            _encode_locally(todo, tokenizer, report)
         made = (read_part(part, tokenizer) for part in parts)
-        sources = [f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"]
+        sources = [reference(side, size)]
         if already[side]:
             stores[side] = TokenStore.open(place).append_parts(made, sources=sources)
         else:
@@ -106,22 +158,8 @@ def encode_corpus(
     return stores
 
 
-def remove_outdated(data: Path) -> list[Path]:
-    """Remove the stores whose text is no longer in the corpus beside them; give their folders.
-
-    Only token stores are removed, and only those that the present corpus does not begin with.
-    """
-    outdated = []
-    for side, size in read_sizes(data / "corpus").items():
-        folder = data / side
-        if is_store(folder) and _bytes_already_stored(data, side, size, None) == 0:
-            shutil.rmtree(folder)
-            outdated.append(folder)
-    return outdated
-
-
-def _encode_here(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
-    """Encode part after part: the engine holds Python's lock, so that threads would only wait."""
+def _encode_locally(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
+    """Encode one part after another: the encoder holds the GIL, so threads would only wait."""
     to_ids = fast_encoder(tokenizer)
     memory = MemoryReturner()
     for part in parts:
@@ -135,27 +173,27 @@ def _plan(
     side: Side,
     size: SideSize,
     already: int,
-    whole: bool,
+    join: bool,
     folder: Path,
 ) -> list[Part]:
-    """Lay out the parts from byte `already` on; with `whole`, none begins inside a document."""
-    cuts = [start for start, is_first in size.units if start > already and (is_first or not whole)]
+    """List the parts from byte `already` on; with `join`, none begins inside a document."""
+    cuts = [start for start, is_first in size.units if start > already and (is_first or not join)]
     edges = [already, *cuts, size.n_file_bytes]
     return [
-        Part(data=data, side=side, start=start, stop=stop, join=whole, goal=folder / f"{number:06}")
+        Part(data=data, side=side, start=start, stop=stop, join=join, goal=folder / f"{number:06}")
         for number, (start, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True))
     ]
 
 
-def _needs_whole_documents(tokenizer: Tokenizer) -> bool:
-    """Pieces are cut where these tokenizers' ids do not change; of others nothing is known."""
+def _needs_complete_documents(tokenizer: Tokenizer) -> bool:
+    """Whether the cuts between pieces may change ids; they do not for the patterns we know."""
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
 
 
 def _parts_folder(
     data: Path, side: Side, corpus_sha256: str, tokenizer: Tokenizer, already: int
 ) -> Path:
-    """Name the folder of the parts by what decides them; remove those of anything else."""
+    """Return the folder of the parts, named by what decides them; remove all other parts."""
     key = sha256_bytes(f"{corpus_sha256} {tokenizer.fingerprint} {already}".encode())[:16]
     folder = data / f".{side}-parts-{key}"
     _remove_parts(data, side, keep=folder)
@@ -168,28 +206,19 @@ def _remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
             shutil.rmtree(folder)
 
 
-def _bytes_already_stored(
-    data: Path, side: Side, size: SideSize, tokenizer: Tokenizer | None
-) -> int:
-    """How much of the corpus file a store holds already: all of its text, or 0 if that differs."""
+def _bytes_already_stored(data: Path, side: Side, size: SideSize, tokenizer: Tokenizer) -> int:
+    """Return how much of the corpus file an intact store of this tokenizer contains already."""
     folder = data / side
     if not is_store(folder):
         return 0
     manifest = read_json(folder / "manifest.json")
-    if tokenizer is not None and manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+    if manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
         return 0
-    try:
-        _, n_bytes, checksum = manifest["sources"][0].split(" ")
-        n_bytes = int(n_bytes.removeprefix("bytes:"))
-        if tokenizer is not None:
-            TokenStore.open(folder).verify()  # a damaged one is made anew
-    except (UserError, ValueError, KeyError, IndexError):
-        return 0
-    if n_bytes > size.n_file_bytes:
-        return 0
-    found = (
-        size.sha256
-        if n_bytes == size.n_file_bytes
-        else sha256_file(corpus_file(data, side), n_bytes)
-    )
-    return n_bytes if checksum == f"sha256:{found}" else 0
+    n_bytes = n_referenced_bytes(data, side, size, manifest)
+    if n_bytes:
+        try:
+            TokenStore.open(folder).verify()
+        except UserError as damage:
+            _log.warning("the token store is written again: %s", damage.located)
+            return 0
+    return n_bytes

@@ -1,7 +1,7 @@
-"""One unit of encoding: some lines of the corpus become ids, document starts and checksums.
+"""Encode one unit: some lines of the corpus become ids, document starts and checksums.
 
-A part is three files. The last one written, `.json`, holds the checksums of the other two, so that
-an interrupted run can tell which parts are complete.
+A part is three files. The last one written, `.json`, contains the checksums of the other two, so
+that an interrupted run can determine which parts are complete.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from groundup.tokenizer.special import END_OF_TEXT
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One unit of work: some lines of a corpus file, and where their ids go."""
+    """One unit of work: some lines of a corpus file, and where to write their ids."""
 
     data: Path
     side: Side
@@ -33,11 +33,11 @@ class Part:
     join: bool
     """Whether the pieces of a document must be joined before they are encoded."""
     goal: Path
-    """Path without a suffix; `.bin`, `.npy` and at the end `.json` are written."""
+    """Path without a suffix; `.bin`, `.npy` and finally `.json` are written."""
 
 
 def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
-    """Encode one unit and write its part; the `.json` comes last and says that it is whole."""
+    """Encode one unit and write its part; the `.json` file comes last and marks it as complete."""
     end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
     dtype = token_dtype(tokenizer.vocab_size)
     closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
@@ -65,14 +65,14 @@ def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
 
 
 def is_done(part: Part) -> bool:
-    """Tell whether a part is whole: its last file is there and its checksums hold."""
+    """Whether a part is complete: its last file exists and its checksums are correct."""
     last = part.goal.with_suffix(".json")
     if not last.is_file():
         return False
-    told = read_json(last)
-    return (told["start"], told["stop"]) == (part.start, part.stop) and all(
+    written = read_json(last)
+    return (written["start"], written["stop"]) == (part.start, part.stop) and all(
         part.goal.with_suffix(suffix).is_file()
-        and sha256_file(part.goal.with_suffix(suffix)) == told[f"{suffix[1:]}_sha256"]
+        and sha256_file(part.goal.with_suffix(suffix)) == written[f"{suffix[1:]}_sha256"]
         for suffix in (".bin", ".npy")
     )
 
@@ -84,7 +84,7 @@ def read_part(part: Part, tokenizer: Tokenizer) -> tuple[NDArray[np.integer], ND
 
 
 def _texts(part: Part) -> Iterator[tuple[str, bool, bool]]:
-    """Give (text, begins a document, ends it)."""
+    """Read (text, whether it begins a document, whether it ends one)."""
     pieces = read_corpus_pieces(part.data, part.side, part.start, part.stop)
     if not part.join:
         for piece in pieces:

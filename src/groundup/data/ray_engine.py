@@ -1,8 +1,7 @@
-"""Encoding on a Ray cluster: the same parts, made by Ray Data's workers.
+"""Encode on a Ray cluster: the same parts, made by Ray Data's workers.
 
-Ray schedules and retries; what a part holds depends on its unit alone, so the store is the same to
-the bit as one made on this machine, also when workers die on the way. The data folder must be one
-that all machines share.
+Ray schedules and retries. A part depends on its unit alone, so the store is bit-identical to one
+made by a single process, even when workers die. All machines must share the data folder.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ def encode_on_ray(
     Raises:
         UserError: Ray is not installed.
     """
-    ray_data = needed("ray.data", "ray", "--engine ray")
+    ray_data = needed("ray.data", "ray", "engine=ray")
     if not parts:
         return
     tokenizer_folder = folder.resolve() / "tokenizer"
@@ -38,7 +37,7 @@ def encode_on_ray(
 
 
 class _Encoder:
-    """Lives in a worker: the tokenizer is opened once."""
+    """The state of a worker, which loads the tokenizer once."""
 
     def __init__(self, tokenizer_folder: str) -> None:
         self._tokenizer = load_tokenizer(tokenizer_folder)

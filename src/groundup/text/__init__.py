@@ -1,1 +1,1 @@
-"""Documents: reading, cleaning, splitting, auditing. Stage 1 of the roadmap begins here."""
+"""Documents: read, clean, split and audit them. The first step of the pipeline."""

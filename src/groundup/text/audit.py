@@ -1,12 +1,12 @@
-"""What is in a text besides words, and what held-out text must not share with training text.
+"""Find duplicates within and across the training and validation set; identify languages.
 
-Documents are cut into passages at blank lines. Exact duplicates share their normalised words, near
-ones most of their three-word shingles. A passage of the held-out side that stands in the training
-side is a leak.
+Documents are cut into passages at blank lines. Exact duplicates have the same normalized words,
+near duplicates share most of their three-word shingles. A passage of the validation set that also
+occurs in the training set is a leak.
 
 Text streams through. Passages are sampled by a hash of their first words, so that both copies of a
-duplicate are in the sample or neither; it is everything until it grows too large, then every second
-hash is let go, again and again. What was looked at is in the result.
+duplicate are in the sample or neither. All passages are examined until they become too many; then
+half of the hashes are dropped, as often as necessary. The result states the sampled fraction.
 """
 
 import hashlib
@@ -27,12 +27,12 @@ _MOST_PASSAGES = 20_000
 _KEPT_CHARACTERS = 4_000
 _FIRST_CHARACTERS = 200
 _EXAMPLES = 3
-_WEIGHED_PASSAGES = 1_000
+_IDENTIFIED_PASSAGES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Duplicate:
-    """Two passages that say the same, by the names of their documents."""
+    """Two passages that repeat each other, and the names of their documents."""
 
     first: str
     second: str
@@ -42,16 +42,16 @@ class Duplicate:
 
 @dataclass(kw_only=True)
 class Repeats:
-    """Passages that repeat an earlier one."""
+    """The number of passages that repeat an earlier one."""
 
     n_exact: int = 0
-    """Word for word."""
+    """Exact duplicates."""
     n_near: int = 0
-    """Nearly; these come on top."""
+    """Near duplicates, which are not counted as exact ones."""
     examples: list[Duplicate] = field(default_factory=list)
 
     def note(self, earlier: Passage, later: Passage, jaccard: float | None = None) -> None:
-        """Count a passage; without its Jaccard similarity it repeats word for word."""
+        """Count a passage; without a Jaccard similarity it is an exact duplicate."""
         if jaccard is None:
             self.n_exact += 1
         else:
@@ -69,32 +69,32 @@ class Repeats:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """What was found; passages are blocks of at least twelve words between blank lines."""
+    """The result of an audit; passages are blocks of at least twelve words between blank lines."""
 
     n_passages_train: int
-    """Passages looked at."""
+    """Number of passages that were examined."""
     n_passages_validation: int
     sampled_frac: float
-    """The share of all passages that was looked at."""
+    """Fraction of all passages that was examined."""
     within_train: Repeats
     within_validation: Repeats
     across: Repeats
-    """Held-out passages that stand in the training text."""
+    """Validation passages that also occur in the training set."""
     non_text_frac: float
-    """The share of characters that are controls, unassigned, private or U+FFFD."""
+    """Fraction of characters that are control, unassigned or private characters, or U+FFFD."""
     scripts: list[tuple[str, float]]
-    """Writing systems and their share of the letters, the commonest first."""
+    """Writing systems and their fraction of the letters, the most frequent first."""
     languages: list[tuple[str, float]]
-    """Languages (ISO 639-1) and their share of the passages, by py3langid's guess."""
+    """Languages (ISO 639-1) and their fraction of the passages, as identified by py3langid."""
 
     @property
     def leaked_frac(self) -> float:
-        """The share of held-out passages that stand, exactly or nearly, in the training text."""
+        """Fraction of validation passages with an exact or near duplicate in the training set."""
         return (self.across.n_exact + self.across.n_near) / max(1, self.n_passages_validation)
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "Audit":
-        """Read back what `asdict` gave and JSON kept."""
+        """Build an audit from its JSON form, as written by `asdict`."""
         read = dict(table)
         for name in ("within_train", "within_validation", "across"):
             examples = [Duplicate(**example) for example in read[name]["examples"]]
@@ -105,7 +105,7 @@ class Audit:
 
 
 class Auditor:
-    """Looks at a corpus as it streams by: `add` every piece, then `finish`."""
+    """Audit a corpus as it streams through: `add` every piece, then `finish`."""
 
     def __init__(self) -> None:
         self._kept: dict[Side, dict[int, list[Passage]]] = {"train": {}, "validation": {}}
@@ -113,7 +113,7 @@ class Auditor:
         self._every = 1
 
     def add(self, side: Side, piece: Piece) -> None:
-        """Look at one piece."""
+        """Examine one piece."""
         for block in piece.text.split("\n\n"):
             if len(block) < 2 * _SHORTEST_WORDS - 1:
                 continue
@@ -128,15 +128,15 @@ class Auditor:
                 self._kept[side].setdefault(key, []).append(passage)
                 self._n_kept[side] += 1
                 if self._n_kept[side] > _MOST_PASSAGES:
-                    self._thin_out()
+                    self._halve()
 
     def finish(self) -> Audit:
-        """Compare what was kept."""
+        """Compare the sampled passages."""
         found: defaultdict[tuple[Side, Side], Repeats] = defaultdict(Repeats)
         first: dict[tuple[Side, str], Passage] = {}
-        fresh = []
+        unique = []
         everything = [*self._passages("train"), *self._passages("validation")]
-        weighed = _weigh(everything[:: -(-len(everything) // _WEIGHED_PASSAGES) or 1])
+        counted = _count_languages(everything[:: -(-len(everything) // _IDENTIFIED_PASSAGES) or 1])
         for passage in everything:
             key = _key(passage.text)
             sides: set[Side] = {"train", passage.side}
@@ -145,8 +145,8 @@ class Auditor:
                 found[twin.side, passage.side].note(twin, passage)
             first.setdefault((passage.side, key), passage)
             if not twins:
-                fresh.append(passage)
-        for twin, passage, jaccard in find_near_duplicates(fresh):
+                unique.append(passage)
+        for twin, passage, jaccard in find_near_duplicates(unique):
             found[twin.side, passage.side].note(twin, passage, jaccard)
         return Audit(
             n_passages_train=self._n_kept["train"],
@@ -155,13 +155,13 @@ class Auditor:
             within_train=found["train", "train"],
             within_validation=found["validation", "validation"],
             across=found["train", "validation"],
-            **weighed,
+            **counted,
         )
 
     def _passages(self, side: Side) -> list[Passage]:
         return [passage for passages in self._kept[side].values() for passage in passages]
 
-    def _thin_out(self) -> None:
+    def _halve(self) -> None:
         self._every *= 2
         for side, kept in self._kept.items():
             self._kept[side] = {k: v for k, v in kept.items() if k % self._every == 0}
@@ -169,7 +169,7 @@ class Auditor:
 
 
 def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
-    """Look at documents that are in memory."""
+    """Audit documents that are in memory."""
     auditor = Auditor()
     sides: dict[Side, Iterable[Document]] = {"train": train, "validation": validation}
     for side, documents in sides.items():
@@ -178,11 +178,11 @@ def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
     return auditor.finish()
 
 
-def _weigh(passages: list[Passage]) -> dict[str, Any]:
-    """Count scripts, languages and what is no text in some passages."""
+def _count_languages(passages: list[Passage]) -> dict[str, Any]:
+    """Count the scripts, the languages and the characters that are not text."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)  # 75 MB, let go when this returns
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)  # 75 MB, freed when this returns
     scripts: Counter[str] = Counter()
     languages: Counter[str] = Counter()
     n_characters = n_non_text = 0

@@ -1,24 +1,23 @@
-"""The text every machine has: Python's own language reference, as shipped with the interpreter.
+"""A text that every machine has: Python's own language reference, shipped with the interpreter.
 
-`pydoc_data.topics` holds about 465 kB of English technical prose in 79 topics (PSF licence). Many
-topics are excerpts of longer ones ("if" stands whole in "compound"); these are left out, or the
-held-out text would have been read in training. Some 370 kB in 57 documents remain; the words
-change a little from one Python version to the next, and the run's manifest keeps the hash.
+`pydoc_data.topics` contains about 465 kB of English technical prose in 79 topics (PSF license).
+Many topics are excerpts of longer ones ("if" is part of "compound"); these are left out, otherwise
+the validation set would repeat the training set. Some 370 kB in 57 documents remain. The text
+changes a little from one Python version to the next; the run's manifest records its hash.
 """
 
 from collections.abc import Iterator
 
-from groundup.text.clean import clean
-from groundup.text.documents import Document
+from groundup.text.documents import Document, clean
 
 BUILTIN_NAME = "python-reference"
 _EXCERPT_FRAC = 0.5
-_TELLING_CHARACTERS = 30
-"""A line this long hardly stands in two topics by chance."""
+_DISTINCT_CHARACTERS = 30
+"""A line this long rarely occurs in two topics by coincidence."""
 
 
 def python_reference() -> Iterator[Document]:
-    """Give the topics of Python's language reference, without excerpts, in alphabetical order.
+    """Read the topics of Python's language reference in alphabetical order, without excerpts.
 
     >>> next(python_reference()).name
     'assert'
@@ -33,8 +32,8 @@ def python_reference() -> Iterator[Document]:
     seen: set[str] = set()
     for document in documents:
         lines = [line.strip() for line in document.text.splitlines()]
-        telling = [line for line in lines if len(line) >= _TELLING_CHARACTERS]
-        if sum(line in seen for line in telling) <= _EXCERPT_FRAC * len(telling):
+        distinct = [line for line in lines if len(line) >= _DISTINCT_CHARACTERS]
+        if sum(line in seen for line in distinct) <= _EXCERPT_FRAC * len(distinct):
             kept.append(document)
-            seen.update(telling)
+            seen.update(distinct)
     yield from sorted(kept, key=lambda document: document.name)

@@ -1,18 +1,21 @@
-"""The prepared documents on disk, train and validation apart, and how they came there.
+"""The corpus: the prepared documents on disk, split into a training and a validation set.
 
     corpus/train.jsonl        one JSON line for a document, or for each piece of a long one
     corpus/validation.jsonl
-    corpus/manifest.json      sizes, checksums, where to start reading in the middle, the sources
+    corpus/manifest.json      sizes, checksums, byte offsets of units, sources
 
-The manifest is written last and tells how long the files are: what stands beyond was left by an
+The manifest is written last and records the length of the files: anything beyond was left by an
 interrupted run and is never read. Appending adds lines and then replaces the manifest. Lines are
 grouped into units of about 4 MB, so that many workers can read one file.
+
+What is made from a corpus (a token store) records a reference to it in its own manifest:
+"corpus/train.jsonl bytes:123 sha256:ab12...", the beginning of the file that it was made from.
 """
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast, get_args
@@ -20,7 +23,7 @@ from typing import Any, BinaryIO, cast, get_args
 import orjson
 
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import atomic_folder, read_json, sha256_file, write_json
+from groundup.base.files import read_json, sha256_file, write_json
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
 from groundup.text.split import Side
@@ -31,25 +34,25 @@ SIDES: tuple[Side, ...] = get_args(Side)
 
 @dataclass(kw_only=True)
 class SideSize:
-    """What one side holds."""
+    """The size of one side, and the byte offsets of its units."""
 
     n_documents: int = 0
     n_characters: int = 0
     n_bytes: int = 0
-    """Of text in UTF-8."""
+    """Bytes of text in UTF-8."""
     n_file_bytes: int = 0
     sha256: str = ""
-    """Of the file."""
+    """Checksum of the file."""
     units: list[tuple[int, bool]] = field(default_factory=list)
-    """Where each unit begins in the file, and whether a document begins there."""
+    """Byte offset at which each unit begins, and whether a document begins there."""
 
 
 class CorpusWriter:
-    """Writes both sides, as pieces come; nothing counts before `finish`.
+    """Write both sides piece by piece; nothing is part of the corpus before `finish`.
 
     Args:
-        folder: DATA/corpus to append to it, else an empty folder.
-        append: Go on after what is there.
+        folder: DATA/corpus to append to it, otherwise an empty folder.
+        append: Continue after the documents that are already there.
     """
 
     def __init__(self, folder: Path, *, append: bool = False) -> None:
@@ -65,7 +68,7 @@ class CorpusWriter:
             self._files[side] = file
 
     def write(self, side: Side, piece: Piece) -> None:
-        """Add a piece; the pieces of a document come one after another."""
+        """Add a piece; the pieces of a document must follow one another."""
         size = self.sizes[side]
         begun = size.units[-1][0] if size.units else -UNIT_BYTES
         if size.n_file_bytes - begun >= UNIT_BYTES:
@@ -84,7 +87,7 @@ class CorpusWriter:
         size.n_bytes += len(piece.text.encode("utf-8"))
 
     def finish(self, **more: Any) -> None:
-        """Make it count: sync the files, then write the manifest with whatever else it tells."""
+        """Sync the files, then write the manifest, with further entries if any are given."""
         for side, file in self._files.items():
             file.flush()
             os.fsync(file.fileno())
@@ -93,26 +96,16 @@ class CorpusWriter:
         write_json(self.folder / "manifest.json", {"format_version": 1, "sides": sides, **more})
 
     def close(self) -> None:
-        """Let go of the files; without `finish` before, nothing was added."""
+        """Close the files; without `finish` before, nothing was added."""
         for file in self._files.values():
             file.close()
 
 
-def write_corpus(data: Path, train: Iterable[Document], validation: Iterable[Document]) -> None:
-    """Write DATA/corpus from documents that are parted already, whole or not at all."""
-    sides: dict[Side, Iterable[Document]] = {"train": train, "validation": validation}
-    with atomic_folder(data / "corpus") as temporary, closing(CorpusWriter(temporary)) as writer:
-        for side, documents in sides.items():
-            for document in documents:
-                writer.write(side, Piece(document.name, document.text))
-        writer.finish()
-
-
 def read_sizes(corpus: Path) -> dict[Side, SideSize]:
-    """Read what the manifest tells of both sides.
+    """Read the sizes of both sides from the manifest.
 
     Raises:
-        UserError: There is no prepared corpus, or a file has another length than was written.
+        UserError: There is no corpus, or a file is missing or too short.
     """
     if not (corpus / "manifest.json").is_file():
         raise _no_corpus(corpus.parent)
@@ -125,36 +118,37 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
         found = file.stat().st_size if file.is_file() else None
         if found is None or found < sizes[side].n_file_bytes:
             raise UserError(
-                "this file is missing" if found is None else f"this file has {found:,} bytes",
-                need=f"the {sizes[side].n_file_bytes:,} bytes that were prepared",
+                f"This file {'is missing' if found is None else f'has {found:,} bytes'}. "
+                f"The {sizes[side].n_file_bytes:,} bytes that were prepared are expected; "
+                "prepare the same sources again.",
                 where=file,
-                type_this=f"groundup prepare my.txt --out {quoted(corpus.parent)}",
+                command=_prepare_command(corpus.parent),
             )
     return sizes
 
 
 def verify_corpus(corpus: Path) -> None:
-    """Read every byte of a corpus and compare with its manifest.
+    """Compare the checksum of every file of a corpus with its manifest.
 
     Raises:
-        UserError: A file is damaged; it is named.
+        UserError: A file is corrupt; it is named.
     """
     for side, size in read_sizes(corpus).items():
         file = corpus / f"{side}.jsonl"
         if sha256_file(file, size.n_file_bytes) != size.sha256:
             raise UserError(
-                "this file is damaged: its checksum is not the manifest's",
-                need="the corpus made anew",
+                "This file is corrupt: its checksum differs from the one in manifest.json. "
+                "Prepare the same sources again.",
                 where=file,
-                type_this=f"groundup prepare my.txt --out {quoted(corpus.parent)}",
+                command=_prepare_command(corpus.parent),
             )
 
 
 def read_corpus(data: Path, side: str) -> Iterator[Document]:
-    """Read the documents of one side back, each whole.
+    """Read the complete documents of one side.
 
     Raises:
-        UserError: There is no prepared corpus.
+        UserError: There is no corpus.
     """
     return join_pieces(read_corpus_pieces(data, side))
 
@@ -162,10 +156,10 @@ def read_corpus(data: Path, side: str) -> Iterator[Document]:
 def read_corpus_pieces(
     data: Path, side: str, start: int = 0, stop: int | None = None
 ) -> Iterator[Piece]:
-    """Read the pieces of one side back, from one byte of the file to another, both at line starts.
+    """Read the pieces of one side between two byte offsets, which must be at line starts.
 
     Raises:
-        UserError: There is no prepared corpus.
+        UserError: There is no corpus.
     """
     if stop is None:
         stop = read_sizes(data / "corpus")[cast(Side, side)].n_file_bytes
@@ -180,14 +174,77 @@ def read_corpus_pieces(
 
 
 def corpus_file(data: Path, side: str) -> Path:
-    """Name the file of one side."""
+    """Return the path of the file of one side."""
     return data / "corpus" / f"{side}.jsonl"
 
 
-def _no_corpus(data: Path) -> UserError:
-    return UserError(
-        "there is no prepared text here",
-        need="a folder made by `groundup prepare`",
-        where=data,
-        type_this=f"groundup prepare my.txt --out {quoted(data)}",
+def reference(side: Side, size: SideSize) -> str:
+    """Describe the present text of one side, for the manifest of what is made from it."""
+    return f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"
+
+
+def n_referenced_bytes(data: Path, side: Side, size: SideSize, manifest: Any) -> int:
+    """Return the length of the text that a manifest refers to, or 0 if the corpus differs from it.
+
+    Args:
+        data: The data folder.
+        side: The side that the manifest should refer to.
+        size: Its present size.
+        manifest: The manifest of something made from the corpus, such as a token store.
+    """
+    try:
+        _, n_bytes, checksum = manifest["sources"][0].split(" ")
+        n_bytes = int(n_bytes.removeprefix("bytes:"))
+    except (AttributeError, TypeError, ValueError, KeyError, IndexError):
+        return 0
+    if n_bytes > size.n_file_bytes:
+        return 0
+    present = (
+        size.sha256
+        if n_bytes == size.n_file_bytes
+        else sha256_file(corpus_file(data, side), n_bytes)
     )
+    return n_bytes if checksum == f"sha256:{present}" else 0
+
+
+def remove_outdated(data: Path) -> list[Path]:
+    """Remove token stores (DATA/train, DATA/validation) that were made from another text.
+
+    A store is kept if the present corpus begins with its text. Other folders are never removed.
+
+    Returns:
+        The folders that were removed.
+    """
+    removed = []
+    for side, size in read_sizes(data / "corpus").items():
+        folder = data / side
+        try:
+            manifest = read_json(folder / "manifest.json")
+        except UserError:
+            continue
+        is_store = isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
+        if is_store and n_referenced_bytes(data, side, size, manifest) == 0:
+            shutil.rmtree(folder)
+            removed.append(folder)
+    return removed
+
+
+_TEXT_SUFFIXES = {".txt", ".md", ".rst", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
+
+
+def _no_corpus(data: Path) -> UserError:
+    if data.is_dir() and any(path.suffix.lower() in _TEXT_SUFFIXES for path in data.iterdir()):
+        return UserError(
+            "This folder contains text files but no prepared corpus. Prepare the text first.",
+            where=data,
+            command=f"groundup prepare {quoted(data)}",
+        )
+    return UserError(
+        "There is no prepared corpus. A data folder written by `groundup prepare` is expected.",
+        where=data,
+        command=_prepare_command(data),
+    )
+
+
+def _prepare_command(data: Path) -> str:
+    return f"groundup prepare my.txt --out {quoted(data)}"

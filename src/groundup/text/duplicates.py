@@ -1,4 +1,4 @@
-"""Passages that nearly repeat one another: MinHash over three-word shingles.
+"""Find near-duplicate passages with MinHash over three-word shingles.
 
 Source: Broder (1997), "On the resemblance and containment of documents"; the index is rensa's.
 """
@@ -12,10 +12,10 @@ import numpy as np
 from groundup.text.split import Side
 
 NEAR_JACCARD = 0.8
-"""Passages are near duplicates from this share of common shingles on."""
+"""Passages are near duplicates if their Jaccard similarity is at least this."""
 _SHINGLE_WORDS = 3
 _PERMUTATIONS, _BANDS = 64, 16
-"""A pair at the threshold goes unseen with probability (1 - 0.8^4)^16, one in 4,600."""
+"""A pair at the threshold is missed with probability (1 - 0.8^4)^16, one in 4,600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Passage:
 def find_near_duplicates(
     passages: Sequence[Passage],
 ) -> Iterator[tuple[Passage, Passage, float]]:
-    """Give (earlier, later, Jaccard) for passages that nearly repeat an earlier one.
+    """Find near duplicates as (earlier passage, later passage, Jaccard similarity).
 
-    A held-out passage is held against the training side and against its own; a training passage
-    only against its own. What repeats an earlier one of its side does not stand as a third's twin.
+    A validation passage is compared with both sides, a training passage only with its own. A
+    passage that repeats an earlier one of its side is not compared with later ones.
 
     Args:
-        passages: Those of the training side first.
+        passages: All passages, those of the training set first.
     """
     indexes = {"train": _Index(), "validation": _Index()}
     for passage in _likely(passages):
@@ -51,7 +51,7 @@ def find_near_duplicates(
 
 
 def _likely(passages: Sequence[Passage]) -> Iterable[Passage]:
-    """Leave out most that have no twin: a twin shares at least so many of a passage's shingles."""
+    """Drop passages that cannot have a near duplicate: too few of their shingles are shared."""
     if not passages:
         return []
     hashes = [np.fromiter(map(hash, _shingles(p.text)), dtype=np.int64) for p in passages]
@@ -67,7 +67,7 @@ def _likely(passages: Sequence[Passage]) -> Iterable[Passage]:
 
 @dataclass
 class _Index:
-    """Passages of one side, found by their MinHash."""
+    """The passages of one side, indexed by their MinHash."""
 
     _passages: list[tuple[Passage, set[str]]] = field(default_factory=list)
 
@@ -87,7 +87,7 @@ class _Index:
         self._passages.append((passage, shingles))
 
     def find(self, shingles: set[str], signature: Any) -> tuple[Passage, float] | None:
-        """Find the first passage that is near enough, by its true Jaccard similarity."""
+        """Find the first passage whose exact Jaccard similarity is high enough."""
         for number in sorted(self._lsh.query(signature)):
             passage, others = self._passages[number]
             jaccard = len(shingles & others) / len(shingles | others)

@@ -1,9 +1,9 @@
-r"""Documents in pieces: a text of any size passes through in constant memory.
+r"""Cut documents into pieces, so that a text of any size passes through in constant memory.
 
 A piece ends where cutting changes no token: before a single space between two visible characters,
 or after a single line feed between two. The patterns of GPT-2 and GPT-4 begin a new pretoken there
-whatever follows, and look no further back (`tests/text/test_pieces.py` holds it against encoding
-whole texts). Where a text has no such place, the piece grows until one comes.
+whatever follows, and look no further back (`tests/text/test_pieces.py` compares with encoding
+complete texts). Where a text has no such place, the piece grows until one is found.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import regex
 
 PIECE_CHARACTERS = 2**20
-"""About how long a piece gets."""
+"""Approximate length of a piece."""
 
 _SAFE_CUT = regex.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a document, or the whole of a short one."""
+    """A part of a document, or all of a short one."""
 
     name: str
-    """The document's."""
+    """The name of the document."""
     text: str
     is_first: bool = True
     is_last: bool = True
@@ -31,7 +31,7 @@ class Piece:
 def cut_into_pieces(
     name: str, chunks: Iterable[str], size: int = PIECE_CHARACTERS
 ) -> Iterator[Piece]:
-    """Cut the text that comes in chunks into pieces of about `size` characters.
+    """Cut a text that arrives in chunks into pieces of about `size` characters.
 
     >>> [piece.text for piece in cut_into_pieces("a", ["one two", " three"], size=4)]
     ['one', ' two', ' three']
@@ -42,7 +42,7 @@ def cut_into_pieces(
         while len(text) > goal:
             cut = safe_cut(text, goal, back_to=goal - size)
             if cut is None:
-                goal = len(text)  # search the next chunk only: an unbroken text costs no more
+                goal = len(text)  # search the next chunk only, so that unbroken text stays linear
                 break
             yield Piece(name, text[:cut], is_first, is_last=False)
             text, goal, is_first = text[cut:], size, False
@@ -50,7 +50,7 @@ def cut_into_pieces(
 
 
 def safe_cut(text: str, goal: int, back_to: int = 0) -> int | None:
-    """Find where to cut without changing a token: the last place up to `goal`, else the next.
+    """Find where to cut without changing a token: the last place up to `goal`, or the next one.
 
     >>> safe_cut("one two  three", 10), safe_cut("unbroken", 3)
     (3, None)

@@ -1,9 +1,9 @@
-"""Which documents train and which validate: decided by each document's own hash.
+"""Split documents into a training set and a validation set by the hash of each document.
 
 A document's side depends on nothing but its text and the seed, so the split is stable when
-documents are added or reordered. A few documents of unlike length may make that too coarse: fewer
-than ten, or fewer than a thousand that would hold out less than half or more than twice the share
-asked for. Then each text's last part is held out, cut at a paragraph.
+documents are added or reordered. With few documents that is too coarse: with fewer than ten, or
+with fewer than a thousand of which less than half or more than twice the requested fraction would
+be held out. Then the last part of each document is held out instead, cut at a paragraph.
 
 Pieces stream through: they wait on disk only until the rule is known, which is after a thousand
 documents or at the end of the text.
@@ -35,7 +35,7 @@ _IN_MEMORY_BYTES = 2**23
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """The two sides and how they were parted."""
+    """The two sides, and the rule by which they were split."""
 
     train: list[Document]
     validation: list[Document]
@@ -45,10 +45,10 @@ class Split:
 def split_documents(
     documents: Iterable[Document], *, validation_frac: float = 0.1, seed: int = 1234
 ) -> Split:
-    """Part documents into train and validation, in memory.
+    """Split documents into training and validation set, in memory.
 
     Raises:
-        UserError: The share is not between 0 and 1, or a side would be empty.
+        UserError: The fraction is not between 0 and 1, or a side would be empty.
     """
     splitter = Splitter(validation_frac=validation_frac, seed=seed)
     sides: dict[Side, list[Piece]] = {"train": [], "validation": []}
@@ -63,16 +63,17 @@ def split_documents(
 
 
 class Splitter:
-    """Parts a stream of pieces.
+    """Split a stream of pieces.
 
     Args:
-        validation_frac: The share to hold out, by characters where texts are cut, else by chance.
-        seed: What decides, with each document's hash.
-        rule: None lets the text decide, as described above.
-        spool_in: A folder on the disk for what has to wait; None takes the system's.
+        validation_frac: The fraction to hold out: of the characters where documents are cut,
+            otherwise the probability that a document is held out.
+        seed: The random seed, which is combined with the hash of each document.
+        rule: The rule to apply; None chooses it as described above.
+        spool_in: A folder for pieces that have to wait; None uses the temporary folder.
 
     Raises:
-        UserError: The share is not between 0 and 1.
+        UserError: The fraction is not between 0 and 1.
     """
 
     def __init__(
@@ -85,15 +86,15 @@ class Splitter:
     ) -> None:
         if not 0 < validation_frac < 1:
             raise UserError(
-                f"validation_frac is {validation_frac}",
-                need="a share between 0 and 1",
-                type_this="--validation-frac 0.1",
+                f"The validation fraction is {validation_frac}. "
+                "A number above 0 and below 1 is expected.",
+                settings={"validation_frac": 0.1},
             )
         self.validation_frac, self.seed, self.rule = validation_frac, seed, rule
         self._spool_in = spool_in
 
     def split(self, pieces: Iterable[Piece]) -> Iterator[tuple[Side, Piece]]:
-        """Give every piece its side, the pieces of a document together and in order.
+        """Assign each piece to a side; the pieces of a document stay together and in order.
 
         Raises:
             UserError: A side would be empty.
@@ -105,8 +106,8 @@ class Splitter:
             yield side, piece
         if not all(n_characters.values()):
             raise UserError(
-                f"{sum(n_characters.values()):,} characters are too few to hold any out",
-                need="a longer text",
+                f"The text has only {sum(n_characters.values()):,} characters, which cannot be "
+                "split into a training and a validation set. A longer text is expected.",
             )
 
     def _split(self, stream: Iterator[Piece]) -> Iterator[tuple[Side, Piece]]:
@@ -151,7 +152,7 @@ class Splitter:
             yield side, piece
 
     def _holds_out(self, piece: Piece) -> bool:
-        """Draw by the hash of a document's first piece: for all but huge ones, its whole text."""
+        """Decide by the hash of a document's first piece: all of its text, unless it is huge."""
         text_sha256 = sha256_bytes(piece.text.encode("utf-8"))
         digest = hashlib.sha256(f"{self.seed}:{text_sha256}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64 < self.validation_frac
@@ -189,7 +190,7 @@ class Splitter:
 
 
 def _nearby_cut(text: str, goal: int, reach: int) -> int:
-    """The end of the mark that lies nearest to the goal, within reach; a paragraph's if any."""
+    """Return the end of the paragraph, line or word that lies nearest to the goal, within reach."""
     for mark in ("\n\n", "\n", " "):
         before = text.rfind(mark, max(0, goal - reach), goal)
         after = text.find(mark, max(0, goal - len(mark)), goal + reach)

@@ -1,1 +1,1 @@
-"""The ladder from text to ids: characters, words, byte-level BPE."""
+"""Tokenizers: characters, words and byte-level BPE."""

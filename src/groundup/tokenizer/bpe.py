@@ -1,8 +1,8 @@
 """Byte-level byte-pair encoding: the tokenizer of GPT-2 and its successors.
 
-Text is cut into pretokens by a pattern (words with their leading space, numbers, punctuation,
-white space); each pretoken starts as its UTF-8 bytes, and the earliest learnt pair of neighbours is
-merged again and again. No byte is ever lost: `decode(encode(text)) == text`.
+A pattern cuts the text into pretokens (words with their leading space, numbers, punctuation, white
+space). Each pretoken starts as its UTF-8 bytes; then the adjacent pair with the lowest rank is
+merged, again and again. No byte is ever lost: `decode(encode(text)) == text`.
 
 Source: Sennrich, Haddow and Birch (2016), "Neural Machine Translation of Rare Words with Subword
 Units"; Radford et al. (2019) for the byte level and the pattern.
@@ -28,13 +28,13 @@ Pair = tuple[int, int]
 
 
 class BPETokenizer:
-    """Encode and decode with learnt merges.
+    """Encode and decode with trained merges.
 
     Args:
-        merges: Pairs of ids in the order they were learnt; the first one makes id `256`, unless
-            `token_table` numbers the tokens otherwise.
-        pattern: "gpt2", "gpt4" or a pattern of one's own for the `regex` package.
-        special_tokens: Special tokens and their ids.
+        merges: Pairs of ids by rank; the first one makes id `256`, unless `token_table` numbers
+            the tokens differently.
+        pattern: "gpt2", "gpt4" or a regular expression for the `regex` package.
+        special_tokens: Special tokens and their ids; None adds the default ones.
         token_table: The bytes of every ordinary token by id; None derives them from the merges.
 
     >>> tokenizer = BPETokenizer([(104, 105)], special_tokens={"<|endoftext|>": 257})
@@ -68,7 +68,7 @@ class BPETokenizer:
         ordinary = set(range(len(table))) - set(special_tokens.values())
         self._id_of_bytes = {table[index]: index for index in sorted(ordinary)}
         self._byte_ids = [self._id_of_bytes[bytes([value])] for value in range(256)]
-        # A merge's rank decides who goes first; the id it makes is looked up by its bytes.
+        # A merge's rank decides the order; the id it makes is looked up by its bytes.
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
         self._made = [self._id_of_bytes[table[a] + table[b]] for a, b in self.merges]
         self._split = splitter(self.pattern)
@@ -76,19 +76,19 @@ class BPETokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, special tokens included."""
+        """The number of ids, including special tokens."""
         return len(self.token_table)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of everything that decides the ids."""
+        """The SHA-256 of everything that decides the ids."""
         parts = [self.pattern, repr(self.merges), repr(sorted(self.special_tokens.items()))]
         return sha256_bytes("\n".join(parts).encode() + b"\0".join(self.token_table))
 
     def encode(
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
-        """Turn text into ids; the name of a special token is ordinary text unless it is allowed.
+        """Encode text as ids; the name of a special token is ordinary text unless it is allowed.
 
         Raises:
             UserError: A token is allowed that this tokenizer does not have.
@@ -103,38 +103,41 @@ class BPETokenizer:
         return ids
 
     def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
-        """Encode texts one after another, lazily; each text is encoded by itself."""
+        """Encode texts one after another, lazily; each text is encoded separately."""
         for text in texts:
             yield from self.encode(text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into text; bytes that are no UTF-8 show as U+FFFD."""
+        """Decode ids to text; bytes that are not valid UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Turn ids into the very bytes."""
+        """Decode ids to the exact bytes."""
         return b"".join(self.token_bytes(index) for index in ids)
 
     def token_bytes(self, index: int) -> bytes:
-        """Give the bytes of one id.
+        """Return the bytes of one id.
 
         Raises:
             UserError: There is no such id.
         """
         if not 0 <= index < len(self.token_table):
-            raise UserError(f"id {index}", need=f"an id below {self.vocab_size}")
+            raise UserError(
+                f"There is no token with id {index}. An id from 0 to {self.vocab_size - 1} is "
+                "expected.",
+            )
         return self.token_table[index]
 
     def id_of(self, token: bytes) -> int:
-        """Give the id of an ordinary token's bytes.
+        """Return the id of an ordinary token.
 
         Raises:
-            KeyError: No token has them.
+            KeyError: No token has these bytes.
         """
         return self._id_of_bytes[token]
 
     def save(self, folder: Path | str) -> None:
-        """Write the tokenizer folder: tokenizer.json for machines, vocabulary.txt for the eye."""
+        """Write the tokenizer folder: tokenizer.json, and vocabulary.txt for people to read."""
         save_bpe(self, Path(folder))
 
     def _encode_pretoken(self, pretoken: str) -> list[int]:
@@ -142,8 +145,7 @@ class BPETokenizer:
         if known is not None:
             return known
         data = pretoken.encode("utf-8", errors="surrogatepass")
-        whole = self._id_of_bytes.get(data) if len(data) == 1 else None
-        ids = [whole] if whole is not None else self._merge([self._byte_ids[b] for b in data])
+        ids = self._merge([self._byte_ids[byte] for byte in data])
         if len(self._cache) >= _CACHED_PRETOKENS:
             self._cache.clear()
         if len(data) <= _LONG_PRETOKEN:
@@ -166,7 +168,7 @@ class BPETokenizer:
         return ids
 
     def _merge_long(self, ids: list[int]) -> list[int]:
-        """Merge a long pretoken with a heap over a linked list: O(n log n), never quadratic."""
+        """Merge a long pretoken with a heap over a linked list, in O(n log n)."""
         n = len(ids)
         after, before = list(range(1, n + 1)), list(range(-1, n - 1))
         heap = [
@@ -180,7 +182,7 @@ class BPETokenizer:
             r, i = heapq.heappop(heap)
             j = after[i]
             if gone[i] or j >= n or self.merges[r] != (ids[i], ids[j]):
-                continue  # an entry of a pair that has since changed
+                continue  # this pair has changed since it was pushed
             ids[i], gone[j] = self._made[r], True
             after[i] = after[j]
             if after[i] < n:

@@ -1,4 +1,4 @@
-"""The first rung of the ladder: every character is a token."""
+"""The simplest tokenizer: every character is a token."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -13,7 +13,7 @@ from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
 
 
 class CharacterTokenizer:
-    """One id for each character seen in the training text; an unseen one is an error.
+    """One id per character of the training text; any other character is an error.
 
     >>> tokenizer = CharacterTokenizer.from_text("abba", special_tokens=())
     >>> tokenizer.encode("bab"), tokenizer.decode([1, 0])
@@ -33,23 +33,23 @@ class CharacterTokenizer:
     def from_text(
         cls, text: str, *, special_tokens: Iterable[str] = SPECIAL_TOKENS
     ) -> "CharacterTokenizer":
-        """Take the characters of a text, in code-point order."""
+        """Use the characters of a text, in code-point order."""
         return cls(sorted(set(text)), special_tokens=special_tokens)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, special tokens included."""
+        """The number of ids, including special tokens."""
         return len(self._names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of everything that decides the ids."""
+        """The SHA-256 of everything that decides the ids."""
         return sha256_bytes("\n".join(["characters", *self._names]).encode())
 
     def encode(
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
-        """Turn text into ids; special tokens are ordinary text here unless allowed.
+        """Encode text as ids; the name of a special token is ordinary text unless it is allowed.
 
         Raises:
             UserError: A character was not in the training text.
@@ -63,18 +63,18 @@ class CharacterTokenizer:
                 ids += [self._id_of[character] for character in part]
             except KeyError as error:
                 raise UserError(
-                    f"the character {error.args[0]!r} was not in the training text",
-                    need="a tokenizer that loses nothing: byte-level BPE",
-                    type_this="groundup train-tokenizer DATA",
+                    f"The character {error.args[0]!r} was not in the training text. "
+                    "A character tokenizer has no id for it; byte-level BPE encodes any text.",
+                    command="groundup train-tokenizer --kind bpe",
                 ) from error
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into text."""
+        """Decode ids to text."""
         return "".join(self._names[index] for index in ids)
 
     def token_bytes(self, index: int) -> bytes:
-        """Give the bytes of one id."""
+        """Return the bytes of one id."""
         return self._names[index].encode("utf-8")
 
     def save(self, folder: Path | str) -> None:

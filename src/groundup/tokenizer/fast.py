@@ -1,8 +1,8 @@
-"""From much text to ids, fast: the same ids as `encode`, from a faster engine, as an array.
+"""Encode large amounts of text: the same ids as `encode`, faster and as an array.
 
-Byte-level BPE runs on gigatoken, given our merges: by far the fastest of those measured beside one
-another in `benchmarks/bench_data.py`, on one core. The first use holds it against our own encoder
-on a canary text; if it cannot run a vocabulary with equal ids, ours is used and said so.
+Byte-level BPE runs on gigatoken with our merges: by far the fastest library of those compared in
+`benchmarks/bench_data.py`, on one core. On first use it is compared with our own encoder on a test
+text; if the ids differ, or it cannot run a vocabulary, ours is used and a warning is logged.
 """
 
 import json
@@ -18,18 +18,18 @@ from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.save import describe_bpe
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 ToIds = Callable[[str], NDArray[np.integer]]
 
-# The engine knows a pattern by its spelling; this is GPT-4's as Hugging Face's files have it.
+# gigatoken recognizes a pattern by its spelling; this is GPT-4's in Hugging Face's files.
 _SPELLING = {
     PATTERNS["gpt4"]: r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 }
 _RENEWED_AFTER_CHARACTERS = 2**27
-"""The engine remembers every distinct pretoken; a new one now and then keeps memory constant."""
-_CANARY = (
+"""The engine caches every distinct pretoken; replacing it regularly keeps memory constant."""
+_TEST_TEXT = (
     "The cat's 12345 hats aren't HERE'S;  two  spaces,\ttabs\t\t\n\n\n lines \r\n and trailing \n"
     " naïve Straße ДОМ дом 日本語の文 한국어 العربية हिन्दी ไทย ½ ² ٣٤ \u00a0\u2009\u3000 😀👩‍👩‍👧 "
     "x=3.14159; f(a,b)->c !!! ... <|endoftext|> snake_case camelCase aaaaaaaaaaaaaaaaaaa \0\x7f  "
@@ -37,7 +37,7 @@ _CANARY = (
 
 
 def fast_encoder(tokenizer: Tokenizer) -> ToIds:
-    """Give a function from text to an array of ids, equal to the tokenizer's own `encode`."""
+    """Return a function from text to an array of ids, equal to the tokenizer's own `encode`."""
 
     def own(text: str) -> NDArray[np.integer]:
         return np.asarray(tokenizer.encode(text), dtype=np.uint32)
@@ -48,17 +48,17 @@ def fast_encoder(tokenizer: Tokenizer) -> ToIds:
         return own
     try:
         fast = _through_gigatoken(tokenizer, own)
-        if np.array_equal(fast(_CANARY), own(_CANARY)):
+        if np.array_equal(fast(_TEST_TEXT), own(_TEST_TEXT)):
             return fast
         reason = "the ids differ"
     except (ImportError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-    log.warning("gigatoken cannot encode for this tokenizer (%s): our own encoder does", reason)
+    _log.warning("gigatoken cannot run this tokenizer (%s): using our own encoder", reason)
     return own
 
 
 def _through_gigatoken(tokenizer: BPETokenizer, own: ToIds) -> ToIds:
-    """Let gigatoken encode, without special tokens: their names in a text are text.
+    """Encode with gigatoken, without special tokens: their names in a text are ordinary text.
 
     Raises:
         ImportError: It is not installed.
@@ -81,7 +81,7 @@ def _through_gigatoken(tokenizer: BPETokenizer, own: ToIds) -> ToIds:
             engine, n_characters = Engine.from_json(described), 0
         try:
             ids: NDArray[np.integer] = engine.encode(text)
-        except TypeError:  # half a surrogate pair is no character to the engine
+        except TypeError:  # the engine does not accept half of a surrogate pair
             return own(text)
         return ids
 
@@ -89,7 +89,7 @@ def _through_gigatoken(tokenizer: BPETokenizer, own: ToIds) -> ToIds:
 
 
 def _through_table(tokenizer: CharacterTokenizer, own: ToIds) -> ToIds:
-    """Look every code point up in one array."""
+    """Look up every code point in one array."""
     points = [ord(character) for character in tokenizer.characters]
     table = np.full(max(points, default=0) + 2, -1, dtype=np.int64)
     table[points] = np.arange(len(points))
@@ -98,7 +98,7 @@ def _through_table(tokenizer: CharacterTokenizer, own: ToIds) -> ToIds:
         code_points = np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), dtype="<u4")
         ids: NDArray[np.integer] = table[np.minimum(code_points, len(table) - 1)]
         if (ids < 0).any():
-            return own(text)  # names the character that has no id
+            return own(text)  # raises an error that names the character
         return ids
 
     return fast

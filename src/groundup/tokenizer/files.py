@@ -1,8 +1,7 @@
-"""Tokenizers on disk: Hugging Face's tokenizer.json for BPE, a small JSON for the lower rungs.
+"""Load tokenizers: Hugging Face's tokenizer.json for BPE, ladder.json for characters and words.
 
-Other projects open our tokenizer.json as it is, with equal ids. `vocabulary.txt` is for the eye and
-is never read back. GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) and
-tiktoken's ranks are read and written as well.
+GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) and tiktoken's ranks are
+read and written as well.
 """
 
 import base64
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, write_json, write_text
 from groundup.tokenizer.bpe import BPETokenizer, Pair
 from groundup.tokenizer.characters import CharacterTokenizer
@@ -23,10 +22,10 @@ from groundup.tokenizer.words import WordTokenizer
 
 
 def load_tokenizer(folder: Path | str) -> Tokenizer:
-    """Open a tokenizer folder of ours, a Hugging Face folder, or GPT-2's two files.
+    """Load a tokenizer folder of ours or of Hugging Face, GPT-2's two files or tiktoken's ranks.
 
     Raises:
-        UserError: There is no tokenizer that we can read.
+        UserError: There is no tokenizer that can be read.
     """
     place = Path(folder)
     if (place / "tokenizer.json").is_file():
@@ -40,11 +39,13 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     if len(ranks) == 1 and ranks[0].is_file():
         of_gpt2 = any(name in ranks[0].name for name in ("r50k", "p50k", "gpt2"))
         return load_tiktoken(ranks[0], "gpt2" if of_gpt2 else "gpt4")
+    data = place.parent if place.name == "tokenizer" else place
+    has_corpus = (data / "corpus" / "manifest.json").is_file()
     raise UserError(
-        "there is no tokenizer here",
-        need="a folder with tokenizer.json",
+        "There is no tokenizer. A folder with tokenizer.json is expected; "
+        "`groundup train-tokenizer` writes one.",
         where=place,
-        type_this="groundup train-tokenizer DATA",
+        command=f"groundup train-tokenizer {quoted(data)}" if has_corpus else "",
     )
 
 
@@ -59,14 +60,14 @@ def load_gpt2(vocabulary: Path, merges: Path) -> BPETokenizer:
 def load_tiktoken(
     path: Path, pattern: str, special_tokens: Sequence[str] = SPECIAL_TOKENS
 ) -> BPETokenizer:
-    """Read a `.tiktoken` file: a line for each token, its bytes in base64 and its rank, the id.
+    """Read a `.tiktoken` file: one line per token with its bytes in base64 and its rank, the id.
 
-    The file tells neither pattern nor special tokens; these get the ids after the last rank. The
-    merges are found again: a token was made of the two parts that its bytes merge into with the
-    tokens before it.
+    The file contains neither pattern nor special tokens; the latter get the ids after the last
+    rank. The merges are reconstructed: a token was merged from the two parts that its bytes merge
+    into with the tokens before it.
 
     Raises:
-        UserError: A line is no token, or a token cannot come from merging.
+        UserError: A line is not a token, or a token cannot be the result of merges.
     """
     table: list[bytes] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
@@ -79,8 +80,8 @@ def load_tiktoken(
                 raise ValueError(f"rank {int(rank)} after {len(table) - 1}")
         except ValueError as error:
             raise UserError(
-                f"this line is no token ({error})",
-                need="base64, a space, the rank",
+                f"This line is not a token ({error}). "
+                "Bytes in base64, a space and the rank are expected.",
                 where=f"{path}:{number}",
             ) from error
         table.append(token)
@@ -93,16 +94,16 @@ def save_tiktoken(tokenizer: BPETokenizer, path: Path) -> None:
     """Write the ordinary tokens as tiktoken's ranks.
 
     Raises:
-        UserError: Their ids are not in the order of the merges, or special tokens stand between.
+        UserError: Their ids are not in the order of the merges, or special tokens are among them.
     """
     special = set(tokenizer.special_tokens.values())
     table = [token for i, token in enumerate(tokenizer.token_table) if i not in special]
-    whole = tokenizer.token_table
-    made = [tokenizer.id_of(whole[left] + whole[right]) for left, right in tokenizer.merges]
+    every = tokenizer.token_table
+    made = [tokenizer.id_of(every[left] + every[right]) for left, right in tokenizer.merges]
     if min(special, default=len(table)) < len(table) or made != sorted(made):
         raise UserError(
-            "this vocabulary's ids are not in the order of its merges, which tiktoken goes by",
-            need="tokenizer.json, which keeps both",
+            "The ids of this vocabulary are not in the order of its merges, as tiktoken's files "
+            "require. The format of tokenizer.json can represent it.",
         )
     lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(table)]
     write_text(path, "\n".join(lines) + "\n")
@@ -142,8 +143,8 @@ def _find_merges(table: list[bytes], where: Path) -> list[Pair]:
             parts[at : at + 2] = [parts[at] + parts[at + 1]]
         if len(parts) != 2 or not all(part in id_of for part in parts):
             raise UserError(
-                f"token {index} ({token!r}) cannot come from merging two earlier ones",
-                need="the ranks of a byte-level BPE",
+                f"Token {index} ({token!r}) cannot be merged from two earlier tokens. "
+                "The ranks of a byte-level BPE tokenizer are expected.",
                 where=where,
             )
         merges.append((id_of[parts[0]], id_of[parts[1]]))
@@ -154,7 +155,9 @@ def _load_bpe(path: Path) -> BPETokenizer:
     description = read_json(path)
     model = description.get("model", {})
     if model.get("type") != "BPE":
-        raise UserError(f"a {model.get('type')} tokenizer", need="a byte-level BPE", where=path)
+        raise UserError(
+            f"The tokenizer has type {model.get('type')}. Byte-level BPE is expected.", where=path
+        )
     special = {token["content"]: token["id"] for token in description["added_tokens"]}
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
     pattern = _find_pattern(description.get("pre_tokenizer") or {}, path)
@@ -167,7 +170,9 @@ def _find_pattern(pre_tokenizer: dict[str, Any], path: Path) -> str:
             return str(step["pattern"]["Regex"])
         if step.get("type") == "ByteLevel" and step.get("use_regex", True):
             return PATTERNS["gpt2"]
-    raise UserError("no pre-tokenizer pattern that we know", need="a byte-level BPE", where=path)
+    raise UserError(
+        "The pre-tokenizer is unknown. A Split or ByteLevel pre-tokenizer is expected.", where=path
+    )
 
 
 def _from_spelling(
@@ -190,8 +195,8 @@ def _from_spelling(
         return BPETokenizer(pairs, pattern=pattern, special_tokens=special, token_table=table)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"this is no byte-level vocabulary ({error})",
-            need="a vocabulary in GPT-2's spelling",
+            f"The vocabulary is not byte-level ({error}). "
+            "Tokens in GPT-2's printable characters are expected.",
             where=where,
         ) from error
 
@@ -205,4 +210,7 @@ def _load_list(path: Path) -> Tokenizer:
         case "words":
             return WordTokenizer(tokens, special_tokens=special)
         case kind:
-            raise UserError(f"a tokenizer of kind {kind!r}", need="characters or words", where=path)
+            raise UserError(
+                f"The tokenizer has the kind {kind!r}. 'characters' or 'words' is expected.",
+                where=path,
+            )

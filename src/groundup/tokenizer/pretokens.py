@@ -1,4 +1,4 @@
-r"""Cutting text into pretokens, inside which BPE merges: words, numbers, punctuation, white space.
+r"""Cut text into pretokens, inside which BPE merges: words, numbers, punctuation, white space.
 
 >>> splitter("gpt4")("It's 12345!\n")
 ['It', "'s", ' ', '123', '45', '!\n']
@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import regex
 
-# Written so that `regex`, Rust's engines and Oniguruma (in Hugging Face's tokenizers) cut alike:
-# `{1,3}+` would be possessive in the first two and "several times" in the last.
+# Written so that `regex`, Rust's engines and Oniguruma (in Hugging Face's tokenizers) agree:
+# `{1,3}+` would be possessive in the first two and a repetition in the last.
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "gpt4": r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}"
@@ -19,9 +19,9 @@ PATTERNS = {
 
 
 def splitter(pattern: str) -> Callable[[str], list[str]]:
-    """Give the function that cuts text by "gpt2", "gpt4" or a pattern of the `regex` package.
+    """Return a function that cuts text by "gpt2", "gpt4" or a pattern of the `regex` package.
 
-    Text that is all ASCII goes through Python's own `re`, which is more than twice as fast.
+    ASCII text is cut by Python's own `re`, which is more than twice as fast.
     """
     pattern = PATTERNS.get(pattern, pattern)
     split: Callable[[str], list[str]] = regex.compile(pattern).findall
@@ -32,7 +32,7 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
 
 
 def _in_ascii(pattern: str) -> str:
-    r"""Spell a pattern's letters and numbers out, for text that has no others.
+    r"""Replace a pattern's classes of letters and numbers by their ASCII ranges.
 
     >>> _in_ascii(r" ?\p{L}+|[^\s\p{L}\p{N}]")
     ' ?[A-Za-z]+|[^\\sA-Za-z0-9]'

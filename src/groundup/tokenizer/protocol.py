@@ -1,4 +1,4 @@
-"""What every rung of the ladder can do."""
+"""The interface of all tokenizers."""
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
@@ -8,32 +8,32 @@ from typing import Literal, Protocol, runtime_checkable
 
 @runtime_checkable
 class Tokenizer(Protocol):
-    """Text to ids and back."""
+    """Encode text as ids and decode them."""
 
     special_tokens: dict[str, int]
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, special tokens included."""
+        """The number of ids, including special tokens."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of everything that decides the ids."""
+        """The SHA-256 of everything that decides the ids."""
         ...
 
     def encode(
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
-        """Turn text into ids."""
+        """Encode text as ids."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into text."""
+        """Decode ids to text."""
         ...
 
     def token_bytes(self, index: int) -> bytes:
-        """Give the bytes of one id."""
+        """Return the bytes of one id."""
         ...
 
     def save(self, folder: Path | str) -> None:

@@ -1,7 +1,7 @@
-"""Write a tokenizer folder: Hugging Face's tokenizer.json for BPE, a small JSON for the others.
+"""Write a tokenizer folder: Hugging Face's tokenizer.json for BPE, ladder.json for the others.
 
-Other projects open our tokenizer.json as it is, with equal ids. `vocabulary.txt` is for people to
-read; no program reads it back.
+Other libraries can load our tokenizer.json, with identical ids. `vocabulary.txt` is for people to
+read; no program reads it.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from groundup.base.files import atomic_folder, write_json, write_text
 
 @runtime_checkable
 class ByteLevelBPE(Protocol):
-    """The parts of a byte-level BPE that its file holds."""
+    """The parts of a byte-level BPE tokenizer that are saved."""
 
     token_table: list[bytes]
     merges: list[tuple[int, int]]
@@ -21,11 +21,11 @@ class ByteLevelBPE(Protocol):
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids, special tokens included."""
+        """The number of ids, including special tokens."""
         ...
 
     def token_bytes(self, index: int) -> bytes:
-        """Give the bytes of one id."""
+        """Return the bytes of one id."""
         ...
 
 
@@ -105,7 +105,7 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
 
 
 def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[str]) -> None:
-    """Write a lower rung of the ladder."""
+    """Write a character or word tokenizer as ladder.json."""
     with atomic_folder(folder) as temporary:
         write_json(
             temporary / "ladder.json",
@@ -114,9 +114,9 @@ def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[s
 
 
 def byte_spelling() -> list[str]:
-    """Give GPT-2's printable stand-in for each byte, by byte value.
+    """Return GPT-2's printable character for each byte, by byte value.
 
-    Printable bytes stand for themselves, the others for the characters from U+0100 on.
+    Printable bytes are represented by themselves, the others by the characters from U+0100 on.
     Source: OpenAI's GPT-2 release (`bytes_to_unicode`).
     """
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}

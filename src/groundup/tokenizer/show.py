@@ -1,27 +1,31 @@
-"""Tokens in a notebook: coloured, with id and bytes where one points."""
+"""`tokens`: show a text as tokens, each with its id and bytes; in a notebook, in colors."""
 
 from dataclasses import dataclass
 from html import escape
 
+from groundup.base.errors import UserError
+from groundup.tokenizer.config import TokensConfig
+from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.words import split_words
 
-_COLOURS = ("234,179,8", "59,130,246", "34,197,94", "236,72,153", "139,92,246")
+_COLORS = ("234,179,8", "59,130,246", "34,197,94", "236,72,153", "139,92,246")
 
 
 @dataclass(frozen=True)
 class ShownTokens:
-    """A text as tokens; the last expression of a notebook cell shows it."""
+    """A text as tokens; a notebook displays it in colors."""
 
     ids: list[int]
     texts: list[str]
     hexes: list[str]
 
     def rows(self) -> list[tuple[int, str, str]]:
-        """Give (id, text, bytes in hexadecimal) of each token."""
+        """Return (id, text, bytes in hexadecimal) of each token."""
         return list(zip(self.ids, self.texts, self.hexes, strict=True))
 
     def __str__(self) -> str:
-        """Set the tokens apart by bars."""
+        """Separate the tokens by bars."""
         return "|".join(self.texts)
 
     def _repr_html_(self) -> str:
@@ -30,8 +34,36 @@ class ShownTokens:
         return f'<div style="line-height:2">{"".join(spans)}</div>{count}'
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokensResult:
+    """A text as tokens, and its size in other units."""
+
+    tokens: ShownTokens
+    n_characters: int
+    n_words: int
+    n_bytes: int
+
+
+def tokens(config: TokensConfig) -> TokensResult:
+    """Encode a text with the tokenizer of a folder.
+
+    Raises:
+        UserError: The text is empty, or there is no tokenizer.
+    """
+    if not config.text:
+        raise UserError("The text is empty.", settings={"text": "Hello, world"})
+    inside = config.data / "tokenizer"
+    tokenizer = load_tokenizer(inside if inside.is_dir() else config.data)
+    return TokensResult(
+        tokens=show_tokens(config.text, tokenizer),
+        n_characters=len(config.text),
+        n_words=len(split_words(config.text)),
+        n_bytes=len(config.text.encode("utf-8")),
+    )
+
+
 def show_tokens(text: str, tokenizer: Tokenizer) -> ShownTokens:
-    """Encode a text for the eye.
+    """Encode a text and display it as tokens.
 
     >>> from groundup import train_bpe
     >>> str(show_tokens("ababc", train_bpe(["abab"], 261)))
@@ -41,7 +73,7 @@ def show_tokens(text: str, tokenizer: Tokenizer) -> ShownTokens:
 
 
 def shown_ids(ids: list[int], tokenizer: Tokenizer) -> ShownTokens:
-    """Decode ids one by one for the eye."""
+    """Decode ids one by one for display."""
     return ShownTokens(
         ids,
         [tokenizer.decode([index]) for index in ids],
@@ -50,7 +82,7 @@ def shown_ids(ids: list[int], tokenizer: Tokenizer) -> ShownTokens:
 
 
 def visible(token: str) -> str:
-    r"""Give white space a shape.
+    r"""Replace white space by visible characters.
 
     >>> visible(" a\n\t")
     '·a⏎⇥'
@@ -59,7 +91,7 @@ def visible(token: str) -> str:
 
 
 def token_html(index: int, text: str, hexed: str, n: int) -> str:
-    """Give one token as a coloured span; white space is visible, and a line feed ends a line."""
+    """Render a token as a colored span with visible white space; line feeds break the line."""
     shown = "⏎<br>".join(map(visible, escape(text).split("\n")))
-    style = f"background:rgba({_COLOURS[n % 5]},.28);border-radius:3px;padding:.1em .05em"
+    style = f"background:rgba({_COLORS[n % 5]},.28);border-radius:3px;padding:.1em .05em"
     return f'<span style="{style}" title="id {index}, bytes {hexed}">{shown}</span>'

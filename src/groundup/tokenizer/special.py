@@ -1,4 +1,4 @@
-"""Special tokens: their names, and finding them in a text."""
+"""Special tokens: their names, and how to find them in a text."""
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -11,14 +11,14 @@ from groundup.base.errors import UserError
 END_OF_TEXT = "<|endoftext|>"
 """Ends a document."""
 USER = "<|user|>"
-"""Opens what the person says."""
+"""Begins a message of the user."""
 ASSISTANT = "<|assistant|>"
-"""Opens the answer."""
+"""Begins an answer of the assistant."""
 END = "<|end|>"
-"""Closes either."""
+"""Ends a message or an answer."""
 
 SPECIAL_TOKENS = (END_OF_TEXT, USER, ASSISTANT, END)
-"""They are in every vocabulary from the start, so that fine-tuning never has to extend it."""
+"""Part of every trained vocabulary, so that fine-tuning never has to extend it."""
 
 
 def cut_at_special(
@@ -40,8 +40,8 @@ def cut_at_special(
     unknown = names - special_tokens.keys()
     if unknown:
         raise UserError(
-            f"{', '.join(sorted(unknown))} is no special token here",
-            need=" or ".join(special_tokens) or "none",
+            f"This tokenizer has no special token {', '.join(sorted(unknown))}. "
+            f"Its special tokens are: {', '.join(special_tokens) or 'none'}.",
         )
     if not names:
         yield text, None

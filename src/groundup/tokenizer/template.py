@@ -1,8 +1,8 @@
-"""The one chat template, shared by training and chat.
+"""The chat template that fine-tuning and chat share.
 
     <|user|> question <|end|> <|assistant|> answer <|end|>
 
-Special tokens are written as ids, never as text: what a person types cannot forge a turn.
+Special tokens are inserted as ids, never as text, so that typed text cannot forge a turn.
 """
 
 from collections.abc import Sequence
@@ -25,9 +25,9 @@ class Message:
 
 
 def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Turn a conversation into ids and a mask: 1 where the loss counts.
+    """Encode a conversation as ids and a loss mask, which is 1 where the loss is computed.
 
-    The loss counts on what the assistant says and on the end of its turn, nothing else.
+    The loss is computed on the assistant's answers and on the end of its turns only.
 
     Raises:
         UserError: The tokenizer lacks the chat tokens.
@@ -45,7 +45,7 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int]
 
 
 def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int]:
-    """Turn a conversation into the ids after which the assistant's answer begins."""
+    """Encode a conversation as the ids after which the assistant's answer begins."""
     ids, _ = render(messages, tokenizer)
     return [*ids, _special(tokenizer, ASSISTANT)]
 
@@ -53,8 +53,7 @@ def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
 def _special(tokenizer: Tokenizer, name: str) -> int:
     if name not in tokenizer.special_tokens:
         raise UserError(
-            f"this tokenizer has no {name}",
-            need="a tokenizer with the chat tokens",
-            type_this="groundup train-tokenizer DATA",
+            f"This tokenizer has no {name}. A tokenizer with the chat tokens is expected; "
+            "`groundup train-tokenizer` adds them to every vocabulary.",
         )
     return tokenizer.special_tokens[name]

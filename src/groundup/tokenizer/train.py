@@ -1,69 +1,61 @@
-"""The job `train-tokenizer`: learn a tokenizer on the training side, weigh it on the other."""
+"""`train-tokenizer`: train a tokenizer on the training set and compare it on the validation set."""
 
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainTokenizerConfig:
-    """What to learn from, and how much."""
-
-    data: Path = Path("data")
-    """A data folder made by `groundup prepare`."""
-    kind: Literal["bpe", "characters"] = "bpe"
-    """Byte-level BPE, or one id for each character of the whole text."""
-    vocab_size: int = 1024
-    """How many ids BPE makes at most: 256 bytes, the merges, four special tokens."""
-    pattern: str = "gpt4"
-    """How text is cut into pretokens: gpt2, gpt4 or a pattern of the regex package."""
+_N_FIRST_MERGES, _N_LONGEST = 12, 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One tokenizer of the ladder, weighed on the held-out text."""
+class ComparedTokenizer:
+    """One tokenizer type, measured on the validation set."""
 
     name: str
     vocab_size: int
     bytes_per_token: float
     unknown_frac: float
+    """Fraction of tokens that did not occur in the training set."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerReport:
-    """What was learnt."""
+class TrainTokenizerResult:
+    """The tokenizer that was trained, and how it compares."""
 
     folder: Path
     vocab_size: int
     elapsed_s: float
     first_merges: list[str]
     longest_tokens: list[str]
-    rungs: list[Rung]
+    rungs: list[ComparedTokenizer]
+    """The tokenizer types, from characters to byte-level BPE."""
     line: str
+    """A line of the validation set."""
     line_tokens: list[dict[str, int | str]]
 
 
-def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerReport:
-    """Learn a tokenizer from DATA/corpus/train, save it as DATA/tokenizer, compare the ladder.
+def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
+    """Train a tokenizer on DATA/corpus and save it as DATA/tokenizer.
 
-    Characters are taken from the held-out text, too: one that has no id could not be encoded.
+    A character tokenizer also takes the characters of the validation set: a character without an
+    id could not be encoded.
 
     Raises:
         UserError: There is no corpus, or the vocabulary is too small.
     """
     started_at = time.perf_counter()
-    held_out = "\n".join(document.text for document in read_corpus(config.data, "validation"))
+    validation = "\n".join(document.text for document in read_corpus(config.data, "validation"))
     training = (document.text for document in read_corpus(config.data, "train"))
     tokenizer: BPETokenizer | CharacterTokenizer
     if config.kind == "characters":
-        tokenizer = CharacterTokenizer.from_text("".join(set(held_out).union(*training)))
+        tokenizer = CharacterTokenizer.from_text("".join(set(validation).union(*training)))
     else:
         tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern)
     elapsed_s = time.perf_counter() - started_at
@@ -74,16 +66,15 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerReport:
         if isinstance(tokenizer, BPETokenizer)
         else []
     )
-    line = _first_line(held_out)
-    return TokenizerReport(
+    words = sorted((token for token in merged if token.strip().isalpha()), key=len, reverse=True)
+    line = _first_line(validation)
+    return TrainTokenizerResult(
         folder=folder,
         vocab_size=tokenizer.vocab_size,
         elapsed_s=elapsed_s,
-        first_merges=merged[:12],
-        longest_tokens=sorted((w for w in merged if w.strip().isalpha()), key=len, reverse=True)[
-            :8
-        ],
-        rungs=_ladder(tokenizer, config.data, held_out),
+        first_merges=merged[:_N_FIRST_MERGES],
+        longest_tokens=words[:_N_LONGEST],
+        rungs=_compare(tokenizer, config.data, validation),
         line=line,
         line_tokens=[
             {
@@ -96,23 +87,25 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TokenizerReport:
     )
 
 
-def _ladder(tokenizer: BPETokenizer | CharacterTokenizer, data: Path, held_out: str) -> list[Rung]:
+def _compare(
+    tokenizer: BPETokenizer | CharacterTokenizer, data: Path, validation: str
+) -> list[ComparedTokenizer]:
     train = "\n".join(document.text for document in read_corpus(data, "train"))
-    n_bytes = max(1, len(held_out.encode("utf-8")))
+    n_bytes = max(1, len(validation.encode("utf-8")))
     characters = CharacterTokenizer.from_text(train)
     words = WordTokenizer.from_text(train)
-    word_ids = words.encode(held_out)
+    word_ids = words.encode(validation)
     known = set(characters.characters)
-    n_unknown = sum(character not in known for character in held_out)
+    n_unknown = sum(character not in known for character in validation)
     n_unknown_words = sum(index == words.unknown_id for index in word_ids)
-    rungs = [
-        Rung(
+    compared = [
+        ComparedTokenizer(
             name="characters",
             vocab_size=characters.vocab_size,
-            bytes_per_token=n_bytes / max(1, len(held_out)),
-            unknown_frac=n_unknown / max(1, len(held_out)),
+            bytes_per_token=n_bytes / max(1, len(validation)),
+            unknown_frac=n_unknown / max(1, len(validation)),
         ),
-        Rung(
+        ComparedTokenizer(
             name="words",
             vocab_size=words.vocab_size,
             bytes_per_token=n_bytes / max(1, len(word_ids)),
@@ -120,19 +113,19 @@ def _ladder(tokenizer: BPETokenizer | CharacterTokenizer, data: Path, held_out: 
         ),
     ]
     if isinstance(tokenizer, BPETokenizer):
-        rungs.append(
-            Rung(
+        compared.append(
+            ComparedTokenizer(
                 name="byte-level BPE",
                 vocab_size=tokenizer.vocab_size,
-                bytes_per_token=n_bytes / max(1, len(tokenizer.encode(held_out))),
+                bytes_per_token=n_bytes / max(1, len(tokenizer.encode(validation))),
                 unknown_frac=0.0,
             )
         )
-    return rungs
+    return compared
 
 
 def _first_line(text: str) -> str:
-    """Give the first line of prose: long enough to show words."""
+    """Return the first line of at least eight words, or the beginning of the text."""
     for line in text.splitlines():
         if len(line.split()) >= 8:
             return line.strip()[:200]

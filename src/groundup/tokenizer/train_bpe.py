@@ -1,9 +1,9 @@
-"""Learning byte-pair encoding: count pretokens, then merge the commonest pair, again and again.
+"""Train byte-pair encoding: count pretokens, then merge the most frequent pair, again and again.
 
-All distinct pretokens stand in one row of ids, so that a merge is a handful of array operations on
-the places where its pair stands. A pair that a merge brings forth has all its places from then on
-and can only lose some, so its count is an upper bound until it comes to the top of the heap, where
-it is counted again. `groundup.reference.bpe` says the same in its simplest form.
+All distinct pretokens are stored in one array of ids, so that a merge is a few array operations on
+the positions of its pair. A pair that a merge creates has all its positions from then on and can
+only lose some. So its count is an upper bound until it reaches the top of the heap, where it is
+counted again. `groundup.reference.bpe` is the same algorithm in its simplest form.
 """
 
 import heapq
@@ -20,11 +20,11 @@ from groundup.tokenizer.pretokens import splitter
 from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 Places = NDArray[np.int64]
 _END, _GONE = -1, -2
-"""In place of an id: the end of a word; what a merge took away."""
+"""Not ids: the end of a word; a position that was merged into the one before."""
 
 
 def train_bpe(
@@ -34,9 +34,9 @@ def train_bpe(
     pattern: str = "gpt4",
     special_tokens: Sequence[str] = SPECIAL_TOKENS,
 ) -> BPETokenizer:
-    """Learn a tokenizer of at most `vocab_size` ids: 256 bytes, the merges, the special tokens.
+    """Train a tokenizer of at most `vocab_size` ids: 256 bytes, the merges, the special tokens.
 
-    Fewer merges are learnt when no pair occurs twice.
+    Training ends early when no pair occurs twice.
 
     Raises:
         UserError: The vocabulary cannot hold the bytes and special tokens, or the text is empty.
@@ -47,24 +47,23 @@ def train_bpe(
     n_merges = vocab_size - 256 - len(special_tokens)
     if n_merges < 0:
         raise UserError(
-            f"a vocabulary of {vocab_size} cannot hold 256 bytes "
-            f"and {len(special_tokens)} special tokens",
-            need=f"{256 + len(special_tokens)} or more",
-            type_this="--vocab-size 1024",
+            f"A vocabulary of {vocab_size} cannot contain 256 bytes and {len(special_tokens)} "
+            f"special tokens. A size of {256 + len(special_tokens)} or more is expected.",
+            settings={"vocab_size": 1024},
         )
     counts = count_pretokens(texts, pattern)
     if not counts:
-        raise UserError("there is no text to learn from", need="some words")
+        raise UserError("There is no text to train on. Texts with at least one word are expected.")
     merges = learn_merges(counts, n_merges)
     if len(merges) < n_merges:
-        log.warning("only %d of %d merges: no pair is left twice", len(merges), n_merges)
+        _log.warning("only %d of %d merges: no pair occurs twice", len(merges), n_merges)
     first = 256 + len(merges)
     special = {name: first + i for i, name in enumerate(special_tokens)}
     return BPETokenizer(merges, pattern=pattern, special_tokens=special)
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
-    """Count each distinct pretoken; memory follows the distinct ones, not the text."""
+    """Count each distinct pretoken; memory grows with the distinct ones, not with the text."""
     split = splitter(pattern)
     counts: Counter[str] = Counter()
     for text in texts:
@@ -75,17 +74,17 @@ def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
 
 
 def learn_merges(counts: Counter[bytes], n_merges: int) -> list[Pair]:
-    """Learn pairs from counted words; ids from 256 on are given in the order of learning.
+    """Find the merges of counted words; they get the ids from 256 on, in this order.
 
-    Ties go to the pair of lower ids in Hugging Face's numbering (bytes in the order of their
-    printable stand-ins, then the merges), so that its trainer learns the same merges.
+    Of pairs with the same count, the one with lower ids in Hugging Face's numbering is merged first
+    (bytes in the order of their printable characters, then merges), as in its trainer.
     """
     spelling = byte_spelling()
     byte_of_number = sorted(range(256), key=spelling.__getitem__)
     number_of_byte = bytes(sorted(range(256), key=byte_of_number.__getitem__))
     words = _Words(counts, number_of_byte, n_merges)
     merges: list[Pair] = []
-    while len(merges) < n_merges and (pair := words.commonest_pair()):
+    while len(merges) < n_merges and (pair := words.most_frequent_pair()):
         words.merge(pair, 256 + len(merges))
         merges.append(pair)
     own_id = [*byte_of_number, *range(256, 256 + n_merges)]
@@ -93,7 +92,7 @@ def learn_merges(counts: Counter[bytes], n_merges: int) -> list[Pair]:
 
 
 class _Words:
-    """The words in a row of ids, each closed by `_END`; a linked list, as merges leave gaps."""
+    """All words in one array of ids, each followed by `_END`; merges leave gaps, hence linked."""
 
     def __init__(self, counts: Counter[bytes], number_of_byte: bytes, n_merges: int) -> None:
         lengths = np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
@@ -104,19 +103,19 @@ class _Words:
         self.ids[~is_end] = np.frombuffer(letters, dtype=np.uint8)
         weights = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
         self.weights = np.repeat(weights, lengths + 1)
-        """How often the word that a place belongs to occurs."""
+        """The count of the word that a position belongs to."""
         self.after = np.arange(1, len(is_end) + 1)
-        self.before = np.arange(-1, len(is_end) - 1)  # -1 is the last place, an end
+        self.before = np.arange(-1, len(is_end) - 1)  # -1 is the last position, an end
         self.base = 256 + n_merges
         self.heap: list[tuple[int, int]] = []
-        """Pairs as (-count, left * base + right), whose order breaks ties as it should."""
+        """Pairs as (-count, left * base + right): in this order, ties are resolved correctly."""
         self.pairs_with: dict[int, _Pairs] = {}
-        """By the newer of their two ids; all pairs of bytes go by the last byte's."""
+        """Pairs by the newer of their two ids; all pairs of bytes are at 255."""
         places = np.flatnonzero(~is_end[:-1] & ~is_end[1:])
         self._add_pairs(255, self.ids[places] * self.base + self.ids[places + 1], places)
 
-    def commonest_pair(self) -> Pair | None:
-        """Find the pair that stands most often, or None if no pair stands twice."""
+    def most_frequent_pair(self) -> Pair | None:
+        """Find the most frequent pair; None if no pair occurs twice."""
         while self.heap:
             count, key = self.heap[0]
             pair = divmod(key, self.base)
@@ -130,7 +129,7 @@ class _Words:
         return None
 
     def merge(self, pair: Pair, made: int) -> None:
-        """Put the id `made` wherever the pair stands, from left to right."""
+        """Replace every occurrence of the pair by the id `made`, from left to right."""
         heapq.heappop(self.heap)
         places = self._places(pair)
         if pair[0] == pair[1]:
@@ -139,14 +138,14 @@ class _Words:
         prior, beyond = self.before[places], self.after[second]
         self.ids[places], self.ids[second] = made, _GONE
         self.after[places], self.before[beyond] = beyond, places
-        left, right = self.ids[prior], self.ids[beyond]  # prior is gone if it was merged, too
+        left, right = self.ids[prior], self.ids[beyond]  # prior is gone if it was merged as well
         has_left, has_right = left >= 0, right >= 0
         keys = (left[has_left] * self.base + made, made * self.base + right[has_right])
         where = (prior[has_left], places[has_right])
         self._add_pairs(made, np.concatenate(keys), np.concatenate(where))
 
     def _places(self, pair: Pair) -> Places:
-        """Find where a pair stands now, among the places where it stood when it was new."""
+        """Find the positions of a pair, among those where it was when it was created."""
         left, right = pair
         places = self.pairs_with[max(left, right, 255)].places_of(left * self.base + right)
         holds = (self.ids[places] == left) & (self.ids[self.after[places]] == right)
@@ -166,7 +165,7 @@ class _Words:
 
 
 class _Pairs:
-    """Where each of many pairs stands: places sorted by their pair's key."""
+    """The positions of many pairs, sorted by the key of their pair."""
 
     def __init__(self, key_of_place: Places, places: Places) -> None:
         self.places = places
@@ -181,7 +180,7 @@ class _Pairs:
 
 
 def _every_other(places: Places, after: Places) -> Places:
-    """Of places that follow one another (as in a a a), keep every other, from the first on."""
+    """Keep every other of adjacent positions (as in a a a), starting with the first."""
     number = np.arange(len(places))
     begins = np.append(True, after[places[:-1]] != places[1:])
     in_run = number - np.maximum.accumulate(np.where(begins, number, 0))

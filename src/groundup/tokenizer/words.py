@@ -1,7 +1,7 @@
-r"""The second rung: words and punctuation, cut by the roadmap's regular expression.
+r"""A word tokenizer: words and punctuation marks, cut by a regular expression.
 
-White space is dropped, a word that was not in the training text becomes `<|unk|>`: the two losses
-that byte-level BPE mends.
+White space is dropped, and a word that was not in the training text becomes `<|unk|>`. Byte-level
+BPE avoids both losses.
 """
 
 import re
@@ -30,7 +30,7 @@ def split_words(text: str) -> list[str]:
 
 
 class WordTokenizer:
-    """One id for each word seen in the training text, one for all others.
+    """One id per word of the training text, and one for all others.
 
     >>> tokenizer = WordTokenizer.from_text("a cat, a mat")
     >>> tokenizer.decode(tokenizer.encode("a dog, a mat"))
@@ -51,23 +51,23 @@ class WordTokenizer:
     def from_text(
         cls, text: str, *, special_tokens: Iterable[str] = (END_OF_TEXT, UNKNOWN)
     ) -> "WordTokenizer":
-        """Take the words of a text, in code-point order."""
+        """Use the words of a text, in code-point order."""
         return cls(sorted(set(split_words(text))), special_tokens=special_tokens)
 
     @property
     def vocab_size(self) -> int:
-        """How many ids there are, special tokens included."""
+        """The number of ids, including special tokens."""
         return len(self._names)
 
     @cached_property
     def fingerprint(self) -> str:
-        """A SHA-256 of everything that decides the ids."""
+        """The SHA-256 of everything that decides the ids."""
         return sha256_bytes("\n".join(["words", *self._names]).encode())
 
     def encode(
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
-        """Turn text into ids; unseen words become `<|unk|>`."""
+        """Encode text as ids; unknown words become `<|unk|>`."""
         ids: list[int] = []
         for part, special in cut_at_special(text, self.special_tokens, allowed_special):
             if special is not None:
@@ -77,11 +77,11 @@ class WordTokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Turn ids into text: one space between words, none before punctuation."""
+        """Decode ids to text, with one space between words and none before punctuation."""
         return _BEFORE_PUNCTUATION.sub(r"\1", " ".join(self._names[index] for index in ids))
 
     def token_bytes(self, index: int) -> bytes:
-        """Give the bytes of one id, without the space that was dropped."""
+        """Return the bytes of one id, without the white space that was dropped."""
         return self._names[index].encode("utf-8")
 
     def save(self, folder: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""Characters and words, the lower rungs: what they keep, what they lose, the roadmap's numbers."""
+"""Character and word tokenizers: what they keep, what they lose, the roadmap's numbers."""
 
 from pathlib import Path
 

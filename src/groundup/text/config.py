@@ -1,0 +1,29 @@
+"""The settings of `prepare`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What to read, how to split it, and where to write the corpus."""
+
+    sources: tuple[str, ...] = ()
+    """Files, folders, globs, URLs, hf:NAME, - for standard input, or named texts.
+    None: python-reference, which comes with Python."""
+    out: Path = Path("data")
+    """Data folder to write to."""
+    append: bool = False
+    """Append to the corpus in the data folder, whose order and split stay the same."""
+    validation_frac: float = 0.1
+    """Fraction of the text to put in the validation set."""
+    seed: int = 1
+    """Random seed of the split, which also depends on the hash of each document."""
+    encoding: str = "utf-8"
+    """Encoding of the files."""
+    separator: str | None = None
+    """String that ends a document in a file, e.g. <|endoftext|>. None: a file is one document."""
+    text_field: str = "text"
+    """Field or column of a record (jsonl, csv, parquet) that contains the text."""
+    audit: bool = True
+    """Search for duplicates and identify the languages."""

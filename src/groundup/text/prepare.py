@@ -1,0 +1,233 @@
+"""`prepare`: from documents to a corpus that is split into training and validation set.
+
+Text streams through: memory use does not depend on the size of the corpus. When it is run again,
+a corpus of the same sources and settings is kept.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over
+from groundup.base.malloc import MemoryReturner
+from groundup.text.audit import Audit, Auditor
+from groundup.text.builtin import BUILTIN_NAME
+from groundup.text.config import PrepareConfig
+from groundup.text.corpus import SIDES, CorpusWriter, remove_outdated, verify_corpus
+from groundup.text.pieces import Piece
+from groundup.text.read import read_pieces
+from groundup.text.sources import Source, find_sources
+from groundup.text.split import Splitter
+
+_log = logging.getLogger(__name__)
+
+_N_LONGEST = 5
+_REPORTED_EVERY_BYTES = 2**22
+
+Progress = Callable[[str, int, int | None], None]
+"""Called now and then with (stage, bytes done, total bytes or None)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideReport:
+    """The size of one side."""
+
+    n_documents: int
+    n_characters: int
+    n_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareResult:
+    """What was prepared."""
+
+    data: Path
+    sources: list[str]
+    split_rule: str
+    train: SideReport
+    validation: SideReport
+    longest: list[tuple[str, int]]
+    """The longest documents and their length in characters."""
+    audit: Audit | None
+    n_skipped_sources: int
+    """Number of sources that the corpus contained already, unchanged."""
+
+
+def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareResult:
+    """Read, clean, split and audit documents, and write them to DATA/corpus.
+
+    Token stores in DATA that were made from another text are removed.
+
+    Raises:
+        UserError: A source cannot be read, or the text is too short.
+    """
+    words = list(config.sources) or [BUILTIN_NAME]
+    corpus = config.out / "corpus"
+    for name in ("corpus", *SIDES):
+        remove_left_over(config.out / name)
+    held = read_json(corpus / "manifest.json") if (corpus / "manifest.json").is_file() else None
+    if config.append and held is None:
+        raise UserError(
+            "There is nothing to append to. A data folder written by `groundup prepare` is "
+            "expected; without append, a new one is written.",
+            where=config.out,
+            settings={"append": False},
+        )
+    sources = [source for word in words for source in find_sources(word)]
+    todo = [source for source in sources if not config.append or not _is_in(held, source)]
+    keep = held is not None and not config.append and _is_same(held, sources, _options(config))
+    if keep and _is_intact(corpus):
+        _log.info("the corpus in %s was made from the same sources: kept", corpus)
+        todo = []
+    elif todo:
+        try:
+            _write_corpus(config, todo, held if config.append else None, on_progress)
+        except BaseException:
+            with suppress(OSError):
+                config.out.rmdir()  # only if it is empty: nothing was written
+            raise
+    # A store of another text would open, and be wrong.
+    for folder in remove_outdated(config.out):
+        _log.warning("removed %s: its tokens were made from another text", folder)
+    manifest = read_json(corpus / "manifest.json")
+    return _result(config.out, words, manifest, len(sources) - len(todo))
+
+
+def _write_corpus(
+    config: PrepareConfig,
+    sources: list[Source],
+    held: dict[str, Any] | None,
+    on_progress: Progress | None,
+) -> None:
+    """Write the corpus; with the manifest `held` of a present one, append to it."""
+    auditor = Auditor() if config.audit else None
+    longest = [] if held is None else [(name, size) for name, size in held["longest"]]
+    size = 0
+    options = _options(config) if held is None else held["options"]
+    splitter = Splitter(
+        validation_frac=options["validation_frac"],
+        seed=options["seed"],
+        rule=None if held is None else held["rule"],
+        spool_in=config.out,
+    )
+    reading = _Meter("read", on_progress, _n_bytes(sources))
+    writing = _Meter("split", on_progress, None)
+    pieces = read_pieces(
+        sources,
+        encoding=config.encoding,
+        separator=config.separator,
+        text_field=config.text_field,
+    )
+    corpus = config.out / "corpus"
+    with (
+        atomic_folder(corpus)
+        if held is None
+        else in_place(corpus, "the corpus is as it was") as folder,
+        closing(CorpusWriter(folder, append=held is not None)) as writer,
+    ):
+        for side, piece in splitter.split(reading.watch(pieces)):
+            writer.write(side, piece)
+            if reading.is_over:  # a few huge documents wait on disk until all are read
+                writing.total_bytes = reading.n_bytes
+                writing.add(piece)
+            if auditor is not None:
+                auditor.add(side, piece)
+            size = len(piece.text) + (0 if piece.is_first else size)
+            if piece.is_last and (len(longest) < _N_LONGEST or size > longest[-1][1]):
+                longest = sorted([*longest, (piece.name, size)], key=lambda row: -row[1])
+                longest = longest[:_N_LONGEST]
+        writer.finish(
+            stamps=(held["stamps"] if held is not None else []) + [s.stamp for s in sources],
+            options=options,
+            rule=splitter.rule,
+            longest=longest,
+            audit=None if auditor is None else asdict(auditor.finish()),
+        )
+
+
+class _Meter:
+    """Count the bytes of pieces and report them now and then."""
+
+    def __init__(self, stage: str, on_progress: Progress | None, total_bytes: int | None) -> None:
+        self.n_bytes, self.total_bytes, self.is_over = 0, total_bytes, False
+        self._stage, self._on_progress, self._reported_at = stage, on_progress, 0
+        self._memory = MemoryReturner()
+
+    def add(self, piece: Piece) -> None:
+        n_bytes = len(piece.text.encode("utf-8"))
+        self.n_bytes += n_bytes
+        self._memory.passed(n_bytes)
+        since = self.n_bytes - self._reported_at
+        if self._on_progress is not None and since >= _REPORTED_EVERY_BYTES:
+            self._reported_at = self.n_bytes
+            self._on_progress(self._stage, self.n_bytes, self.total_bytes)
+
+    def watch(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        for piece in pieces:
+            self.add(piece)
+            yield piece
+        self.is_over = True
+
+
+def _n_bytes(sources: list[Source]) -> int | None:
+    """Sum the sizes of the sources; None if one is unknown."""
+    sizes = [source.n_bytes for source in sources]
+    return None if None in sizes else sum(size for size in sizes if size)
+
+
+def _options(config: PrepareConfig) -> dict[str, Any]:
+    """Return what decides the corpus, besides the sources."""
+    return {
+        "validation_frac": config.validation_frac,
+        "seed": config.seed,
+        "encoding": config.encoding,
+        "separator": config.separator,
+        "text_field": config.text_field,
+        "audit": config.audit,
+    }
+
+
+def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any]) -> bool:
+    """Whether a corpus was made from exactly these sources and settings."""
+    stamps = [source.stamp for source in sources]
+    known = all(None not in stamp for stamp in stamps)
+    return known and held.get("stamps") == stamps and held.get("options") == options
+
+
+def _is_intact(corpus: Path) -> bool:
+    try:
+        verify_corpus(corpus)
+    except UserError as damage:
+        _log.warning("the corpus is written again: %s", damage.located)
+        return False
+    return True
+
+
+def _is_in(held: dict[str, Any] | None, source: Source) -> bool:
+    """Whether a corpus contains this source already."""
+    return held is not None and None not in source.stamp and source.stamp in held.get("stamps", [])
+
+
+def _result(
+    data: Path, words: list[str], manifest: dict[str, Any], n_skipped: int
+) -> PrepareResult:
+    sides = {
+        side: SideReport(
+            **{key: manifest["sides"][side][key] for key in SideReport.__annotations__}
+        )
+        for side in SIDES
+    }
+    return PrepareResult(
+        data=data,
+        sources=words,
+        split_rule=manifest["rule"],
+        train=sides["train"],
+        validation=sides["validation"],
+        longest=[(name, size) for name, size in manifest["longest"]],
+        audit=None if manifest["audit"] is None else Audit.from_table(manifest["audit"]),
+        n_skipped_sources=n_skipped,
+    )
