@@ -40,9 +40,9 @@ def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
         f"{result.n_test:,} texts. Classes: {len(result.names)}."
     )
     if result.n_duplicates:
-        note(f"{result.n_duplicates} duplicate texts were removed.")
+        note(f"Duplicate texts left out: {result.n_duplicates}.")
     if result.n_cut:
-        note(f"{result.n_cut} texts were truncated to at most {config.max_tokens} tokens.")
+        note(f"Texts truncated to at most {config.max_tokens} tokens: {result.n_cut}.")
     if config.labels is None:
         note("The model was trained on these documents before, but without their names.")
 

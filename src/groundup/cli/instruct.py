@@ -17,7 +17,7 @@ def run(config: InstructConfig) -> InstructResult:
         "Only the answers are targets of the loss."
     )
     if result.n_too_long:
-        warn(f"{result.n_too_long} records were left out because the prompt fills the context.")
+        warn(f"Records left out because the prompt fills the context: {result.n_too_long}.")
     kinds = result.by_kind() if result.is_synthetic else {}
     table(
         "Accuracy on the test set",

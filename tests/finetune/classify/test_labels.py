@@ -103,6 +103,25 @@ def test_faults_are_named(
         assert word in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "message,kind\nlong text,a\nother text,a\nthird text,b\nlast text,b\n"),
+        (
+            "a.jsonl",
+            '{"message": "text", "kind": 1}\n' * 2 + '{"message": "text", "kind": 2}\n' * 2,
+        ),
+        ("a.tsv", "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n"),
+    ],
+)
+def test_the_settings_of_the_error_work(tmp_path: Path, name: str, content: str) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(UserError) as caught:
+        read_labels(path)
+    assert caught.value.settings == {"text_column": "message", "label_column": "kind"}
+    assert len(read_labels(path, **caught.value.settings)) == 4
+
+
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_labels(tmp_path / "none.tsv")

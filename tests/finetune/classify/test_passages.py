@@ -78,6 +78,18 @@ def test_too_short_a_text_says_what_to_do() -> None:
         passages_by_source([], n_classes=4, n_characters=100, test_frac=0.25)
 
 
+def test_the_settings_of_the_error_work() -> None:
+    documents = [Document("note", prose(0, 130))]
+    with pytest.raises(UserError) as caught:
+        passages_by_source(documents, n_classes=5, n_characters=200, test_frac=0.25)
+    settings = caught.value.settings
+    assert settings["n_classes"] == 2
+    split = passages_by_source(
+        documents, n_classes=2, n_characters=settings["passage_characters"], test_frac=0.25
+    )
+    assert split.names == ("part 1", "part 2")
+
+
 def test_a_training_passage_is_not_tested() -> None:
     line = "the same line again and again and again in this place\n"
     documents = [Document("a", line * 60 + prose(1, 20)), Document("b", prose(2, 900))]

@@ -193,7 +193,7 @@ def _examples(config: ClassifyConfig) -> LabelSplit:
 
 
 def _store(config: ClassifyConfig, result: ClassifyResult) -> None:
-    run = RunFolder.open(result.folder)
+    run = RunFolder(result.folder)
     run.write_config(config)
     log_steps(run, result.steps)
     shares = {

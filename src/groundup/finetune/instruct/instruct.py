@@ -191,7 +191,7 @@ def _shares(answers: Sequence[Answer]) -> tuple[Share, Share]:
 
 
 def _store(config: InstructConfig, result: InstructResult, assistant: LanguageModel) -> None:
-    run = RunFolder.open(result.folder)
+    run = RunFolder(result.folder)
     run.write_config(config)
     log_steps(run, result.steps)
     lines = [
