@@ -12,7 +12,7 @@ import math
 import torch
 
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import IGNORE, RowLoader, label_row
+from groundup.finetune.batches import RowLoader, label_row
 from groundup.finetune.classify.baselines import (
     bag_of_words_predictions,
     majority_predictions,
@@ -21,9 +21,10 @@ from groundup.finetune.classify.baselines import (
 from groundup.finetune.classify.classifier import Classifier, LoadedClassifier
 from groundup.finetune.classify.classify import compare, confusion_matrix
 from groundup.finetune.classify.passages import passages_by_source
-from groundup.finetune.foundation import tune
+from groundup.finetune.training import tune
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.loss import IGNORED
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.optimizer import Optimizer, OptimizerConfig
@@ -68,7 +69,7 @@ ids, targets = loader.batch(0)
 first_loss = float(classifier.loss(ids, targets).detach())
 print(f"one batch: {tuple(ids.shape)}, first loss {first_loss:.3f}, ln 3 = {math.log(3):.3f}")
 assert math.isclose(first_loss, math.log(3), rel_tol=1e-5)
-assert (targets != IGNORE).sum() == len(targets), "one label per passage, the rest is left out"
+assert (targets != IGNORED).sum() == len(targets), "one label per passage, the rest is left out"
 
 # %% [markdown]
 # ## Tune with the one loop

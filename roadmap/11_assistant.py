@@ -9,14 +9,15 @@ from functools import partial
 
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import IGNORE, RowLoader, language_row
-from groundup.finetune.foundation import tune
+from groundup.finetune.batches import RowLoader, language_row
 from groundup.finetune.instruct.answers import answer_all
 from groundup.finetune.instruct.instruct import conversation
-from groundup.finetune.instruct.lessons import grade, make_lessons
+from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
+from groundup.finetune.training import tune
 from groundup.generation.engine import stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.loss import IGNORED
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.special import END
 from groundup.tokenizer.template import Message, render_prompt
@@ -30,7 +31,9 @@ from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 # %%
 texts = [document.text for document in python_reference()]
-train, test = make_lessons(texts[:60], texts[60:], n_train=9000, n_test_per_kind=40, seed=0)
+train, test = make_synthetic_records(
+    texts[:60], texts[60:], n_train=9000, n_test_per_kind=40, seed=0
+)
 KINDS = ("how many", "last word")
 train = [record for record in train if record.kind in KINDS]
 test = [record for record in test if record.kind in KINDS]
@@ -52,7 +55,7 @@ for token, learnt in zip(ids, mask, strict=True):
     print(f"{token:5} {tokenizer.decode([token])!r:16} {'learnt' if learnt else ''}")
 row = language_row(ids, mask, 48)
 assert row is not None
-targets = [target for target in row[1] if target != IGNORE]
+targets = [target for target in row[1] if target != IGNORED]
 assert targets[-1] == tokenizer.special_tokens[END], "it learns to stop"
 assert len(targets) == sum(mask) < len(ids)
 

@@ -10,9 +10,9 @@ from .data.windows import Windows as Windows
 from .evaluation.evaluate import EvaluateConfig as EvaluateConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.load import load as load
-from .finetune.classify.classify import ClassifyConfig as ClassifyConfig
 from .finetune.classify.classify import classify as classify
-from .finetune.instruct.instruct import InstructConfig as InstructConfig
+from .finetune.classify.config import ClassifyConfig as ClassifyConfig
+from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
 from .generation.engine import generate as generate
 from .model.config import GPTConfig as GPTConfig

@@ -7,11 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from groundup.finetune.batches import IGNORE, RowLoader, language_row, mean_loss, pad_rows
+from groundup.finetune.batches import RowLoader, language_row, pad_rows
 from groundup.finetune.instruct.instruct import conversation
 from groundup.finetune.instruct.records import Record
+from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.loss import IGNORED
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.special import END
 
@@ -38,10 +40,10 @@ def test_only_the_answer_and_its_end_are_targets() -> None:
     ids, mask = conversation(Record("say it", "yes", input="now"), TOKENIZER)
     row = language_row(ids, mask, 32)
     assert row is not None
-    learnt = [target for target in row[1] if target != IGNORE]
-    assert learnt == [*TOKENIZER.encode("yes"), TOKENIZER.special_tokens[END]]
+    trained = [target for target in row[1] if target != IGNORED]
+    assert trained == [*TOKENIZER.encode("yes"), TOKENIZER.special_tokens[END]]
     # Every target is the token after its input.
-    assert all(t in (IGNORE, ids[i + 1]) for i, t in enumerate(row[1]))
+    assert all(t in (IGNORED, ids[i + 1]) for i, t in enumerate(row[1]))
 
 
 def test_prompt_targets_get_no_gradient() -> None:
@@ -52,23 +54,23 @@ def test_prompt_targets_get_no_gradient() -> None:
     inputs, targets = batch(row)
     logits = model()(inputs).detach().requires_grad_()
     counted = targets.flatten()
-    loss = torch.nn.functional.cross_entropy(logits[0], counted, ignore_index=IGNORE)
+    loss = torch.nn.functional.cross_entropy(logits[0], counted, ignore_index=IGNORED)
     loss.backward()
     assert logits.grad is not None
     moved = logits.grad[0].abs().sum(dim=1) > 0
-    assert moved.tolist() == [target != IGNORE for target in row[1]]
+    assert moved.tolist() == [target != IGNORED for target in row[1]]
     # The model's own loss is that loss.
     assert model().loss(inputs, targets).item() == pytest.approx(float(loss.detach()), rel=1e-5)
 
 
 def test_another_prompt_target_changes_no_gradient_of_the_weights() -> None:
-    """What the prompt's next tokens are is never learnt: only reading them matters."""
+    """What the prompt's next tokens are is not part of the loss."""
     ids, mask = conversation(Record("say it", "yes"), TOKENIZER)
     row = language_row(ids, mask, 32)
     assert row is not None
     first, second = model(), model()
     first.loss(*batch(row)).backward()
-    kept = [i for i, target in enumerate(row[1]) if target != IGNORE]
+    kept = [i for i, target in enumerate(row[1]) if target != IGNORED]
     logits = second(torch.tensor([row[0]]))[0, kept]
     answer = torch.tensor([row[1][i] for i in kept])
     torch.nn.functional.cross_entropy(logits, answer).backward()
@@ -84,12 +86,12 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
         rows.append(row)
     together = model()
     ids = pad_rows([row[0] for row in rows], pad=0)
-    targets = pad_rows([row[1] for row in rows], pad=IGNORE)
+    targets = pad_rows([row[1] for row in rows], pad=IGNORED)
     together.loss(ids, targets).backward()
     apart = model()
-    n_all = sum(t != IGNORE for row in rows for t in row[1])
+    n_all = sum(t != IGNORED for row in rows for t in row[1])
     for row in rows:
-        n = sum(t != IGNORE for t in row[1])
+        n = sum(t != IGNORED for t in row[1])
         (apart.loss(*batch(row)) * n / n_all).backward()
     for a, b in zip(together.parameters(), apart.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)
@@ -114,14 +116,11 @@ def test_an_epoch_shows_every_row_once(n_rows: int, batch_size: int, seed: int) 
     assert seen == dict.fromkeys(range(n_rows), 2 * batch_size)
 
 
-def test_stopped_and_taken_up_again_it_goes_on_exactly() -> None:
+def test_iterating_yields_the_batches_in_order() -> None:
     rows = [([i] * (i + 1), [i] * (i + 1)) for i in range(7)]
     loader = RowLoader(rows, 3, seed=4)
-    batches = iter(loader)
-    for _ in range(5):
-        next(batches)
-    again = RowLoader(rows, 3, seed=4)
-    again.load_state_dict(loader.state_dict())
-    assert torch.equal(next(iter(again))[0], next(batches)[0])
-    with pytest.raises(ValueError, match="another loader"):
-        RowLoader(rows, 3, seed=5).load_state_dict(loader.state_dict())
+    for k, (ids, targets) in zip(range(6), loader, strict=False):
+        assert torch.equal(ids, loader.batch(k)[0])
+        assert torch.equal(targets, loader.batch(k)[1])
+    orders = [RowLoader(rows, 7, seed=seed).batch(0)[0].tolist() for seed in (4, 4, 5)]
+    assert orders[0] == orders[1] != orders[2]

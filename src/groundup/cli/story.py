@@ -165,13 +165,13 @@ def _export(story: Story) -> Any:
 
 
 def _classify(story: Story) -> Any:
-    from groundup.finetune.classify.classify import ClassifyConfig
+    from groundup.finetune.classify.config import ClassifyConfig
 
     return ClassifyConfig(run=story.path)
 
 
 def _instruct(story: Story) -> Any:
-    from groundup.finetune.instruct.instruct import InstructConfig
+    from groundup.finetune.instruct.config import InstructConfig
 
     return InstructConfig(run=story.path)
 

@@ -54,8 +54,8 @@ VERBS = [
     _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),
     _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run", "run"),
-    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify.classify:ClassifyConfig", "run", "run"),
-    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct.instruct:InstructConfig", "run", "run"),
+    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify.config:ClassifyConfig", "run", "run"),
+    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct.config:InstructConfig", "run", "run"),
     _verb("chat", _TUNE, "talk with the assistant", "cli.chat:ChatConfig", "run"),
     _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run", "run"),
 ]

@@ -1,1 +1,1 @@
-"""From the foundation model to a classifier and to an assistant."""
+"""Fine-tuning of a foundation model: a classifier and an assistant."""

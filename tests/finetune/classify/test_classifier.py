@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
-from groundup.finetune.batches import IGNORE, label_row, pad_rows
+from groundup.finetune.batches import label_row, pad_rows
 from groundup.finetune.classify.classifier import (
     Classifier,
     LoadedClassifier,
@@ -17,6 +17,7 @@ from groundup.finetune.classify.classifier import (
 )
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.loss import IGNORED
 from groundup.tokenizer.characters import CharacterTokenizer
 
 TEXTS = ["abba", "a", "cabbage bag", "dad fed a bee", "egg"]
@@ -73,7 +74,7 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
     loaded = make("mean")
     rows = [label_row(TOKENIZER.encode(t), k) for t, k in zip(TEXTS, [0, 1, 2, 1, 0], strict=True)]
     ids = pad_rows([row[0] for row in rows], pad=0)
-    targets = pad_rows([row[1] for row in rows], pad=IGNORE)
+    targets = pad_rows([row[1] for row in rows], pad=IGNORED)
     p = loaded.probabilities(TEXTS)
     expected = -sum(math.log(float(p[i, k])) for i, k in enumerate([0, 1, 2, 1, 0])) / 5
     assert float(loaded.classifier.loss(ids, targets)) == pytest.approx(expected, rel=1e-5)
@@ -85,7 +86,7 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
 def test_the_first_loss_is_the_uniform_guess() -> None:
     config = GPTConfig(vocab_size=12, context_length=8, d_model=8, n_layers=1, n_heads=1)
     classifier = Classifier(GPT(config), ["a", "b", "c", "d"])
-    loss = classifier.loss(torch.tensor([[1, 2]]), torch.tensor([[IGNORE, 3]]))
+    loss = classifier.loss(torch.tensor([[1, 2]]), torch.tensor([[IGNORED, 3]]))
     assert float(loss) == pytest.approx(math.log(4))
 
 
@@ -115,7 +116,7 @@ def test_a_damaged_or_absent_classifier_is_refused(tmp_path: Path) -> None:
 
 def test_an_empty_text_is_an_error_and_a_long_one_is_cut() -> None:
     loaded = make("mean")
-    with pytest.raises(UserError, match="text 2 is empty"):
+    with pytest.raises(UserError, match="Text 2 is empty"):
         loaded.predict(["a", ""])
     long = "abcdefg " * 10
     torch.testing.assert_close(loaded.probabilities([long]), loaded.probabilities([long[:16]]))

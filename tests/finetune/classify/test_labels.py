@@ -1,4 +1,4 @@
-"""Labelled texts: every layout is read, every fault is named with its place."""
+"""Labeled texts: every layout is read, every fault is named with its place."""
 
 import json
 from collections import Counter
@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.labels import Labelled, read_labels, split_labels
+from groundup.finetune.classify.labels import LabeledText, read_labels, split_labels
 
 EXPECTED = [
-    Labelled("good film", "yes"),
-    Labelled("bad film", "no"),
-    Labelled('fine, "really" fine', "yes"),
-    Labelled("dull", "no"),
+    LabeledText("good film", "yes"),
+    LabeledText("bad film", "no"),
+    LabeledText('fine, "really" fine', "yes"),
+    LabeledText("dull", "no"),
 ]
 
 
@@ -49,7 +49,7 @@ def test_reads_every_layout_alike(tmp_path: Path) -> None:
 def test_own_column_names_and_a_field_over_two_lines(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", 'message,kind\n"two\nlines",a\nx,b\ny,a\nz,b\n')
     examples = read_labels(path, text_column="message", label_column="kind")
-    assert examples[0] == Labelled("two\nlines", "a")
+    assert examples[0] == LabeledText("two\nlines", "a")
     assert len(examples) == 4
 
 
@@ -63,20 +63,32 @@ def test_a_quotation_mark_in_a_tsv_swallows_nothing(tmp_path: Path) -> None:
     [
         ("empty.tsv", "", ["empty"]),
         ("blank.tsv", "\n \n", ["empty"]),
-        ("one.tsv", "ham\thello\nham\tthere\n", ["one class only", "'ham'"]),
+        ("one.tsv", "ham\thello\nham\tthere\n", ["All labels are 'ham'", "two classes"]),
         (
             "cols.csv",
             "message,kind\nx,a\ny,b\n",
-            ["message, kind", "text and label not found", "--text-column"],
+            [
+                "message, kind",
+                "no column text and no column label",
+                "text_column='message', label_column='kind'",
+            ],
         ),
-        ("cols.jsonl", '{"text": "x", "class": 1}\n', ["text, class", "label", "line 1"]),
-        ("short.tsv", "ham\thello\nspam\tbuy\njust text\n", ["1 columns", "line 3"]),
-        ("wide.csv", "text,label\nx,a\ny,b,c\n", ["3 columns", "line 3"]),
-        ("text.tsv", "ham\thello\nspam\t \n", ["text is empty", "line 2"]),
-        ("label.jsonl", '{"text": "x", "label": null}', ["label", "line 1"]),
-        ("list.jsonl", '{"text": "x", "label": "a"}\n[1]\n', ["no JSON object", "line 2"]),
-        ("broken.jsonl", '{"text": "x", "label": "a"}\n{"text"\n', ["not JSON", "line 2"]),
-        ("head.tsv", "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n", ["'kind'", "--label-column"]),
+        (
+            "cols.jsonl",
+            '{"text": "x", "class": 1}\n',
+            ["text, class", "no column label", ":1", "label_column='class'"],
+        ),
+        ("short.tsv", "ham\thello\nspam\tbuy\njust text\n", ["1 columns", "2 are", ":3"]),
+        ("wide.csv", "text,label\nx,a\ny,b,c\n", ["3 columns", "2 are", ":3"]),
+        ("text.tsv", "ham\thello\nspam\t \n", ["text is empty", ":2"]),
+        ("label.jsonl", '{"text": "x", "label": null}', ["label is empty", ":1"]),
+        ("list.jsonl", '{"text": "x", "label": "a"}\n[1]\n', ["not a JSON object", ":2"]),
+        ("broken.jsonl", '{"text": "x", "label": "a"}\n{"text"\n', ["not JSON", ":2"]),
+        (
+            "head.tsv",
+            "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n",
+            ["'kind'", "text_column='message', label_column='kind'"],
+        ),
         ("latin.tsv", b"a\tcaf\xe9\n", ["byte 5", "utf-8"]),
         ("a.parquet", "x", [".parquet", ".jsonl"]),
         ("a", "x", ["no ending"]),
@@ -89,6 +101,25 @@ def test_faults_are_named(
         read_labels(write(tmp_path, name, content))
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "message,kind\nlong text,a\nother text,a\nthird text,b\nlast text,b\n"),
+        (
+            "a.jsonl",
+            '{"message": "text", "kind": 1}\n' * 2 + '{"message": "text", "kind": 2}\n' * 2,
+        ),
+        ("a.tsv", "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n"),
+    ],
+)
+def test_the_settings_of_the_error_work(tmp_path: Path, name: str, content: str) -> None:
+    path = write(tmp_path, name, content)
+    with pytest.raises(UserError) as caught:
+        read_labels(path)
+    assert caught.value.settings == {"text_column": "message", "label_column": "kind"}
+    assert len(read_labels(path, **caught.value.settings)) == 4
 
 
 def test_a_missing_file(tmp_path: Path) -> None:
@@ -104,7 +135,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 def test_split_shares_no_text_and_keeps_the_classes(
     sizes: list[int], test_frac: float, seed: int
 ) -> None:
-    rows = [Labelled(f"text {k} {i}", f"c{k}") for k, n in enumerate(sizes) for i in range(n)]
+    rows = [LabeledText(f"text {k} {i}", f"c{k}") for k, n in enumerate(sizes) for i in range(n)]
     split = split_labels(rows, test_frac=test_frac, seed=seed, source="test")
     assert sorted(split.train + split.test, key=repr) == sorted(rows, key=repr)
     assert not {e.text for e in split.train} & {e.text for e in split.test}
@@ -115,8 +146,8 @@ def test_split_shares_no_text_and_keeps_the_classes(
 
 
 def test_duplicates_are_kept_once_and_counted() -> None:
-    rows = [Labelled(f"text {i}", "ab"[i % 2]) for i in range(8)]
-    rows += [Labelled("TEXT  0", "a"), Labelled("text 1", "b")]
+    rows = [LabeledText(f"text {i}", "ab"[i % 2]) for i in range(8)]
+    rows += [LabeledText("TEXT  0", "a"), LabeledText("text 1", "b")]
     split = split_labels(rows, test_frac=0.25, seed=0, source="test")
     assert split.n_duplicates == 2
     assert len(split.train) + len(split.test) == 8

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.passages import cut_passages, kept_for_test, passages_by_source
+from groundup.finetune.classify.passages import blocks_for_test, cut_passages, passages_by_source
 from groundup.text.documents import Document
 
 
@@ -46,7 +46,7 @@ def test_documents_become_classes_without_overlap() -> None:
 
 @given(n=st.integers(4, 400), test_frac=st.floats(0.05, 0.9))
 def test_about_the_asked_share_is_tested(n: int, test_frac: float) -> None:
-    tested = kept_for_test(n, test_frac)
+    tested = blocks_for_test(n, test_frac)
     assert len(tested) == n
     assert 0 < sum(tested) < n
     block = max(1, min(5, n // 8))
@@ -70,7 +70,7 @@ def test_a_single_document_is_labelled_by_its_parts() -> None:
 
 
 def test_too_short_a_text_says_what_to_do() -> None:
-    with pytest.raises(UserError, match="--labels"):
+    with pytest.raises(UserError, match="labeled texts"):
         passages_by_source(
             [Document("note", "a few words")], n_classes=4, n_characters=100, test_frac=0.25
         )
@@ -78,7 +78,19 @@ def test_too_short_a_text_says_what_to_do() -> None:
         passages_by_source([], n_classes=4, n_characters=100, test_frac=0.25)
 
 
-def test_a_passage_that_was_learnt_is_not_tested() -> None:
+def test_the_settings_of_the_error_work() -> None:
+    documents = [Document("note", prose(0, 130))]
+    with pytest.raises(UserError) as caught:
+        passages_by_source(documents, n_classes=5, n_characters=200, test_frac=0.25)
+    settings = caught.value.settings
+    assert settings["n_classes"] == 2
+    split = passages_by_source(
+        documents, n_classes=2, n_characters=settings["passage_characters"], test_frac=0.25
+    )
+    assert split.names == ("part 1", "part 2")
+
+
+def test_a_training_passage_is_not_tested() -> None:
     line = "the same line again and again and again in this place\n"
     documents = [Document("a", line * 60 + prose(1, 20)), Document("b", prose(2, 900))]
     split = passages_by_source(documents, n_classes=2, n_characters=53, test_frac=0.3)

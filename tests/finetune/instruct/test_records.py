@@ -9,7 +9,7 @@ from groundup.base.errors import UserError
 from groundup.finetune.instruct.records import Record, read_records, split_records
 
 GOOD = [
-    {"instruction": "Name a colour.", "input": "", "output": "Red."},
+    {"instruction": "Name a color.", "input": "", "output": "Red."},
     {"instruction": "Spell it.", "input": "cat", "output": "c-a-t"},
     {"instruction": "Say hello.", "output": "Hello."},
 ]
@@ -29,8 +29,8 @@ def test_both_layouts(tmp_path: Path) -> None:
     [
         ("a.json", "", ["empty"]),
         ("a.json", '[{"instruction": ]', ["not JSON", "line 1"]),
-        ("a.json", '{"instruction": "x"}', ["dict, not a list"]),
-        ("a.json", json.dumps(GOOD[:1]), ["1 record", "second"]),
+        ("a.json", '{"instruction": "x"}', ["contains a dict", "list of objects"]),
+        ("a.json", json.dumps(GOOD[:1]), ["records is 1", "At least two"]),
         ("a.json", json.dumps([*GOOD, "text"]), ["record 4", "str"]),
         ("a.json", json.dumps([GOOD[0], {"instruction": "x"}]), ["record 2", "'output'"]),
         ("a.json", json.dumps([*GOOD, {**GOOD[0], "input": 3}]), ["record 4", "'input'", "int"]),
@@ -44,7 +44,7 @@ def test_both_layouts(tmp_path: Path) -> None:
             json.dumps([{"prompt": "x", "output": "y"}, GOOD[0]]),
             ["'instruction'", "prompt"],
         ),
-        ("a.jsonl", json.dumps(GOOD[0]) + "\n\n{", ["record 2", "line 3"]),
+        ("a.jsonl", json.dumps(GOOD[0]) + "\n\n{", ["not JSON", ":3"]),
     ],
 )
 def test_faults_are_named(tmp_path: Path, name: str, content: str, words: list[str]) -> None:
@@ -70,7 +70,7 @@ def test_a_prompt_is_on_one_side_only() -> None:
     assert len(train) == 48
     assert not {r.prompt for r in train} & {r.prompt for r in test}
     assert len(split_records(records, test_frac=0.9, max_test=5, seed=0)[1]) == 5
-    with pytest.raises(UserError, match="the same"):
+    with pytest.raises(UserError, match="have the same prompt"):
         split_records(records[::20], test_frac=0.2, max_test=5, seed=0)
 
 

@@ -1,1 +1,1 @@
-"""Fine-tuning a classifier."""
+"""Fine-tune a text classifier."""

@@ -1,9 +1,7 @@
-"""A classifier on top of a language model: the same GPT with a small head for the classes.
+"""A text classifier: a GPT with a linear head over its pooled hidden states.
 
-The GPT reads the text; what it knows at the text's real tokens is pooled into one vector, and a
-linear layer turns that into one score per class. Padding stands to the right, where causal
-attention cannot see it, and is left out of the pooling: the same text gets the same scores in any
-batch.
+Padding is on the right, where the causal mask hides it from the text, and pooling leaves it out.
+A text therefore gets the same scores in any batch.
 """
 
 from collections.abc import Sequence
@@ -18,8 +16,9 @@ from torch import Tensor, nn
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
-from groundup.finetune.batches import IGNORE, pad_rows
+from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
+from groundup.model.loss import IGNORED
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import load_model, save_model
@@ -31,12 +30,11 @@ class Classifier(nn.Module):
     """A GPT and a linear head over its pooled final hidden states.
 
     Args:
-        gpt: The language model; all of it is tuned together with the head.
+        gpt: The language model. All of its weights are trained together with the head.
         names: Class names; class k is `names[k]`.
-        pooling: `mean` over the real tokens, or `last`: the state at the last real token, the
-        only one that
-            has seen the whole text.
-        max_tokens: Longer texts are cut here; None: at the context.
+        pooling: "mean": the mean over all tokens of the text. "last": the last token, the only
+            one that attends to the complete text.
+        max_tokens: Longer texts are truncated to this; None uses the context length.
     """
 
     def __init__(
@@ -53,33 +51,33 @@ class Classifier(nn.Module):
         self.pooling: Pooling = pooling
         self.max_tokens = min(max_tokens or gpt.config.context_length, gpt.config.context_length)
         self.head = nn.Linear(gpt.config.d_model, len(self.names))
-        # Zero scores at the start: the first loss is ln(number of classes), which is easy to check.
+        # A zero head gives a uniform distribution: the first loss is ln(number of classes).
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
     def forward(
         self, ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]
     ) -> Float[Tensor, "B n_classes"]:
-        """Score each class for each text; `lengths` counts the real tokens, padding follows."""
+        """Compute the logits of each text; `lengths` are the numbers of tokens before padding."""
         hidden = self.gpt.hidden(ids)  # (B, T, C)
         if self.pooling == "last":
             pooled = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]  # (B, C)
         else:
-            real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # (B, T)
-            weights = real.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)
+            is_token = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # (B, T)
+            weights = is_token.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)
             pooled = torch.einsum("btc,bt->bc", hidden, weights)
-        scores: Tensor = self.head(pooled.to(self.head.weight.dtype))
-        return scores
+        logits: Tensor = self.head(pooled.to(self.head.weight.dtype))
+        return logits
 
     def loss(self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy in nats; the label stands in `targets` at the last real token.
+        """Compute the mean cross-entropy in nats.
 
-        The shape is that of a language model's batch, so that one training loop serves both: here
-        a text has a single target, and -100 everywhere else.
+        Batches have the shape of a language model's, so that both use the same training loop. Each
+        row of targets has the label at the last token of the text and -100 everywhere else.
         """
-        counted = targets != IGNORE
+        counted = targets != IGNORED
         if not bool((counted.sum(dim=1) == 1).all()):
-            raise ValueError("every row of targets needs exactly one label, at its last real token")
+            raise ValueError("A row of targets must contain exactly one label, at its last token.")
         last = counted.int().argmax(dim=1)
         labels = targets[torch.arange(len(ids), device=ids.device), last]
         return nn.functional.cross_entropy(self.forward(ids, last + 1).float(), labels)
@@ -88,20 +86,20 @@ class Classifier(nn.Module):
 def encode_texts(
     texts: Sequence[str], tokenizer: Tokenizer, context_length: int
 ) -> list[list[int]]:
-    """Ids of each text, cut at the context; a text that encodes to nothing is an error.
+    """Encode each text, truncated to the context length.
 
     Raises:
-        UserError: a text is empty.
+        UserError: A text has no tokens.
     """
     rows = [tokenizer.encode(text)[:context_length] for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
-            raise UserError(f"text {number} is empty", need="a text to classify")
+            raise UserError(f"Text {number} is empty.")
     return rows
 
 
 class LoadedClassifier:
-    """A classifier with its tokenizer: texts in, class names out."""
+    """A classifier with its tokenizer: takes texts, returns class names."""
 
     def __init__(self, classifier: Classifier, tokenizer: Tokenizer) -> None:
         self.classifier = classifier.eval()
@@ -114,43 +112,43 @@ class LoadedClassifier:
 
     @torch.no_grad()
     def probabilities(self, texts: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "B K"]:
-        """Probability of each class for each text; every row sums to one."""
+        """Compute the probability of each class for each text; every row sums to one."""
         if not texts:
             return torch.zeros(0, len(self.names))
         device = self.classifier.head.weight.device
         was_training = self.classifier.training
         self.classifier.eval()
         rows = encode_texts(texts, self.tokenizer, self.classifier.max_tokens)
-        # Texts of like length share a batch, so that little is spent on padding.
+        # Texts of similar length share a batch, which needs the least padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.zeros(len(rows), len(self.names))
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             batch = [rows[i] for i in chosen]
             lengths = torch.tensor([len(row) for row in batch], device=device)
-            scores = self.classifier(pad_rows(batch, pad=0).to(device), lengths)
-            result[torch.tensor(chosen)] = scores.float().softmax(dim=1).cpu()
+            logits = self.classifier(pad_rows(batch, pad=0).to(device), lengths)
+            result[torch.tensor(chosen)] = logits.float().softmax(dim=1).cpu()
         self.classifier.train(was_training)
         return result
 
     def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """The likeliest class of each text.
+        """Return the most likely class of each text.
 
         Raises:
-            UserError: a text is empty.
+            UserError: A text is empty.
         """
         best = self.probabilities(texts, batch_size=batch_size).argmax(dim=1)
         return [self.names[int(k)] for k in best]
 
 
 def save_classifier(loaded: LoadedClassifier, folder: Path) -> None:
-    """Write the model, its head, `labels.json` and `tokenizer/` into a folder."""
+    """Write the model, the head, `labels.json` and `tokenizer/` to a folder."""
     classifier = loaded.classifier
     save_model(classifier.gpt, folder)
     head = {name: t.detach().cpu().contiguous() for name, t in classifier.head.state_dict().items()}
     write_bytes(folder / "head.safetensors", to_bytes(head))
     loaded.tokenizer.save(folder / "tokenizer")
-    # Last, so that a folder with labels.json is a finished one.
+    # Written last: a folder with labels.json is complete.
     write_json(
         folder / "labels.json",
         {
@@ -162,22 +160,29 @@ def save_classifier(loaded: LoadedClassifier, folder: Path) -> None:
     )
 
 
-def load_classifier(path: Path) -> LoadedClassifier:
-    """Open the classifier of a run (RUN or RUN/classifier).
+def load_classifier(path: Path | str) -> LoadedClassifier:
+    """Load a classifier that `classify` has written.
+
+    Args:
+        path: A run folder, or its `classifier` folder.
 
     Raises:
-        UserError: there is no classifier, or its head does not match its checksum.
+        UserError: There is no complete classifier, or its head does not match its checksum.
     """
+    path = Path(path)
     folder = path if (path / "labels.json").is_file() else path / "classifier"
     if not (folder / "labels.json").is_file():
         raise UserError(
-            "there is no finished classifier",
+            "This folder contains no complete classifier.",
             where=path,
-            type_this=f"groundup classify {quoted(path)}",
+            command=f"groundup classify {quoted(path)}",
         )
     labels = read_json(folder / "labels.json")
     if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
-        raise UserError("the head does not match its checksum", where=folder / "head.safetensors")
+        raise UserError(
+            "This file does not match its checksum. Train the classifier again.",
+            where=folder / "head.safetensors",
+        )
     classifier = Classifier(
         load_model(folder),
         labels["names"],

@@ -1,27 +1,30 @@
-"""Labelled texts: read them from a file, check them, and split them into training and test.
+r"""Labeled texts: read them from a file, check them, and split them into training and test set.
 
-Three kinds of file are read. `.jsonl` has one object per line, `.csv` has a header, and `.tsv`
-may have a header or be the bare `label<TAB>text` of the SMS spam collection. Whatever is wrong is
-named with its line, because a classifier trained on shifted columns still reports an accuracy.
+Three formats are read. A `.jsonl` file has one object per line. A `.csv` file has a header. A
+`.tsv` file has a header or the two columns `label<TAB>text` of the SMS Spam Collection. Every error
+names its line, because a classifier trained on shifted columns still reports an accuracy.
 """
 
 import csv
-import json
+import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from groundup.base.errors import UserError
+from groundup.finetune.example_file import check_suffix, read_utf8
+from groundup.text.jsonl import read_json_lines
 
 SUFFIXES = (".tsv", ".csv", ".jsonl")
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """One text and the name of the class it belongs to."""
+class LabeledText:
+    """A text and the name of its class."""
 
     text: str
     label: str
@@ -29,168 +32,164 @@ class Labelled:
 
 @dataclass(frozen=True)
 class LabelSplit:
-    """Training and test examples that share no text, and the class names in a fixed order."""
+    """Training and test set, which share no text, and the class names in a fixed order."""
 
-    train: list[Labelled]
-    test: list[Labelled]
+    train: list[LabeledText]
+    test: list[LabeledText]
     names: tuple[str, ...]
     source: str
     n_duplicates: int = 0
 
     def index(self, label: str) -> int:
-        """Position of a class name, which is the integer the classifier learns."""
+        """Return the index of a class name: the target of the classifier."""
         return self.names.index(label)
 
 
 def read_labels(
-    path: Path, *, text_column: str = "text", label_column: str = "label", encoding: str = "utf-8"
-) -> list[Labelled]:
-    """Read every labelled text of a `.tsv`, `.csv` or `.jsonl` file.
+    path: Path, *, text_column: str = "text", label_column: str = "label"
+) -> list[LabeledText]:
+    """Read all labeled texts of a `.tsv`, `.csv` or `.jsonl` file.
 
     Raises:
-        UserError: the file is missing, empty, of another kind, has other columns, has a malformed
-        line
-            (its number is named), or holds fewer than two classes.
+        UserError: The file is missing, empty or in another format, lacks a column, has a malformed
+            line, or has fewer than two classes.
     """
-    if not path.is_file():
-        raise UserError(
-            "there is no such file",
-            where=path,
-            need="a .tsv, .csv or .jsonl file of labelled texts",
-        )
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise UserError(
-            f"the file ends in {suffix!r}" if suffix else "the file has no ending",
-            where=path,
-            need="a name ending in .tsv, .csv or .jsonl",
-        )
-    try:
-        content = path.read_text(encoding=encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"byte {error.start} is not {encoding}", where=path, need=f"text in {encoding}"
-        ) from error
-    if not content.strip():
-        raise UserError("the file is empty", where=path, need="labelled texts, one per line")
+    suffix = check_suffix(path, SUFFIXES)
     if suffix == ".jsonl":
-        examples = list(_from_jsonl(content, path, text_column, label_column))
+        examples = list(_from_json_lines(path, text_column, label_column))
     else:
-        examples = list(_from_columns(content, path, text_column, label_column))
+        examples = list(_from_columns(path, suffix, text_column, label_column))
     check_classes(examples, where=path)
     return examples
 
 
-def _from_jsonl(content: str, path: Path, text: str, label: str) -> Iterator[Labelled]:
-    # Not splitlines(): a JSON string may hold U+2028, which splitlines would cut at.
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(
-                f"the line is not JSON ({error.msg})", where=where, need="one object per line"
-            ) from error
+def _from_json_lines(path: Path, text: str, label: str) -> Iterator[LabeledText]:
+    for number, row in read_json_lines(path):
+        where = f"{path}:{number}"
         if not isinstance(row, dict):
-            raise UserError("the line is no JSON object", where=where, need="one object per line")
-        _need_columns(list(row), where, text, label)
+            raise UserError(
+                "This line is not a JSON object. One object per line is expected.", where=where
+            )
+        _check_columns(row, where, text, label)
         yield _checked(row[text], row[label], where)
 
 
-def _from_columns(content: str, path: Path, text: str, label: str) -> Iterator[Labelled]:
-    if path.suffix.lower() == ".tsv":
+def _from_columns(path: Path, suffix: str, text: str, label: str) -> Iterator[LabeledText]:
+    rows = _rows(read_utf8(path), suffix)
+    header = [name.strip() for name in rows[0][1]]
+    two_columns = suffix == ".tsv" and len(header) == 2 and (text, label) == ("text", "label")
+    has_header = not two_columns or set(header) == {text, label}
+    if has_header:
+        first = rows[1][1] if len(rows) > 1 else []
+        values = dict(zip(header, [*first, *header], strict=False))
+        _check_columns(values, path, text, label)
+        rows = rows[1:]
+    else:
+        header = [label, text]
+    for number, row in rows:
+        where = f"{path}:{number}"
+        if len(row) != len(header):
+            raise UserError(
+                f"This line has {len(row)} columns. {len(header)} are expected.", where=where
+            )
+        yield _checked(row[header.index(text)], row[header.index(label)], where)
+    if not has_header:
+        _check_first_line(rows, path)
+
+
+def _rows(content: str, suffix: str) -> list[tuple[int, list[str]]]:
+    """Split a table into (line number, fields), without blank lines."""
+    if suffix == ".tsv":
         # No quoting in .tsv: a text with one quotation mark would swallow the lines after it.
         rows = [(n, line.rstrip("\r").split("\t")) for n, line in enumerate(content.split("\n"), 1)]
     else:
-        reader = csv.reader(content.splitlines(keepends=True))
+        reader = csv.reader(io.StringIO(content, newline=""))
         rows = [(reader.line_num, row) for row in reader]
-    rows = [(number, row) for number, row in rows if any(field.strip() for field in row)]
-    header = [name.strip().removeprefix("\ufeff") for name in rows[0][1]]
-    bare = path.suffix.lower() == ".tsv" and len(header) == 2 and (text, label) == ("text", "label")
-    if text in header and label in header:
-        rows = rows[1:]
-        at_text, at_label, n_columns = header.index(text), header.index(label), len(header)
-    elif bare:
-        at_text, at_label, n_columns = 1, 0, 2
-    else:
-        _need_columns(header, path, text, label)
-    for number, row in rows:
-        where = f"{path}, line {number}"
-        if len(row) != n_columns:
-            raise UserError(
-                f"the line has {len(row)} columns", where=where, need=f"{n_columns} columns"
-            )
-        yield _checked(row[at_text], row[at_label], where)
+    return [(number, row) for number, row in rows if any(field.strip() for field in row)]
 
 
-def _need_columns(found: Sequence[str], where: str | Path, text: str, label: str) -> None:
-    missing = [name for name in (text, label) if name not in found]
-    if missing:
+def _check_columns(row: Mapping[str, Any], where: str | Path, text: str, label: str) -> None:
+    """Refuse a table without the two columns; suggest others where only one choice is left."""
+    missing = [name for name in (text, label) if name not in row]
+    if not missing:
+        return
+    others = [name for name in row if name not in (text, label)]
+    settings: dict[str, object] = {}
+    if len(others) == len(missing):
+        others.sort(key=lambda name: -len(str(row[name])))  # the text is the longer one
+        fields = {text: "text_column", label: "label_column"}
+        settings = {fields[name]: other for name, other in zip(missing, others, strict=True)}
+    raise UserError(
+        f"There is no column {' and no column '.join(missing)}. The columns are: "
+        f"{', '.join(row)}. A column of texts and a column of labels are expected.",
+        where=where,
+        settings=settings,
+    )
+
+
+def _check_first_line(rows: Sequence[tuple[int, list[str]]], path: Path) -> None:
+    """Refuse a first line that looks like a header with other column names."""
+    label, text = rows[0][1]
+    if sum(row[0] == label for _, row in rows) == 1:
         raise UserError(
-            f"{' and '.join(missing)} not found in the columns {', '.join(found) or '(none)'}",
-            where=where,
-            need="one column of texts and one of labels",
-            type_this="--text-column NAME --label-column NAME",
+            f"Class {label!r} occurs in the first line only. If this line is a header, name its "
+            "columns. Otherwise, at least two texts per class are expected.",
+            where=path,
+            settings={"text_column": text, "label_column": label},
         )
 
 
-def _checked(text: object, label: object, where: str) -> Labelled:
+def _checked(text: object, label: object, where: str) -> LabeledText:
     if not isinstance(text, str) or not text.strip():
-        raise UserError("the text is empty or no string", where=where, need="a text to classify")
+        raise UserError("The text is empty or not a string.", where=where)
     if not isinstance(label, str | int) or not str(label).strip():
-        raise UserError("the label is empty or no name", where=where, need="a class name or number")
-    return Labelled(text.strip(), str(label).strip())
+        raise UserError(
+            "The label is empty or invalid. A class name or a number is expected.", where=where
+        )
+    return LabeledText(text.strip(), str(label).strip())
 
 
-def check_classes(examples: Sequence[Labelled], *, where: str | Path) -> None:
-    """Refuse examples from which nothing can be learnt or measured.
+def check_classes(examples: Sequence[LabeledText], *, where: str | Path) -> None:
+    """Refuse examples that no classifier can be trained and tested on.
 
     Raises:
-        UserError: only one class, or a class with a single example (often a header taken for a
-        line).
+        UserError: There are fewer than two classes, or a class has a single example.
     """
     counts = Counter(example.label for example in examples)
     if len(counts) < 2:
-        only = next(iter(counts), "none")
+        found = f"All labels are {next(iter(counts))!r}." if counts else "There are no texts."
+        raise UserError(f"{found} At least two classes are expected.", where=where)
+    single = [label for label, count in counts.items() if count < 2]
+    if single:
         raise UserError(
-            f"there is one class only ({only!r}, {len(examples)} texts)" if counts else "no texts",
+            f"Classes with a single text: {', '.join(single[:5])}. At least two texts per class "
+            "are expected, one for training and one for testing.",
             where=where,
-            need="a second class to tell it apart from",
-        )
-    alone = [label for label, count in counts.items() if count < 2]
-    if alone:
-        raise UserError(
-            f"class {alone[0]!r} has a single text ({len(alone)} such classes)",
-            where=where,
-            need="a second one (or, if that is the name of a column, the names of both)",
-            type_this="--text-column NAME --label-column NAME",
         )
 
 
 def split_labels(
-    examples: Sequence[Labelled], *, test_frac: float, seed: int, source: str
+    examples: Sequence[LabeledText], *, test_frac: float, seed: int, source: str
 ) -> LabelSplit:
-    """Split into training and test with the same share of every class on both sides.
+    """Split into training and test set, stratified by class.
 
-    A text that occurs twice (case and spaces aside) is kept once, else it could be learnt on one
-    side and be tested on the other.
+    Of texts that differ only in case and white space, the first one is kept; otherwise a text of
+    the test set could also be in the training set.
 
-    >>> rows = [Labelled(f"text {i}", "ab"[i % 2]) for i in range(20)]
+    >>> rows = [LabeledText(f"text {i}", "ab"[i % 2]) for i in range(20)]
     >>> split = split_labels(rows, test_frac=0.2, seed=0, source="doctest")
     >>> len(split.train), len(split.test), split.names
     (16, 4, ('a', 'b'))
     """
-    unique: dict[str, Labelled] = {}
+    unique: dict[str, LabeledText] = {}
     for example in examples:
         unique.setdefault(" ".join(example.text.casefold().split()), example)
     kept = list(unique.values())
     check_classes(kept, where=source)
     names = tuple(sorted({example.label for example in kept}))
     rng = np.random.default_rng(seed)
-    train: list[Labelled] = []
-    test: list[Labelled] = []
+    train: list[LabeledText] = []
+    test: list[LabeledText] = []
     for name in names:
         members = [example for example in kept if example.label == name]
         order = rng.permutation(len(members))

@@ -1,8 +1,8 @@
-"""Labels that come with any text: which document, or which part of it, is this passage from?
+"""Labels for unlabeled text: from which document, or which part of it, does a passage come?
 
-The largest documents become the classes. Each is cut into passages of equal length that do not
-overlap; every so often a few neighbouring passages are kept for the test. A document that mostly
-repeats a larger one is passed over: it would be two names for one text.
+The largest documents become the classes. Each is cut into passages of equal length without
+overlap, and blocks of adjacent passages form the test set. A document that mostly repeats a larger
+one is skipped, because two classes would then share one text.
 """
 
 import logging
@@ -10,22 +10,24 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.labels import Labelled, LabelSplit
+from groundup.finetune.classify.labels import LabeledText, LabelSplit
 from groundup.text.documents import Document
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 BLOCK = 5
-"""So many neighbouring passages go to the test together."""
-REPEATED_FRAC = 0.2
-"""A document sharing more of its long lines than this with a larger one is passed over."""
+"""Number of adjacent passages in a block of the test set."""
+MAX_REPEATED_FRAC = 0.2
+"""A document is skipped if more than this fraction of its long lines is in a larger one."""
+MIN_PASSAGES = 4
+"""Minimum number of passages per class."""
 
 
 def cut_passages(text: str, n_characters: int) -> list[str]:
-    """Cut a text into consecutive passages of whole words, each at least `n_characters` long.
+    """Cut a text into consecutive passages of complete words, at least `n_characters` long.
 
-    White space becomes single spaces: the layout of a page should not give its name away. The rest
-    that is too short for a passage is left out.
+    White space becomes single spaces, so that the layout does not reveal the document. A remainder
+    that is too short for a passage is dropped.
 
     >>> cut_passages("to be or not to be, that is the question!", 13)
     ['to be or not to', 'be, that is the']
@@ -45,63 +47,66 @@ def cut_passages(text: str, n_characters: int) -> list[str]:
 def passages_by_source(
     documents: Iterable[Document], *, n_classes: int, n_characters: int, test_frac: float
 ) -> LabelSplit:
-    """Passages labelled by their document, equally many of each, split without overlap.
+    """Make a training and a test set of passages labeled by document, balanced by class.
 
-    A text with fewer than `n_classes` long documents is labelled by its parts instead: the largest
-    document is cut into `n_classes` consecutive parts, named `part 1`, `part 2`, ...
+    Where fewer than `n_classes` documents are long enough, the largest document is cut into
+    `n_classes` consecutive parts instead. The classes are then `part 1`, `part 2`, ...
 
     Raises:
-        UserError: the text is too short to give every class a few passages.
+        UserError: The text is too short to give each class a few passages.
     """
     chosen, enough = _largest_distinct(list(documents), n_classes, 10 * n_characters)
+    largest = chosen[0].text if chosen else ""
     if enough:
         sources = list(zip(short_names([d.name for d in chosen]), chosen, strict=True))
         cut = {name: cut_passages(document.text, n_characters) for name, document in sources}
-        source = "which document is the passage from?"
+        source = "document of each passage"
     else:
-        whole = cut_passages(chosen[0].text if chosen else "", n_characters)
-        size = len(whole) // n_classes
-        cut = {f"part {k + 1}": whole[k * size : (k + 1) * size] for k in range(n_classes)}
-        source = "which part of the document is the passage from?"
+        passages = cut_passages(largest, n_characters)
+        size = len(passages) // n_classes
+        cut = {f"part {k + 1}": passages[k * size : (k + 1) * size] for k in range(n_classes)}
+        source = "part of the document of each passage"
     n_each = min(len(passages) for passages in cut.values())
-    if n_each < 4:
+    if n_each < MIN_PASSAGES:
+        shorter = min(60, len(largest) // (2 * MIN_PASSAGES) - 10)
         raise UserError(
-            f"the text gives only {n_each} passages of {n_characters} characters per class",
-            need=f"at least 4 for each of {n_classes} classes, or a file of labelled texts,",
-            type_this="--labels FILE.tsv, or --passage-characters 60 --n-classes 2",
+            f"The text gives only {n_each} passages of {n_characters} characters per class. At "
+            f"least {MIN_PASSAGES} for each of {n_classes} classes are expected. A longer text or "
+            "a file of labeled texts also works.",
+            settings={"n_classes": 2, "passage_characters": shorter} if shorter >= 10 else None,
         )
-    is_test = kept_for_test(n_each, test_frac)
-    train: list[Labelled] = []
-    test: list[Labelled] = []
+    in_test = blocks_for_test(n_each, test_frac)
+    train: list[LabeledText] = []
+    test: list[LabeledText] = []
     for name, passages in cut.items():
-        for text, tested in zip(passages[:n_each], is_test, strict=True):
-            (test if tested else train).append(Labelled(text, name))
-    learnt = {example.text for example in train}
-    fresh = [example for example in test if example.text not in learnt]
-    return LabelSplit(train, fresh, tuple(cut), source, n_duplicates=len(test) - len(fresh))
+        for text, is_test in zip(passages[:n_each], in_test, strict=True):
+            (test if is_test else train).append(LabeledText(text, name))
+    seen = {example.text for example in train}
+    unseen = [example for example in test if example.text not in seen]
+    return LabelSplit(train, unseen, tuple(cut), source, n_duplicates=len(test) - len(unseen))
 
 
-def kept_for_test(n_passages: int, test_frac: float) -> list[bool]:
-    """Which passages are for the test: blocks of neighbours, spread evenly over the document.
+def blocks_for_test(n_passages: int, test_frac: float) -> list[bool]:
+    """Mark the passages of the test set: blocks of adjacent passages, spread over the document.
 
-    Single passages would leave every test passage between two it was trained on; one block at the
-    end would test on a part of the document that speaks of other things than the rest.
+    Single passages would put every test passage between two training passages. One block at the
+    end would test on a part of the document with another subject.
 
-    >>> "".join(".T"[tested] for tested in kept_for_test(24, 0.25))
+    >>> "".join(".T"[is_test] for is_test in blocks_for_test(24, 0.25))
     '.........TTT.........TTT'
     """
     size = max(1, min(BLOCK, n_passages // 8))
     n_blocks = -(-n_passages // size)
-    tested = [int((b + 1) * test_frac) > int(b * test_frac) for b in range(n_blocks)]
-    if not any(tested):
-        tested[-1] = True
-    if all(tested):
-        tested[0] = False
-    return [tested[i // size] for i in range(n_passages)]
+    in_test = [int((b + 1) * test_frac) > int(b * test_frac) for b in range(n_blocks)]
+    if not any(in_test):
+        in_test[-1] = True
+    if all(in_test):
+        in_test[0] = False
+    return [in_test[i // size] for i in range(n_passages)]
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """The last part of each name without its ending, where that tells them apart; else the names.
+    """Shorten file names to their stems, unless two stems are equal.
 
     >>> short_names(["books/emma.txt", "books/persuasion.txt"])
     ['emma', 'persuasion']
@@ -115,15 +120,15 @@ def short_names(names: Sequence[str]) -> list[str]:
 def _largest_distinct(
     documents: Sequence[Document], n_classes: int, n_characters: int
 ) -> tuple[list[Document], bool]:
-    """The largest documents that do not repeat each other, and whether they suffice."""
+    """Return the largest documents that do not repeat each other, and whether they are enough."""
     chosen: list[Document] = []
     seen: set[str] = set()
     for document in sorted(documents, key=lambda d: (-len(d.text), d.name)):
         if len(chosen) == n_classes:
             break
         lines = {line.strip() for line in document.text.splitlines() if len(line.strip()) >= 40}
-        if lines and len(lines & seen) / len(lines) > REPEATED_FRAC:
-            logger.info("%s repeats a larger document; passed over", document.name)
+        if lines and len(lines & seen) / len(lines) > MAX_REPEATED_FRAC:
+            _log.info("%s repeats a larger document and is skipped", document.name)
             continue
         chosen.append(document)
         seen |= lines

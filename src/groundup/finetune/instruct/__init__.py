@@ -1,1 +1,1 @@
-"""Fine-tuning an assistant."""
+"""Fine-tune an assistant."""

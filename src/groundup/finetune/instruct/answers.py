@@ -1,9 +1,9 @@
-"""Answer many prompts at once, greedily: what grading a hundred held-out prompts needs.
+"""Greedy answers to a batch of prompts, for testing on hundreds of prompts.
 
-Each step runs the whole batch again and appends the likeliest token to every row. Without a cache
-that is more arithmetic than `generate`, but it runs in a few large matrix products instead of a
-thousand small ones; a test holds the two equal. Rows are padded to the right, where causal
-attention cannot see the padding.
+Each step runs the model on the complete batch and appends the most likely token to every row.
+Without a KV cache this takes more arithmetic than `generate`, but in a few large matrix products
+instead of thousands of small ones. A test checks that both give the same answers. Rows are padded
+on the right, where the causal mask hides the padding.
 """
 
 from collections.abc import Sequence, Set
@@ -23,10 +23,10 @@ def answer_all(
     stop_ids: Set[int],
     batch_size: int = 64,
 ) -> list[list[int]]:
-    """The likeliest continuation of every prompt, up to and without its first stop token.
+    """Continue every prompt greedily, up to and without the first stop token.
 
     Returns:
-        New ids of each prompt, in the order of the prompts; at most `max_new_tokens`, or fewer
+        The new ids of each prompt, in the order of the prompts: at most `max_new_tokens`, or fewer
         where the context is full.
     """
     was_training = model.training

@@ -1,12 +1,10 @@
-"""Tune the model of a run into an assistant: it learns to answer, and only the answer is learnt.
+"""Fine-tune the model of a run as an assistant.
 
-A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, by the same template the
-chat uses. Only the answer and its end are targets of the loss; the prompt is read but not learnt.
-Held-out prompts are answered greedily before and after, and a deterministic grader says which
-answers are right.
+A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, in the chat template of
+`groundup chat`. Only the answer and its end are targets of the loss. The test prompts are answered
+greedily before and after fine-tuning, and deterministic graders decide which answers are correct.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +15,13 @@ from groundup.base.files import write_json, write_text
 from groundup.base.run import RunFolder
 from groundup.evaluation.intervals import Share, wilson
 from groundup.evaluation.load import LanguageModel
-from groundup.finetune.batches import Row, RowLoader, language_row, mean_loss
-from groundup.finetune.foundation import OnStep, documents_of, open_foundation, tune
+from groundup.finetune.batches import Row, RowLoader, language_row
+from groundup.finetune.foundation import documents_of, open_foundation
 from groundup.finetune.instruct.answers import answer_all
-from groundup.finetune.instruct.lessons import grade, make_lessons
+from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.records import Record, read_records, split_records
+from groundup.finetune.instruct.synthetic import YES_OR_NO, grade, make_synthetic_records
+from groundup.finetune.training import OnStep, log_steps, mean_loss, tune
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render, render_prompt
@@ -29,46 +29,10 @@ from groundup.train.loop import Step
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.weights.checkpoint_format import save_model
 
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructConfig:
-    """Tune the model of a run on instructions."""
-
-    run: Path = Path("runs/pretrain")
-    """the run whose model is tuned; the assistant goes to RUN/assistant"""
-    records: Path | None = None
-    """instruction records (.json, .jsonl); without it: lessons about the words of the text"""
-    data: Path | None = None
-    """data folder to write lessons about (without it: the one the run was trained on)"""
-    test_per_kind: int = 24
-    """held-out lessons of each kind"""
-    test_frac: float = 0.1
-    """share of your own records that is held out"""
-    max_test: int = 200
-    """at most so many of your own records are held out"""
-    steps: int = 400
-    """steps of the training loop"""
-    batch_size: int = 32
-    """conversations per step"""
-    learning_rate: float = 0.02
-    """Muon's highest rate, for the matrices"""
-    table_learning_rate: float = 0.004
-    """AdamW's highest rate, for the token table and the gains"""
-    max_new_tokens: int = 24
-    """the longest answer when grading, in tokens"""
-    seed: int = 0
-    """fixes the lessons, the split and the order of the batches"""
-    device: str = "auto"
-    """auto, cpu or cuda"""
-    threads: int | None = None
-    """CPU threads (without it: all cores)"""
-
 
 @dataclass(frozen=True)
 class Answer:
-    """One held-out prompt with the answers before and after tuning, and the grader's verdicts."""
+    """A test record with its graded answers before and after fine-tuning."""
 
     record: Record
     before: str
@@ -79,47 +43,69 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class InstructResult:
-    """What came out: where the assistant is, and how it answers what it has not seen."""
+    """The folder of a fine-tuned assistant and its answers to the test prompts."""
 
     folder: Path
     """RUN/assistant; `groundup.load` opens it, `groundup chat` talks to it."""
     n_records: int
-    """Records learnt from."""
+    """Number of training records."""
     n_too_long: int
-    """Records left out because nothing of the answer fits the context."""
+    """Number of records left out because the prompt alone fills the context."""
     answers: list[Answer]
     before: Share
     after: Share
     loss_before_nats: float
-    """Mean loss per answer token on the held-out records, before tuning."""
+    """Mean test loss per answer token before fine-tuning."""
     loss_after_nats: float
-    own_lessons: bool
-    """The records were written by `make_lessons` and each kind has its grader."""
+    """Mean test loss per answer token after fine-tuning."""
     steps: list[Step]
     elapsed_s: float
 
     def by_kind(self) -> dict[str, tuple[Share, Share]]:
-        """Share of right answers before and after, for each kind of lesson."""
+        """Return the accuracy before and after for each kind of record ("" if unknown)."""
         kinds = dict.fromkeys(answer.record.kind for answer in self.answers)
         return {kind: _shares([a for a in self.answers if a.record.kind == kind]) for kind in kinds}
 
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether the records were generated, so that each kind has its grader."""
+        return all(answer.record.kind for answer in self.answers)
+
+    @property
+    def verdict(self) -> str:
+        """What the accuracy means, in one or two sentences."""
+        if not self.is_synthetic:
+            return (
+                f"{self.after.n_right} of {self.after.n} answers match the expected text exactly. "
+                "An exact match is a strict measure of free text: read some answers too."
+            )
+        after = {kind: share.value for kind, (_, share) in self.by_kind().items()}
+        # A random guess answers half of the yes-or-no questions correctly.
+        learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
+        failed = [kind for kind, x in after.items() if x < 0.2]
+        return (
+            f"Learned: {', '.join(learned) or 'none'}. Not learned: {', '.join(failed) or 'none'}. "
+            "A small model answers only the kinds of questions that it was trained on; it answers "
+            "any other question with the same few sentences."
+        )
+
 
 def conversation(record: Record, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Ids of a record in the chat template, and the mask that is 1 on the answer and its end."""
+    """Encode a record in the chat template; the mask is 1 on the answer and its end."""
     messages = [Message("user", record.prompt), Message("assistant", record.output)]
     return render(messages, tokenizer)
 
 
 def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructResult:
-    """Tune, grade before and after, and store an assistant.
+    """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
+
+    No checkpoints are written: a run that is interrupted starts again from the beginning.
 
     Raises:
-        UserError: a record is malformed (see `read_records`), the text is too short to write
-        lessons about,
-            the run holds no model, or its tokenizer has no chat tokens.
+        UserError: A record is malformed (see `read_records`), the text is too short for synthetic
+            records, the run contains no model, or its tokenizer has no chat tokens.
     """
-    began_at = time.perf_counter()
-    _check(config)
+    started_at = time.perf_counter()
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     model, tokenizer = foundation.model, foundation.tokenizer
     train, test = _records(config)
@@ -128,8 +114,9 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
     test_rows = _rows(test, tokenizer, context_length)
     if not rows or not test_rows:
         raise UserError(
-            f"no answer fits the model's context of {context_length} tokens",
-            need="shorter records, or a model with a longer context",
+            f"No record fits the context length of {context_length} tokens. Shorter records or a "
+            "model with a longer context are expected.",
+            where=config.records,
         )
     prompts = [render_prompt([Message("user", r.prompt)], tokenizer) for r in test]
     stops = {tokenizer.special_tokens[END]} | {
@@ -169,21 +156,11 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
         after=share_after,
         loss_before_nats=loss_before,
         loss_after_nats=mean_loss(model, test_rows),
-        own_lessons=config.records is None,
         steps=steps,
-        elapsed_s=time.perf_counter() - began_at,
+        elapsed_s=time.perf_counter() - started_at,
     )
     _store(config, result, foundation)
     return result
-
-
-def _check(config: InstructConfig) -> None:
-    sizes = ("steps", "batch_size", "test_per_kind", "max_test", "max_new_tokens")
-    for name in sizes:
-        if getattr(config, name) < 1:
-            raise UserError(f"{name} is {getattr(config, name)}", need="1 or more")
-    if not 0.0 < config.test_frac < 1.0:
-        raise UserError(f"test_frac is {config.test_frac}", need="a share between 0 and 1")
 
 
 def _records(config: InstructConfig) -> tuple[list[Record], list[Record]]:
@@ -194,7 +171,7 @@ def _records(config: InstructConfig) -> tuple[list[Record], list[Record]]:
             max_test=config.max_test,
             seed=config.seed,
         )
-    return make_lessons(
+    return make_synthetic_records(
         [d.text for d in documents_of(config.run, config.data, "train")],
         [d.text for d in documents_of(config.run, config.data, "validation")],
         n_train=config.steps * config.batch_size,
@@ -204,7 +181,7 @@ def _records(config: InstructConfig) -> tuple[list[Record], list[Record]]:
 
 
 def _rows(records: Sequence[Record], tokenizer: Tokenizer, context_length: int) -> list[Row]:
-    """Rows for the loss; records of whose answer nothing fits the context are left out."""
+    """Encode the records; those whose prompt alone fills the context are left out."""
     rows = (language_row(*conversation(r, tokenizer), context_length) for r in records)
     return [row for row in rows if row is not None]
 
@@ -217,30 +194,20 @@ def _shares(answers: Sequence[Answer]) -> tuple[Share, Share]:
 
 
 def _store(config: InstructConfig, result: InstructResult, assistant: LanguageModel) -> None:
-    run = RunFolder.open(result.folder)
+    run = RunFolder(result.folder)
     run.write_config(config)
-    for step in result.steps:
-        run.log_metrics(
-            step=step.step,
-            loss_nats=step.loss_nats,
-            learning_rate=step.learning_rate,
-            elapsed_s=step.elapsed_s,
-        )
+    log_steps(run, result.steps)
     lines = [
         f"**{a.record.prompt}**\n\n- expected: {a.record.output}\n- before: {a.before!r}\n"
-        f"- after: {a.after!r} ({'right' if a.right_after else 'wrong'})\n"
+        f"- after: {a.after!r} ({'correct' if a.right_after else 'wrong'})\n"
         for a in result.answers
     ]
     write_text(run.path / "samples" / "answers.md", "\n".join(lines))
     save_model(assistant.model, run.path)
     assistant.tokenizer.save(run.path / "tokenizer")
-    run.write_readme(
-        f"# Assistant\n\nTuned on {result.n_records} records; {len(result.answers)} held out.\n\n"
-        f"| held-out prompts | right |\n|---|---|\n| before | {result.before} |\n"
-        f"| after | {result.after} |\n\nTalk to it: `groundup chat {quoted(result.folder)}`\n"
-    )
+    run.write_readme(readme(result))
     run.write_manifest({"foundation": str(config.run), "n_records": result.n_records})
-    # Last, so that a folder with assistant.json is a finished one.
+    # Written last: a folder with assistant.json is complete.
     write_json(
         run.path / "assistant.json",
         {
@@ -255,3 +222,25 @@ def _store(config: InstructConfig, result: InstructResult, assistant: LanguageMo
             },
         },
     )
+
+
+def readme(result: InstructResult) -> str:
+    """Write the README.md of an assistant, in Markdown."""
+    return f"""# Assistant
+
+Training set: {result.n_records} records. Test set: {len(result.answers)} records.
+
+| fine-tuning | test accuracy | test loss in nats/token |
+|---|---|---|
+| before | {result.before} | {result.loss_before_nats:.3f} |
+| after | {result.after} | {result.loss_after_nats:.3f} |
+
+{result.verdict}
+
+All answers to the test prompts are in `samples/answers.md`. Chat with the assistant:
+
+    groundup chat {quoted(result.folder)}
+
+Fine-tuning writes no checkpoints: when `groundup instruct` is interrupted, it starts again from the
+beginning.
+"""

@@ -1,4 +1,4 @@
-"""Lessons: their answers are right by an independent reading, wrong ones refused, no leak."""
+"""Synthetic records: the answers are correct, wrong ones are refused, no leak."""
 
 import random
 import re
@@ -7,8 +7,13 @@ from collections import Counter
 import pytest
 
 from groundup.base.errors import UserError
-from groundup.finetune.instruct.lessons import GRADERS, common_words, grade, make_lessons
 from groundup.finetune.instruct.records import Record
+from groundup.finetune.instruct.synthetic import (
+    GRADERS,
+    common_words,
+    grade,
+    make_synthetic_records,
+)
 
 
 def text(seed: int) -> str:
@@ -17,11 +22,11 @@ def text(seed: int) -> str:
     return " ".join(random.Random(seed).choices(words, k=3000))
 
 
-TRAIN, TEST = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
+TRAIN, TEST = make_synthetic_records([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
 
 
 def solve(record: Record) -> str:
-    """Answer a lesson from its question alone, by code that knows nothing of the generator."""
+    """Answer a prompt by code that is independent of the generator."""
     question, _, material = record.prompt.partition(": ")
     words = material.split()
     if question.startswith("Is the word"):
@@ -56,7 +61,7 @@ def test_wrong_answers_are_refused() -> None:
 SINGLE = ("repeat", "first letter", "capitals")
 
 
-def test_nothing_held_out_is_in_training() -> None:
+def test_no_test_prompt_is_in_training() -> None:
     assert not {r.prompt for r in TRAIN} & {r.prompt for r in TEST}
 
     def asked(records: list[Record]) -> set[str]:
@@ -83,15 +88,15 @@ def test_next_word_stands_in_the_text_it_is_said_to_be_from() -> None:
 
 
 def test_the_seed_decides() -> None:
-    again = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
+    again = make_synthetic_records([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3)
     assert again == (TRAIN, TEST)
-    other = make_lessons([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=4)
+    other = make_synthetic_records([text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=4)
     assert other[0] != TRAIN
 
 
 def test_too_few_words() -> None:
-    with pytest.raises(UserError, match="--records"):
-        make_lessons(["one two one two"], [], n_train=10, n_test_per_kind=2, seed=0)
+    with pytest.raises(UserError, match="instruction records"):
+        make_synthetic_records(["one two one two"], [], n_train=10, n_test_per_kind=2, seed=0)
 
 
 def test_common_words_do_not_depend_on_the_order_of_documents() -> None:

@@ -1,14 +1,13 @@
-"""Lessons: simple instructions about the user's own words, each with an answer that can be checked.
+"""Synthetic instruction records: questions about the words of a text, with answers to check.
 
-Nine kinds, from repeating a word to writing it in capital letters. They are chosen so that a model
-of a million parameters learns some of them in under a minute and fails at others, which is the
-honest picture. The answers are short sentences in which a word follows a space, as it does in the
-question: a byte-level tokenizer gives ` object` and `object` different ids, and copying is only
-simple while the id is the same.
+There are nine kinds of questions, from repeating a word to writing it in capital letters. A model
+of a million parameters learns some of them in under a minute and fails at others. In the answers a
+word follows a space, as it does in the question: a byte-level tokenizer gives ` object` and
+`object` different ids, and copying is easy only with equal ids.
 
-No held-out prompt is a training prompt. The kinds about one word are tested on words no training
-lesson of these kinds has asked about; the kinds about several words mix known words anew; and
-"which word follows?" is asked twice, of text the model has read and of text it has not.
+No test prompt is a training prompt. The kinds about one word are tested on words that no training
+record of these kinds contains. The kinds about several words are tested on new combinations. "Which
+word follows" is tested both on text that the model was trained on and on text that it was not.
 """
 
 import re
@@ -28,38 +27,39 @@ from groundup.finetune.instruct.graders import (
 )
 from groundup.finetune.instruct.records import Record
 
+YES_OR_NO = "is it there"
 GRADERS: Mapping[str, Grader] = {
     "repeat": final_word,
     "first word": final_word,
     "last word": final_word,
-    "is it there": exact_ignoring_case,
+    YES_OR_NO: exact_ignoring_case,
     "how many": number,
     "first letter": final_word,
     "capitals": final_word,
     "next word, text read": final_word,
     "next word, new text": final_word,
 }
-"""How each kind of lesson is graded, in the order in which they are shown."""
+"""The grader of each kind, in the order in which the kinds are listed."""
 
 WORD = re.compile(r"(?<!\w)[^\W\d_]{3,9}(?!\w)")
 PHRASE = re.compile(r"(?<!\w)[^\W\d_]+(?: [^\W\d_]+){4}(?!\w)")
-MOST_WORDS = 300
-FEWEST_WORDS = 40
+MAX_WORDS = 300
+MIN_WORDS = 40
 
 
 def grade(record: Record, answer: str) -> bool:
-    """Is the answer right? A record of no known kind must be answered word for word.
+    """Decide whether an answer is correct; a record of unknown kind requires an exact match.
 
     >>> grade(Record("How many words are here: a b", "There are 2 words.", kind="how many"), "2")
     True
-    >>> grade(Record("Name a colour.", "Red"), "Blue")
+    >>> grade(Record("Name a color.", "Red"), "Blue")
     False
     """
     return GRADERS.get(record.kind, exact)(answer, record.output)
 
 
 def common_words(texts: Iterable[str]) -> list[str]:
-    """The most frequent lower-case words of 3 to 9 letters, each occurring at least twice.
+    """List the most frequent lower-case words of 3 to 9 letters that occur at least twice.
 
     >>> common_words(["the cat and the dog and The"])
     ['and', 'the']
@@ -67,60 +67,64 @@ def common_words(texts: Iterable[str]) -> list[str]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(word for word in WORD.findall(text) if word.islower())
-    # Sorted by name within a count, so that the order never depends on the order of the documents.
+    # Sorted by name within a count, so that the result does not depend on the document order.
     ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return [word for word, count in ranked if count >= 2][:MOST_WORDS]
+    return [word for word, count in ranked if count >= 2][:MAX_WORDS]
 
 
-def make_lessons(
+def make_synthetic_records(
     train_texts: Sequence[str],
-    held_out_texts: Sequence[str],
+    validation_texts: Sequence[str],
     *,
     n_train: int,
     n_test_per_kind: int,
     seed: int,
 ) -> tuple[list[Record], list[Record]]:
-    """Write training lessons and held-out ones; no prompt is in both.
+    """Make training and test records that share no prompt.
 
     Args:
-        train_texts: Documents the model may learn from; they supply the words and the phrases.
-        held_out_texts: Documents kept from training; they supply the phrases of the test.
-        n_train: Number of training lessons, the kinds in turn.
-        n_test_per_kind: Held-out lessons of each kind.
-        seed: The same seed writes the same lessons.
+        train_texts: Training documents: the source of the words and of most phrases.
+        validation_texts: Validation documents: the source of the kind "next word, new text".
+        n_train: Number of training records, the kinds in turn.
+        n_test_per_kind: Number of test records of each kind.
+        seed: Random seed of the records.
+
+    Returns:
+        (train, test).
 
     Raises:
-        UserError: the text has too few different words or phrases to ask about.
+        UserError: The training documents have too few different words.
     """
     rng = np.random.default_rng(seed)
     words = common_words(train_texts)
-    if len(words) < FEWEST_WORDS:
+    if len(words) < MIN_WORDS:
         raise UserError(
-            f"the text has only {len(words)} words that occur twice",
-            need=f"{FEWEST_WORDS} words of 3 to 9 letters, or a file of instructions,",
-            type_this="--records FILE.json",
+            f"The training documents contain only {len(words)} different words of 3 to 9 letters "
+            f"that occur twice. At least {MIN_WORDS} are expected. Use a longer text or a file of "
+            "instruction records."
         )
     shuffled = [words[i] for i in rng.permutation(len(words))]
-    n_held = min(n_test_per_kind, len(words) // 3)
+    n_test_words = min(n_test_per_kind, len(words) // 3)
     read = _phrases(train_texts)
-    new = [phrase for phrase in _phrases(held_out_texts) if phrase not in set(read)]
+    known = set(read)
+    new = [phrase for phrase in _phrases(validation_texts) if phrase not in known]
     read = [read[i] for i in rng.permutation(len(read))]
-    held = _Material(
-        words=words, single_words=shuffled[:n_held], read=read[:n_test_per_kind], new=new
+    for_test = _Material(
+        words=words, single_words=shuffled[:n_test_words], read=read[:n_test_per_kind], new=new
     )
-    free = _Material(
-        words=words, single_words=shuffled[n_held:], read=read[n_test_per_kind:], new=[]
+    for_training = _Material(
+        words=words, single_words=shuffled[n_test_words:], read=read[n_test_per_kind:], new=[]
     )
-    test = _write(rng, held, n_test_per_kind * len(GRADERS))
-    asked = {record.prompt for record in test}
-    train = [record for record in _write(rng, free, n_train) if record.prompt not in asked]
+    test = _make(rng, for_test, n_test_per_kind * len(GRADERS))
+    in_test = {record.prompt for record in test}
+    train = [r for r in _make(rng, for_training, n_train) if r.prompt not in in_test]
     order = rng.permutation(len(train))
     return [train[i] for i in order], test
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Material:
-    """What lessons of one side may be about."""
+    """Words and phrases for the records of one split."""
 
     words: Sequence[str]
     single_words: Sequence[str]
@@ -128,7 +132,7 @@ class _Material:
     new: Sequence[str]
 
     def kinds(self) -> list[str]:
-        """The kinds there is material for."""
+        """List the kinds that these words and phrases are enough for."""
         absent = {
             "next word, text read": not self.read,
             "next word, new text": not self.new,
@@ -137,29 +141,29 @@ class _Material:
 
 
 def _phrases(texts: Sequence[str]) -> list[str]:
-    """All runs of five plain words, in order, each once."""
+    """List all runs of five words between single spaces, in order, without repetition."""
     found = (match for text in texts for match in PHRASE.findall(text))
     return list(dict.fromkeys(found))
 
 
-def _write(rng: np.random.Generator, material: _Material, n_lessons: int) -> list[Record]:
-    """Lessons, the kinds in turn; a question may come again when a kind has few of them."""
+def _make(rng: np.random.Generator, material: _Material, n_records: int) -> list[Record]:
+    """Make records, the kinds in turn. Prompts repeat when a kind has few different ones."""
     kinds = material.kinds()
-    written: list[Record] = []
+    records: list[Record] = []
     prompts: set[str] = set()
-    for turn in range(n_lessons):
-        record = _one(rng, kinds[turn % len(kinds)], material)
-        for _ in range(10):  # a few tries for a question that has not been asked yet
+    for turn in range(n_records):
+        record = _make_one(rng, kinds[turn % len(kinds)], material)
+        for _ in range(10):  # attempts at a new prompt
             if record.prompt not in prompts:
                 break
-            record = _one(rng, record.kind, material)
+            record = _make_one(rng, record.kind, material)
         prompts.add(record.prompt)
-        written.append(record)
-    return written
+        records.append(record)
+    return records
 
 
-def _one(rng: np.random.Generator, kind: str, material: _Material) -> Record:
-    """One lesson of the kind, about randomly drawn words."""
+def _make_one(rng: np.random.Generator, kind: str, material: _Material) -> Record:
+    """Make a record of this kind with randomly drawn words."""
     words, singles = material.words, material.single_words
     some = [words[i] for i in rng.choice(len(words), size=int(rng.integers(2, 7)), replace=False)]
     row, single = " ".join(some), singles[int(rng.integers(len(singles)))]
@@ -171,7 +175,7 @@ def _one(rng: np.random.Generator, kind: str, material: _Material) -> Record:
         case "last word":
             question, answer = f"Which word comes last: {row}", f"The last word is {some[-1]}."
         case "is it there":
-            # One of the row or a stranger, evenly: always "Yes" is right half the time.
+            # Both answers are equally frequent: always "Yes" has an accuracy of one half.
             there = bool(rng.integers(2))
             rest = some[1:]
             asked = rest[int(rng.integers(len(rest)))] if there else some[0]
@@ -190,5 +194,5 @@ def _one(rng: np.random.Generator, kind: str, material: _Material) -> Record:
             start, _, follows = phrases[int(rng.integers(len(phrases)))].rpartition(" ")
             question, answer = f"Which word follows: {start}", f"The next word is {follows}."
         case _:
-            raise AssertionError(f"no lesson of kind {kind!r}")
+            raise AssertionError(kind)
     return Record(instruction=question, output=answer, kind=kind)

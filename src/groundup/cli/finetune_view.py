@@ -1,0 +1,47 @@
+"""What the views of `classify` and `instruct` share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from groundup.cli.console import progress
+from groundup.evaluation.intervals import Share
+from groundup.finetune.training import OnStep
+from groundup.train.loop import Step
+
+
+@contextmanager
+def step_progress(name: str, n_steps: int, unit: str) -> Iterator[OnStep]:
+    """Show a progress bar for a training loop whose targets are counted in this unit."""
+    with progress(name, n_steps) as bar:
+
+        def on_step(step: Step) -> None:
+            bar.update(
+                completed=step.step,
+                loss=f"{step.loss_nats:.3f}",
+                rate=f"{step.targets_per_s:.0f} {unit}/s",
+                eta=f"{step.eta_s:.0f} s",
+            )
+
+        yield on_step
+
+
+def interval(share: Share) -> str:
+    """Format a 95 % confidence interval."""
+    return f"{share.low:.1%} to {share.high:.1%}"
+
+
+def mark(is_correct: bool) -> str:
+    """Return a check mark or a cross."""
+    return "✓" if is_correct else "✗"
+
+
+def shorten(text: str, n_characters: int) -> str:
+    """Put a text on one line and cut it to a number of characters.
+
+    >>> shorten("to be or not", 9)
+    'to be or…'
+    """
+    text = " ".join(text.split())
+    if text and text.count("\N{REPLACEMENT CHARACTER}") > len(text) / 2:
+        return "(bytes that are not text)"
+    return text if len(text) <= n_characters else text[: n_characters - 1] + "…"
