@@ -30,9 +30,9 @@ from groundup.data.loader import Loader
 from groundup.data.order import Permutation
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.byte_spelling import byte_spelling
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.pretokens import PATTERNS
+from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
 from groundup.tokenizer.train_bpe import train_bpe
 

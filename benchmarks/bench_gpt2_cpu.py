@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from groundup.base.device import choose_dtype
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token
 from groundup.model.gpt import GPT
 from groundup.train.data import Data, open_data
-from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--curve-batch", default=f"{B}x{T}", help="windows x tokens")
     options = parser.parse_args()
     data = open_data(options.data)
-    dtype = fast_dtype(torch.device("cpu"))
+    dtype = choose_dtype("auto", torch.device("cpu"))
     if options.rounds:
         compare_speed(data, dtype, options)
     if options.curve_steps:
