@@ -1,4 +1,4 @@
-"""Recomputing activations changes what is kept, and nothing else."""
+"""Activation checkpointing saves fewer tensors and gives the same gradients."""
 
 import pytest
 import torch
@@ -30,7 +30,7 @@ def gradients(dtype: torch.dtype, recompute: bool) -> tuple[float, dict[str, tor
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_same_gradients_with_less_kept(dtype):
+def test_the_same_gradients_with_fewer_saved_tensors(dtype):
     loss, wanted, much = gradients(dtype, recompute=False)
     again, found, little = gradients(dtype, recompute=True)
     assert again == loss

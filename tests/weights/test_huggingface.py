@@ -129,7 +129,7 @@ def test_the_layout_matters() -> None:
 
 
 @pytest.mark.parametrize("choice", [{"activation": "gelu"}, {"ngram": 3, "ngram_rows": 64}])
-def test_what_transformers_cannot_compute_is_refused(
+def test_settings_that_transformers_lacks_are_refused(
     tmp_path: Path, choice: dict[str, object]
 ) -> None:
     mixed = GPT(GPTConfig(**SMALL, **choice))
@@ -157,9 +157,7 @@ def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
         ({"vocab_size": 62}, r"token_embedding.weight has shape \(61, 32\)"),
     ],
 )
-def test_unsupported_configs_are_refused_by_name(
-    tmp_path: Path, changes: dict[str, Any], said: str
-) -> None:
+def test_unsupported_configs_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     export_huggingface(GPT(EXPORTS[2][0]), tmp_path)
     about = json.loads((tmp_path / "config.json").read_text()) | changes
     (tmp_path / "config.json").write_text(json.dumps(about))
