@@ -1,13 +1,13 @@
-"""The data stage beside its peers, in the same run: loader, order, memory, encoders, preparing.
+"""Compare data preparation and loading with peers: loader, order, memory, tokenizers, `prepare`.
 
     python benchmarks/bench_data.py [TEXT]
 
-TEXT (any UTF-8 file) is repeated to the size a measurement needs; without one it is the built-in
-text. Large texts are the sources of the installed packages. Peers: nanoGPT's `get_batch` rule (a
-memory map of uint16, one slice for inputs and one for targets a row, stacked), torch's DataLoader
-over the book's dataset as the book writes it, the encoders tiktoken, tokenizers and gigatoken, the
-trainers of tokenizers and rustbpe (if installed). Best of several tries; one thread unless said
-otherwise. Prints a table and writes `bench_data.json` into the working directory.
+TEXT (any UTF-8 file) is repeated to the size that a measurement needs; the default is the built-in
+text. Large texts are the Python sources of the installed packages. Peers: nanoGPT's `get_batch` (a
+memory map of uint16, one slice for inputs and one for targets per row, stacked), torch's DataLoader
+over the dataset of the book, the encoders tiktoken, tokenizers and gigatoken, and the trainers of
+tokenizers and rustbpe (if installed). Results are the best of several tries, with one thread unless
+stated otherwise. The script prints a table and writes `bench_data.json` to the working directory.
 """
 
 import hashlib
@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from groundup.tokenizer.byte_spelling import byte_spelling
 
 from groundup import TokenStore, Windows, create_dataloader_v1
 from groundup.data.loader import Loader
@@ -49,7 +48,7 @@ def row(
 
 
 def rate(work: Callable[[], int], seconds: float = 0.5, tries: int = 5) -> float:
-    """Give the best rate of `work`, which tells how much it did, in units a second."""
+    """Measure the best rate of `work`, which returns its amount of work, in units per second."""
     work()
     best = 0.0
     for _ in range(tries):
@@ -112,9 +111,9 @@ def loader(folder: Path) -> None:
 
     batches = Loader(Windows(store, 1024), 32, seed=1)
     ours = rate(lambda: next(batches)[0].numel()) / 1e6
-    row("loader beside the book's, its windows made", ours, "Mtokens/s", ">= 100 x", "DataLoader",
+    row("loader vs. the book's, later epochs", ours, "Mtokens/s", ">= 100 x", "DataLoader",
         rate(one_epoch) / 1e6)  # fmt: skip
-    row("loader beside the book's, first epoch", ours, "Mtokens/s", ">= 100 x", "DataLoader",
+    row("loader vs. the book's, first epoch", ours, "Mtokens/s", ">= 100 x", "DataLoader",
         rate(first_epoch) / 1e6)  # fmt: skip
 
 
@@ -159,17 +158,17 @@ def memory(folder: Path) -> None:
         )
         stretch(store, n)
         command = [sys.executable, "-c", _MEMORY, str(store)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        above_mb, first_ms, far_ms = map(float, told.split())
-        # A store of up to 512 MB stays mapped whole: its pages are the page cache's.
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        above_mb, first_ms, far_ms = map(float, output.split())
+        # A store of up to 512 MB stays completely mapped: its pages are in the page cache.
         bar = "< 100" if n > 10**9 else ""
         row(f"memory, store of {n:,}, 1,000 batches of 32 x 1,024", above_mb, "MB", bar)
         row(f"first batch, store of {n:,}, shuffled", first_ms, "ms", "< 50" if bar else "")
-        row("first batch after going to step 10**9", far_ms, "ms", "as the first")
+        row("first batch after a seek to step 10**9", far_ms, "ms", "as the first")
 
 
 def stretch(store: Path, n: int) -> None:
-    """Make a store's only shard a sparse file of n tokens; its checksums no longer hold."""
+    """Turn the only shard of a store into a sparse file of n tokens. Its checksum becomes wrong."""
     from groundup.data.store import _manifest_checksum
 
     with open(store / "tokens-00000.bin", "r+b") as file:
@@ -196,7 +195,7 @@ def drop_in(text: str) -> None:
 
 
 def encoders(text: str, folder: Path) -> None:
-    """One thread each, on a vocabulary of ours, the patterns as each spells them."""
+    """Measure the encoders with one thread and the same vocabulary."""
     text = (text * (1 + 8_000_000 // len(text)))[:8_000_000]
     n_bytes = len(text.encode("utf-8"))
     tokenizer = train_bpe([text[:1_000_000]], 8192)
@@ -206,7 +205,7 @@ def encoders(text: str, folder: Path) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     peers: dict[str, Callable[[], Callable[[str], object]]] = {
         "gigatoken (what prepare uses)": lambda: fast_encoder(tokenizer),
-        "groundup's own Python": lambda: tokenizer.encode,
+        "groundup's Python code": lambda: tokenizer.encode,
         "tiktoken": lambda: _tiktoken(tokenizer),
         "tokenizers": lambda: _tokenizers(path),
     }
@@ -240,7 +239,7 @@ def _tokenizers(path: Path) -> Callable[[str], object]:
 
 
 def learning() -> None:
-    """32,768 ids from 100 MB of sources, which are everywhere: those of the installed packages."""
+    """Train 32,768 ids on 100 MB of source code: the installed Python packages."""
     import tokenizers
     from tokenizers import Regex, models, pre_tokenizers, trainers
 
@@ -268,15 +267,14 @@ def learning() -> None:
     merges = json.loads(model.to_str())["model"]["merges"]
     spell, table = byte_spelling(), ours.token_table
     spelled = [["".join(spell[b] for b in table[i]) for i in pair] for pair in ours.merges]
-    row(f"learn 32,768 ids from {n_mb:,.0f} M characters", n_mb / ours_s, "MB/s", ">= 1 x",
+    row(f"train 32,768 ids on {n_mb:,.0f} M characters", n_mb / ours_s, "MB/s", ">= 1 x",
         "tokenizers", n_mb / theirs_s)  # fmt: skip
     common = {tuple(pair) for pair in spelled} & {tuple(pair) for pair in merges}
     n_equal = next((i for i, (a, b) in enumerate(zip(spelled, merges, strict=True)) if a != b),
                    len(merges))  # fmt: skip
-    # Oniguruma's Unicode tables are older than regex's: a new script's letters are cut otherwise.
-    print(
-        f"    merges: the first {n_equal:,} the same, {len(common):,} of {len(merges):,} in common"
-    )
+    # Oniguruma's Unicode tables are older than those of regex: letters of new scripts are split
+    # differently.
+    print(f"    merges: the first {n_equal:,} equal, {len(common):,} of {len(merges):,} in common")
     try:
         import rustbpe  # type: ignore[import-not-found]
     except ImportError:
@@ -284,12 +282,12 @@ def learning() -> None:
         return
     started_at = time.perf_counter()
     rustbpe.Tokenizer().train_from_iterator(iter(texts), 32_764, pattern=PATTERNS["gpt4"])
-    row("    beside rustbpe, which breaks ties in another way", n_mb / ours_s, "MB/s", "",
+    row("    vs. rustbpe, which breaks ties differently", n_mb / ours_s, "MB/s", "",
         "rustbpe", n_mb / (time.perf_counter() - started_at))  # fmt: skip
 
 
 def installed_sources(n_bytes: int) -> Iterator[str]:
-    """Give distinct Python files of the packages beside torch, up to so many bytes."""
+    """Yield distinct Python files of the installed packages, up to a number of bytes."""
     seen: set[bytes] = set()
     for path in sorted(Path(torch.__file__).parents[1].rglob("*.py")):
         data = path.read_bytes()
@@ -322,7 +320,7 @@ print(perf_counter() - started_at, int(peak) / 1e3)
 
 
 def preparing(folder: Path) -> None:
-    """End to end, in a process of its own, beside the bare encoders on the same text."""
+    """Measure `prepare` end to end in a separate process, and the encoders alone on its text."""
     from concurrent.futures import ThreadPoolExecutor
 
     n_bytes = 2_000_000_000
@@ -336,7 +334,7 @@ def preparing(folder: Path) -> None:
     n_threads = len(os.sched_getaffinity(0))
     pieces = [text[i : i + 1_000_000] for i in range(0, len(text), 1_000_000)]
     size = len(text.encode())
-    bare = {}
+    encoders_mb_per_s = {}
     for name, encode, n in (
         ("tiktoken, all cores", _tiktoken(tokenizer), n_threads),
         ("gigatoken, one core", fast_encoder(tokenizer), 1),
@@ -345,17 +343,17 @@ def preparing(folder: Path) -> None:
             started_at = time.perf_counter()
             for _ in pool.map(encode, pieces):
                 pass
-            bare[name] = size / (time.perf_counter() - started_at) / 1e6
+            encoders_mb_per_s[name] = size / (time.perf_counter() - started_at) / 1e6
     for audit in (False, True):
         data = folder / f"data-{audit}"
         command = [sys.executable, "-c", _PREPARE, file, data, folder / "t", str(audit)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        elapsed_s, peak_mb = map(float, told.split())
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        elapsed_s, peak_mb = map(float, output.split())
         shutil.rmtree(data)
-        for name, mb_per_s in bare.items():
+        for name, mb_per_s in encoders_mb_per_s.items():
             row(f"prepare 2 GB{' with audit' if audit else ''}", n_bytes / elapsed_s / 1e6, "MB/s",
                 ">= 0.8 x", name, mb_per_s)  # fmt: skip
-        row(f"peak memory of it{' with audit' if audit else ''}", peak_mb, "MB", "< 300")
+        row(f"peak memory of prepare{' with audit' if audit else ''}", peak_mb, "MB", "< 300")
     file.unlink()
 
 

@@ -1,16 +1,16 @@
-"""Training throughput at GPT-2 124M's shape on a CPU, beside `transformers`, and the loss curves.
+"""Compare training throughput and loss curves of GPT-2 124M with `transformers` on a CPU.
 
     python benchmarks/bench_gpt2_cpu.py DATA [--rounds 3] [--curve-steps 200 --curve-batch 4x512]
 
-DATA has tokens of GPT-2 (`groundup prepare TEXT --tokenizer FOLDER`). A round
-times some steps of each, one right after the other, on the same cores: forward, backward, AdamW.
-Theirs is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW; ours is
-the same shape by the project's own loop, in the number format it chooses here. Then both learn from
-the same batches, and the curves are set beside each other: ours in that format and in float32.
-Before them our arithmetic is related to the fastest bfloat16 and float32 products of this machine.
+DATA is encoded with the GPT-2 tokenizer (`groundup prepare TEXT --tokenizer FOLDER`). Each round
+times some steps of both sides, one directly after the other, on the same cores: forward, backward,
+AdamW. The peer is `GPT2LMHeadModel` in float32, eager, with torch's fused AdamW. groundup trains
+the same shape with its own training code, in the dtype that it chooses on this machine. The FLOP/s
+are compared with the fastest bfloat16 and float32 matrix products of this machine. Then groundup
+trains on the same batches in bfloat16 and in float32, and both loss curves are printed.
 
-A processor without bfloat16 has nothing to gain from it; there the curve of bfloat16 is made all
-the same, with products summed in float32 and rounded once, as the units that others have do it.
+A processor without bfloat16 units gains nothing from bfloat16. There the bfloat16 curve is computed
+with products that are summed in float32 and rounded once, as bfloat16 units do it.
 """
 
 import argparse
@@ -24,13 +24,13 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from groundup.base.device import choose_dtype
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token
 from groundup.model.gpt import GPT
 from groundup.train.data import Data, open_data
-from groundup.train.muon import fast_dtype
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
 
@@ -78,7 +78,7 @@ def ours(dtype: torch.dtype) -> Step:
 
 
 class RoundedProducts(TorchDispatchMode):
-    """Products of bfloat16 summed in float32, which is fast on every processor."""
+    """Compute bfloat16 products with sums in float32, which is fast on every processor."""
 
     PRODUCTS = frozenset(
         getattr(torch.ops.aten, name).default for name in ("mm", "bmm", "addmm", "baddbmm")
@@ -94,7 +94,7 @@ class RoundedProducts(TorchDispatchMode):
 
 
 def peak_flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
-    """The fastest of some square products."""
+    """Measure the fastest of several square matrix products."""
     a = torch.randn(size, size).to(dtype)
     spans = []
     for _ in range(12):
@@ -110,10 +110,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--curve-steps", type=int, default=200)
-    parser.add_argument("--curve-batch", default=f"{B}x{T}", help="windows x tokens")
+    parser.add_argument("--curve-batch", default=f"{B}x{T}", help="sequences x tokens")
     options = parser.parse_args()
     data = open_data(options.data)
-    dtype = fast_dtype(torch.device("cpu"))
+    dtype = choose_dtype("auto", torch.device("cpu"))
     if options.rounds:
         compare_speed(data, dtype, options)
     if options.curve_steps:
@@ -148,7 +148,7 @@ def compare_curves(data: Data, dtype: torch.dtype, options: argparse.Namespace) 
     loader = Loader(Windows(data.train, context_length), n_windows, seed=1)
     low, exact = ours(torch.bfloat16), ours(torch.float32)
     has_none = dtype != torch.bfloat16
-    print("bfloat16 by products in float32, rounded" if has_none else "bfloat16 by the processor")
+    print("bfloat16: float32 products, rounded" if has_none else "bfloat16: native")
     curves: list[tuple[float, float]] = []
     for k in range(options.curve_steps):
         inputs, targets = loader.batch(k)

@@ -1,8 +1,8 @@
-"""Time `groundup story` on its default text, and set its model beside the yardsticks it measures.
+"""Time `groundup story` on its default text, and print the results of its models and baselines.
 
     python benchmarks/bench_story.py
 
-The yardsticks (n-gram, xz, bag of words) run in the same process, on the same text.
+The baselines (n-gram, xz, bag of words) run in the same process, on the same text.
 """
 
 import os
@@ -27,7 +27,7 @@ def main() -> None:
     evaluation, plan, pretrain = found["evaluate"], found["plan"], found["pretrain"]
     accuracy, instruct = found["classify"], found["instruct"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    print(f"whole road                {elapsed_s / 60:.1f} min")
+    print(f"end to end                {elapsed_s / 60:.1f} min")
     print(
         f"pretraining               {pretrain['elapsed_s']:.0f} s, planned {plan['total_s']:.0f} s"
     )

@@ -1,15 +1,15 @@
-"""Time from the start of the process to a validation loss, beside nanoGPT's recipe for a CPU.
+"""Compare the time to a validation loss with nanoGPT's recipe for a CPU.
 
     python benchmarks/bench_time_to_loss.py TEXT [--rounds 3] [--bpe 2048] [--longer 3] [--also=""]
 
-TEXT is a file or a folder, learnt by characters or, with --bpe, in byte-level BPE tokens. Both of
-our runs take --longer times the steps of their recipes, for a vocabulary of thousands takes more
-than one of letters, and the options in --also.
+TEXT is a file or a folder. It is encoded as characters or, with --bpe, with byte-level BPE. Both
+groundup runs take --longer times the steps of their recipes, because a vocabulary of thousands of
+tokens needs more steps than one of characters, and the options in --also.
 
 Each round runs the peer (benchmarks/peer_nanogpt.py), then `groundup pretrain` with the plain and
-with the fast recipe, each as a process of its own: imports, training and the evaluation of the
-whole validation part are in the time. All read the same tokens; making them is in nobody's time.
-After the clock has stopped, `groundup evaluate` measures our loss again, in float32.
+the fast recipe, each as a separate process. The time includes imports, training and the evaluation
+on the complete validation set. All runs read the same token ids; tokenization is not included.
+After the timing, `groundup evaluate` measures the loss of groundup again, in float32.
 """
 
 import argparse
@@ -41,16 +41,16 @@ def timed(command: list[str]) -> tuple[float, str]:
     return time.monotonic() - started_at, done.stdout
 
 
-def groundup(*words: object) -> list[str]:
-    return [sys.executable, "-m", "groundup.cli.main", *map(str, words)]
+def groundup(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "groundup.cli.main", *map(str, arguments)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("text", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--bpe", type=int, help="size of a BPE vocabulary; otherwise characters")
-    parser.add_argument("--longer", type=float, default=1.0, help="times the steps of the recipes")
+    parser.add_argument("--bpe", type=int, help="vocabulary size of BPE; default: characters")
+    parser.add_argument("--longer", type=float, default=1.0, help="factor on the recipes' steps")
     parser.add_argument("--also", default="", help="options for groundup pretrain")
     options = parser.parse_args()
     also = shlex.split(options.also)
@@ -66,24 +66,25 @@ def main() -> None:
             np.save(sides[-1], store.read(0, store.n_tokens).astype(np.int64))
         ratios: dict[str, list[float]] = {name: [] for name in RECIPES}
         for number in range(options.rounds):
-            peer_s, told = timed([sys.executable, str(HERE / "peer_nanogpt.py"), *map(str, sides)])
-            found = re.search(r"[\d.]+", told)
+            peer = [sys.executable, str(HERE / "peer_nanogpt.py"), *map(str, sides)]
+            peer_s, output = timed(peer)
+            found = re.search(r"[\d.]+", output)
             assert found is not None
             print(f"round {number + 1}: nanoGPT's recipe {peer_s:6.1f} s, loss {found[0]}")
             for name, recipe in RECIPES.items():
                 run = Path(folder) / f"{recipe}-{number}"
                 path = HERE.parent / "recipes" / "pretrain" / recipe
                 steps = round(options.longer * tomllib.loads(path.read_text())["steps"])
-                words = ["--recipe", path, "--steps", steps, "--out", run, *also]
-                ours_s, _ = timed(groundup("pretrain", data, *words))
+                settings = ["--recipe", path, "--steps", steps, "--out", run, *also]
+                ours_s, _ = timed(groundup("pretrain", data, *settings))
                 timed(groundup("evaluate", run))
                 nats = read_results(run)["evaluate"]["nats"]
                 ratios[name].append(peer_s / ours_s)
                 print(
-                    f"  {name:<34} {ours_s:6.1f} s, loss {nats:.4f}: {peer_s / ours_s:.1f} x sooner"
+                    f"  {name:<34} {ours_s:6.1f} s, loss {nats:.4f}: {peer_s / ours_s:.1f} x faster"
                 )
         for name, values in ratios.items():
-            print(f"{name:<36} {statistics.median(values):.1f} x sooner (median of {len(values)})")
+            print(f"{name:<36} {statistics.median(values):.1f} x faster (median of {len(values)})")
 
 
 if __name__ == "__main__":

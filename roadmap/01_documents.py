@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1. Documents
 #
-# A language model learns from text and from nothing else, so the first question is which text, and
-# the second is which part of it is kept away from the model. What it has not read is the only
-# honest measure of what it has learnt.
+# A language model is trained on text and on nothing else. The first question is which text to use.
+# The second is which part of it to hold out as the validation set: only text that the model was not
+# trained on shows what it has learned.
 
 # %%
 from groundup.text.audit import audit
@@ -19,38 +19,40 @@ for document in sorted(documents, key=lambda d: -len(d.text))[:3]:
 print(documents[0].text[:200])
 
 # %% [markdown]
-# ## Cleaning is next to nothing
-# Line ends become one kind, a byte-order mark goes. Everything else in a text may carry meaning, so
-# it stays.
+# ## Cleaning changes almost nothing
+# All line endings become "\n", and a byte-order mark is removed. Everything else may carry meaning,
+# so it is kept.
 
 # %%
 assert clean("\ufeffone\r\ntwo") == "one\ntwo"
 assert clean("  Grüße,\tWelt  ") == "  Grüße,\tWelt  "
 
 # %% [markdown]
-# ## The split: by document, decided by the document itself
-# A tenth is held out. Which tenth? Each document's own hash decides, so nothing changes sides when
-# documents are added or come in another order.
+# ## Split the documents into training and validation sets
+# A tenth of the documents is held out. A hash of each document decides which ones, so no document
+# changes sides when documents are added or reordered.
 
 # %%
 split = split_documents(documents, validation_frac=0.1, seed=1)
-print(f"{len(split.train)} documents train, {len(split.validation)} validate ({split.rule})")
-backwards = split_documents(documents[::-1], validation_frac=0.1, seed=1)
-assert {d.name for d in backwards.validation} == {d.name for d in split.validation}
+print(f"{len(split.train)} training, {len(split.validation)} validation documents ({split.rule})")
+reordered = split_documents(documents[::-1], validation_frac=0.1, seed=1)
+assert {d.name for d in reordered.validation} == {d.name for d in split.validation}
 
 # %% [markdown]
-# ## The audit: what stands on both sides
-# A passage of the held-out text that was also in the training text measures memory, not learning.
-# Exact twins are found by their hash, near ones by MinHash over runs of three words. Here one leak
-# is planted, with its line ends changed.
+# ## Find passages that are in both sets
+# If a validation passage is also in the training set, its loss measures memorization, not
+# generalization. Exact duplicates are found by their hash, near duplicates by MinHash over runs of
+# three words. The next cell adds one leaked passage, with different line breaks, and finds it.
 
 # %%
-honest = audit(split.train, split.validation)
-print(f"{honest.n_passages_validation} held-out passages, {honest.leaked_frac:.1%} of them leaked")
-stolen = max(split.train[0].text.split("\n\n"), key=len)
-planted = [*split.validation, Document("planted", " ".join(stolen.split()))]
-caught = audit(split.train, planted)
-print(f"with one planted: {caught.across.n_exact - honest.across.n_exact} more found,")
-found = caught.across.examples[-1]
-print(f"one stands in {found.first!r} and {found.second!r}")
-assert caught.across.n_exact == honest.across.n_exact + 1
+before = audit(split.train, split.validation)
+print(
+    f"{before.n_passages_validation} validation passages, {before.leaked_frac:.1%} of them leaked"
+)
+passage = max(split.train[0].text.split("\n\n"), key=len)
+leaked = [*split.validation, Document("leaked", " ".join(passage.split()))]
+after = audit(split.train, leaked)
+print(f"with the leaked passage: {after.across.n_exact - before.across.n_exact} more found")
+found = after.across.examples[-1]
+print(f"a passage of {found.first!r} is also in {found.second!r}")
+assert after.across.n_exact == before.across.n_exact + 1

@@ -1,11 +1,12 @@
 # %% [markdown]
 # # 2. Tokenizer
 #
-# A model computes with numbers; a tokenizer turns text into a list of them and back. There is a
-# ladder: characters, words, and byte pairs, which take the good of both.
+# A model computes with numbers. A tokenizer encodes text as a list of token ids and decodes it
+# again. This tutorial compares three types: characters, words, and byte-pair encoding (BPE), which
+# combines the advantages of both.
 
 # %%
-from groundup.reference import bpe as by_hand
+from groundup.reference import bpe as simple_bpe
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.train_bpe import train_bpe
@@ -13,12 +14,12 @@ from groundup.tokenizer.words import WordTokenizer
 
 documents = list(python_reference())
 text = "\n\n".join(document.text for document in documents[1:])
-new = documents[0].text  # no rung of the ladder has seen this one
+new = documents[0].text  # held out: no tokenizer below is trained on it
 n_bytes = len(new.encode())
 
 # %% [markdown]
-# ## First rung: characters
-# Nothing is lost and the vocabulary is small, but a window of 256 tokens sees only 256 letters.
+# ## Characters
+# Decoding is exact and the vocabulary is small, but a context of 256 tokens is only 256 characters.
 
 # %%
 characters = CharacterTokenizer.from_text(text)
@@ -27,8 +28,9 @@ assert characters.decode(ids) == new
 print(f"{characters.vocab_size:>6,} ids, {n_bytes / len(ids):.2f} bytes per token")
 
 # %% [markdown]
-# ## Second rung: words
-# Far fewer tokens, but a huge vocabulary, lost white space, and no way to say a new word.
+# ## Words
+# The text needs far fewer tokens. But the vocabulary is large, white space is lost, and a word that
+# is not in the vocabulary cannot be encoded.
 
 # %%
 words = WordTokenizer.from_text(text)
@@ -40,23 +42,24 @@ print(
 assert words.decode(words.encode("the\n\nqwyjibo")) == "the <|unk|>"
 
 # %% [markdown]
-# ## Third rung: byte pairs
-# Start with the 256 bytes, so that nothing can ever be unknown. Then look for the commonest pair of
-# neighbours, give it an id of its own, and do it again. Three merges by hand:
+# ## Byte-pair encoding
+# Start with the 256 bytes, so that no text is ever unknown. Find the most frequent pair of adjacent
+# tokens, give the pair a new id, and repeat. Here are three merges with the simple reference
+# implementation:
 
 # %%
 pretokens = [b"low", b" low", b" lower", b" slow"]
-merges = by_hand.learn(pretokens, 3)
+merges = simple_bpe.learn(pretokens, 3)
 table = [bytes([value]) for value in range(256)]
 for left, right in merges:
     table.append(table[left] + table[right])
     print(f"  {table[left]!r} + {table[right]!r} -> id {len(table) - 1}")
 assert table[257] == b"low"
-print("' slower' is", [table[i] for i in by_hand.encode(b" slower", merges)])
+print("' slower' is", [table[i] for i in simple_bpe.encode(b" slower", merges)])
 
 # %% [markdown]
-# The same rule, made fast, on the whole text. A word and its leading space are one token when they
-# are common; a rare word is spelled from pieces.
+# The fast implementation follows the same rule. Trained on all of the text, it gives a frequent
+# word and its leading space one token, and splits a rare word into several.
 
 # %%
 tokenizer = train_bpe([text], vocab_size=1024)
@@ -72,8 +75,9 @@ assert tokenizer.decode(tokenizer.encode(line)) == line
 
 # %% [markdown]
 # ## Special tokens
-# Some ids stand for no text at all: where a document ends, who speaks. Typed into a text their
-# names are ordinary text, unless the program says otherwise; a user must not end a document.
+# Some ids represent no text: the end of a document, or the speaker of a chat turn. Their names in a
+# text are encoded as ordinary text unless the caller allows them, so that the input of a user
+# cannot end a document.
 
 # %%
 end = tokenizer.special_tokens["<|endoftext|>"]

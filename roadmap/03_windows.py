@@ -1,9 +1,9 @@
 # %% [markdown]
-# # 3. The sliding window
+# # 3. Sliding windows
 #
-# A model with a context of T tokens learns from pieces of T tokens. Each piece holds T tasks at
-# once: after the first token, say the second; after the first two, say the third; and so on. The
-# targets are the inputs, one token later.
+# A model with context length T is trained on windows of T tokens. Each window contains T
+# predictions: the second token from the first, the third from the first two, and so on. The targets
+# are the inputs, shifted by one token.
 
 # %%
 import numpy as np
@@ -26,8 +26,9 @@ assert (inputs[1:] == targets[:-1]).all()
 
 # %% [markdown]
 # ## The stride
-# The window moves on by the stride. A stride of T uses each token once; a smaller one lets windows
-# overlap: more pieces from the same text, and each token is guessed with different pasts before it.
+# The stride is the distance between the starts of two windows. With a stride of T each token is
+# used once. With a smaller stride the windows overlap: the same text gives more windows, and each
+# token is predicted from several different contexts.
 
 # %%
 numbers = np.arange(20)
@@ -38,10 +39,10 @@ for stride in (4, 2, 1):
     assert len(windows) == max(0, -(-(len(numbers) - 4) // stride))
 
 # %% [markdown]
-# ## What falls off the end
-# The last tokens rarely fill a window. The roadmap's rule leaves them out, in every epoch the same
-# ones. With `coverage="exact"` the last window is moved back to end with the text, and what was
-# a target before is masked: every token after the first is a target exactly once.
+# ## The end of the text
+# The last tokens rarely fill a window. The book's rule drops them, the same ones in every epoch.
+# With `coverage="exact"` the last window is moved back so that it ends with the text, and targets
+# of an earlier window are masked. Then every token after the first is a target exactly once.
 
 # %%
 text = next(python_reference()).text
@@ -50,17 +51,17 @@ for coverage in ("book", "exact"):
     windows = Windows(tokens, context_length=256, stride=256, coverage=coverage)
     ledger = account(windows, batch_size=2)
     print(
-        f"{coverage:>5}: {len(windows)} windows over {len(tokens):,} tokens; targets "
+        f"{coverage:>5}: {len(windows)} windows over {len(tokens):,} tokens; predicted "
         f"once {ledger.n_targets_once:,}, never {ledger.n_targets_tail:,}"
     )
 assert ledger.n_targets_once == ledger.n_targets == len(tokens) - 1
 _, last = windows.gather(np.array([len(windows) - 1]))
-print(f"the last window masks {(last == -100).sum()} targets it shares with the one before")
+print(f"the last window masks {(last == -100).sum()} targets that the window before contains")
 
 # %% [markdown]
-# ## A window costs nothing
-# A window is a view of the tokens: no copy is made, so a context of a million and a half tokens,
-# sliding by one, takes as little memory as one of four.
+# ## Windows take no memory
+# A window is a view of the token array, not a copy. So a context of 1.5 million tokens with a
+# stride of 1 takes no more memory than a context of four tokens.
 
 # %%
 tokens = np.zeros(4_000_000, dtype=np.uint16)

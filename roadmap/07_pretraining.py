@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 7. Pretraining
 #
-# Show the model a piece of text, let it guess every next token, measure how surprised it is, and
-# move each weight a little so that it would have been less so. That is all of pretraining. One
-# loop does it, and it says what happened after every batch.
+# In pretraining, a model predicts every next token of a batch of text. The loss measures how wrong
+# the predictions are, and the optimizer changes each weight a little to reduce it. The training
+# loop repeats this and reports the result of every step.
 
 # %%
 import math
@@ -41,7 +41,7 @@ data = folder / "data"
 
 # %% [markdown]
 # ## Text, tokenizer, tokens
-# The text is the one every Python brings along: its own language reference.
+# The text is Python's language reference, which is part of every Python installation.
 
 # %%
 prepare(PrepareConfig(out=data))
@@ -49,14 +49,15 @@ tokenizer = train_bpe((document.text for document in read_corpus(data, "train"))
 tokenizer.save(data / "tokenizer")
 stores = encode_corpus(data, tokenizer)
 print(
-    f"{stores['train'].n_tokens:,} tokens to learn from, {stores['validation'].n_tokens:,} held out"
+    f"{stores['train'].n_tokens:,} training tokens, "
+    f"{stores['validation'].n_tokens:,} validation tokens"
 )
 
 # %% [markdown]
-# ## One step, by hand
-# A batch has targets that are its inputs moved by one. The loss of an untrained model is near
-# ln V, the surprise of one who holds every token for equally likely. `backward` finds for every
-# weight in which direction the loss grows; the optimiser moves all of them the other way.
+# ## One training step
+# The targets of a batch are its inputs, shifted by one token. The loss of an untrained model is
+# near ln V, the loss of a uniform distribution over V tokens. `backward` computes the gradient of
+# the loss for every weight, and the optimizer updates the weights in the opposite direction.
 
 # %%
 config = PretrainConfig(
@@ -86,13 +87,13 @@ loss.backward()
 setup.optimizer.step(1.0)
 print(f"four weights before {before.tolist()}")
 print(f"             after  {[round(value, 5) for value in weight[0, :4].tolist()]}")
-assert not torch.equal(before, weight[0, :4]), "after each batch the parameters move"
-assert setup.model.loss(inputs, targets).item() < loss.item(), "the same batch surprises less now"
+assert not torch.equal(before, weight[0, :4]), "the step updates the weights"
+assert setup.model.loss(inputs, targets).item() < loss.item(), "the loss of this batch is lower"
 
 # %% [markdown]
 # ## The schedule
-# The learning rate rises for a few steps and then sinks to zero, in a straight line: large steps
-# first, to get into the valley, small ones at the end, to find its floor.
+# The learning rate increases during a few warmup steps, then decreases linearly to zero. Large
+# updates make fast progress at first; small updates at the end reduce the remaining noise.
 
 # %%
 schedule = Schedule(n_steps=60, warmup_steps=10)
@@ -101,55 +102,55 @@ for step in (1, 5, 10, 30, 60):
 assert schedule.factor(10) > schedule.factor(30) > schedule.factor(60) > 0
 
 # %% [markdown]
-# ## The whole run
-# `pretrain` is the loop with a folder around it: config, metrics, checkpoints, samples, a page to
-# read. We stop it in the middle, as a closed laptop would.
+# ## A complete run
+# `pretrain` runs the training loop and writes a run folder: config, metrics, checkpoints, samples
+# and a report. The callback below stops the run after step 35, as an interruption would.
 
 # %%
 steps: list[Step] = []
 
 
-class LidClosedError(Exception):
-    """Something no program can foresee."""
+class InterruptedRunError(Exception):
+    """Simulates an interruption of the run."""
 
 
-def close_the_lid(step: Step) -> None:
+def interrupt(step: Step) -> None:
     steps.append(step)
     if step.step == 35:
-        raise LidClosedError
+        raise InterruptedRunError
 
 
 try:
-    pretrain(config, close_the_lid)
-except LidClosedError:
+    pretrain(config, interrupt)
+except InterruptedRunError:
     print(f"stopped after step {steps[-1].step} at a loss of {steps[-1].loss_nats:.3f}")
 
 # %% [markdown]
-# The same call goes on from the last checkpoint ...
+# The same call resumes from the last checkpoint.
 
 # %%
 result = pretrain(config, steps.append)
-print(f"went on at step {result.resumed_from_step + 1}, ended at step {result.steps}")
+print(f"resumed at step {result.resumed_from_step + 1}, ended at step {result.steps}")
 assert result.resumed_from_step == 20
 
 # %% [markdown]
-# ... and ends with the very weights of a run that nobody disturbed: not nearly, but bit for bit.
+# The weights at the end are bit-identical to those of an uninterrupted run.
 
 # %%
-undisturbed = pretrain(replace(config, out=folder / "undisturbed"))
-resumed_model, whole_model = load(result.run).model, load(undisturbed.run).model
-for one, other in zip(resumed_model.parameters(), whole_model.parameters(), strict=True):
+uninterrupted = pretrain(replace(config, out=folder / "uninterrupted"))
+resumed_model, other_model = load(result.run).model, load(uninterrupted.run).model
+for one, other in zip(resumed_model.parameters(), other_model.parameters(), strict=True):
     assert torch.equal(one, other)
 print(
     f"validation loss {result.first_validation_loss_nats:.3f} -> {result.validation_loss_nats:.3f}"
 )
-assert result.validation_loss_nats == undisturbed.validation_loss_nats
+assert result.validation_loss_nats == uninterrupted.validation_loss_nats
 assert result.validation_loss_nats < result.first_validation_loss_nats - 1
 
 # %% [markdown]
-# ## What it writes
-# After a few seconds of training: letters in plausible order, here and there a word. `groundup
-# story` trains twenty times longer.
+# ## Generate text
+# After a few seconds of training the model generates plausible sequences of letters and some words.
+# `groundup story` trains twenty times longer.
 
 # %%
 language_model = load(result.run)

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 8. Evaluation
 #
-# A loss of 3.4 says nothing by itself. Here it is turned into a figure that can be compared across
-# tokenizers, set beside two opponents that know no language, and the samples are searched for what
-# is merely recited.
+# A loss of 3.4 alone is hard to interpret. This tutorial converts it to bits per byte, which can be
+# compared across tokenizers, compares it with two simple baselines, and searches samples for text
+# that is copied from the training set.
 
 # %%
 import math
@@ -27,14 +27,14 @@ torch.set_num_threads(1)
 split = split_documents(python_reference())
 tokenizer = train_bpe((document.text for document in split.train), 384)
 train_text = "\n".join(document.text for document in split.train)
-held_out_text = "\n".join(document.text for document in split.validation)
-tokens = ArrayTokens(np.array(tokenizer.encode(held_out_text), dtype=np.int64))
-print(f"{len(held_out_text):,} characters held out, {tokens.n_tokens:,} tokens")
+validation_text = "\n".join(document.text for document in split.validation)
+tokens = ArrayTokens(np.array(tokenizer.encode(validation_text), dtype=np.int64))
+print(f"validation set: {len(validation_text):,} characters, {tokens.n_tokens:,} tokens")
 
 # %% [markdown]
-# ## Every token once
-# Windows are laid so that each token after the first is a target exactly once, the tail included.
-# So the result does not depend on the batch size, and hardly on luck.
+# ## Evaluate every token once
+# The windows are placed so that each token after the first is a target exactly once, up to the end
+# of the text. So the result does not depend on the batch size or on random sampling.
 
 # %%
 config = GPTConfig(
@@ -45,13 +45,13 @@ loss = evaluate_loss(model, tokens, tokenizer=tokenizer)
 other = evaluate_loss(model, tokens, tokenizer=tokenizer, batch_size=3)
 assert loss.n_targets == tokens.n_tokens - 1
 assert abs(loss.nats - other.nats) < 1e-5
-print(f"{loss.nats:.4f} nats a token over {loss.n_targets:,} targets")
+print(f"{loss.nats:.4f} nats/token over {loss.n_targets:,} targets")
 
 # %% [markdown]
-# ## Three names for one thing
-# The loss in nats; the perplexity, among how many equally likely tokens the model hesitates; and
-# bits per byte, what it would cost to store the text with this model's help. Only the last one
-# does not care how the text was cut into tokens.
+# ## Three units of the loss
+# The loss is in nats per token. Perplexity is exp(loss): the number of equally likely tokens with
+# the same loss. Bits per byte is the size of the text if it were compressed with this model. Only
+# bits per byte can be compared between different tokenizers.
 
 # %%
 assert loss.bits_per_byte is not None
@@ -60,17 +60,17 @@ assert math.isclose(loss.perplexity, math.exp(loss.nats))
 assert abs(loss.perplexity - tokenizer.vocab_size) < 0.2 * tokenizer.vocab_size, "untrained: ~ V"
 
 # %% [markdown]
-# ## Two opponents on the same bytes
-# One counts how often each byte followed the three before it. The other is the compressor `xz`,
-# which finds repetitions, with the training text in its window. An untrained model loses to both.
+# ## Two baselines on the same bytes
+# The n-gram model counts how often each byte follows the three bytes before it. The compressor `xz`
+# finds repetitions; its window contains the training text. An untrained model is worse than both.
 
 # %%
-held_out = target_bytes(tokens, tokenizer)
-assert loss.n_bytes == len(held_out)
+validation = target_bytes(tokens, tokenizer)
+assert loss.n_bytes == len(validation)
 train = train_text.encode()
 counts = ByteNgrams(train)
-ngram = counts.bits_per_byte(held_out)
-xz = xz_bits_per_byte(train, held_out)
+ngram = counts.bits_per_byte(validation)
+xz = xz_bits_per_byte(train, validation)
 print(
     f"untrained model {loss.bits_per_byte:.3f}, n-gram {ngram:.3f}, xz {xz.best:.3f} bits per byte"
 )
@@ -78,29 +78,31 @@ assert loss.bits_per_byte > ngram
 assert xz.best <= xz.alone
 
 # %% [markdown]
-# The n-gram model is a true probability distribution: after any context its 256 chances sum to one.
+# The n-gram model is a probability distribution: after any context its 256 probabilities sum to
+# one.
 
 # %%
-chances = counts.probabilities(b"the")
-likeliest = [chr(byte) for byte in np.argsort(-chances)[:5].tolist()]
-print(f"after 'the' come {likeliest}; sum {chances.sum():.12f}")
-assert abs(chances.sum() - 1) < 1e-12
-assert likeliest[0] == " "
+probabilities = counts.probabilities(b"the")
+most_likely = [chr(byte) for byte in np.argsort(-probabilities)[:5].tolist()]
+print(f"most likely after 'the': {most_likely}; sum {probabilities.sum():.12f}")
+assert abs(probabilities.sum() - 1) < 1e-12
+assert most_likely[0] == " "
 
 # %% [markdown]
-# ## Does it write or recite?
-# The longest stretch of a sample that stands word for word in the training text tells.
+# ## Find text copied from the training set
+# `recitation` finds the longest part of a sample that is also in the training text, and the
+# fraction of the sample that is copied.
 
 # %%
-quoted = train_text[1000:1080] + " and then something of my own: qwzx."
-found = recitation(quoted, train_text)
-print(f"longest stretch found: {len(found.longest)} characters; {found.copied_frac:.0%} is copied")
+sample = train_text[1000:1080] + " and then some new text: qwzx."
+found = recitation(sample, train_text)
+print(f"longest copy: {len(found.longest)} characters; {found.copied_frac:.0%} is copied")
 assert len(found.longest) >= 80
 assert recitation("zq" * 40, train_text).copied_frac == 0.0
 
 # %% [markdown]
-# ## How sure is a share?
-# 17 right answers of 20 sound like 85 %. With so few trials the truth may well be 70.
+# ## Confidence intervals
+# 17 correct answers of 20 are 85 %. With only 20 trials the true accuracy may well be 70 %.
 
 # %%
 few, many = wilson(17, 20), wilson(1700, 2000)

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 10. A classifier
 #
-# A language model has read texts; a classifier has to put a name on one. The step from one to the
-# other is small: keep the model, replace the head over the vocabulary by a head over the classes,
-# and go on training with the same loop. The names here come with the text itself: which document
-# is this passage from?
+# A classifier assigns a label to a text. To turn a language model into a classifier, keep the
+# model, replace the head over the vocabulary by a head over the classes, and fine-tune with the
+# same training loop. The task in this tutorial needs no annotation: which document is a passage
+# from?
 
 # %%
 import math
@@ -31,31 +31,32 @@ from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 # %% [markdown]
 # ## Examples that do not overlap
-# Passages of three documents, cut one after another; every so often a few neighbours are kept for
-# the test. As many of each document, so that guessing is right one time in three.
+# The examples are consecutive passages of three documents. At intervals a few adjacent passages go
+# to the test set. Each class has the same number of examples, so the accuracy of random guessing is
+# one third.
 
 # %%
 split = passages_by_source(python_reference(), n_classes=3, n_characters=120, test_frac=0.25)
-print(f"{len(split.train)} passages to learn from, {len(split.test)} to test on; {split.names}")
+print(f"{len(split.train)} training passages, {len(split.test)} test passages; {split.names}")
 print(f"{split.test[0].label}: {split.test[0].text[:70]}...")
 assert not {e.text for e in split.train} & {e.text for e in split.test}
 
 # %% [markdown]
-# ## What there is to beat
-# Two opponents, before anything is trained: always the commonest class, and a logistic regression
-# on which words occur, in whatever order.
+# ## Baselines
+# Two baselines to compare with: always predict the most frequent class, and a logistic regression
+# on the words of a passage, ignoring their order.
 
 # %%
 n = len(split.test)
 majority = wilson(n_correct(majority_predictions(split), split.test), n)
 bag = wilson(n_correct(bag_of_words_predictions(split), split.test), n)
 print(f"majority class  {majority}\nbag of words    {bag}")
-assert bag.low > majority.high, "words tell documents apart"
+assert bag.low > majority.high, "the words distinguish the documents"
 
 # %% [markdown]
-# ## The same model with another head
-# A small model, here without any pretraining (`groundup classify RUN` starts from a trained one).
-# The head starts at zero, so the first guess is even and the first loss is ln 3.
+# ## The same model with a classification head
+# This small model is not pretrained (`groundup classify RUN` starts from a trained one). The head
+# starts at zero, so the first predictions are uniform and the first loss is ln 3.
 
 # %%
 tokenizer = train_bpe([e.text for e in split.train], 512)
@@ -69,10 +70,11 @@ ids, targets = loader.batch(0)
 first_loss = float(classifier.loss(ids, targets).detach())
 print(f"one batch: {tuple(ids.shape)}, first loss {first_loss:.3f}, ln 3 = {math.log(3):.3f}")
 assert math.isclose(first_loss, math.log(3), rel_tol=1e-5)
-assert (targets != IGNORED).sum() == len(targets), "one label per passage, the rest is left out"
+assert (targets != IGNORED).sum() == len(targets), "one label per passage, the rest is ignored"
 
 # %% [markdown]
-# ## Tune with the one loop
+# ## Fine-tune
+# The training loop is the same as in pretraining.
 
 # %%
 optimizer = Optimizer(
@@ -83,25 +85,26 @@ print(f"loss {steps[0].loss_nats:.3f} -> {steps[-1].loss_nats:.3f} in {steps[-1]
 
 loaded = LoadedClassifier(classifier, tokenizer)
 predicted = loaded.predict([e.text for e in split.test])
-ours = wilson(n_correct(predicted, split.test), n)
-print(f"tuned model     {ours}")
-print(compare(ours, bag))
-assert ours.low > majority.high, "it has learnt something, beyond chance"
+tuned = wilson(n_correct(predicted, split.test), n)
+print(f"tuned model     {tuned}")
+print(compare(tuned, bag))
+assert tuned.low > majority.high, "the model is better than the majority class"
 
 # %% [markdown]
-# ## Where it goes wrong
-# A row for each true class, a column for each answer: what is off the diagonal is a mistake.
+# ## Confusion matrix
+# Each row is a true class, each column a predicted class. Entries off the diagonal are errors.
 
 # %%
 matrix = confusion_matrix(split.names, [e.label for e in split.test], predicted)
 for name, counts in zip(split.names, matrix, strict=True):
     print(f"{name:>16} {counts}")
-assert sum(matrix[k][k] for k in range(3)) == ours.n_right
+assert sum(matrix[k][k] for k in range(3)) == tuned.n_right
 
 # %% [markdown]
-# ## Padding changes nothing
-# A short text in a batch with a long one is filled up to the right. Causal attention looks left
-# only, and the pooling leaves the filling out: alone or in company, the answer is the same.
+# ## Padding does not change predictions
+# In a batch, short texts are padded on the right. Causal attention never attends to later
+# positions, and pooling ignores the padding. So the prediction for a text is the same alone and in
+# a batch.
 
 # %%
 short, long = "class attributes", split.test[0].text

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # 11. A personal assistant
 #
-# A foundation model continues; an assistant answers. What makes the difference is a form (who
-# speaks, and where a turn ends) and examples in that form, of which only the answers are learnt.
+# A foundation model continues a text; an assistant answers. Two things make the difference: a chat
+# template, which marks the speaker and the end of each turn, and fine-tuning on examples in this
+# template, with the loss computed on the answers only.
 
 # %%
 from functools import partial
@@ -25,9 +26,9 @@ from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 # %% [markdown]
-# ## Lessons about the text, each with a grader
-# The questions are simple enough that a program knows the right answer. No held-out prompt is
-# among the training prompts. To be quick, this walk keeps two of the kinds.
+# ## Questions about the text, with graders
+# The questions are simple enough that a program can check the answers. No test prompt is among the
+# training prompts. To save time, this tutorial uses only two kinds of question.
 
 # %%
 texts = [document.text for document in python_reference()]
@@ -44,15 +45,15 @@ assert grade(test[0], test[0].output)
 assert not grade(test[0], "I do not know.")
 
 # %% [markdown]
-# ## The template, and the mask
-# Special tokens stand around each turn. The mask is 1 on the answer and on its end: only these are
-# targets of the loss. The question is read, not learnt.
+# ## The chat template and the loss mask
+# Special tokens mark the start and the end of each turn. The mask is 1 for the answer and its end
+# token: only these are targets of the loss. The question is input only.
 
 # %%
 tokenizer = train_bpe([f" {r.prompt}\n {r.output}" for r in train], 1024)
 ids, mask = conversation(test[0], tokenizer)
-for token, learnt in zip(ids, mask, strict=True):
-    print(f"{token:5} {tokenizer.decode([token])!r:16} {'learnt' if learnt else ''}")
+for token, is_target in zip(ids, mask, strict=True):
+    print(f"{token:5} {tokenizer.decode([token])!r:16} {'target' if is_target else ''}")
 row = language_row(ids, mask, 48)
 assert row is not None
 targets = [target for target in row[1] if target != IGNORED]
@@ -60,9 +61,9 @@ assert targets[-1] == tokenizer.special_tokens[END], "it learns to stop"
 assert len(targets) == sum(mask) < len(ids)
 
 # %% [markdown]
-# ## Before and after
-# A small model without pretraining (`groundup instruct RUN` starts from a trained one) answers the
-# held-out prompts, is tuned by the one loop, and answers them again.
+# ## Fine-tune and measure
+# This small model is not pretrained (`groundup instruct RUN` starts from a trained one). It answers
+# the test prompts before and after fine-tuning.
 
 # %%
 config = GPTConfig(
@@ -95,12 +96,12 @@ steps = tune(model, batches, model.loss, optimizer, n_steps=150, on_step=None)
 after = wilson(n_right(), len(test))
 print(f"loss {steps[0].loss_nats:.2f} -> {steps[-1].loss_nats:.2f} in {steps[-1].elapsed_s:.1f} s")
 print(f"before {before}\nafter  {after}")
-assert after.low > before.high, "it has learnt to answer what it has not seen"
+assert after.low > before.high, "it answers prompts that it was not trained on"
 
 # %% [markdown]
-# ## Talk to it
-# The chat renders with the very same template, streams the answer and stops at its end. Asked
-# something it was never taught, it answers in the few sentences it knows, and is wrong.
+# ## Chat
+# The chat uses the same template, streams the answer and stops at the end token. A question of a
+# kind that is not in the training data gets an answer in one of the learned forms, and it is wrong.
 
 # %%
 session = ChatSession(

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 12. See inside
 #
-# A trained model is a pile of numbers, but one that can be opened. Attention is the easiest to look
-# at: for every head it says, for every position, how much it takes from each earlier one.
+# The computations of a trained model can be inspected. Attention is the easiest part: for every
+# head and every position, its weights show how much information comes from each earlier position.
 
 # %%
 import tempfile
@@ -30,7 +30,7 @@ tokenizer.save(data / "tokenizer")
 encode_corpus(data, tokenizer)
 
 # %% [markdown]
-# ## A small model, trained for a few seconds
+# ## Train a small model for a few seconds
 
 # %%
 shape = GPTConfig(context_length=64, d_model=64, n_layers=2, n_heads=2)
@@ -38,8 +38,9 @@ pretrain(PretrainConfig(data=data, out=run, model=shape, steps=60))
 language_model = load(run)
 
 # %% [markdown]
-# ## One sentence, every head
-# A darker cell takes more. Nothing stands right of the diagonal: the future is masked.
+# ## Attention weights of one sentence
+# Each row shows where one token attends to; darker cells have larger weights. Cells right of the
+# diagonal are empty because of the causal mask.
 
 # %%
 ids = language_model.tokenizer.encode("The statement raises an exception")
@@ -55,17 +56,17 @@ for head in range(H):
         print(f"{token!r:>12} " + "".join(" ░▒▓█"[min(4, int(5 * w))] * 2 for w in row))
 
 # %% [markdown]
-# ## What it expects next
-# The last row of logits, made into chances.
+# ## Predictions for the next token
+# The softmax turns the last row of logits into probabilities.
 
 # %%
-chances = seen.logits[-1].softmax(dim=-1).topk(5)
-for chance, index in zip(chances.values, chances.indices, strict=True):
-    print(f"{language_model.tokenizer.decode([int(index)])!r:>12} {chance:.1%}")
+top = seen.logits[-1].softmax(dim=-1).topk(5)
+for probability, index in zip(top.values, top.indices, strict=True):
+    print(f"{language_model.tokenizer.decode([int(index)])!r:>12} {probability:.1%}")
 
 # %% [markdown]
-# ## The same with pictures
-# The report is one file that needs no network: open it in a browser.
+# ## An HTML report
+# The report is a single HTML file that needs no network connection. Open it in a browser.
 
 # %%
 report = write_report(run, text="The statement raises an exception")

@@ -1,4 +1,4 @@
-"""Freed memory stays with a process that trains."""
+"""`keep_freed` keeps freed memory in the process."""
 
 import platform
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-_TOLD = """
+_CODE = """
 import psutil, torch
 from groundup.base.malloc import keep_freed
 
@@ -25,7 +25,7 @@ for kept in (False, True):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a request to glibc")
 def test_what_is_freed_stays_only_when_asked() -> None:
-    told = subprocess.run([sys.executable, "-c", _TOLD], check=True, capture_output=True, text=True)
-    without, with_it = map(int, told.stdout.split())
+    done = subprocess.run([sys.executable, "-c", _CODE], check=True, capture_output=True, text=True)
+    without, with_it = map(int, done.stdout.split())
     assert without < 20e6
     assert with_it > 190e6

@@ -1,4 +1,4 @@
-"""Writing on: with and without the cache, to the window's end and beyond, and to a stop."""
+"""Generation with and without the cache, beyond the context length, and up to a stop id."""
 
 import logging
 
@@ -28,7 +28,7 @@ CONFIGS = [
 
 
 def lively(config: GPTConfig) -> GPT:
-    """A model with large random weights: its text depends on all it reads."""
+    """A model with large random weights, whose text depends on the whole prompt."""
     model = GPT(config)
     generator = torch.Generator().manual_seed(7)
     for name, parameter in model.named_parameters():
@@ -43,14 +43,14 @@ def test_greedy_text_is_the_same_with_and_without_the_cache(
     config: GPTConfig, n_prompt: int
 ) -> None:
     model, prompt = lively(config), [i * 7 % 50 for i in range(n_prompt)]
-    kept = generate(model, prompt, 40, temperature=0, use_cache=True)
-    anew = generate(model, prompt, 40, temperature=0, use_cache=False)
-    assert len(kept) == 40
-    assert kept == anew
-    # Greedy text soon runs in a circle; a drawn one reads much more of what the model can say.
-    drawn, drawn_anew = (generate(model, prompt, 40, use_cache=use) for use in (True, False))
-    assert drawn == drawn_anew
-    assert len(set(drawn)) > 5
+    cached = generate(model, prompt, 40, temperature=0, use_cache=True)
+    computed = generate(model, prompt, 40, temperature=0, use_cache=False)
+    assert len(cached) == 40
+    assert cached == computed
+    # Greedy text soon repeats itself; sampled text covers more of the vocabulary.
+    cached, computed = (generate(model, prompt, 40, use_cache=use) for use in (True, False))
+    assert cached == computed
+    assert len(set(cached)) > 5
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -66,7 +66,7 @@ def test_cached_logits_equal_those_of_the_whole_text(config: GPTConfig) -> None:
         model(ids[:, :1], cache=cache)
 
 
-def test_greedy_is_the_likeliest_token_each_time() -> None:
+def test_greedy_takes_the_most_likely_token() -> None:
     model, tokens = lively(CONFIGS[0]).eval(), [1, 2]
     for _ in range(6):
         tokens.append(int(model(torch.tensor([tokens]))[0, -1].argmax()))
@@ -105,7 +105,7 @@ def test_the_window_holds_at_most_the_context_and_moves_in_steps() -> None:
     assert set(starts) == set(range(0, 48, 4))
 
 
-def test_outgrowing_the_context_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_text_longer_than_the_context_gives_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     model = lively(CONFIGS[0])
     with caplog.at_level(logging.WARNING):
         generate(model, [1] * 10, 6)
@@ -115,7 +115,7 @@ def test_outgrowing_the_context_is_said_once(caplog: pytest.LogCaptureFixture) -
     assert "do not fit in a context of 16" in caplog.text
 
 
-def test_a_long_prompt_reads_as_its_end() -> None:
+def test_a_long_prompt_is_read_from_its_window() -> None:
     model, prompt = lively(CONFIGS[0]), [i % 50 for i in range(40)]
     start = window_start(40, 16)
     assert generate(model, prompt, 1, temperature=0) == generate(
@@ -141,5 +141,5 @@ def test_bad_input_is_refused_at_the_call(
         stream(GPT(CONFIGS[0]), ids, **arguments)  # type: ignore[arg-type]
 
 
-def test_none_asked_none_given() -> None:
+def test_zero_new_tokens_are_none() -> None:
     assert generate(GPT(CONFIGS[0]), [1], 0) == []

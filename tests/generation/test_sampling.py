@@ -1,4 +1,4 @@
-"""The distribution that is drawn from, against its definition and against many draws."""
+"""The sampling distribution equals its definition, and samples follow it."""
 
 import pytest
 import torch
@@ -35,19 +35,19 @@ def test_top_p_keeps_the_smallest_sufficient_set(logits: list[float], top_p: flo
     whole = z.softmax(0)
     mass = whole[kept].sum().item()
     assert mass >= top_p - 1e-4
-    # Without its least likely member the set would not reach top_p.
+    # Without its least likely token the set would not reach top_p.
     assert mass - whole[kept].min().item() <= top_p + 1e-4
     assert p.sum().item() == pytest.approx(1.0, abs=1e-5)
 
 
-def test_temperature_zero_is_the_likeliest_and_its_limit() -> None:
+def test_temperature_zero_is_greedy_and_the_limit_of_small_temperatures() -> None:
     z = torch.tensor([1.0, 3.0, 2.0])
     greedy = next_token_probabilities(z, temperature=0)
     assert greedy.tolist() == [0.0, 1.0, 0.0]
     torch.testing.assert_close(next_token_probabilities(z, temperature=1e-6), greedy)
 
 
-def test_draws_follow_the_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     z = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
     p = next_token_probabilities(z, temperature=0.7, top_k=3, top_p=0.9)
     generator = torch.Generator().manual_seed(0)
@@ -56,7 +56,7 @@ def test_draws_follow_the_distribution() -> None:
     for _ in range(n):
         counts[draw(p, generator)] += 1
     assert counts[0] == 0
-    # Four standard deviations of a binomial share.
+    # Four standard deviations of a binomial proportion.
     assert ((counts / n - p).abs() <= 4 * (p * (1 - p) / n).sqrt() + 1e-9).all()
 
 
@@ -70,6 +70,6 @@ def test_draws_follow_the_distribution() -> None:
         {"top_p": 1.5},
     ],
 )
-def test_a_setting_that_means_nothing_is_refused(wrong: dict[str, float]) -> None:
+def test_a_setting_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         next_token_probabilities(torch.zeros(3), **wrong)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The fused path equals the formula, the formula equals NumPy, and positions enter rightly."""
+"""The fused path equals the formula, the formula equals NumPy, and rotary embeddings are right."""
 
 from functools import partial
 
@@ -34,7 +34,7 @@ def random_qkv(
     return q, k, v
 
 
-# Ordinary; grouped; one key head; a cached past of 5; a single query; a single token.
+# Multi-head; grouped; one key head; 5 cached positions; a single query; a single token.
 SHAPES = [
     (2, 4, 4, 7, 7, 8),
     (2, 4, 2, 7, 7, 8),
@@ -72,7 +72,7 @@ def test_blocks_equal_formula_in_values_and_gradients(block: int) -> None:
         torch.testing.assert_close(blocks, formula, rtol=1e-10, atol=1e-10)
 
 
-def test_on_a_cpu_bfloat16_goes_by_blocks_and_stays_near_the_formula() -> None:
+def test_bfloat16_blocks_on_a_cpu_stay_near_the_formula() -> None:
     q, k, v = (x.detach() for x in random_qkv(2, 3, 3, 70, 70, 8))
     low = attention_fused(q.bfloat16(), k.bfloat16(), v.bfloat16())
     torch.testing.assert_close(low.double(), attention_formula(q, k, v), rtol=0.02, atol=0.02)
@@ -96,7 +96,7 @@ def test_the_future_changes_nothing() -> None:
     assert not torch.allclose(before[:, :, 4:], after[:, :, 4:])
 
 
-def test_weights_are_shares() -> None:
+def test_weights_sum_to_one_and_the_mask_is_exact() -> None:
     q, k, _ = random_qkv(1, 2, 1, 3, 5, 4)
     weights = attention_weights(q, k)
     torch.testing.assert_close(weights.sum(-1), torch.ones(1, 2, 3, dtype=torch.float64))
@@ -104,7 +104,7 @@ def test_weights_are_shares() -> None:
 
 
 @pytest.mark.parametrize("layout", ["half", "interleaved"])
-def test_rotation_equals_the_written_out_rotation(layout: str) -> None:
+def test_rotation_equals_the_reference(layout: str) -> None:
     x = torch.randn(2, 5, 3, 8, generator=torch.Generator().manual_seed(1))
     tables = rotary_tables(5, 8, 10_000.0, layout)  # type: ignore[arg-type]
     ours = rotate(x.transpose(1, 2), *tables, layout).transpose(1, 2).numpy()  # type: ignore[arg-type]
@@ -119,22 +119,22 @@ def test_rotation_equals_the_written_out_rotation(layout: str) -> None:
     shift=st.integers(0, 40),
     layout=st.sampled_from(["half", "interleaved"]),
 )
-def test_a_score_depends_on_the_distance_alone(a: int, b: int, shift: int, layout: str) -> None:
+def test_a_score_depends_only_on_the_distance(a: int, b: int, shift: int, layout: str) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 8, generator=generator)
     cos, sin = rotary_tables(64, 8, 10_000.0, layout)
 
-    def turned(x: Tensor, position: int) -> Tensor:
+    def rotated(x: Tensor, position: int) -> Tensor:
         at = slice(position, position + 1)
         return rotate(x.view(1, 8), cos[at], sin[at], layout).flatten()  # type: ignore[arg-type]
 
-    near = turned(query, a) @ turned(key, b)
-    far = turned(query, a + shift) @ turned(key, b + shift)
+    near = rotated(query, a) @ rotated(key, b)
+    far = rotated(query, a + shift) @ rotated(key, b + shift)
     torch.testing.assert_close(near, far, rtol=1e-4, atol=1e-4)
-    assert torch.isclose(turned(query, a).norm(), query.norm(), rtol=1e-5)
+    assert torch.isclose(rotated(query, a).norm(), query.norm(), rtol=1e-5)
 
 
-def test_the_layouts_are_reorderings_of_each_other() -> None:
+def test_the_layouts_are_permutations_of_each_other() -> None:
     x = torch.randn(1, 2, 6, 8, generator=torch.Generator().manual_seed(2))
     order = torch.cat((torch.arange(0, 8, 2), torch.arange(1, 8, 2)))
     pairs, halves = (rotary_tables(6, 8, 10_000.0, kind) for kind in ("interleaved", "half"))
@@ -163,7 +163,7 @@ def test_heads_that_look_back_look_one_two_three_back(
     weights = attention_weights(queries, keys)[0]  # (H, T, S)
     for head in range(4):
         back = torch.arange(4, T) - weights[head, 4:].argmax(dim=-1)
-        assert (back == head + 1).float().mean() > 0.9  # a token of another mind may look aside
+        assert (back == head + 1).float().mean() > 0.9  # a few tokens outweigh the biases
         assert weights[head, 4:].max(dim=-1).values.mean() > 0.5
-    gathered = block.attention(normed, rotary)
-    assert 0.5 < gathered[0, 4:].std() < 2.0  # as much as the tokens, from the first step on
+    output = block.attention(normed, rotary)
+    assert 0.5 < output[0, 4:].std() < 2.0  # the scale of the tokens, from the first step on

@@ -1,4 +1,4 @@
-"""Counted arithmetic against torch's own counter, memory against what autograd really keeps."""
+"""FLOPs equal those of torch's counter, and memory equals what autograd saves."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_matrix_flops_equal_the_counter(config: GPTConfig) -> None:
     with FlopCounterMode(display=False) as counter:
         GPT(config)(ids)
     counts = counter.get_flop_counts()["Global"]
-    within = ("attention", "bmm")  # the products of attention itself, fused or in blocks
+    within = ("attention", "bmm")  # the products of attention, fused or in blocks
     products = sum(n for op, n in counts.items() if not any(name in str(op) for name in within))
     H, D, L = config.n_heads, config.head_width, config.n_layers
     attention = L * H * D * 2 * (T + 1)
@@ -47,7 +47,7 @@ def test_matrix_flops_equal_the_counter(config: GPTConfig) -> None:
 
 
 def test_gpt2_is_near_six_flops_per_parameter() -> None:
-    # 6 N and the scores: 855 million per token at full attention, less with half of it masked.
+    # 6 N and the scores: 855 million per token with full attention, less with half of it masked.
     flops = flops_per_token(GPTConfig.gpt2("124M"))
     assert 6 * 123.5e6 < flops < 855.2e6
 
@@ -55,7 +55,7 @@ def test_gpt2_is_near_six_flops_per_parameter() -> None:
 @pytest.mark.parametrize("context_length", [32, 600])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", CONFIGS)
-def test_activation_memory_is_what_autograd_keeps(
+def test_activation_memory_is_what_autograd_saves(
     config: GPTConfig, dtype: torch.dtype, context_length: int
 ) -> None:
     config = replace(config, context_length=context_length)

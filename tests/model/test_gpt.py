@@ -1,4 +1,4 @@
-"""The model: sizes, first loss, determinism, learning, precision, compilation."""
+"""The model: sizes, first loss, determinism, training, precision, compilation."""
 
 import math
 import subprocess
@@ -42,10 +42,10 @@ def test_count_equals_the_built_model(config: GPTConfig) -> None:
 @pytest.mark.parametrize(
     ("config", "n_parameters"),
     [
-        # Without biases on queries, keys and values, as courses build it.
+        # Without biases for queries, keys and values, as in courses.
         (GPTConfig.gpt2("124M", qkv_bias=False), 124_412_160),
         (GPTConfig.gpt2("124M", qkv_bias=False, tie_embeddings=False), 163_009_536),
-        # With them, as the published weights have it.
+        # With them, as in the published weights.
         (GPTConfig.gpt2("124M"), 124_439_808),
         (GPTConfig.gpt2("355M"), 354_823_168),
         (GPTConfig.gpt2("774M"), 774_030_080),
@@ -59,7 +59,7 @@ def test_published_sizes(config: GPTConfig, n_parameters: int) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS)
-def test_first_loss_is_near_the_uniform_guess(config: GPTConfig) -> None:
+def test_first_loss_is_near_that_of_the_uniform_distribution(config: GPTConfig) -> None:
     loss = GPT(config).eval().loss(*batch(config))
     assert abs(loss.item() - math.log(config.vocab_size)) < 0.1
 
@@ -86,7 +86,7 @@ def test_the_seed_fixes_the_weights_and_leaves_the_global_state_alone() -> None:
 
 
 @pytest.mark.parametrize("config", [OURS, GPT2, LLAMA, MIXED])
-def test_it_learns_a_batch_by_heart_and_every_parameter_moves(config: GPTConfig) -> None:
+def test_it_overfits_a_batch_and_updates_every_parameter(config: GPTConfig) -> None:
     model = GPT(config)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     ids, targets = batch(config, B=2)
@@ -97,14 +97,14 @@ def test_it_learns_a_batch_by_heart_and_every_parameter_moves(config: GPTConfig)
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.3
-    still = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
-    assert not still
+    unchanged = [n for n, p in model.named_parameters() if torch.equal(p, before[n])]
+    assert not unchanged
 
 
 @pytest.mark.parametrize("config", [OURS, GPT2, LLAMA, MIXED])
-def test_a_position_does_not_see_what_follows(config: GPTConfig) -> None:
+def test_no_position_depends_on_later_ones(config: GPTConfig) -> None:
     model = GPT(config)
-    for p in model.parameters():  # away from the zero start, where nothing could leak
+    for p in model.parameters():  # not the zero initialization, where nothing could leak
         torch.nn.init.normal_(p, std=0.2, generator=torch.Generator().manual_seed(p.numel()))
     ids, _ = batch(config, B=1)
     changed = ids.clone()
@@ -114,13 +114,13 @@ def test_a_position_does_not_see_what_follows(config: GPTConfig) -> None:
     assert not torch.allclose(a[:, 9:], b[:, 9:])
 
 
-def test_hidden_is_what_the_head_reads() -> None:
+def test_hidden_is_the_input_of_the_head() -> None:
     model = GPT(OURS, seed=3)
     ids, _ = batch(OURS)
     torch.testing.assert_close(model.head(model.hidden(ids)), model(ids))
 
 
-def test_too_long_a_text_is_an_error() -> None:
+def test_a_text_longer_than_the_context_is_an_error() -> None:
     with pytest.raises(UserError, match=r"17 tokens do not fit .* context of 16"):
         GPT(OURS)(torch.zeros(1, 17, dtype=torch.long))
 
@@ -135,7 +135,7 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(model(ids), model(ids))
 
 
-def test_loss_counts_only_targets_that_count() -> None:
+def test_the_loss_ignores_targets_of_minus_100() -> None:
     logits = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
     targets = torch.tensor([[1, -100, 4], [-100, -100, 0]])
     log_probabilities = logits.double().log_softmax(-1)
@@ -162,7 +162,7 @@ def test_bfloat16_autocast_is_near(config: GPTConfig) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("config", ["GPTConfig(context_length=32)", "GPTConfig.gpt2('124M')"])
 def test_it_compiles_as_one_graph(config: str) -> None:
-    # In a process of its own: under pytest calls are type-checked, which no graph can hold.
+    # In a separate process: under pytest calls are type-checked, which breaks the graph.
     code = f"""
 import torch
 from groundup.model.config import GPTConfig

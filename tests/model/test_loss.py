@@ -1,9 +1,9 @@
-"""The head's loss in parts is the loss of all logits, and so are its gradients."""
+"""The loss in chunks and its gradients equal those of all logits at once."""
 
 import pytest
 import torch
 
-from groundup.model import loss as room
+from groundup.model import loss as loss_module
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.loss import IGNORED, cross_entropy, head_cross_entropy
@@ -22,7 +22,7 @@ def example(dtype: torch.dtype = torch.float64):
 
 @pytest.fixture(params=[1, V, 4 * V, 1000 * V])
 def at_once(request, monkeypatch):
-    monkeypatch.setattr(room, "LOGITS_AT_ONCE", min(request.param, B * T * V - 1))
+    monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", min(request.param, B * T * V - 1))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -55,7 +55,7 @@ def test_a_model_with_a_tied_head_learns_the_same(monkeypatch):
     ids = torch.arange(T + 1)[None] % V
     gradients = []
     for most in (B * T * V, 2 * V):
-        monkeypatch.setattr(room, "LOGITS_AT_ONCE", most)
+        monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", most)
         model = GPT(config, seed=1)
         model.loss(ids[:, :-1], ids[:, 1:]).backward()
         gradients.append(model.token_embedding.weight.grad)

@@ -1,4 +1,4 @@
-"""N-gram rows: from the last tokens alone, and the same in parts as from the whole text."""
+"""N-gram rows depend only on the last tokens, and are the same when a text is read in parts."""
 
 import torch
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ TOKENS = st.lists(st.integers(0, 8), max_size=6)
 
 @given(earlier=TOKENS, others=TOKENS, run=st.lists(st.integers(0, 8), min_size=4, max_size=4))
 @settings(max_examples=50, deadline=None)
-def test_a_row_depends_on_the_last_tokens_alone(
+def test_a_row_depends_only_on_the_last_tokens(
     earlier: list[int], others: list[int], run: list[int]
 ) -> None:
     table = NGramEmbedding(CONFIG)
@@ -28,7 +28,7 @@ def test_a_row_depends_on_the_last_tokens_alone(
     assert not torch.equal(one, table.rows(torch.tensor([[*run[:-1], (run[-1] + 1) % 9]]))[0, -1])
 
 
-def test_each_length_has_rows_of_its_own_and_few_meet() -> None:
+def test_each_length_has_its_own_rows_and_few_collide() -> None:
     table = NGramEmbedding(CONFIG)
     ids = torch.cartesian_prod(torch.arange(9), torch.arange(9))
     pairs, triples, _ = table.rows(ids)[:, 1].T

@@ -1,4 +1,4 @@
-"""Recomputing activations changes what is kept, and nothing else."""
+"""Activation checkpointing saves fewer tensors and gives the same gradients."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def gradients(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_same_gradients_with_less_kept(dtype):
+def test_the_same_gradients_with_fewer_saved_tensors(dtype):
     loss, wanted, much = gradients(dtype, checkpointing=False)
     again, found, little = gradients(dtype, checkpointing=True)
     assert again == loss

@@ -1,4 +1,4 @@
-"""The fast BPE is the slow one."""
+"""The fast BPE gives the merges and ids of the slow one."""
 
 import regex
 from hypothesis import given, settings
@@ -19,7 +19,7 @@ def pretokens(text: str) -> list[bytes]:
 
 @given(TEXT, st.integers(0, 12))
 @settings(deadline=None)
-def test_the_same_merges_are_learnt(text: str, n_merges: int) -> None:
+def test_the_same_merges_are_learned(text: str, n_merges: int) -> None:
     text += "x"
     fast = train_bpe([text], 256 + n_merges, special_tokens=())
     assert fast.merges == learn(pretokens(text), n_merges)
@@ -27,8 +27,8 @@ def test_the_same_merges_are_learnt(text: str, n_merges: int) -> None:
 
 @given(TEXT, TEXT)
 @settings(deadline=None)
-def test_the_same_ids_come_out(learnt_from: str, text: str) -> None:
-    merges = learn(pretokens(learnt_from), 12)
+def test_the_same_ids_come_out(train_text: str, text: str) -> None:
+    merges = learn(pretokens(train_text), 12)
     fast = BPETokenizer(merges, special_tokens={})
     assert fast.encode(text) == [i for part in pretokens(text) for i in encode(part, merges)]
 

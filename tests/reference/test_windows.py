@@ -1,4 +1,4 @@
-"""The reference itself, on cases worked out by hand."""
+"""The reference implementation, on cases computed on paper."""
 
 from groundup.reference.windows import (
     book_windows,
@@ -9,7 +9,7 @@ from groundup.reference.windows import (
 )
 
 
-def test_the_book_s_first_batch() -> None:
+def test_the_first_batch_of_the_book() -> None:
     # Chapter 2 prints these for the first tokens of The Verdict, context 4, stride 1 then 4.
     tokens = [40, 367, 2885, 1464, 1807, 3619, 402, 271, 10899]
     assert book_windows(tokens, 4, 1)[:2] == [

@@ -1,11 +1,13 @@
-"""Against transformers: random tiny models, both ways, must give equal logits."""
+"""Import and export give the logits of transformers, for tiny models with random weights."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
@@ -15,7 +17,7 @@ from groundup.weights.huggingface import export_huggingface, import_huggingface
 pytestmark = pytest.mark.parity
 
 SMALL = {"vocab_size": 61, "context_length": 24, "d_model": 32, "n_layers": 2, "n_heads": 4}
-# float32 sums in another order; logits here are of size 1 to 10.
+# float32 sums in another order; the logits are of size 1 to 10.
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
 
@@ -24,7 +26,7 @@ def ids(vocab_size: int = 61) -> torch.Tensor:
 
 
 def shaken(model: torch.nn.Module) -> Any:
-    """Weights large enough that every one of them shows in the logits."""
+    """Set weights large enough that each of them changes the logits."""
     generator = torch.Generator().manual_seed(11)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator)
@@ -119,7 +121,7 @@ def test_export_gives_our_logits_there_and_back(
 
 
 def test_the_layout_matters() -> None:
-    # If the two rotary layouts gave the same logits, the reordering above would prove nothing.
+    # If the two rotary layouts gave the same logits, the export tests above would prove nothing.
     half, interleaved = (
         shaken(GPT(GPTConfig(**SMALL, rotary_layout=layout))) for layout in ("half", "interleaved")
     )
@@ -127,7 +129,7 @@ def test_the_layout_matters() -> None:
 
 
 @pytest.mark.parametrize("choice", [{"activation": "gelu"}, {"ngram": 3, "ngram_rows": 64}])
-def test_what_transformers_cannot_compute_is_refused(
+def test_settings_that_transformers_lacks_are_refused(
     tmp_path: Path, choice: dict[str, object]
 ) -> None:
     mixed = GPT(GPTConfig(**SMALL, **choice))
@@ -155,7 +157,7 @@ def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
         ({"vocab_size": 62}, r"token_embedding.weight has shape \(61, 32\)"),
     ],
 )
-def test_what_we_cannot_read_is_said(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+def test_unsupported_configs_are_named(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     export_huggingface(GPT(EXPORTS[2][0]), tmp_path)
     about = json.loads((tmp_path / "config.json").read_text()) | changes
     (tmp_path / "config.json").write_text(json.dumps(about))
@@ -171,11 +173,90 @@ def test_missing_entries_files_and_pickles_are_named(tmp_path: Path) -> None:
         import_huggingface(tmp_path)
     export_huggingface(GPT(GPT2), tmp_path / "out")
     (tmp_path / "out" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="no weights here"):
+    with pytest.raises(UserError, match="contains no weights"):
         import_huggingface(tmp_path / "out")
     (tmp_path / "out" / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(UserError, match="a pickle"):
+    with pytest.raises(UserError, match=r"a pickle \(pytorch_model.bin\)"):
         import_huggingface(tmp_path / "out")
     (tmp_path / "out" / "model.safetensors").write_bytes(b"not a file of tensors")
     with pytest.raises(UserError, match="no whole safetensors file"):
         import_huggingface(tmp_path / "out")
+
+
+def sharded(folder: Path, *names: object) -> Path:
+    """Export a model, and split its weights in two shards with these names in the index."""
+    export_huggingface(GPT(GPT2), folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    keys = sorted(tensors)
+    weight_map = {}
+    for shard in range(2):
+        save_file({key: tensors[key] for key in keys[shard::2]}, folder / f"{shard}.safetensors")
+        weight_map |= dict.fromkeys(keys[shard::2], names[shard])
+    index = {"weight_map": weight_map}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    return folder
+
+
+def test_shards_inside_the_folder_are_read(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "out", "0.safetensors", "./sub/../1.safetensors")
+    (folder / "sub").mkdir()
+    assert import_huggingface(folder).config.n_layers == 2
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../stolen.safetensors",
+        "sub/../../stolen.safetensors",
+        "{outside}/stolen.safetensors",
+        "1.bin",
+        "1\0.safetensors",
+        "",
+    ],
+)
+def test_a_shard_outside_the_folder_is_refused_by_name_before_any_file_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    name = name.format(outside=tmp_path)
+    folder = sharded(tmp_path / "out", "0.safetensors", name)
+    (folder / "1.safetensors").rename(tmp_path / "stolen.safetensors")
+    opened: list[Path] = []
+    monkeypatch.setattr("groundup.weights.huggingface.load_tensors", opened.append)
+    with pytest.raises(UserError, match=re.escape(f"{name!r} is refused")) as caught:
+        import_huggingface(folder)
+    assert caught.value.where == folder / "model.safetensors.index.json"
+    assert not opened
+
+
+@pytest.mark.parametrize("name", ["1.safetensors", "model.safetensors"])
+def test_a_link_out_of_the_folder_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    if name == "model.safetensors":
+        folder = tmp_path / "out"
+        export_huggingface(GPT(GPT2), folder)
+    else:
+        folder = sharded(tmp_path / "out", "0.safetensors", name)
+    (folder / name).rename(tmp_path / "elsewhere.safetensors")
+    (folder / name).symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(UserError, match=re.escape(f"{name!r} is refused")):
+        import_huggingface(folder)
+
+
+def test_the_links_of_the_hugging_face_cache_are_read(tmp_path: Path) -> None:
+    folder = sharded(tmp_path / "snapshots" / "0a1b", "0.safetensors", "1.safetensors")
+    (tmp_path / "blobs").mkdir()
+    for file in list(folder.iterdir()):
+        file.rename(tmp_path / "blobs" / file.name)
+        file.symlink_to(Path("..", "..", "blobs", file.name))
+    assert import_huggingface(folder).config.n_layers == 2
+
+
+@pytest.mark.parametrize(
+    "index", [[], {}, {"weight_map": ["0.safetensors"]}, {"weight_map": {"a": 1}}]
+)
+def test_an_index_without_file_names_is_refused(tmp_path: Path, index: object) -> None:
+    folder = sharded(tmp_path / "out", "0.safetensors", "1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match="Expected a weight_map") as caught:
+        import_huggingface(folder)
+    assert caught.value.where == folder / "model.safetensors.index.json"

@@ -1,4 +1,4 @@
-"""Device, dtype and number of threads. torch is imported only when a function needs it."""
+"""Device, dtype and number of threads. Functions import torch only when they are called."""
 
 import os
 from typing import TYPE_CHECKING
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str = "auto") -> "torch.device":
-    """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" takes CUDA where there is one.
+    """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" uses CUDA if it is available.
 
-    Of several processes on a machine (torchrun) each takes the GPU of its own number.
+    Under torchrun, "cuda" is the GPU with the local rank of the process.
 
     Raises:
-        UserError: A CUDA device is asked for and none is there, or the name is unknown.
+        UserError: A CUDA device is requested and none is available, or the name is unknown.
     """
     import torch
 
@@ -25,10 +25,14 @@ def choose_device(name: str = "auto") -> "torch.device":
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"unknown device {name!r}", need="auto, cpu or cuda") from error
+        raise UserError(
+            f"The device {name!r} is unknown. Expected auto, cpu or cuda.",
+            settings={"device": "auto"},
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            "no CUDA device is usable here", need="a CUDA build of torch", type_this="--device cpu"
+            "No CUDA device is available. A GPU and a CUDA build of torch are required.",
+            settings={"device": "cpu"},
         )
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -37,7 +41,7 @@ def choose_device(name: str = "auto") -> "torch.device":
 
 
 def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
-    """Turn "auto", "fp32" or "bf16" into a dtype; "auto" is bf16 where the hardware multiplies it.
+    """Turn "auto", "fp32" or "bf16" into a dtype; "auto" is bf16 if the hardware multiplies it.
 
     Raises:
         UserError: The name is unknown.
@@ -48,7 +52,10 @@ def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
         name = "bf16" if _has_fast_bf16(device) else "fp32"
     formats = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if name not in formats:
-        raise UserError(f"unknown number format {name!r}", need="auto, fp32 or bf16")
+        raise UserError(
+            f"The dtype {name!r} is unknown. Expected auto, fp32 or bf16.",
+            settings={"dtype": "auto"},
+        )
     return formats[name]
 
 
@@ -57,24 +64,27 @@ def _has_fast_bf16(device: "torch.device") -> bool:
 
     if device.type != "cpu":
         return True
-    # Private names: where another torch lacks them, bf16 is not known to be fast.
+    # Private names of torch: if a version lacks them, bf16 counts as slow.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def set_threads(n_threads: int | None = None) -> int:
-    """Set how many CPU threads torch uses; give the number.
+    """Set the number of CPU threads that torch uses, and return it.
 
-    None: the cores this process may use, shared with the others that torchrun has started here.
+    None: the cores that this process may use, divided by the number of processes that torchrun
+    started on this machine.
 
     Raises:
-        UserError: Fewer than one thread is asked for.
+        UserError: Fewer than one thread is requested.
     """
     import torch
 
     if n_threads is not None and n_threads < 1:
-        raise UserError(f"{n_threads} threads", need="one or more", type_this="--threads 1")
+        raise UserError(
+            f"The number of threads is {n_threads}. Expected at least 1.", settings={"threads": 1}
+        )
     n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    wanted = n_threads or max(1, usable_cores() // n_processes)
-    torch.set_num_threads(wanted)
-    return wanted
+    n_threads = n_threads or max(1, usable_cores() // n_processes)
+    torch.set_num_threads(n_threads)
+    return n_threads

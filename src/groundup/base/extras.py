@@ -1,4 +1,4 @@
-"""Packages that only some users need: imported when asked for, or the line to type is told."""
+"""Import optional dependencies when they are used, or name the command that installs them."""
 
 import importlib
 from typing import Any
@@ -10,14 +10,13 @@ def needed(module: str, extra: str, where: str) -> Any:
     """Import an optional package.
 
     Raises:
-        UserError: It is not installed; the line to type is told.
+        UserError: The package is not installed. The error contains the install command.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"the package {module} is not installed",
-            need="it, for this",
+            f"{module.partition('.')[0]} is not installed. It is an optional dependency.",
             where=where,
-            type_this=f"pip install 'groundup[{extra}]'",
+            command=f"pip install 'groundup[{extra}]'",
         ) from error

@@ -1,4 +1,4 @@
-"""What this machine has: memory, disk and cores. torch is imported only where it is needed."""
+"""Memory, disk space and cores of this machine. Functions import torch only for a GPU."""
 
 import os
 import re
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def memory_in_use_bytes(device: "torch.device") -> int:
-    """Tell how much memory this process holds now: on the GPU where it computes there, else all."""
+    """Memory that this process uses now, in bytes: on the GPU for a CUDA device, else in RAM."""
     if device.type == "cuda":
         import torch
 
@@ -23,7 +23,7 @@ def memory_in_use_bytes(device: "torch.device") -> int:
 
 
 def free_memory_bytes(device: "torch.device") -> int:
-    """Tell how much memory one could still take."""
+    """Memory that is still available, in bytes."""
     if device.type == "cuda":
         import torch
 
@@ -34,12 +34,12 @@ def free_memory_bytes(device: "torch.device") -> int:
 
 
 def usable_memory_bytes(device: "torch.device") -> int:
-    """Tell how much this process may hold in all: what it holds, and what is free beside it."""
+    """Memory that this process could use, in bytes: what it uses now plus what is available."""
     return memory_in_use_bytes(device) + free_memory_bytes(device)
 
 
 def free_disk_bytes(folder: Path) -> int:
-    """Tell how much fits on the disk of a folder, which need not be there yet."""
+    """Free space on the disk of a folder, in bytes. The folder does not have to exist yet."""
     place = folder.resolve()
     while not place.exists():
         place = place.parent
@@ -47,7 +47,7 @@ def free_disk_bytes(folder: Path) -> int:
 
 
 def peak_memory_bytes(device: "torch.device") -> int:
-    """Tell the most memory this process has held so far: on the GPU where it computes there."""
+    """Peak memory of this process so far, in bytes: on the GPU for a CUDA device, else in RAM."""
     if device.type == "cuda":
         import torch
 
@@ -58,7 +58,7 @@ def peak_memory_bytes(device: "torch.device") -> int:
     if hasattr(held, "peak_wset"):  # Windows
         return int(held.peak_wset)
     if sys.platform == "linux":
-        # Not getrusage: its maximum holds that of the program that started this one, too.
+        # Not getrusage: its maximum includes that of the parent process before the fork.
         status = Path("/proc/self/status").read_text("utf-8", errors="replace")
         if found := re.search(r"VmHWM:\s*(\d+) kB", status):
             return int(found[1]) * 1024
@@ -69,7 +69,7 @@ def peak_memory_bytes(device: "torch.device") -> int:
 
 
 def usable_cores() -> int:
-    """Count the cores this process may use."""
+    """Number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,6 +1,6 @@
-"""What the C library does with memory that is free: back to the system, or kept for the next step.
+"""Requests to glibc's malloc: return freed memory to the system, or keep it for reuse.
 
-Both are requests to glibc; elsewhere they do nothing.
+On other C libraries they do nothing.
 """
 
 import ctypes
@@ -11,17 +11,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
 
 
 class MemoryReturner:
-    """Gives memory back now and then, by the bytes of text that passed.
+    """Returns freed memory to the system at intervals of processed text.
 
-    In a stream of texts of many sizes glibc's heap grows by holes between them, 70 MB for every
-    gigabyte of text; `malloc_trim` hands the holes back.
+    Texts of many sizes fragment glibc's heap: it grows by 70 MB for every gigabyte of text.
+    `malloc_trim` returns the unused pages.
     """
 
     def __init__(self) -> None:
         self._n_bytes = 0
 
     def passed(self, n_bytes: int) -> None:
-        """Note that so many bytes went through."""
+        """Count bytes of processed text, and return memory when enough have passed."""
         self._n_bytes += n_bytes
         if self._n_bytes >= _EVERY_BYTES:
             self._n_bytes = 0
@@ -29,10 +29,10 @@ class MemoryReturner:
 
 
 def keep_freed() -> None:
-    """Let what is freed from now on stay with the process, for training asks for the same again.
+    """Keep memory that is freed from now on in the process: each training step reuses it.
 
-    Large tensors would otherwise be handed back and fetched anew in every step, and the system
-    fills each page with zeros first: a fifth of a step at GPT-2's shape.
+    By default glibc returns large tensors to the system and allocates them again in every step,
+    and the kernel zeroes each page first: a fifth of a step at GPT-2's shape.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -41,6 +41,6 @@ def keep_freed() -> None:
 
 
 def give_back() -> None:
-    """Hand back what is free."""
+    """Return freed memory to the system."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)

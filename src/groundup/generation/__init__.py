@@ -1,1 +1,1 @@
-"""Sampling new ids from a model. Knows no tokenizer."""
+"""Text generation in token ids. The package does not know tokenizers."""

@@ -1,4 +1,4 @@
-"""The past, kept: with keys and values of every layer stored, a new token costs one position."""
+"""KV cache: with the keys and values of all layers stored, a new token costs one position."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,10 @@ from groundup.model.config import GPTConfig
 
 
 class KVCache:
-    """Room for the keys and values of a whole context, allocated once.
+    """Keys and values of all layers for one full context, allocated once.
 
-    It fits `groundup.model.attention.KeyValueCache`. Each layer stores with `append`; when all
-    have, the model calls `advance`.
+    It implements `groundup.model.attention.KeyValueCache`: each layer calls `append`, then the
+    model calls `advance`.
 
     >>> cache = KVCache(GPTConfig(n_layers=1, d_model=8, n_heads=2, context_length=4))
     >>> keys, values = cache.append(0, torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
@@ -42,40 +42,40 @@ class KVCache:
 
     @property
     def ids(self) -> Tensor:
-        """The tokens (B S) at the stored positions."""
+        """Token ids (B, S) at the stored positions."""
         return self._ids[:, : self._length]
 
     @property
     def length(self) -> int:
-        """How many positions are stored."""
+        """Number of stored positions."""
         return self._length
 
     @property
     def n_bytes(self) -> int:
-        """Memory held, in bytes."""
+        """Memory of the keys and values, in bytes."""
         return 2 * self._keys.numel() * self._keys.element_size()
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new keys and values (B G T D) of a layer; return views of all so far (B G S D).
+        """Store new keys and values (B, G, T, D) of a layer; return views of all (B, G, S, D).
 
         Raises:
-            UserError: the context is full.
+            UserError: The cache is full.
         """
         stop = self._length + keys.shape[2]
         if stop > self._keys.shape[3]:
             raise UserError(
-                f"the cache holds {self._keys.shape[3]} positions and {stop} were asked for",
-                need="a shorter text, or a reset before the next token",
+                f"The cache has {self._keys.shape[3]} positions, and {stop} are required. Use a "
+                "shorter text, or call reset() before the next token."
             )
         self._keys[layer, :, :, self._length : stop] = keys
         self._values[layer, :, :, self._length : stop] = values
         return self._keys[layer, :, :, :stop], self._values[layer, :, :, :stop]
 
     def advance(self, ids: Tensor) -> None:
-        """Take note of the tokens (B T) whose positions every layer has stored."""
+        """Add the token ids (B, T) whose positions every layer has stored."""
         self._ids[:, self._length : self._length + ids.shape[1]] = ids
         self._length += ids.shape[1]
 
     def reset(self) -> None:
-        """Forget everything; the memory stays."""
+        """Remove all positions. The memory stays allocated."""
         self._length = 0

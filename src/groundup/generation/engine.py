@@ -1,4 +1,4 @@
-"""Text out of a model, token by token, as ids: this room knows no tokenizer."""
+"""Generate text from a model, token by token, as ids."""
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
@@ -10,22 +10,22 @@ from groundup.generation.cache import KVCache
 from groundup.generation.sampling import check_sampling, draw, next_token_probabilities
 from groundup.model.gpt import GPT
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def window_start(n_tokens: int, context_length: int) -> int:
-    """Where the window over the last tokens begins, for a text of n tokens.
+    """Start of the window over the last tokens that the model reads, for a text of n tokens.
 
-    While the text fits it begins at 0. After that it moves on by a quarter of the context at a
-    time: a moved window has to be read anew, and moving it for every single token would make the
-    cache worthless.
+    While the text fits into the context the window starts at 0. Then it moves forward by a quarter
+    of the context at a time: each move invalidates the KV cache, so moving the window for every
+    token would make the cache useless.
 
     >>> [window_start(n, 8) for n in (7, 8, 9, 10, 11)]
     [0, 0, 2, 2, 4]
     """
     step = max(1, context_length // 4)
-    too_many = max(0, n_tokens - context_length)
-    return -(-too_many // step) * step
+    excess = max(0, n_tokens - context_length)
+    return -(-excess // step) * step
 
 
 def stream(
@@ -40,42 +40,47 @@ def stream(
     seed: int = 0,
     use_cache: bool = True,
 ) -> Iterator[int]:
-    """Yield new token ids one by one, each drawn after all before it.
+    """Yield new token ids one by one, each sampled given all tokens before it.
 
-    A stop id ends the text and is not yielded. A text longer than the model's context is read
-    through a window over its end (see `window_start`), and a warning says so once. With and without
-    the cache the window, and up to rounding the logits, are the same.
+    A stop id ends the text and is not yielded. If the text is longer than the context length, the
+    model reads its last tokens (see `window_start`), and one warning is logged. The window is the
+    same with and without the cache; the logits are the same up to rounding.
 
     Args:
-        model: the model; it is put in evaluation mode while it writes.
-        ids: the prompt, at least one token.
-        max_new_tokens: how many at most.
-        temperature: 0 for always the likeliest token; below 1 calmer, above 1 wilder.
-        top_k: draw from this many likeliest tokens only.
-        top_p: draw from the smallest set of tokens with this much probability together.
-        stop_ids: any of these ends the text.
-        seed: fixes the draw, on every device.
-        use_cache: keep keys and values of the past; False computes everything anew for each token.
+        model: Model to sample from. It is in evaluation mode while it computes logits.
+        ids: Token ids of the prompt, at least one.
+        max_new_tokens: Maximum number of new tokens.
+        temperature: Divides the logits: below 1 makes likely tokens likelier, above 1 makes the
+            text more random. 0 always takes the most likely token.
+        top_k: Sample from this many most likely tokens. None disables it.
+        top_p: Sample from the smallest set of tokens with this total probability. None disables it.
+        stop_ids: Token ids that end the text.
+        seed: Random seed of the samples, the same on every device.
+        use_cache: Store keys and values of earlier positions. False computes all positions again
+            for each token.
 
     Raises:
-        UserError: the prompt is empty or has ids outside the vocabulary, or a setting means
-            nothing.
+        UserError: The prompt is empty or has ids outside the vocabulary, or a setting is out of
+            range.
     """
-    # Checks run at the call, not at the first token; hence the inner generator.
+    # The checks run when `stream` is called, not at the first token; hence the inner generator.
     check_sampling(temperature, top_k, top_p)
     if max_new_tokens < 0:
-        raise UserError(f"max_new_tokens is {max_new_tokens}", need="0 or more")
+        raise UserError(
+            f"max_new_tokens is {max_new_tokens}. Expected 0 or more.",
+            settings={"max_new_tokens": 100},
+        )
     if not ids:
-        raise UserError("the prompt has no tokens", need="at least one token to go on from")
+        raise UserError("The prompt has no tokens. Expected at least one.")
     V = model.config.vocab_size
     outside = [i for i in ids if not 0 <= i < V]
     if outside:
         raise UserError(
-            f"the prompt has token id {outside[0]}, and the vocabulary ends at {V - 1}",
-            need="the tokenizer this model was trained with",
+            f"The prompt has the token id {outside[0]}, and the vocabulary ends at {V - 1}. Use "
+            "the tokenizer that the model was trained with."
         )
 
-    def write() -> Iterator[int]:
+    def sample() -> Iterator[int]:
         T = model.config.context_length
         generator = torch.Generator().manual_seed(seed)
         weight = model.token_embedding.weight
@@ -88,16 +93,16 @@ def stream(
             moved = window_start(len(tokens), T)
             if moved != start:
                 if not warned:
-                    logger.warning(
-                        "%d tokens do not fit in a context of %d: the first %d are no longer read",
+                    _log.warning(
+                        "%d tokens do not fit in a context of %d. The model ignores the first %d.",
                         len(tokens), T, moved,
                     )  # fmt: skip
                     warned = True
                 start = moved
                 if cache is not None:
                     cache.reset()
-            known = start + (0 if cache is None else cache.length)
-            logits = _last_logits(model, tokens[known:], cache)
+            n_cached = start + (0 if cache is None else cache.length)
+            logits = _last_logits(model, tokens[n_cached:], cache)  # (V,)
             token = draw(
                 next_token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p),
                 generator,
@@ -107,7 +112,7 @@ def stream(
             tokens.append(token)
             yield token
 
-    return write()
+    return sample()
 
 
 def generate(
@@ -122,7 +127,7 @@ def generate(
     seed: int = 0,
     use_cache: bool = True,
 ) -> list[int]:
-    """The new token ids of `stream`, all at once; same arguments, same errors.
+    """Return the new token ids of `stream` as a list; same arguments, same errors.
 
     >>> from groundup.model.config import GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=9, context_length=8, d_model=16, n_layers=1, n_heads=2))
@@ -146,12 +151,12 @@ def generate(
 
 @torch.inference_mode()
 def _last_logits(model: GPT, ids: Sequence[int], cache: KVCache | None) -> torch.Tensor:
-    """Logits (V) after the last of `ids`, on the CPU, where the draw is made."""
+    """Compute the logits (V,) after the last id, on the CPU: samples are equal on every device."""
     training = model.training
     model.eval()
     try:
         batch = torch.tensor([ids], dtype=torch.long, device=model.device)
-        # The head is asked for the last position alone: it is the widest product of a small model.
+        # The head computes the last position only: it is the largest matrix of a small model.
         last = model.hidden(batch, cache=cache)[:, -1:]  # (1, 1, C)
         logits: torch.Tensor = model.head(last)[0, 0]
         return logits.float().cpu()

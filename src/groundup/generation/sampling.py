@@ -1,4 +1,4 @@
-"""From logits to the next token: temperature (how bold), top-k (of how many), top-p."""
+"""Sample the next token from logits, with temperature, top-k and top-p."""
 
 import torch
 from jaxtyping import Float
@@ -8,22 +8,22 @@ from groundup.base.errors import UserError
 
 
 def check_sampling(temperature: float | int, top_k: int | None, top_p: float | None) -> None:
-    """Refuse settings that mean nothing.
+    """Check the ranges of the sampling settings.
 
     Raises:
-        UserError: temperature below 0, top_k below 1, or top_p outside (0, 1].
+        UserError: temperature is below 0, top_k below 1, or top_p outside (0, 1].
     """
     if not 0.0 <= temperature < float("inf"):
         raise UserError(
-            f"temperature is {temperature}",
-            need="0 (always the likeliest token) or a positive number",
-            type_this="--temperature 0.8",
+            f"temperature is {temperature}. Expected a positive number, or 0 for always the most "
+            "likely token.",
+            settings={"temperature": 0.8},
         )
     if top_k is not None and top_k < 1:
-        raise UserError(f"top_k is {top_k}", need="at least 1", type_this="--top-k 50")
+        raise UserError(f"top_k is {top_k}. Expected at least 1.", settings={"top_k": 50})
     if top_p is not None and not 0.0 < top_p <= 1.0:
         raise UserError(
-            f"top_p is {top_p}", need="a share above 0 and up to 1", type_this="--top-p 0.9"
+            f"top_p is {top_p}. Expected a number above 0 and at most 1.", settings={"top_p": 0.9}
         )
 
 
@@ -34,11 +34,11 @@ def next_token_probabilities(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Float[Tensor, "V"]:
-    """The distribution the next token is drawn from.
+    """Compute the distribution that the next token is sampled from.
 
-    First the logits are divided by the temperature (0 puts everything on the likeliest token), then
-    all but the top_k likeliest tokens go, then all but the smallest set of likeliest tokens that
-    together reach top_p.
+    First the logits are divided by the temperature (0 puts all probability on the most likely
+    token). Then only the top_k most likely tokens are kept, then only the smallest set of most
+    likely tokens with a total probability of at least top_p.
 
     >>> logits = torch.tensor([0.5, 0.3, 0.2]).log()
     >>> [round(p, 3) for p in next_token_probabilities(logits, top_p=0.6).tolist()]
@@ -47,33 +47,32 @@ def next_token_probabilities(
     [1.0, 0.0, 0.0]
 
     Raises:
-        UserError: a setting means nothing; see `check_sampling`.
+        UserError: A setting is out of range; see `check_sampling`.
 
     Source: top-p is nucleus sampling, "The Curious Case of Neural Text Degeneration", section 3.1.
     """
     check_sampling(temperature, top_k, top_p)
     logits = logits.float()
     if temperature == 0:
-        only = torch.zeros_like(logits)
-        only[logits.argmax()] = 1.0
-        return only
-    # The largest logit is taken off first, so that a tiny temperature cannot overflow.
+        greedy = torch.zeros_like(logits)
+        greedy[logits.argmax()] = 1.0
+        return greedy
+    # Subtract the largest logit first, so that a small temperature cannot overflow.
     scaled = (logits - logits.max()) / temperature
     if top_k is not None and top_k < len(scaled):
-        kept = torch.full_like(scaled, float("-inf"))
         best = scaled.topk(top_k)
-        scaled = kept.scatter(0, best.indices, best.values)
+        scaled = torch.full_like(scaled, float("-inf")).scatter(0, best.indices, best.values)
     probabilities = scaled.softmax(dim=0)
     if top_p is not None and top_p < 1.0:
         ordered, order = probabilities.sort(descending=True, stable=True)
-        # A token stays when those before it have not yet reached top_p: the likeliest one always
-        # stays.
-        stays = ordered.cumsum(dim=0) - ordered < top_p
-        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered * stays)
+        # Keep a token if the more likely ones do not reach top_p: the most likely one is always
+        # kept.
+        kept = ordered.cumsum(dim=0) - ordered < top_p
+        probabilities = torch.zeros_like(probabilities).scatter(0, order, ordered * kept)
         probabilities = probabilities / probabilities.sum()
     return probabilities
 
 
 def draw(probabilities: Float[Tensor, "V"], generator: torch.Generator) -> int:
-    """One token id, drawn by the generator."""
+    """Sample one token id."""
     return int(torch.multinomial(probabilities, 1, generator=generator).item())

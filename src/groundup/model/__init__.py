@@ -1,1 +1,1 @@
-"""The transformer: attention, blocks, the GPT class, its loss and its costs."""
+"""The transformer: attention, blocks, the GPT class, its loss, and its compute and memory."""

@@ -1,19 +1,21 @@
-"""What a model costs, from its config alone: parameters, arithmetic, memory. It loads no torch."""
+"""Parameters, FLOPs and memory of a model, computed from its config without loading torch."""
 
 from dataclasses import dataclass
 
 from groundup.model.config import GPTConfig
 
+# Constants of loss.py and attention.py. They are defined in this file because the memory estimate
+# needs them and must not load torch.
 LOGITS_AT_ONCE = 2**24
-"""More logits than this are made, used and forgotten in parts: 64 MB of float32 each."""
+"""Number of logits that are computed at a time: 64 MB of float32."""
 ATTENTION_BLOCK = 128
-"""So many queries at a time meet their keys where attention is made of plain products."""
+"""Number of queries per matrix product in `attention_blocks`."""
 FEW_POSITIONS = 512
-"""Up to this context a CPU makes attention of plain products in float32, too."""
+"""Context length up to which a CPU uses `attention_blocks` in float32."""
 
 
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
-    """Parameters of the token table, positions, attention, MLP, norms and head, over all layers.
+    """Count the parameters of embeddings, attention, MLP, norms and head, over all layers.
 
     >>> parameters_by_part(GPTConfig.gpt2("124M"))["token table"]
     38597376
@@ -39,7 +41,7 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
 
 
 def count_parameters(config: GPTConfig) -> int:
-    """All parameters, each counted once; a tied head is the token table and adds none.
+    """Count all parameters once. A tied head is the token embedding and adds none.
 
     >>> count_parameters(GPTConfig.gpt2("124M", qkv_bias=False))
     124412160
@@ -50,14 +52,14 @@ def count_parameters(config: GPTConfig) -> int:
 
 
 def forward_flops_per_token(config: GPTConfig, context_length: int | None = None) -> int:
-    """Floating-point operations to push one token forward; a multiply and an add count as two.
+    """Estimate the FLOPs of a forward pass per token. A multiply and an add count as two.
 
-    Matrix products only: everything else is below a few per cent. A position attends to half the
-    context on average, for the causal mask leaves out the future.
+    Only matrix products count; everything else is below a few percent. With the causal mask a
+    position attends to half the context on average.
 
     Args:
-        config: the model.
-        context_length: length T of the sequences, in tokens; None: the config's own.
+        config: Architecture of the model.
+        context_length: Length T of the sequences, in tokens. None: `config.context_length`.
     """
     T = config.context_length if context_length is None else context_length
     C, H, D = config.d_model, config.n_heads, config.head_width
@@ -68,17 +70,17 @@ def forward_flops_per_token(config: GPTConfig, context_length: int | None = None
         + config.bias * (2 * C + config.ff_width * (2 if config.activation == "swiglu" else 1))
     )
     matrices = parts["attention"] + parts["mlp"] - biases_and_gains + config.vocab_size * C
-    # Scores and mixing: 2 products of width D per head for each of the (T + 1) / 2 keys in view, 2
-    # operations each.
+    # Scores and weighted sums: 2 products of width D per head for each of the (T + 1) / 2 visible
+    # keys, 2 FLOPs each.
     scores = config.n_layers * H * D * 2 * (T + 1)
     return 2 * matrices + scores
 
 
 def flops_per_token(config: GPTConfig, context_length: int | None = None) -> int:
-    """Operations to train on one token, forward and backward.
+    """Estimate the training FLOPs per token, forward and backward.
 
-    Backward costs twice the forward pass: one product for the gradient of the input, one for that
-    of the weight.
+    The backward pass costs twice the forward pass: one product for the gradient of the input, one
+    for the gradient of the weight.
 
     Source: "Scaling Laws for Neural Language Models", section 2.1.
     """
@@ -87,7 +89,7 @@ def flops_per_token(config: GPTConfig, context_length: int | None = None) -> int
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes held at the fullest moment of a training step, by part."""
+    """Peak memory of a training step in bytes, by part."""
 
     weights_bytes: int
     gradients_bytes: int
@@ -97,7 +99,7 @@ class Memory:
 
     @property
     def total_bytes(self) -> int:
-        """The sum of the parts."""
+        """Sum of the parts."""
         return (
             self.weights_bytes
             + self.gradients_bytes
@@ -118,39 +120,40 @@ def memory_bytes(
     activation_checkpointing: bool = False,
     on_cpu: bool = False,
 ) -> Memory:
-    """An estimate of the memory of one training step, in bytes.
+    """Estimate the memory of one training step, in bytes.
 
-    Activations are what backward needs again, counted for the code of `model/` as it runs without
-    `torch.compile`: inputs of the products, of the norms, of the bend, and the attention's queries,
-    keys, values and result. A CPU keeps more: the weights of attention where it is made of
-    plain products (`attention.by_blocks`), and the norms' float32 copies where activations are
-    rounded. The logits are held three times: as made, as log-probabilities, and as gradient; more
-    than `LOGITS_AT_ONCE` are never there together, but the head's gradient is.
+    Activations are the tensors that the backward pass needs, counted for the code of `model/`
+    without `torch.compile`: the inputs of matrix products, norms and activation functions, and the
+    queries, keys, values and output of attention. A CPU stores more: the attention weights where
+    `attention_blocks` runs, and float32 copies in the norms where activations are bfloat16. The
+    logits are stored three times: as computed, as log-probabilities, and as gradient. At most
+    `LOGITS_AT_ONCE` exist at a time; above that the gradient of the head is added.
 
     Args:
-        config: the model.
-        batch_size: sequences per step.
-        context_length: tokens per sequence; None: the config's own.
-        weight_bytes: bytes of one weight and of one gradient.
-        activation_bytes: bytes of one activation (2 under bfloat16).
+        config: Architecture of the model.
+        batch_size: Sequences per step.
+        context_length: Tokens per sequence. None: `config.context_length`.
+        weight_bytes: Bytes of one weight and of one gradient.
+        activation_bytes: Bytes of one activation (2 with bfloat16).
         optimizer_values_per_weight: 2 for AdamW, 1 for momentum alone (Muon).
-        activation_checkpointing: Keep only the input of each layer, and compute one layer at a
-            time again.
-        on_cpu: computed by a CPU, not a GPU.
+        activation_checkpointing: Each layer stores its input only, and one layer at a time is
+            computed again.
+        on_cpu: Whether the step runs on a CPU.
     """
     T = config.context_length if context_length is None else context_length
     tokens = batch_size * T
     copies = on_cpu and activation_bytes < 4
     C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
     qkv, query_key = (H + 2 * G) * D, (H + G) * D
-    attention = C + qkv + H * D  # what is projected, what comes of it, what is projected back
+    attention = C + qkv + H * D  # input, its projection, and input of the output projection
     attention += query_key * ((config.positions == "rotary") + config.qk_norm)
     if on_cpu and (copies or T <= FEW_POSITIONS):
-        attention += H * _keys_in_view(T) + 2 * (H - G) * D  # weights; a key and a value per query
+        # Attention weights, and keys and values repeated for every query head.
+        attention += H * _visible_keys(T) + 2 * (H - G) * D
     else:
-        attention += H * D  # the result, before heads stand side by side
+        attention += H * D  # the output, before the heads are concatenated
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
-    # An RMS norm keeps what it read and what it made of it, a layer norm what it read.
+    # RMSNorm stores its input and the normalized input, LayerNorm its input.
     norm = 2 * C if config.norm == "rms" else C
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
     layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
@@ -174,8 +177,8 @@ def memory_bytes(
     )
 
 
-def _keys_in_view(context_length: int) -> int:
-    """How many keys a query meets on average when `ATTENTION_BLOCK` queries share theirs."""
+def _visible_keys(context_length: int) -> int:
+    """Average number of keys per query in `attention_blocks`."""
     starts = range(0, context_length, ATTENTION_BLOCK)
     stops = [min(start + ATTENTION_BLOCK, context_length) for start in starts]
     pairs = sum((stop - start) * stop for start, stop in zip(starts, stops, strict=True))

@@ -1,9 +1,8 @@
 """The language model, top to bottom: norm, MLP, block, GPT.
 
-Token ids become rows of a table; every block adds what attention gathered and what the MLP made of
-it; a last norm and the head turn each position into one number (logit) for each token of the
-vocabulary: the higher, the likelier as the next token. One class is GPT-2, the Llama family and our
-own small model, as its config says.
+Token ids are embedded as vectors; every block adds the outputs of its attention and its MLP to
+them; a final norm and the head compute a logit for each token of the vocabulary at each position.
+The config decides whether the class is GPT-2, a model of the Llama family or our own small model.
 """
 
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from torch.utils.checkpoint import checkpoint
 
 from groundup.base.errors import UserError
 from groundup.model.attention import Attention, KeyValueCache, rotary_tables
-from groundup.model.bare import Linear, Table
 from groundup.model.config import GPTConfig
 from groundup.model.loss import head_cross_entropy
 from groundup.model.ngram_embedding import NGramEmbedding
+from groundup.model.uninitialized import Embedding, Linear
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight: sets the length of each vector and leaves its direction.
+    """x / sqrt(mean(x^2) + eps) * weight, without subtracting the mean as LayerNorm does.
 
     Source: "Root Mean Square Layer Normalization", equation 4.
     """
@@ -36,19 +35,19 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """Normalise along the last axis."""
+        """Normalize along the last axis."""
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
-    """The norm of the config: RMSNorm, or LayerNorm (which also subtracts the mean) as in GPT-2."""
+    """Build the norm of the config: RMSNorm, or LayerNorm as in GPT-2."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
     return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
 
 
 class _SquaredReLU(torch.autograd.Function):
-    """max(x, 0)^2, which keeps one tensor for the backward pass and goes over it once."""
+    """max(x, 0)^2, with one saved tensor and one kernel in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -66,7 +65,7 @@ squared_relu: Callable[[Tensor], Tensor] = _SquaredReLU.apply
 
 
 class MLP(nn.Module):
-    """Each position by itself: widen, bend, narrow.
+    """Position-wise feed-forward network: linear, activation, linear.
 
     Source: "Gaussian Error Linear Units", section 2; for SwiGLU "GLU Variants Improve Transformer",
     equation 6; for the squared ReLU "Primer: Searching for Efficient Transformers", section 4.1.
@@ -77,13 +76,13 @@ class MLP(nn.Module):
         self.activation = config.activation
         self.gated = config.activation == "swiglu"
         self.dropout = config.dropout
-        # For swiglu the gate's rows come first, then the rows it multiplies: one product instead of
-        # two.
+        # For swiglu the rows of the gate come first, then those that it multiplies: one matrix
+        # product instead of two.
         self.up = Linear(config.d_model, config.ff_width * (1 + self.gated), bias=config.bias)
         self.down = Linear(config.ff_width, config.d_model, bias=config.bias)
 
     def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        """What the MLP adds to the stream."""
+        """Compute what the MLP adds to the residual stream."""
         if self.gated:
             gate, up = self.up(x).chunk(2, dim=-1)  # (B, T, F) each
             hidden = F.silu(gate) * up
@@ -95,7 +94,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: both halves read a normed copy and add to the stream, which runs on untouched.
+    """One pre-norm transformer layer: x + attention(norm(x)), then x + MLP(norm(x)).
 
     Source: "On Layer Normalization in the Transformer Architecture", figure 1 (b), pre-norm.
     """
@@ -113,28 +112,29 @@ class Block(nn.Module):
         rotary: tuple[Tensor, Tensor] | None,
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "B T C"]:
-        """The stream after attention and MLP."""
-        x = x + self.attention(self.attention_norm(x), rotary, cache)
-        stream: Tensor = x + self.mlp(self.mlp_norm(x))
+        """Compute the residual stream after attention and MLP."""
+        x = x + self.attention(self.attention_norm(x), rotary, cache)  # (B, T, C)
+        stream: Tensor = x + self.mlp(self.mlp_norm(x))  # (B, T, C)
         return stream
 
 
-def _recomputed(
+def _checkpointed(
     block: nn.Module, x: Float[Tensor, "B T C"], rotary: tuple[Tensor, Tensor] | None
 ) -> Float[Tensor, "B T C"]:
-    """Run a block so that its backward pass runs it once more, on the weights of now.
+    """Run a block with activation checkpointing: its backward pass computes it again.
 
     Source: "Training Deep Nets with Sublinear Memory Cost", section 3.
     """
     weights: dict[str, Tensor] = dict(block.named_parameters())
 
-    def on_these_weights(x: Tensor) -> Tensor:
+    def with_current_weights(x: Tensor) -> Tensor:
         result: Tensor = functional_call(block, weights, (x, rotary))
         return result
 
-    # Mixed precision has put rounded copies in the weights' place, which will be gone by then.
+    # In mixed precision the block holds rounded copies of the weights only during the forward pass.
+    # The closure keeps them for the recomputation.
     are_copies = not all(isinstance(weight, nn.Parameter) for weight in weights.values())
-    run = on_these_weights if are_copies else block
+    run = with_current_weights if are_copies else block
     result: Tensor = checkpoint(run, x, *(() if are_copies else (rotary,)), use_reentrant=False)
     return result
 
@@ -143,9 +143,9 @@ class GPT(nn.Module):
     """A decoder-only transformer.
 
     Args:
-        config: what it is made of.
-        seed: fixes the starting weights, on every device; torch's global random state is neither
-            read nor moved.
+        config: Sizes and choices of the architecture.
+        seed: Random seed of the initial weights, the same on every device. torch's global random
+            state is neither read nor changed.
 
     >>> model = GPT(GPTConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2), seed=1)
     >>> model(torch.tensor([[1, 2, 3]])).shape
@@ -159,10 +159,12 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.activation_checkpointing = False
-        """Keep only each block's input for the backward pass, and compute the rest again."""
-        self.token_embedding = Table(config.vocab_size, config.d_model)
+        """Store only each block's input for the backward pass, and compute the rest again."""
+        self.token_embedding = Embedding(config.vocab_size, config.d_model)
         self.position_embedding = (
-            Table(config.context_length, config.d_model) if config.positions == "learned" else None
+            Embedding(config.context_length, config.d_model)
+            if config.positions == "learned"
+            else None
         )
         self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
@@ -174,27 +176,27 @@ class GPT(nn.Module):
             cos, sin = rotary_tables(
                 config.context_length, config.head_width, config.rotary_base, config.rotary_layout
             )
-            # Not persistent: they follow from the config, so a file need not hold them.
+            # Not persistent: they follow from the config, so checkpoints do not contain them.
             self.register_buffer("rotary_cos", cos, persistent=False)
             self.register_buffer("rotary_sin", sin, persistent=False)
-        self.initialise(seed)
+        self.initialize(seed)
 
     @torch.no_grad()
-    def initialise(self, seed: int) -> None:
+    def initialize(self, seed: int) -> None:
         """Set every weight from the seed: gains to 1, biases to 0, matrices by `config.init`.
 
-        "gpt2": normal(0, 0.02), and the two projections that write to the stream divided by
-        sqrt(2 L), so that the sum of all blocks starts at the same size for any depth.
-        "zero": these two start at zero, so each block starts as the identity; the others are
-        orthogonal, each head's query, key and value by itself, which is the form that Muon keeps
-        them in, with singular values of 1, or of sqrt(rows / columns) where they widen. The token
-        table is normal(0, 1), or with a tied head normal(0, 1 / C), and a head of its own zero: the
-        first loss is ln V.
-        "torch": what torch gives every layer, as the course has it: tables normal(0, 1), matrices
-        uniform within 1 / sqrt(columns).
-        The n-gram table starts at zero, and the gains of queries and keys at sqrt(qk_gain) each.
-        With `look_back` the first layer's heads start by looking one, two, three ... tokens back,
-        and what they see reaches the stream.
+        "gpt2": normal(0, 0.02). The two output projections of a block are divided by sqrt(2 L), so
+        that the sum over all blocks has the same scale at any depth.
+        "zero": the two output projections start at zero, so each block starts as the identity. The
+        other matrices are orthogonal, with singular values of 1, or of sqrt(rows / columns) where
+        there are more rows than columns. The query, key and value matrices are orthogonal per
+        head, because Muon updates them per head. The token embedding is normal(0, 1), or normal(0,
+        1 / C) with a tied head. An untied head starts at zero, so the first loss is ln V.
+        "torch": the defaults of torch's layers: embeddings normal(0, 1), matrices uniform within
+        1 / sqrt(columns).
+        The n-gram embedding starts at zero, the gains of queries and keys at sqrt(qk_gain) each.
+        With `look_back` the heads of the first layer start by attending to the token 1, 2, 3, ...
+        positions back, and their output projection starts orthogonal.
 
         Source: "Exact solutions to the nonlinear dynamics of learning in deep linear neural
             networks", section 4, for orthogonal matrices.
@@ -216,8 +218,8 @@ class GPT(nn.Module):
                     bound = shape[1] ** -0.5
                     parameter.uniform_(-bound, bound, generator=generator)
             elif config.init == "gpt2":
-                writes = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                std = 0.02 / (2 * config.n_layers) ** 0.5 if writes else 0.02
+                is_output = name.endswith(("attention.out.weight", "mlp.down.weight"))
+                std = 0.02 / (2 * config.n_layers) ** 0.5 if is_output else 0.02
                 parameter.normal_(0.0, std, generator=generator)
             elif (
                 name.endswith(("attention.out.weight", "mlp.down.weight")) or name == "head.weight"
@@ -227,59 +229,61 @@ class GPT(nn.Module):
                 std = 1.0 / config.d_model if config.tie_embeddings else 1.0
                 parameter.normal_(0.0, std, generator=generator)
             elif name.endswith("attention.qkv.weight"):
-                for of_a_head in torch.split(parameter, config.head_width):
-                    nn.init.orthogonal_(of_a_head, generator=generator)
+                for head in torch.split(parameter, config.head_width):
+                    nn.init.orthogonal_(head, generator=generator)
             else:
                 gain = max(1.0, shape[0] / shape[1]) ** 0.5
                 nn.init.orthogonal_(parameter, gain=gain, generator=generator)
         if config.look_back:
-            first = next(block for block in self.blocks if isinstance(block, Block))
+            first = self.blocks[0]
+            assert isinstance(first, Block)
             first.attention.look_back(config.rotary_base, generator)
 
     def hidden(
         self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
     ) -> Float[Tensor, "B T C"]:
-        """The stream after the last norm: what the head, or a classifier, reads.
+        """Compute the hidden states after the final norm: the input of the head or a classifier.
 
         Raises:
-            UserError: more positions than the context holds.
+            UserError: There are more positions than the context length.
         """
         start = 0 if cache is None else cache.length
         stop = start + ids.shape[1]
         if stop > self.config.context_length:
             raise UserError(
-                f"{stop} tokens do not fit in this model's context of {self.config.context_length}",
-                need="a shorter text, or a model with a longer context_length",
+                f"{stop} tokens do not fit in the model's context of "
+                f"{self.config.context_length}. Use a shorter text, or a model with a longer "
+                "context_length."
             )
-        x = self.token_embedding(ids)  # (B, T, C)
+        x: Tensor = self.token_embedding(ids)  # (B, T, C)
         if self.ngram_embedding is not None:
             x = x + self.ngram_embedding(ids, None if cache is None else cache.ids).to(x.dtype)
         rotary = None
         if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[start:stop]
+            x = x + self.position_embedding.weight[start:stop]  # (B, T, C)
         else:
             rotary = (
                 self.rotary_cos[start:stop].to(x.dtype),
                 self.rotary_sin[start:stop].to(x.dtype),
-            )
+            )  # (T, D) each
         x = F.dropout(x, self.config.dropout, self.training)
-        again = self.activation_checkpointing and torch.is_grad_enabled()
+        checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = _recomputed(block, x, rotary) if again else block(x, rotary, cache)
+            x = _checkpointed(block, x, rotary) if checkpointing else block(x, rotary, cache)
         if cache is not None:
+            # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
-        normed: Tensor = self.final_norm(x)
+        normed: Tensor = self.final_norm(x)  # (B, T, C)
         return normed
 
     def forward(
         self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
     ) -> Float[Tensor, "B T V"]:
-        """Logits of the next token at every position.
+        """Compute the logits of the next token at every position.
 
-        With a cache, `ids` are the positions that follow those already stored, and the cache grows
-        by them.
+        With a cache, `ids` follow the stored positions and are added to them.
         """
-        logits: Tensor = self.head(self.hidden(ids, cache=cache))
+        logits: Tensor = self.head(self.hidden(ids, cache=cache))  # (B, T, V)
         return logits
 
     def loss(
@@ -289,11 +293,11 @@ class GPT(nn.Module):
         *,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
-        """Cross-entropy in nats against the targets that are not -100."""
-        hidden = self.hidden(ids)
+        """Compute the cross-entropy in nats over the targets that are not -100."""
+        hidden = self.hidden(ids)  # (B, T, C)
         return head_cross_entropy(hidden, self.head.weight, targets, reduction=reduction)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.token_embedding.weight.device

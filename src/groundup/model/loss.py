@@ -1,4 +1,4 @@
-"""The one loss: how surprised the model is by the token that came next, in nats."""
+"""The loss: cross-entropy of the next token, in nats."""
 
 from typing import Any, Literal
 
@@ -19,11 +19,10 @@ def cross_entropy(
     *,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
-    """-log softmax(logits)[target], over the targets that are not -100.
+    """Compute -log softmax(logits)[target] over the targets that are not -100, in float32.
 
-    "mean" divides by the number of counted targets; with none it is NaN, for there is nothing to
-    average. To weigh unequal micro-batches rightly, add up "sum" and divide by the count once.
-    Computed in float32 in any case.
+    "mean" divides by the number of counted targets, and is NaN if there are none. For micro-batches
+    with unequal numbers of targets, add the "sum" of each and divide by the total number once.
 
     >>> import torch
     >>> round(cross_entropy(torch.zeros(1, 3, 7), torch.tensor([[0, 6, -100]])).item(), 4)  # ln 7
@@ -44,14 +43,14 @@ def head_cross_entropy(
     *,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
-    """`cross_entropy` of the logits `hidden @ head.T`, without ever holding all of them.
+    """Compute `cross_entropy` of the logits `hidden @ head.T` without storing all of them.
 
-    With a large vocabulary the logits are the largest thing in a step by far. Here some positions'
-    logits are made at a time and turned into both gradients at once, so memory does not grow with
-    B x T x V. Small ones are made whole, which is faster.
+    With a large vocabulary the logits are by far the largest tensor of a training step. This
+    function computes the logits of some positions at a time, and both gradients at once, so the
+    memory does not grow with B x T x V. Small logits are computed in one product, which is faster.
 
-    Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation;
-        the gradients of a linear layer under a softmax are any textbook's.
+    Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation.
+        The gradients of a linear layer under a softmax are in textbooks.
     """
     if targets.numel() * len(head) <= LOGITS_AT_ONCE:
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
@@ -63,26 +62,27 @@ def head_cross_entropy(
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
-    """The sum over positions; what backward needs is computed on the way forward."""
+    """Sum of the cross-entropy over positions; the forward pass computes both gradients."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
-        learns = any(ctx.needs_input_grad)
+        needs_gradient = any(ctx.needs_input_grad)
         counted = targets != IGNORED
         targets = targets.clamp(min=0)[:, None].long()
         total = hidden.new_zeros((), dtype=torch.float32)
-        d_hidden = torch.empty_like(hidden) if learns else None
-        d_head = torch.zeros_like(head, dtype=torch.float32) if learns else None
+        d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (B T, C)
+        # A sum over many chunks: in float32, because bfloat16 would lose small terms.
+        d_head = torch.zeros_like(head, dtype=torch.float32) if needs_gradient else None  # (V, C)
         rows = max(1, LOGITS_AT_ONCE // len(head))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
             logits = (hidden[part] @ head.T).float()  # (rows, V)
-            sums = logits.logsumexp(dim=-1, keepdim=True)
-            nats = (sums - logits.gather(1, targets[part])).squeeze(1)
+            sums = logits.logsumexp(dim=-1, keepdim=True)  # (rows, 1)
+            nats = (sums - logits.gather(1, targets[part])).squeeze(1)  # (rows,)
             total += nats[counted[part]].sum()
             if d_hidden is not None and d_head is not None:
-                # softmax(logits) minus one at the target; nothing where no target counts.
-                gradient = logits.sub_(sums).exp_()
+                # softmax(logits) minus one at the target, and zero at ignored targets.
+                gradient = logits.sub_(sums).exp_()  # (rows, V), in the memory of the logits
                 gradient.scatter_add_(1, targets[part], gradient.new_full((len(nats), 1), -1.0))
                 gradient = (gradient * counted[part, None]).to(hidden.dtype)
                 torch.mm(gradient, head, out=d_hidden[part])

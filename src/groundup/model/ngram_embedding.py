@@ -1,9 +1,9 @@
-"""Embeddings of the last few tokens together, beside those of single tokens.
+"""Hashed embeddings of the last n tokens, added to those of single tokens.
 
-"th" or "New York" says more than its last token alone, and attention takes many steps to find that
-out. Here each run of 2, 3, ... tokens that ends at a position has a row of its own to learn, found
-by a hash: two runs may share a row, and the layers above sort that out. It costs a few additions a
-token, whatever the size of the table. In short runs nothing else learns as much a second.
+"th" or "New York" says more than its last token alone, and attention takes many steps to learn
+that. Each n-gram of 2, 3, ... tokens that ends at a position has an embedding, found by a hash. Two
+n-grams may share a row; the layers above learn to separate them. The cost is a few additions per
+token, at any number of rows. In short runs nothing else that was tried learns as much per second.
 """
 
 import torch
@@ -18,10 +18,10 @@ _FACTOR, _MODULUS = 1_000_003, 2**31 - 1
 
 
 class NGramEmbedding(nn.Module):
-    """The sum of one hashed row for each length from 2 to `config.ngram` tokens.
+    """The sum of one hashed embedding for each length from 2 to `config.ngram` tokens.
 
-    Source: "N-Grammer: Augmenting Transformers with Latent n-grams", section 3, with the tokens
-        themselves in place of its clusters.
+    Source: "N-Grammer: Augmenting Transformers with Latent n-grams", section 3, with token ids
+        instead of its clusters.
     """
 
     def __init__(self, config: GPTConfig) -> None:
@@ -32,21 +32,22 @@ class NGramEmbedding(nn.Module):
     def rows(
         self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B P"] | None = None
     ) -> Int[Tensor, "B T N"]:
-        """The row of each length at each position; what lies before the text counts as nothing.
+        """Compute the row of each n-gram length at each position.
 
         Args:
-            ids: Tokens.
-            before: The tokens before them, where a text is read in parts.
+            ids: Token ids.
+            before: The token ids before them, if the text is read in parts. None: `ids` are the
+                start of the text.
         """
         T = ids.shape[1]
         ids = ids.long()
         known = ids if before is None else torch.cat((before[:, -self.n_lengths :], ids), dim=1)
-        # 0 is "nothing", so that every token is one more than its id.
-        padded = F.pad(known + 1, (self.n_lengths + T - known.shape[1], 0))
+        # 0 means "before the start of the text", so the value of a token is its id plus 1.
+        padded = F.pad(known + 1, (self.n_lengths + T - known.shape[1], 0))  # (B, n_lengths + T)
         hashed = ids
         found = []
         for back in range(1, self.n_lengths + 1):
-            earlier = padded[:, self.n_lengths - back : self.n_lengths - back + T]
+            earlier = padded[:, self.n_lengths - back : self.n_lengths - back + T]  # (B, T)
             hashed = (hashed * _FACTOR + earlier) % _MODULUS
             found.append(hashed % self.n_rows + (back - 1) * self.n_rows)
         return torch.stack(found, dim=-1)
@@ -54,6 +55,6 @@ class NGramEmbedding(nn.Module):
     def forward(
         self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B P"] | None = None
     ) -> Float[Tensor, "B T C"]:
-        """What the last tokens mean together, at each position."""
-        rows = self.rows(ids, before)
+        """Look up and add the embeddings of the n-grams that end at each position."""
+        rows = self.rows(ids, before)  # (B, T, N)
         return F.embedding(rows, self.weight).sum(dim=-2)

@@ -1,1 +1,1 @@
-"""Slow, obvious versions in plain Python and NumPy, to hold the real ones against."""
+"""Slow, simple implementations in plain Python and NumPy, for tests to compare with."""

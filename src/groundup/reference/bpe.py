@@ -1,6 +1,6 @@
-"""Byte-pair encoding as one would explain it: count all pairs, merge the commonest, start over.
+"""Byte-pair encoding, slow and simple: count all pairs, merge the most frequent one, repeat.
 
-Quadratic and short, to read and to hold the fast one in `groundup.tokenizer` against.
+Quadratic and short: to be read, and for tests to compare with `groundup.tokenizer`.
 """
 
 from collections import Counter
@@ -10,28 +10,28 @@ Pair = tuple[int, int]
 
 
 def merge(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
-    """Put the new id wherever the pair stands, from left to right.
+    """Replace every occurrence of the pair by the new id, from left to right.
 
     >>> merge([1, 2, 1, 2, 1], (1, 2), 9)
     [9, 9, 1]
     """
     merged: list[int] = []
-    at = 0
-    while at < len(ids):
-        if tuple(ids[at : at + 2]) == pair:
+    i = 0
+    while i < len(ids):
+        if tuple(ids[i : i + 2]) == pair:
             merged.append(new_id)
-            at += 2
+            i += 2
         else:
-            merged.append(ids[at])
-            at += 1
+            merged.append(ids[i])
+            i += 1
     return merged
 
 
 def learn(pretokens: Sequence[bytes], n_merges: int) -> list[Pair]:
-    """Learn merges; the k-th makes id 256 + k. Stops when no pair occurs twice.
+    """Learn merges. Merge k, counted from 0, creates id 256 + k. Stop when no pair occurs twice.
 
-    Ties go to the pair that is first in Hugging Face's numbering of the bytes: the printable ones
-    come before the others.
+    Among equally frequent pairs the first one in Hugging Face's order of the bytes is merged:
+    printable bytes come before the others.
 
     Source: Sennrich, Haddow and Birch (2016), "Neural Machine Translation of Rare Words with
     Subword Units", algorithm 1.
@@ -40,22 +40,22 @@ def learn(pretokens: Sequence[bytes], n_merges: int) -> list[Pair]:
     True
     """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    numbering = [*printable, *sorted(set(range(256)) - set(printable)), *range(256, 256 + n_merges)]
-    place = {index: number for number, index in enumerate(numbering)}
+    ordered = [*printable, *sorted(set(range(256)) - set(printable)), *range(256, 256 + n_merges)]
+    position = {token_id: number for number, token_id in enumerate(ordered)}
     words = [list(pretoken) for pretoken in pretokens]
     merges: list[Pair] = []
     while len(merges) < n_merges:
         counts = Counter(pair for ids in words for pair in zip(ids, ids[1:], strict=False))
         if not counts or max(counts.values()) < 2:
             break
-        best = min(counts, key=lambda pair: (-counts[pair], place[pair[0]], place[pair[1]]))
+        best = min(counts, key=lambda pair: (-counts[pair], position[pair[0]], position[pair[1]]))
         words = [merge(ids, best, 256 + len(merges)) for ids in words]
         merges.append(best)
     return merges
 
 
 def encode(pretoken: bytes, merges: Sequence[Pair]) -> list[int]:
-    """Apply the merges in the order in which they were learnt.
+    """Apply the merges in the order in which they were learned.
 
     >>> encode(b"lowlow", [(108, 111), (256, 119)])
     [257, 257]

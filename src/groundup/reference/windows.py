@@ -1,6 +1,6 @@
-"""Sliding windows, slow and obvious: lists and loops, to hold the fast ones against.
+"""Sliding windows in lists and loops, slow and simple.
 
-Written from the rule alone, apart from the data room's code.
+Written from the definition, independently of `groundup.data`, for tests to compare with.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 def book_windows(
     tokens: Sequence[int], context_length: int, stride: int
 ) -> list[tuple[list[int], list[int]]]:
-    """Slide a window of T tokens over the text; the targets are the inputs one token later.
+    """Slide a window of T tokens over the text. The targets are the inputs shifted by one token.
 
     Source: Raschka, "Build a Large Language Model (From Scratch)" (2024), section 2.6.
 
@@ -27,30 +27,31 @@ def book_windows(
 def exact_windows(
     tokens: Sequence[int], context_length: int, stride: int, ignored: int = -100
 ) -> list[tuple[list[int], list[int]]]:
-    """Slide so that every token after the first is a target once; targets had before are ignored.
+    """Slide so that every token after the first is a target exactly once.
 
-    The last window is moved back to end with the text. A text shorter than T is one window.
+    Targets of an earlier window are ignored. The last window is moved back to end with the text. A
+    text shorter than T is one window.
 
     >>> exact_windows([10, 11, 12, 13], context_length=2, stride=2)
     [([10, 11], [11, 12]), ([11, 12], [-100, 13])]
     """
     assert 1 <= stride <= context_length, (stride, context_length)
     windows: list[tuple[list[int], list[int]]] = []
-    had: set[int] = set()
+    done: set[int] = set()  # positions that were a target
     start = 0
-    while len(had) < len(tokens) - 1:
+    while len(done) < len(tokens) - 1:
         start = max(0, min(start, len(tokens) - 1 - context_length))
-        places = [p for p in range(start, start + context_length) if p + 1 < len(tokens)]
-        inputs = [tokens[p] for p in places]
-        targets = [ignored if p + 1 in had else tokens[p + 1] for p in places]
+        positions = [p for p in range(start, start + context_length) if p + 1 < len(tokens)]
+        inputs = [tokens[p] for p in positions]
+        targets = [ignored if p + 1 in done else tokens[p + 1] for p in positions]
         windows.append((inputs, targets))
-        had.update(p + 1 for p in places)
+        done.update(p + 1 for p in positions)
         start += stride
     return windows
 
 
 def tasks(inputs: Sequence[int], targets: Sequence[int]) -> list[tuple[list[int], int]]:
-    """Unfold a window into its next-token tasks: a context of T holds T of them.
+    """List the next-token predictions of a window: T tokens of context give T predictions.
 
     >>> tasks([10, 11, 12], [11, 12, 13])
     [([10], 11), ([10, 11], 12), ([10, 11, 12], 13)]
@@ -59,7 +60,7 @@ def tasks(inputs: Sequence[int], targets: Sequence[int]) -> list[tuple[list[int]
 
 
 def times_trained(n_tokens: int, context_length: int, stride: int) -> list[int]:
-    """Count for each token how often an epoch of book windows has it as a target.
+    """Count how often each token is a target in one epoch of book windows.
 
     >>> times_trained(6, context_length=3, stride=1)
     [0, 1, 2, 3, 2, 1]
@@ -72,7 +73,7 @@ def times_trained(n_tokens: int, context_length: int, stride: int) -> list[int]:
 
 
 def epoch_batches(order: Sequence[int], batch_size: int, *, drop_last: bool) -> list[list[int]]:
-    """Cut an epoch's order of windows into batches.
+    """Split the order of windows of an epoch into batches.
 
     >>> epoch_batches([3, 1, 0, 2, 4], 2, drop_last=True)
     [[3, 1], [0, 2]]

@@ -1,4 +1,4 @@
-"""GPT-2 as Hugging Face stores it: its names, its config, its transposed matrices."""
+"""GPT-2 in the Hugging Face format: parameter names, config, and transposed matrices."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import stored_tensors
 
-# Ours, theirs, and whether theirs is transposed: GPT-2's code multiplied from the right ("Conv1D").
+# Our name, their name, and whether theirs is transposed: GPT-2 computes x @ W ("Conv1D").
 LAYER_NAMES = (
     ("attention_norm.weight", "ln_1.weight", False),
     ("attention_norm.bias", "ln_1.bias", False),
@@ -35,7 +35,7 @@ TOP_NAMES = (
 
 
 def is_gpt2(config: GPTConfig) -> bool:
-    """Whether transformers' GPT-2 class computes the same function."""
+    """Whether the GPT-2 class of transformers computes the same function."""
     return (
         config.norm == "layer"
         and config.positions == "learned"
@@ -49,7 +49,7 @@ def is_gpt2(config: GPTConfig) -> bool:
 
 
 def write_config(config: GPTConfig) -> dict[str, Any]:
-    """The config.json of a GPT-2."""
+    """Build the config.json of a GPT-2 model."""
     return {
         "architectures": ["GPT2LMHeadModel"],
         "model_type": "gpt2",
@@ -70,17 +70,19 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
 
 
 def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
-    """Our config of a GPT-2's config.json, with dropout 0: that is a choice of training.
+    """Build a GPTConfig from GPT-2's config.json. Dropout is 0, because it is a training setting.
 
     Raises:
-        UserError: a variant that our model does not compute.
+        UserError: The config describes a variant that GPT does not implement.
     """
     activation = about.get("activation_function", "gelu_new")
     if activation not in ("gelu_new", "gelu_pytorch_tanh"):
-        raise UserError(f"activation_function is {activation!r}", need="gelu_new", where=where)
+        raise UserError(
+            f"activation_function is {activation!r}. Only gelu_new is supported.", where=where
+        )
     for switch in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         if about.get(switch):
-            raise UserError(f"{switch} is on", need="a plain GPT-2", where=where)
+            raise UserError(f"{switch} is on. This variant of GPT-2 is not supported.", where=where)
     return GPTConfig(
         vocab_size=about["vocab_size"],
         context_length=about["n_positions"],
@@ -101,15 +103,14 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
 
 
 def write_tensors(model: GPT) -> dict[str, Tensor]:
-    """The model's weights under GPT-2's names."""
+    """Return the weights of the model under GPT-2's names."""
     ours = stored_tensors(model)
     theirs = {f"transformer.{their}": ours[our] for our, their in TOP_NAMES}
     for layer in range(model.config.n_layers):
         for our, their, transposed in LAYER_NAMES:
             tensor = ours.get(f"blocks.{layer}.{our}")
             if tensor is None:
-                # GPT-2 always has the biases of queries, keys and values; a model without them adds
-                # zero.
+                # GPT-2 always has biases for queries, keys and values: zero for a model without.
                 tensor = torch.zeros(3 * model.config.d_model)
             theirs[f"transformer.h.{layer}.{their}"] = (
                 tensor.t().contiguous() if transposed else tensor
@@ -120,7 +121,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
 
 
 def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """GPT-2's weights under our names; what is not understood keeps its name for the error."""
+    """Return GPT-2's weights under our names. Unknown names stay, and `fill_model` reports them."""
     renamed = {their: (our, False) for our, their in TOP_NAMES}
     for layer in range(config.n_layers):
         for our, their, transposed in LAYER_NAMES:
@@ -130,7 +131,7 @@ def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tens
     ours = {}
     for name, tensor in theirs.items():
         name = name.removeprefix("transformer.")
-        # Old files also hold the causal mask, and a copy of the tied head.
+        # Old files also contain the causal mask, and a copy of the tied head.
         if name.endswith((".attn.bias", ".attn.masked_bias")):
             continue
         if name == "lm_head.weight" and config.tie_embeddings:

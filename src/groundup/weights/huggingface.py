@@ -1,8 +1,7 @@
-"""Hugging Face folders, both ways: config.json and model.safetensors.
+"""Import and export of Hugging Face model folders: config.json and model.safetensors.
 
-What is written here opens with `transformers.AutoModelForCausalLM.from_pretrained(folder)`, without
-the internet and without code of ours. What is read here is a folder on disk; fetching it is not
-this room's work.
+An exported folder opens with `transformers.AutoModelForCausalLM.from_pretrained(folder)`, without
+internet access and without custom code. Import reads a folder on disk; it does not download.
 """
 
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -26,21 +25,21 @@ WRITTEN_FILES = frozenset(
         "tokenizer_config.json",
     )
 )
-"""All that an export writes; a folder with anything else in it is not ours to replace."""
+"""Files of an export. A folder with any other file in it is not replaced."""
 
 
 def export_huggingface(
     model: GPT, folder: Path | str, *, end_of_text_id: int | None = None
 ) -> None:
-    """Write the model as a folder that transformers opens; the folder appears whole or not at all.
+    """Write the model as a folder that transformers opens. An interrupted export leaves no folder.
 
     Args:
-        model: a model of the GPT-2, Llama or Qwen3 kind.
-        folder: where to write; an earlier export there is replaced.
-        end_of_text_id: the token that ends a text, for `generate` of transformers to stop at.
+        model: A model of the GPT-2, Llama or Qwen3 architecture.
+        folder: Output folder. An earlier export in it is replaced.
+        end_of_text_id: Token id at which `generate` of transformers stops. None: no such token.
 
     Raises:
-        UserError: no class of transformers computes this model, or the folder holds something else.
+        UserError: No class of transformers computes this model, or the folder contains other files.
     """
     folder = Path(folder)
     refuse_foreign_folder(folder)
@@ -49,7 +48,7 @@ def export_huggingface(
 
 
 def can_export(config: GPTConfig) -> bool:
-    """Whether a class of transformers computes this model."""
+    """Whether a class of transformers computes a model with this config."""
     return gpt2.is_gpt2(config) or llama.is_llama(config)
 
 
@@ -57,9 +56,9 @@ def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = 
     """Write config.json, generation_config.json and model.safetensors into a folder."""
     if not can_export(model.config):
         raise UserError(
-            "no class of transformers computes this mixture of choices",
-            need="a model like GPT-2 (layer norm, learned positions, gelu, biases) or like Llama "
-            "(rms norm, rotary positions, swiglu, no biases), without n-gram embeddings",
+            "There is no class of transformers for this combination of model settings. Expected "
+            "the settings of GPT-2 (layer norm, learned positions, gelu, biases) or of Llama (rms "
+            "norm, rotary positions, swiglu, no biases), without n-gram embeddings."
         )
     family = gpt2 if gpt2.is_gpt2(model.config) else llama
     about, tensors = family.write_config(model.config), family.write_tensors(model)
@@ -71,36 +70,35 @@ def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = 
 
 
 def refuse_foreign_folder(folder: Path) -> None:
-    """Stop before a folder is replaced that holds more than an earlier export.
+    """Check that replacing the folder deletes nothing but an earlier export.
 
     Raises:
-        UserError: it does; nothing was touched.
+        UserError: The path is a file, or the folder contains other files. Nothing was changed.
     """
     foreign = (
         [] if not folder.is_dir() else [f for f in folder.iterdir() if f.name not in WRITTEN_FILES]
     )
     if folder.is_file() or foreign:
         raise UserError(
-            "this place is taken" + (f", among others by {foreign[0].name}" if foreign else ""),
-            need="a new or empty folder, or an earlier export",
+            (f"The folder contains {foreign[0].name}." if foreign else "This is a file.")
+            + " Expected a new or empty folder, or an earlier export.",
             where=folder,
-            type_this=f"--out {quoted(f'{folder}-2')}",
+            settings={"out": f"{folder}-2"},
         )
 
 
 def import_huggingface(folder: Path | str) -> GPT:
-    """Read a GPT-2, Llama or Qwen3 model from a folder: float32, on the CPU.
+    """Read a GPT-2, Llama or Qwen3 model from a folder, in float32 on the CPU.
 
     Raises:
-        UserError: files are missing, pickled or damaged, or the kind of model is not known here.
+        UserError: Files are missing, pickled, damaged or outside the folder, or the architecture
+            is not supported.
     """
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(
-            "there is no config.json here",
-            need="a folder with config.json and model.safetensors",
+            "There is no config.json. Expected a folder with config.json and model.safetensors.",
             where=folder,
-            type_this="groundup import path/to/folder",
         )
     where = folder / "config.json"
     about = read_json(where)
@@ -114,32 +112,58 @@ def import_huggingface(folder: Path | str) -> GPT:
                 tensors = llama.read_tensors(read_safetensors(folder), config)
             case other:
                 raise UserError(
-                    f"model_type is {other!r}", need="gpt2, llama or qwen3", where=where
+                    f"model_type is {other!r}. Expected gpt2, llama or qwen3.", where=where
                 )
     except KeyError as error:
-        raise UserError(f"the entry {error} is missing", where=where) from error
+        raise UserError(f"The entry {error} is missing.", where=where) from error
     model = GPT(config)
     fill_model(model, tensors, where=folder)
     return model
 
 
 def read_safetensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of a folder, from one file or from the shards that an index names.
+    """Read all tensors of a folder, from one file or from the shards that an index lists.
 
     Raises:
-        UserError: there is no safetensors file, or a shard is missing or damaged.
+        UserError: There is no safetensors file, or a shard is missing, damaged or outside the
+            folder.
     """
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
-        return {k: v for shard in shards for k, v in load_tensors(folder / shard).items()}
+        # Every name is checked before the first file is opened.
+        shards = [_inside(folder, name, index) for name in _shard_names(index)]
+        return {k: v for shard in shards for k, v in load_tensors(shard).items()}
     if (folder / "model.safetensors").is_file():
-        return load_tensors(folder / "model.safetensors")
+        return load_tensors(_inside(folder, "model.safetensors", folder))
     pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
+    found = "The folder contains no weights."
+    if pickled:
+        found = f"The weights are a pickle ({pickled[0].name}), which can run code when it is read."
+    raise UserError(f"{found} Expected model.safetensors.", where=folder)
+
+
+def _shard_names(index: Path) -> list[str]:
+    """List the distinct file names of an index."""
+    about = read_json(index)
+    weight_map = about.get("weight_map") if isinstance(about, dict) else None
+    names = weight_map.values() if isinstance(weight_map, dict) else [None]
+    if not all(isinstance(name, str) for name in names):
+        raise UserError("Expected a weight_map from tensor names to file names.", where=index)
+    return sorted(set(names))
+
+
+def _inside(folder: Path, name: str, where: Path) -> Path:
+    """Return the path of a weights file after checking that it does not lead out of the folder."""
+    roots = [folder.resolve()]
+    # In the cache of huggingface_hub the files of snapshots/<commit> are links to blobs/.
+    if roots[0].parent.name == "snapshots":
+        roots.append(roots[0].parents[1] / "blobs")
+    if name.isprintable() and name.endswith(".safetensors"):
+        path = folder / name
+        if any(path.resolve().is_relative_to(root) for root in roots):
+            return path
     raise UserError(
-        f"there is only {pickled[0].name}, a pickle, which could run any code on reading"
-        if pickled
-        else "there are no weights here",
-        need="model.safetensors",
-        where=folder,
+        f"{name!r} is refused. Expected a .safetensors file inside the folder, not a path or a "
+        "link to another place.",
+        where=where,
     )

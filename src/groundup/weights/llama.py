@@ -1,9 +1,9 @@
-"""The Llama family as Hugging Face stores it: Llama, and Qwen3, which norms queries and keys.
+"""The Llama family in the Hugging Face format: Llama, and Qwen3 (Llama with QK norm).
 
-Two things differ from ours besides the names: their query, key and value matrices (and the two of
-the gated MLP) are separate where ours are one, and their heads turn in the "half" layout, so an
-interleaved head is reordered on the way out: scores are sums over pairs, and no sum cares which
-place a pair has.
+Besides the names, two things differ from our models. Their query, key and value matrices (and the
+two of the gated MLP) are separate; ours are one matrix. Their heads use the "half" rotary layout;
+the dimensions of an interleaved head are permuted on export, which does not change the scores,
+because a score is a sum over all pairs of dimensions.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import stored_tensors
 
-# Ours and theirs, where one tensor is one tensor.
+# Our name and their name, for tensors that correspond one to one.
 LAYER_NAMES = (
     ("attention_norm.weight", "input_layernorm.weight"),
     ("attention.out.weight", "self_attn.o_proj.weight"),
@@ -35,7 +35,7 @@ GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
 
 
 def is_llama(config: GPTConfig) -> bool:
-    """Whether transformers' Llama class (Qwen3's, with `qk_norm`) computes the same function."""
+    """Whether the Llama class of transformers (Qwen3 with `qk_norm`) computes the same function."""
     return (
         config.norm == "rms"
         and config.positions == "rotary"
@@ -43,13 +43,13 @@ def is_llama(config: GPTConfig) -> bool:
         and config.ngram == 1
         and not config.bias
         and not config.qkv_bias
-        # transformers checks this for Llama even when the head's width is given.
+        # transformers requires this for Llama even if head_dim is given.
         and (config.qk_norm or config.d_model % config.n_heads == 0)
     )
 
 
 def write_config(config: GPTConfig) -> dict[str, Any]:
-    """The config.json of a Llama, or of a Qwen3 when queries and keys are normed."""
+    """Build the config.json of a Llama model, or of Qwen3 with QK norm."""
     return {
         "architectures": ["Qwen3ForCausalLM" if config.qk_norm else "LlamaForCausalLM"],
         "model_type": "qwen3" if config.qk_norm else "llama",
@@ -63,7 +63,7 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
         "head_dim": config.head_width,
         "hidden_act": "silu",
         "rms_norm_eps": config.norm_eps,
-        # The first is read by transformers up to 4, the second from 5 on.
+        # transformers 4 and older read the first, transformers 5 and newer the second.
         "rope_theta": config.rotary_base,
         "rope_parameters": {"rope_type": "default", "rope_theta": config.rotary_base},
         "attention_bias": False,
@@ -74,23 +74,25 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
 
 
 def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
-    """Our config of a Llama's or Qwen3's config.json.
+    """Build a GPTConfig from the config.json of Llama or Qwen3.
 
     Raises:
-        UserError: a variant that our model does not compute: biases, stretched positions, sliding
-            windows.
+        UserError: The config describes a variant that GPT does not implement: biases, scaled
+            rotary positions, or a sliding window.
     """
     for switch in ("attention_bias", "mlp_bias", "use_sliding_window"):
         if about.get(switch):
-            raise UserError(f"{switch} is on", need="a model without it", where=where)
+            raise UserError(f"{switch} is on. Models with it are not supported.", where=where)
     if about.get("hidden_act", "silu") != "silu":
-        raise UserError(f"hidden_act is {about['hidden_act']!r}", need="silu", where=where)
+        raise UserError(
+            f"hidden_act is {about['hidden_act']!r}. Only silu is supported.", where=where
+        )
     rope = about.get("rope_parameters") or about.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UserError(
-            f"rotary positions are stretched by the {kind!r} rule",
-            need="a model with plain rotary positions",
+            f"The rotary positions are scaled by the {kind!r} rule. Only unscaled rotary positions "
+            "are supported.",
             where=where,
         )
     base = rope.get("rope_theta", about.get("rope_theta", 10_000.0))
@@ -112,11 +114,11 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
 
 
 def write_tensors(model: GPT) -> dict[str, Tensor]:
-    """The model's weights under Llama's names."""
+    """Return the weights of the model under Llama's names."""
     config, ours = model.config, stored_tensors(model)
     H, G, D = config.n_heads, config.kv_heads, config.head_width
-    # In an interleaved head, partners are neighbours; the half layout has all first partners, then
-    # all second.
+    # In the interleaved layout the members of a pair are adjacent. The half layout has all first
+    # members, then all second members.
     order = torch.arange(D)
     if config.rotary_layout == "interleaved":
         order = torch.cat((order[0::2], order[1::2]))
@@ -124,7 +126,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
     for layer in range(config.n_layers):
         for our, their in LAYER_NAMES:
             tensor = ours.get(f"blocks.{layer}.{our}")
-            if tensor is None:  # Llama has no gains on queries and keys
+            if tensor is None:  # only Qwen3 has gains for queries and keys
                 continue
             theirs[f"model.layers.{layer}.{their}"] = (
                 tensor[order] if our.endswith("_gain") else tensor
@@ -141,7 +143,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
 
 
 def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """Llama's weights under our names; what is not understood keeps its name for the error."""
+    """Return Llama's weights under our names. Unknown names stay, and `fill_model` reports them."""
     left = dict(theirs)
     ours = {}
 
@@ -159,9 +161,9 @@ def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tens
         take(f"blocks.{layer}.attention.qkv.weight", *(there + name for name in QKV))
         take(f"blocks.{layer}.mlp.up.weight", *(there + name for name in GATE_UP))
     if config.tie_embeddings:
-        left.pop("lm_head.weight", None)  # some files hold a copy of the tied head
+        left.pop("lm_head.weight", None)  # some files contain a copy of the tied head
     else:
         take("head.weight", "lm_head.weight")
-    # Old files also hold the frequencies of the rotary positions, which follow from the config.
+    # Old files also contain the rotary frequencies, which follow from the config.
     ours.update({n: t for n, t in left.items() if not n.endswith("rotary_emb.inv_freq")})
     return ours
