@@ -3,8 +3,6 @@
 Each run is a process of its own, for the checks of shapes that tests wear cannot be compiled.
 """
 
-import time
-
 import pytest
 import torch
 from small_runs import MODEL, assert_same_weights, settings
@@ -34,12 +32,11 @@ def test_killed_and_resumed_ends_with_the_same_weights(folder):
     assert losses[11] < losses[0] - 0.5
 
 
-def test_plan_counts_the_time_to_compile(data, monkeypatch):
-    """Here it is a pause of half a second."""
-    monkeypatch.setattr(build, "_compiled", lambda loss: loss)
-    monkeypatch.setattr(build.Setup, "compile_now", lambda self: time.sleep(0.5))
+def test_plan_counts_the_time_to_compile(data, monkeypatch, clock):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr(build.Setup, "compile_now", lambda self: clock.advance(30.0))
     shown = plan(PlanConfig(data=data, model=MODEL, steps=10, probe_s=0.1, compile=True))
-    assert 0.5 <= shown.compile_s < 5.0
+    assert shown.compile_s == pytest.approx(30.0, abs=0.1)
     assert shown.total_s > shown.compile_s + 10 * shown.step_s
 
 
