@@ -23,6 +23,7 @@ test: $(INSTALLED_DEV)  ## lint, types, import contract, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(IN_PARALLEL)
 

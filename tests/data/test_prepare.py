@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -283,7 +284,7 @@ def test_killed_when_the_store_was_whole_nothing_stays_behind(
 ) -> None:
     remove = shutil.rmtree
 
-    def die(folder: Path, **how: bool) -> None:
+    def die(folder: Path, **how: Any) -> None:
         if "-parts-" in folder.name:
             raise KeyboardInterrupt
         remove(folder, **how)
@@ -309,6 +310,7 @@ def test_memory_does_not_follow_the_corpus(tmp_path: Path, tokenizer_folder: str
         file.write("a" * 500_000)
     code = f"""
 from pathlib import Path
+from typing import Any
 from groundup.data.prepare import PrepareConfig, prepare
 prepare(PrepareConfig(sources=({str(tmp_path / "big.txt")!r},), tokenizer={tokenizer_folder!r},
                       out=Path({str(tmp_path / "data")!r})))

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pydoc_data.topics import topics
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from small_runs import MODEL, make_data
@@ -93,8 +94,8 @@ def test_micro_batches_and_muon_save_memory(data):
 
 
 def test_disk_is_that_of_the_checkpoints(data):
-    config = settings(data, out=data.parent / "run", keep_checkpoints=1, steps=40, sample_every=0)
-    config = with_vocabulary(config, open_data(data))
+    changes = {"out": data.parent / "run", "keep_checkpoints": 1, "steps": 40, "sample_every": 0}
+    config = with_vocabulary(settings(data, **changes), open_data(data))
     run = pretrain(config).run
     taken = sum(file.stat().st_size for file in (run / "checkpoints").glob("*/*.safetensors"))
     each = (count_disk(replace(config, keep_checkpoints=2)) - count_disk(config)) * 1.0
@@ -110,8 +111,8 @@ def test_a_full_disk_is_told_before(data, monkeypatch):
 
 def with_options(config: PlanConfig, typed: str) -> PlanConfig:
     """The settings with these options typed beside them."""
-    run: dict[str, object] = {}
-    model: dict[str, object] = {}
+    run: dict[str, Any] = {}
+    model: dict[str, Any] = {}
     words = iter(typed.split())
     for word in words:
         name = word.lstrip("-").replace("-", "_")

@@ -3,6 +3,8 @@
 Each run is a process of its own, for the checks of shapes that tests wear cannot be compiled.
 """
 
+from typing import Any
+
 import pytest
 import torch
 from small_runs import MODEL, assert_same_weights, settings
@@ -23,7 +25,7 @@ def test_the_curve_is_that_of_plain_steps(folder):
 
 @pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(folder):
-    wishes = {"compile": True, "dtype": "bf16", "model": {"dropout": 0.1}}
+    wishes: dict[str, Any] = {"compile": True, "dtype": "bf16", "model": {"dropout": 0.1}}
     whole = run(folder, 1, out=str(folder / "whole"), **wishes)
     broken = str(folder / "broken")
     run(folder, 1, out=broken, stop_at=7, fails=True, **wishes)
