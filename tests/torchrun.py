@@ -24,11 +24,12 @@ def run(folder: Path, n: int, *, restarts: int = 0, fails: bool = False, **wishe
         str(TESTS / "pretraining" / "parallel_worker.py"),
         str(folder),
     ]
+    path = [str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [*command, json.dumps(wishes)],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(TESTS)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
         timeout=200,
     )
     assert (done.returncode != 0) == fails, done.stderr[-9000:]

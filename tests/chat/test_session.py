@@ -1,6 +1,6 @@
 """The conversation: what the model is given, what comes back, what is remembered."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -79,6 +79,7 @@ def test_a_reader_who_stops_half_way() -> None:
     answer = chat.ask("go on")
     assert next(answer) == "a"
     assert next(answer) == " "
+    assert isinstance(answer, Generator)
     answer.close()
     assert chat.messages[-1] == Message("assistant", "a ")
 

@@ -66,5 +66,5 @@ def test_a_wrong_value_is_one_line_without_traceback(
 def test_every_public_name_is_there() -> None:
     import groundup
 
-    for name in groundup.__all__:
+    for name in groundup.__all__:  # type: ignore[attr-defined]
         assert callable(getattr(groundup, name)), name

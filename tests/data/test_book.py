@@ -132,7 +132,7 @@ def test_the_dataset_is_indexed_like_the_book_s() -> None:
         with pytest.raises(IndexError):
             ours[index]
         with pytest.raises(IndexError):
-            ours.__getitems__([0, index])
+            ours.__getitems__([0, index])  # type: ignore[union-attr]
     for ours_column, theirs_column in (
         (ours.input_ids, theirs.input_ids),
         (ours.target_ids, theirs.target_ids),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
 from groundup.data.ledger import account, times_a_target
-from groundup.data.windows import IGNORED, ArrayTokens, Windows
+from groundup.data.windows import IGNORED, ArrayTokens, Coverage, Windows
 
 
 @given(
@@ -22,7 +22,7 @@ def test_isolated_windows_are_those_of_a_naive_walk(
     document_of = np.repeat(np.arange(len(lengths)), lengths)
     tokens = ArrayTokens(np.arange(sum(lengths)), starts.tolist())
     stride = min(stride, context_length) if exact else stride
-    coverage = "exact" if exact else "book"
+    coverage: Coverage = "exact" if exact else "book"
     try:
         stream = Windows(tokens, context_length, stride, coverage)
         windows = Windows(tokens, context_length, stride, coverage, "isolated")
@@ -35,7 +35,7 @@ def test_isolated_windows_are_those_of_a_naive_walk(
     n_crossing = n_trained = n_dropped = 0
     for i in range(len(windows)):
         _, of_stream = stream.gather(everything[i : i + 1])
-        begin = None
+        begin = 0
         for t, token in enumerate(inputs[i].tolist()):
             begin = t if t == 0 or token in starts else begin
             assert found.positions[i, t] == t - begin

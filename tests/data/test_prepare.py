@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -287,7 +288,7 @@ def test_killed_when_the_store_was_complete_nothing_is_left_over(
 ) -> None:
     remove = shutil.rmtree
 
-    def die(folder: Path, **how: bool) -> None:
+    def die(folder: Path, **how: Any) -> None:
         if "-parts-" in folder.name:
             raise KeyboardInterrupt
         remove(folder, **how)
@@ -313,6 +314,7 @@ def test_memory_does_not_follow_the_corpus(tmp_path: Path, tokenizer_folder: str
         file.write("a" * 500_000)
     code = f"""
 from pathlib import Path
+from typing import Any
 from groundup.data.config import PrepareAndEncodeConfig
 from groundup.data.pipeline import prepare_and_encode
 prepare_and_encode(PrepareAndEncodeConfig(sources=({str(tmp_path / "big.txt")!r},),

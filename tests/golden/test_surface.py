@@ -36,7 +36,7 @@ def help_texts() -> str:
 def public_names() -> str:
     """Every public name with its parameters or fields."""
     lines = []
-    for name in groundup.__all__:
+    for name in groundup.__all__:  # type: ignore[attr-defined]
         thing = getattr(groundup, name)
         if dataclasses.is_dataclass(thing):
             fields = ", ".join(field.name for field in dataclasses.fields(thing))

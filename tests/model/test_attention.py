@@ -1,6 +1,7 @@
 """The fused path equals the formula, the formula equals NumPy, and rotary embeddings are right."""
 
 from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from groundup.model.attention import (
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.reference import attention as reference
+
+RotaryLayout = Literal["half", "interleaved"]
 
 
 def random_qkv(
@@ -119,7 +122,9 @@ def test_rotation_equals_the_reference(layout: str) -> None:
     shift=st.integers(0, 40),
     layout=st.sampled_from(["half", "interleaved"]),
 )
-def test_a_score_depends_only_on_the_distance(a: int, b: int, shift: int, layout: str) -> None:
+def test_a_score_depends_only_on_the_distance(
+    a: int, b: int, shift: int, layout: RotaryLayout
+) -> None:
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randn(2, 8, generator=generator)
     cos, sin = rotary_tables(64, 8, 10_000.0, layout)
@@ -147,7 +152,7 @@ def test_the_layouts_are_permutations_of_each_other() -> None:
 @pytest.mark.parametrize("n_kv_heads", [1, 4])
 @pytest.mark.parametrize("norm", ["layer", "rms"])
 def test_heads_that_look_back_look_one_two_three_back(
-    layout: str, n_kv_heads: int, norm: str
+    layout: RotaryLayout, n_kv_heads: int, norm: Literal["layer", "rms"]
 ) -> None:
     config = GPTConfig(
         d_model=64, n_heads=4, n_kv_heads=n_kv_heads, d_head=32, norm=norm, qk_gain=2.0,
@@ -156,7 +161,7 @@ def test_heads_that_look_back_look_one_two_three_back(
     model = GPT(config)
     T = 24
     ids = torch.randint(config.vocab_size, (1, T), generator=torch.Generator().manual_seed(3))
-    block = model.blocks[0]
+    block: Any = model.blocks[0]
     rotary = model.rotary_cos[:T], model.rotary_sin[:T]
     normed = block.attention_norm(model.token_embedding(ids))
     queries, keys, _ = block.attention.project(normed, rotary)

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torch
@@ -13,7 +14,9 @@ from groundup.model.count import count_parameters, parameters_by_part
 from groundup.model.gpt import GPT
 from groundup.model.loss import cross_entropy
 
-SMALL = {"vocab_size": 31, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 4}
+SMALL: dict[str, Any] = {
+    "vocab_size": 31, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 4
+}  # fmt: skip
 OURS = GPTConfig(**SMALL)
 GPT2 = GPTConfig(
     **SMALL, norm="layer", positions="learned", qk_norm=False, activation="gelu",
@@ -73,7 +76,8 @@ def test_first_loss_stays_there_at_any_width(d_model: int) -> None:
 @pytest.mark.parametrize("config", [OURS, MIXED])
 def test_each_head_starts_with_matrices_as_muon_keeps_them(config: GPTConfig) -> None:
     for block in GPT(config).blocks:
-        for matrix in block.attention.qkv.weight.split(config.head_width):
+        weights: Any = block.attention.qkv.weight
+        for matrix in weights.split(config.head_width):
             torch.testing.assert_close(matrix @ matrix.T, torch.eye(config.head_width))
 
 

@@ -229,6 +229,7 @@ def test_a_run_whose_best_checkpoint_is_gone_finds_another(data, caplog):
     checkpoints = config.out / "checkpoints"
     (checkpoints / "best").write_text("step-000099\n")  # of a checkpoint that is not there
     stood = find_latest(checkpoints)
+    assert stood is not None
     where = dataclasses.replace(checkpoint.verify_checkpoint(stood), best_step=3)
     write_progress(stood, where)
     result = pretrain(config)

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
@@ -122,11 +121,11 @@ def test_dead_gradients(data, monkeypatch):
     assert_found(curve_checks.VANISHING, said, diagnosis, "--init zero")
 
 
-def test_a_slow_disk(data, monkeypatch):
+def test_a_slow_disk(data, monkeypatch, clock):
     read = Loader.__next__
 
     def slow(self):
-        time.sleep(0.05)
+        clock.advance(0.05)
         return read(self)
 
     monkeypatch.setattr(Loader, "__next__", slow)

@@ -1,11 +1,11 @@
 """Byte-level BPE: no byte is lost, and the ids are those of the reference implementations."""
 
 import json
-import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import pytest
+from complexity import lines_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ from groundup.tokenizer.files import load_gpt2, load_tokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
-from groundup.tokenizer.train_bpe import train_bpe
+from groundup.tokenizer.train_bpe import count_pretokens, learn_merges, train_bpe
 
 # Random Unicode rarely contains what is difficult for tokenizers, so these are added often.
 PIECES = ["the", " the", "'s", "'LL", " ", "  ", "\n", "\r\n", "\t", "123", "4567", "ß", "é"]
@@ -152,23 +152,20 @@ def test_training_breaks_ties_by_the_printable_order_of_the_bytes() -> None:
     assert merges == [(ord("a"), ord("b"))]
 
 
-def test_243_merges_of_130_kilobytes_in_a_moment() -> None:
-    text = reference_text()[:130_000]
-    started_at = time.monotonic()
-    assert len(train_bpe([text], 256 + 243, special_tokens=()).merges) == 243
-    assert time.monotonic() - started_at < 1.5
+def test_a_merge_does_not_pass_over_all_words() -> None:
+    text = reference_text()
+    few, many = (count_pretokens([text[:n]], "gpt4") for n in (20_000, 200_000))
+    assert len(many) > 3 * len(few)
+    assert len(learn_merges(many, 243)) == 243
+    small, large = (lines_run(partial(learn_merges, words, 243)) for words in (few, many))
+    assert large < 1.5 * small  # more words are longer arrays, not more work in Python
 
 
 def test_a_word_of_a_megabyte_is_encoded_in_linear_time() -> None:
     tokenizer = train_bpe(["a" * 5000], 300)
-    times = []
-    for n in (250_000, 1_000_000):
-        started_at = time.monotonic()
-        ids = tokenizer.encode("a" * n)
-        times.append(time.monotonic() - started_at)
-        assert tokenizer.decode(ids) == "a" * n
-    # Four times the length: 16 times the time would be quadratic.
-    assert times[1] < 8 * times[0] + 0.5
+    small, large = (lines_run(partial(tokenizer.encode, "a" * n)) for n in (10_000, 40_000))
+    assert large < 5 * small  # quadratic: 16 times as many for four times the length
+    assert tokenizer.decode(tokenizer.encode("a" * 1_000_000)) == "a" * 1_000_000
 
 
 def test_a_long_word_and_a_short_one_are_merged_alike() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -67,7 +69,8 @@ def test_each_head_and_each_half_of_a_gate_is_moved_as_a_matrix_of_its_own() -> 
     model = GPT(GPTConfig(vocab_size=7, d_model=32, n_layers=1, n_heads=4, context_length=8))
     optimizer = Optimizer(model, config(learning_rate=1.0))
     fill_gradients(model, 1)
-    qkv, up = model.blocks[0].attention.qkv.weight, model.blocks[0].mlp.up.weight
+    block: Any = model.blocks[0]
+    qkv, up = block.attention.qkv.weight, block.mlp.up.weight
     before = qkv.detach().clone(), up.detach().clone()
     optimizer.step(1.0)
     heads = (qkv.detach() - before[0]).view(12, 8, 32)

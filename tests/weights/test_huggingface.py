@@ -16,9 +16,11 @@ from groundup.weights.huggingface import export_huggingface, import_huggingface
 
 pytestmark = pytest.mark.parity
 
-SMALL = {"vocab_size": 61, "context_length": 24, "d_model": 32, "n_layers": 2, "n_heads": 4}
-# float32 sums in another order; the logits are of size 1 to 10.
-TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+SMALL: dict[str, Any] = {
+    "vocab_size": 61, "context_length": 24, "d_model": 32, "n_layers": 2, "n_heads": 4
+}  # fmt: skip
+# float32 sums in another order; logits here are of size 1 to 10.
+TOLERANCE: dict[str, Any] = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def ids(vocab_size: int = 61) -> torch.Tensor:
@@ -130,7 +132,7 @@ def test_the_layout_matters() -> None:
 
 @pytest.mark.parametrize("choice", [{"activation": "gelu"}, {"ngram": 3, "ngram_rows": 64}])
 def test_settings_that_transformers_lacks_are_refused(
-    tmp_path: Path, choice: dict[str, object]
+    tmp_path: Path, choice: dict[str, Any]
 ) -> None:
     mixed = GPT(GPTConfig(**SMALL, **choice))
     with pytest.raises(UserError, match="no class of transformers"):
