@@ -27,14 +27,14 @@ def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "lo')
     assert run.read_metrics() == [{"step": 1, **MEASURES}]
-    assert run.spoilt_metrics() == []
+    assert run.invalid_metrics() == []
 
 
 def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     metrics = run.path / "metrics.jsonl"
     whole = {"step": 2, **MEASURES}
-    spoilt = [
+    invalid = [
         b"\xff\xfe{",
         b"3",
         b"[]",
@@ -46,12 +46,12 @@ def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
         json.dumps(whole | {"loss_nats": float("nan")}).encode(),
         json.dumps(whole | {"loss_nats": 10**400}).encode(),
     ]
-    metrics.write_bytes(b"\n".join([*spoilt, json.dumps(whole).encode(), b""]))
+    metrics.write_bytes(b"\n".join([*invalid, json.dumps(whole).encode(), b""]))
     assert run.read_metrics() == [whole]
-    assert run.spoilt_metrics() == list(range(1, len(spoilt) + 1))
+    assert run.invalid_metrics() == list(range(1, len(invalid) + 1))
     assert len(run.read_metrics(names=())) == 2, "one tells of a step alone"
     metrics.unlink()
-    assert run.spoilt_metrics() == []
+    assert run.invalid_metrics() == []
     metrics.mkdir()
     with pytest.raises(UserError, match=r"metrics\.jsonl: this cannot be read"):
         run.read_metrics()

@@ -138,7 +138,7 @@ def test_a_file_that_is_no_picture_is_not_written_over(data, tmp_path):
     assert notes.read_text() == "mine"
 
 
-def test_spoilt_lines_of_metrics_are_passed_over(data, tmp_path):
+def test_invalid_lines_of_metrics_are_passed_over(data, tmp_path):
     first = pretrain(settings(data)).run
     again = pretrain(settings(data)).run
     with open(again / "metrics.jsonl", "a") as file:

@@ -116,7 +116,7 @@ def test_metrics_that_are_gone_are_a_finding(data):
 @pytest.mark.parametrize(
     "line", [b'{"step": 3, "lo', b"[1,2]", b"\xff\xfe", b'{"step": 3}', b'{"step": "x"}']
 )
-def test_spoilt_lines_of_metrics_are_a_finding(line, data):
+def test_invalid_lines_of_metrics_are_a_finding(line, data):
     run = pretrain(settings(data, model=MODEL)).run
     metrics = run / "metrics.jsonl"
     lines = metrics.read_bytes().split(b"\n")
