@@ -14,7 +14,7 @@ from groundup.tokenizer.words import WordTokenizer
 
 documents = list(python_reference())
 text = "\n\n".join(document.text for document in documents[1:])
-new = documents[0].text  # held out: no tokenizer below is trained on it
+new = documents[0].text  # no tokenizer below is trained on it
 n_bytes = len(new.encode())
 
 # %% [markdown]

@@ -54,9 +54,9 @@ def peak_memory_bytes(device: "torch.device") -> int:
         return torch.cuda.max_memory_allocated(device)
     import psutil
 
-    held = psutil.Process().memory_info()
-    if hasattr(held, "peak_wset"):  # Windows
-        return int(held.peak_wset)
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return int(memory.peak_wset)
     if sys.platform == "linux":
         # Not getrusage: its maximum includes that of the parent process before the fork.
         status = Path("/proc/self/status").read_text("utf-8", errors="replace")

@@ -101,8 +101,8 @@ def stream(
                 start = moved
                 if cache is not None:
                     cache.reset()
-            n_cached = start + (0 if cache is None else cache.length)
-            logits = _last_logits(model, tokens[n_cached:], cache)  # (V,)
+            n_read = start + (0 if cache is None else cache.length)
+            logits = _last_logits(model, tokens[n_read:], cache)  # (V,)
             token = draw(
                 next_token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p),
                 generator,
@@ -151,7 +151,7 @@ def generate(
 
 @torch.inference_mode()
 def _last_logits(model: GPT, ids: Sequence[int], cache: KVCache | None) -> torch.Tensor:
-    """Compute the logits (V,) after the last id, on the CPU: samples are equal on every device."""
+    """Compute the logits (V,) after the last id, on the CPU, where the sample is drawn."""
     training = model.training
     model.eval()
     try:

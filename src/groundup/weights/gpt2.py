@@ -78,7 +78,8 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
     activation = about.get("activation_function", "gelu_new")
     if activation not in ("gelu_new", "gelu_pytorch_tanh"):
         raise UserError(
-            f"activation_function is {activation!r}. Only gelu_new is supported.", where=where
+            f"activation_function is {activation!r}. Expected gelu_new or gelu_pytorch_tanh.",
+            where=where,
         )
     for switch in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
         if about.get(switch):
