@@ -172,15 +172,22 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
 
     >>> retyped(["plan", "data", "--steps", "9", "--compile"], ["--no-compile", "--steps", "5"])
     ['plan', 'data', '--no-compile', '--steps', '5']
+    >>> retyped(["plan", "--compile", "data"], ["--no-compile"])
+    ['plan', 'data', '--no-compile']
     """
     names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
+    flags = {  # these have no value to replace
+        word.removeprefix("--").removeprefix("no-")
+        for word, after in zip(options, [*options[1:], "--"], strict=True)
+        if word[:2] == after[:2] == "--"
+    }
     kept: list[str] = []
     skip_value = False
     for word in words:
         name, joined, _ = word.removeprefix("--").partition("=")
         if word.startswith("--"):
             changed = name.removeprefix("no-") in names
-            skip_value = changed and not joined
+            skip_value = changed and not joined and name.removeprefix("no-") not in flags
             if changed:
                 continue
         elif skip_value:
