@@ -25,7 +25,7 @@ _HEAD, _HEAD_WIDTH = "head", 128
 """At this width an untied head has the embeddings' rate. A logit is a sum over the width, so in a
 wider model the same rate would change it more: the rate falls with the width."""
 _NGRAM_RATE = 5.0
-"""Most rows of it are seen a few times only, so each update must be larger (docs/experiments.md)."""
+"""Most rows are seen only a few times, so each update must be larger (docs/experiments.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
