@@ -24,8 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def fails(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    assert main(list(arguments)) == 1
+def fails(capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 1) -> str:
+    assert main(list(arguments)) == status
     captured = capsys.readouterr()
     assert captured.err.count("error:") == 1
     assert len(captured.err.strip().splitlines()) == 1
@@ -104,20 +104,47 @@ def test_a_run_that_is_not_there(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["prepare", "--sede", "3"], "--seed"),
+        (["prepare", "--sede", "3"], "Did you mean --seed?"),
+        (["pretrain", "--lr", "3"], "Did you mean --learning-rate?"),
+        (["pretrain", "--n-micro-batch", "3"], "Unknown option"),
+        (["pretrain", "--zzz", "3"], "Unknown option --zzz. Try: groundup pretrain --help"),
+        (["pretrain", "--resume"], "resumed by the same command"),
+        (["pretrain", "--vocab-size", "9"], "train-tokenizer"),
+        (["pretrain", "--seed", "1.5"], "--seed is '1.5'. A whole number is expected."),
+        (["pretrain", "--n-heads", "none"], "--n-heads is 'none'"),
+        (["pretrain", "--steps"], "--steps needs a value"),
+        (["pretrain", "--steps", "1", "--steps", "2"], "--steps is given twice"),
+        (["pretrain", "data", "more"], "The argument more is not expected"),
+        (["pretrain", "--learning-rate", "nan"], "learning_rate is nan"),
+        (["pretrain", "--compile=perhaps"], "True or false is expected"),
         (["prepare", "--seed", "many"], "seed"),
-        (["prepare", "--validation-frac", "2"], "--validation-frac"),
         (["pretrain", "--optimizer", "sgd"], "adamw"),
         (["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (["stroy"], "story"),
-        (["evaluate", "--batch-size", "0"], "--batch-size is 0"),
-        (["evaluate", "--stride", "-3"], "--stride is -3"),
+        (["evaluate", "--batch-size", "0"], "batch_size is 0"),
+        (["evaluate", "--stride", "-3"], "stride is -3"),
     ],
 )
 def test_an_option_that_is_wrong(
     arguments: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in fails(capsys, *arguments)
+    assert words in fails(capsys, *arguments, status=2)
+
+
+def test_a_setting_that_is_out_of_its_range(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--validation-frac" in fails(capsys, "prepare", "--validation-frac", "2")
+
+
+def test_a_recipe_that_is_wrong_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("r.toml").write_text("[optimizer]\nlearning_rate = -1.0\n")
+    assert "r.toml: learning_rate is -1.0" in fails(capsys, "pretrain", "r.toml", status=2)
+    message = fails(capsys, "pretrain", "--config", "r.toml", "--learning-rate", "-2", status=2)
+    assert "learning_rate" in message
+    Path("r.toml").write_text("[optimizer]\nlearning_rat = 1.0\n")
+    message = fails(capsys, "pretrain", "r.toml", status=2)
+    assert "r.toml: Unknown setting 'learning_rat'. Did you mean 'learning_rate'?" in message
 
 
 @pytest.fixture

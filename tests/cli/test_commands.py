@@ -69,9 +69,20 @@ def test_what_goes_on_after_ctrl_c_can_be_typed(
     def stopped(*ignored: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("groundup.cli.main._build_config", stopped)
+    monkeypatch.setattr("groundup.cli.main._parse", stopped)
     typed = ["pretrain", "my data", "-o", "my run"]
     assert main(typed) == 130
-    command = capsys.readouterr().err.strip().rpartition("goes on: ")[2]
+    command = capsys.readouterr().err.strip().rpartition("resumes it: ")[2]
     assert shlex.split(command) == ["groundup", *typed]
-    assert console.typed == typed
+
+
+def test_the_typed_command_is_kept_with_the_current_names(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["pretrain", "my data", "--n-micro-batches", "9", "--recompute"]) == 2
+    assert console.typed[-3:] == ["--grad-accumulation-steps", "9", "--activation-checkpointing"]
+    command = capsys.readouterr().err.strip().rpartition("Try: ")[2]
+    assert shlex.split(command) == [
+        *["groundup", "pretrain", "my data", "--activation-checkpointing"],
+        *["--grad-accumulation-steps", "8"],
+    ]

@@ -12,8 +12,8 @@ from groundup.cli.plan import _for_pretrain
     ("typed", "kept"),
     [
         ("data/x --budget 20m", "data/x --budget 20m"),
-        ("recipe.toml --minutes 3 --batch-size=4", "recipe.toml --batch-size=4"),
-        ("--probe-s=1 --max-passes 9 data/x --no-tied-head", "data/x --no-tied-head"),
+        ("recipe.toml --train-time 3m --batch-size=4", "recipe.toml --batch-size=4"),
+        ("--probe-s=1 --max-passes 9 data/x --no-tie-embeddings", "data/x --no-tie-embeddings"),
     ],
 )
 def test_only_the_words_that_plan_alone_knows_are_left_out(typed: str, kept: str) -> None:

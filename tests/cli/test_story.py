@@ -16,7 +16,7 @@ from groundup.text.builtin import python_reference
 # Where Ctrl-C met a dataclass in the making, CPython ends the process by the signal after all;
 # a shell reads 130 from both.
 STOPPED = (130, -signal.SIGINT)
-COMMAND = [sys.executable, "-m", "groundup.cli.main", "story", "text.txt", "--minutes", "0.03"]
+COMMAND = [sys.executable, "-m", "groundup.cli.main", "story", "text.txt", "--train-time", "1.8s"]
 
 
 @pytest.fixture
@@ -63,8 +63,7 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
         stopped = interrupt(folder, stage)
         assert stopped.returncode in STOPPED, stopped.stderr
         assert stopped.stderr.strip().splitlines() == [
-            "Stopped. Nothing is lost; the same command goes on: "
-            "groundup story text.txt --minutes 0.03"
+            "Stopped. The same command resumes it: groundup story text.txt --train-time 1.8s"
         ]
     screen = finish(folder)
     run = folder / "runs" / "story"
@@ -84,7 +83,7 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
 
 
 def test_a_piped_text_goes_on_only_with_the_same_text(folder: Path) -> None:
-    command = [*COMMAND[:4], "-", "--minutes", "0.01", "--vocab-size", "12"]  # fails at stage 2
+    command = [*COMMAND[:4], "-", "--train-time", "0.6s", "--vocab-size", "12"]  # fails at stage 2
     text = (folder / "text.txt").read_text(encoding="utf-8")
     for piped in (text[:9000], text[:9000], text[:9500]):
         done = subprocess.run(command, cwd=folder, input=piped, capture_output=True, text=True)

@@ -1,36 +1,47 @@
-"""What users hold on to, word for word: the help of every verb, and the public names.
+"""What users depend on: the options of every command, and the public names. Not the sentences.
 
-To store both anew after a wanted change: `python tests/golden/test_surface.py`.
+To store both again after an intended change: `python tests/golden/test_surface.py`.
 """
 
-import contextlib
 import dataclasses
 import inspect
-import io
-import os
+import typing
 from pathlib import Path
-from unittest import mock
 
 import groundup
-from groundup.cli.main import main
+from groundup.base.fields import Kind, Leaf
+from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS
 
 HERE = Path(__file__).parent
 
 
-def help_texts() -> str:
-    """`groundup --help` and that of every verb, 80 columns wide, without colour."""
-    plain = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
-    texts = []
-    for arguments in ([], *([verb.name] for verb in VERBS)):
-        with (
-            mock.patch.dict(os.environ, plain),
-            contextlib.redirect_stdout(io.StringIO()) as screen,
-            contextlib.suppress(SystemExit),
-        ):
-            main([*arguments, "--help"])
-        texts.append(f"$ {' '.join(['groundup', *arguments, '--help'])}\n{screen.getvalue()}")
-    return "\n".join(line.rstrip() for line in "\n".join(texts).splitlines()) + "\n"
+def options() -> str:
+    """One line per option of every command: name, type or choices, default, group."""
+    lines = []
+    for verb in VERBS:
+        lines.append(f"{verb.name} [{verb.positional}]")
+        known = options_of(verb.config_class())
+        lines += [f"  {describe(leaf)}" for leaf in sorted(known.values(), key=lambda x: x.name)]
+    return "\n".join(lines) + "\n"
+
+
+def describe(leaf: Leaf) -> str:
+    """The name, the type with its range, the default and the place in a TOML file."""
+    name, path = leaf.name.replace("_", "-"), ".".join(leaf.path)
+    return f"--{name}: {kind(leaf.kind)} = {leaf.default} [{path}]"
+
+
+def kind(kind: Kind) -> str:
+    """The type or the choices, with the range."""
+    if kind.choices:
+        name = "|".join(map(str, kind.choices))
+    elif typing.get_origin(kind.type) is tuple:
+        name = "list"
+    else:
+        name = kind.type.__name__
+    bounds = "".join(f", {words} {bound:g}" for words, bound in kind.bounds)
+    return f"{name}{' or none' if kind.optional else ''}{bounds}"
 
 
 def public_names() -> str:
@@ -46,8 +57,8 @@ def public_names() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_help_is_as_stored() -> None:
-    assert help_texts() == (HERE / "help.txt").read_text(encoding="utf-8")
+def test_the_options_are_as_stored() -> None:
+    assert options() == (HERE / "options.txt").read_text(encoding="utf-8")
 
 
 def test_the_public_names_are_as_stored() -> None:
@@ -55,5 +66,5 @@ def test_the_public_names_are_as_stored() -> None:
 
 
 if __name__ == "__main__":
-    (HERE / "help.txt").write_text(help_texts(), encoding="utf-8")
+    (HERE / "options.txt").write_text(options(), encoding="utf-8")
     (HERE / "api.txt").write_text(public_names(), encoding="utf-8")

@@ -258,8 +258,9 @@ def _candidates(out: Path) -> list[Path]:
 
 def _identity(folder: Path) -> Any:
     try:
-        return files.read_json(folder / "story" / "identity.json")
-    except UserError:
+        identity = files.read_json(folder / "story" / "identity.json")
+        return identity | {"config": configs.with_current_names(StoryConfig, identity["config"])}
+    except (UserError, KeyError, TypeError):
         return None
 
 

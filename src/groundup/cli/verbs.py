@@ -1,7 +1,8 @@
-"""The verb table, in roadmap order: the one place that knows which room serves which verb."""
+"""The commands, in roadmap order: the one place that knows which package serves which command."""
 
 import gc
 import importlib
+from collections.abc import Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,70 +10,87 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Verb:
-    """One row of the verb table."""
+    """One command."""
 
     name: str
     stage: str
     help: str
     config: str
+    """Its config class, as "module:Class"."""
     view: str
+    """The function that runs it and prints the result, as "module:function"."""
     positional: str | None = None
-    """The config's field that is given without an option's name."""
+    """The setting that is given without the name of an option."""
     home: str | None = None
-    """The config's field that names the folder the result is kept in; None: the verb keeps it, or none."""
+    """The setting that names the folder where the result is recorded. None: it is not recorded."""
+    takes_given: bool = False
+    """Whether the view gets the names of the settings that were given explicitly."""
+    resumable: bool = False
+    """Whether the same command continues after it was interrupted."""
+
+    def config_class(self) -> Any:
+        """Import the config class."""
+        module_name, class_name = self.config.split(":")
+        return getattr(importlib.import_module(module_name), class_name)
 
 
-_BUILD, _FOUND, _TUNE = "1 build the LLM", "2 foundation model", "3 fine-tuning"
-_ALL, _INSIDE = "the whole road", "see inside"
+_ALL, _BUILD, _FOUND = "End to end", "1 Build the LLM", "2 Foundation model"
+_TUNE, _INSIDE = "3 Fine-tuning", "Look inside"
 
 
 def _verb(
-    name: str, stage: str, help: str, config: str, positional: str, home: str | None = None
+    name: str,
+    stage: str,
+    help: str,
+    config: str,
+    positional: str,
+    home: str | None = None,
+    **flags: bool,
 ) -> Verb:
-    room = name.replace("-", "_") + ("_" if name == "import" else "")
-    view = f"groundup.cli.{room}:run"
-    return Verb(name, stage, help, f"groundup.{config}", view, positional, home)
+    module = name.replace("-", "_") + ("_" if name == "import" else "")
+    view = f"groundup.cli.{module}:run"
+    return Verb(name, stage, help, f"groundup.{config}", view, positional, home, **flags)
 
 
 # fmt: off
 # ruff: noqa: E501
 VERBS = [
-    _verb("story", _ALL, "walk the whole road on one text", "cli.story:StoryConfig", "sources"),
-    _verb("prepare", _BUILD, "read, split and audit documents", "data.config:PrepareAndEncodeConfig", "sources", "out"),
-    _verb("verify", _BUILD, "compare every byte of a data folder with its checksum", "data.verify:VerifyConfig", "data"),
-    _verb("train-tokenizer", _BUILD, "train a tokenizer and encode the corpus with it", "data.config:TrainAndEncodeConfig", "data", "data"),
-    _verb("encode", _BUILD, "encode the corpus with a tokenizer", "data.config:EncodeConfig", "data", "data"),
-    _verb("tokens", _BUILD, "show a text as tokens", "tokenizer.config:TokensConfig", "data"),
-    _verb("windows", _BUILD, "see input-target pairs and batches", "cli.windows:WindowsConfig", "data", "data"),
-    _verb("ledger", _BUILD, "account for every token of an epoch", "cli.ledger:LedgerConfig", "data", "data"),
-    _verb("convert", _BUILD, "token files of nanoGPT, llm.c, Megatron", "cli.convert:ConvertConfig", "source"),
-    _verb("plan", _FOUND, "know the cost before the start", "planning.plan:PlanConfig", "data", "data"),
-    _verb("pretrain", _FOUND, "train the foundation model", "train.config:PretrainConfig", "data"),
-    _verb("doctor", _FOUND, "find what is wrong with a run", "pretraining.config:DoctorConfig", "run", "run"),
-    _verb("compare", _FOUND, "set runs beside each other", "pretraining.config:CompareConfig", "runs"),
-    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluation.evaluate:EvaluateConfig", "run", "run"),
-    _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run", "run"),
-    _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),
-    _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run", "run"),
-    _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify.config:ClassifyConfig", "run", "run"),
-    _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct.config:InstructConfig", "run", "run"),
-    _verb("chat", _TUNE, "talk with the assistant", "cli.chat:ChatConfig", "run"),
-    _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run", "run"),
+    _verb("story", _ALL, "Run all stages on one text.", "cli.story:StoryConfig", "sources", resumable=True),
+    _verb("prepare", _BUILD, "Read, split and audit documents.", "data.config:PrepareAndEncodeConfig", "sources", "out"),
+    _verb("verify", _BUILD, "Check every file of a data folder against its checksum.", "data.verify:VerifyConfig", "data"),
+    _verb("train-tokenizer", _BUILD, "Train a tokenizer and encode the corpus with it.", "data.config:TrainAndEncodeConfig", "data", "data"),
+    _verb("encode", _BUILD, "Encode the corpus with a tokenizer.", "data.config:EncodeConfig", "data", "data", resumable=True),
+    _verb("tokens", _BUILD, "Show a text as tokens.", "tokenizer.config:TokensConfig", "data"),
+    _verb("windows", _BUILD, "Show input-target pairs and batches.", "cli.windows:WindowsConfig", "data", "data"),
+    _verb("ledger", _BUILD, "Account for every token of an epoch.", "cli.ledger:LedgerConfig", "data", "data"),
+    _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "cli.convert:ConvertConfig", "source"),
+    _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
+    _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True),
+    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run"),
+    _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
+    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.evaluate:EvaluateConfig", "run", "run"),
+    _verb("generate", _FOUND, "Generate text.", "cli.generate:GenerateConfig", "run", "run"),
+    _verb("import", _FOUND, "Import pretrained weights.", "cli.import_:ImportConfig", "source"),
+    _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.export:ExportConfig", "run", "run"),
+    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run"),
+    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run"),
+    _verb("chat", _TUNE, "Chat with the assistant.", "cli.chat:ChatConfig", "run"),
+    _verb("explain", _INSIDE, "Show attention and write the report.", "cli.explain:ExplainConfig", "run", "run"),
 ]
 # fmt: on
 
 
-def call(name: str, config: Any) -> Any:
-    """Run a verb on the screen and keep what it found in the folder it worked on."""
+def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
+    """Run a command on the screen and record its result in the folder that it worked on."""
     from groundup.base.results import record_result
 
     verb = next(verb for verb in VERBS if verb.name == name)
     module_name, function_name = verb.view.split(":")
     view = getattr(importlib.import_module(module_name), function_name)
     if not gc.isenabled():
-        gc.freeze()  # what is there now stays to the end
+        gc.freeze()  # all objects so far stay until the end
         gc.enable()
-    result = view(config)
+    result = view(config, given) if verb.takes_given else view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)
         if folder.parent.name == "checkpoints":

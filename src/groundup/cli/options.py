@@ -1,0 +1,156 @@
+"""The options of a command, made from the fields of its config class, for cyclopts.
+
+All settings are flat options (`--learning-rate`), in groups like the configs that they belong to.
+cyclopts passes on only the options that were typed, so that a recipe can give the others, and a
+budget can choose them.
+"""
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter, Token, convert
+
+from groundup.base.config import from_mapping, merge, nested, read_recipe, with_current_names
+from groundup.base.errors import UserError
+from groundup.base.fields import Leaf, Mark, leaves
+from groundup.cli.verbs import Verb
+
+_COMMON = "Common"
+_LAST = "Experimental"
+_SHORT = {"out": "-o"}
+_METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
+
+
+def options_of(cls: type) -> dict[str, Leaf]:
+    """The settings of a config class that the command line has options for."""
+    return {n: leaf for n, leaf in leaves(cls).items() if Mark.NO_OPTION not in leaf.marks}
+
+
+def help_texts(cls: type) -> dict[str, str]:
+    """The docstring under each field of a config class, without those of nested configs."""
+    from docstring_parser import parse_from_object
+
+    return {  # it reads the fields of one class, hence the bases one by one
+        param.arg_name: " ".join((param.description or "").split())
+        for base in reversed(cls.__mro__)
+        if dataclasses.is_dataclass(base)
+        for param in parse_from_object(base).params
+    }
+
+
+def make_command(verb: Verb) -> Callable[..., tuple[Any, frozenset[str]]]:
+    """Make the function of a command, whose signature has all its options.
+
+    It returns the config and the flat names of the settings that were given explicitly.
+    """
+    cls, positional = verb.config_class(), verb.positional
+    known = options_of(cls)
+    titles = dict.fromkeys([_COMMON, *(leaf.section or _COMMON for leaf in known.values())])
+    ordered = sorted(titles, key=lambda title: title == _LAST)
+    groups = {title: Group(title, sort_key=place) for place, title in enumerate(ordered)}
+    owners = dict.fromkeys(leaf.owner for leaf in known.values())
+    texts = {owner: help_texts(owner) for owner in owners}
+    signature = []
+    for leaf in known.values():
+        text = texts[leaf.owner].get(leaf.path[-1], "")
+        group = groups[leaf.section or _COMMON]
+        signature.append(_parameter(leaf, text, group, leaf.name == positional))
+    text = "TOML file with settings. Options on the command line take precedence."
+    recipe = Parameter(alias="--recipe", group=groups[_COMMON], help=text, show_default=False)
+    hint = Annotated[Path | None, recipe]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    signature.append(inspect.Parameter("config", keyword, default=None, annotation=hint))
+    signature.sort(key=lambda parameter: parameter.kind)
+
+    # The underscores keep these names apart from those of fields: cyclopts looks both up.
+    def command(*_words: Any, **_options: Any) -> tuple[Any, frozenset[str]]:
+        typed = _options | dict(zip([str(positional)], _words, strict=False))
+        return _read(cls, positional, typed)
+
+    command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
+    command.__doc__ = verb.help
+    return command
+
+
+def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+    """Lay the typed options on a recipe, and make the config."""
+    known = leaves(cls)
+    file = typed.pop("config", None)
+    if file is None and positional and str(typed.get(positional)).endswith(".toml"):
+        file = Path(typed.pop(positional))  # groundup pretrain recipe.toml
+    recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
+    mapping = recipe
+    for name, value in typed.items():
+        mapping = merge(mapping, nested(known[name].path, value))
+    given = frozenset(name for name, leaf in known.items() if _has(mapping, leaf.path))
+    try:
+        return from_mapping(cls, mapping), given
+    except UserError:
+        if file is not None:
+            from_mapping(cls, recipe, where=file)  # names the file where the recipe is wrong
+        raise
+
+
+def _has(mapping: dict[str, Any], path: tuple[str, ...]) -> bool:
+    inner: Any = mapping
+    for key in path:
+        if not isinstance(inner, dict) or key not in inner:
+            return False
+        inner = inner[key]
+    return True
+
+
+def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> inspect.Parameter:
+    kind, default = leaf.kind, leaf.default
+    more: dict[str, Any] = {}
+    if default is None:
+        more["show_default"] = lambda value: "none"
+    elif default in ("", ()):
+        more["show_default"] = False
+    elif isinstance(default, Path):
+        more["show_default"] = str
+    if kind.choices:
+        more |= {"metavar": "|".join(map(str, kind.choices)), "show_choices": False}
+    elif kind.type in _METAVARS and not is_positional:
+        more["metavar"] = _METAVARS[kind.type]
+    if typing.get_origin(kind.type) is tuple:
+        more["consume_multiple"] = True
+    elif kind.optional or kind.type is int:
+        more["converter"] = _converter(leaf)
+    parameter = Parameter(
+        name=f"--{leaf.name.replace('_', '-')}",
+        help=text,
+        group=group,
+        alias=_SHORT.get(leaf.name),
+        negative_iterable=(),
+        **more,
+    )
+    hint = kind.type | None if kind.optional else kind.type
+    return inspect.Parameter(
+        leaf.name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if is_positional
+        else inspect.Parameter.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[hint, parameter],
+    )
+
+
+def _converter(leaf: Leaf) -> Callable[[Any, Any], Any]:
+    """Convert as cyclopts does, but accept "none", and no 1.5 for a whole number."""
+
+    def read(_: Any, tokens: tuple[Token, ...]) -> Any:
+        word = tokens[0].value
+        if leaf.kind.optional and word.lower() in ("none", "off"):
+            return None
+        if Mark.ZERO_IS_NONE in leaf.marks and word == "0":
+            return None
+        if leaf.kind.type is int and not word.lstrip("+-").replace("_", "").isdecimal():
+            raise ValueError(leaf.kind.expected)
+        return convert(leaf.kind.type, tokens)
+
+    return read
