@@ -17,6 +17,7 @@ from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
+from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError, quoted
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
@@ -45,6 +46,9 @@ class StoryConfig:
     """What the samples continue; empty: the first words of the held-out text."""
     seed: int = 1234
     """The seed of everything random."""
+
+    def __post_init__(self) -> None:
+        parse_duration_s(self.train_time, "train_time")
 
 
 @dataclass(frozen=True, kw_only=True)
