@@ -133,6 +133,11 @@ def test_several_words_go_into_one_list() -> None:
     assert config.runs == ("a", "b")
 
 
+def test_a_hyphen_is_standard_input() -> None:
+    config, _ = parse("story", "a.txt", "-", "--prompt", "-")
+    assert (config.sources, config.prompt) == (("a.txt", "-"), "-")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion(shell: str, capsys: pytest.CaptureFixture) -> None:
     assert main(["completion", shell]) == 0

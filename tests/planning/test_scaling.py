@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from groundup.planning.scaling import expected_loss, loss_of_pairs
+from groundup.planning.scaling import bigram_loss, expected_loss
 
 
 def test_more_and_new_text_lowers_the_loss_that_is_expected():
@@ -25,9 +25,9 @@ def test_pairs_are_scored_as_by_hand():
     shares = [after_0[1], after_1_or_2[0], after_0[2], after_1_or_2[1], after_1_or_2[1]]
     assert after_0.sum() == pytest.approx(1) == after_1_or_2.sum()
     expected = -sum(math.log(share) for share in shares) / 5
-    assert loss_of_pairs(train, held_out, 4) == pytest.approx(expected)
+    assert bigram_loss(train, held_out, 4) == pytest.approx(expected)
 
 
 def test_a_token_never_met_before_another_falls_back_on_single_ones():
-    found = loss_of_pairs(np.array([0, 0, 1]), np.array([1, 0]), 2)  # nothing follows 1
+    found = bigram_loss(np.array([0, 0, 1]), np.array([1, 0]), 2)  # nothing follows 1
     assert found == pytest.approx(-math.log(2.5 / 4))

@@ -44,7 +44,7 @@ def test_broken_weights_on_the_disk_are_named(data):
 def test_a_run_that_died_before_its_first_checkpoint(data, caplog):
     caplog.set_level("INFO", "groundup")
     config = settings(data, model=MODEL, optimizer="adamw", learning_rate=1e30)
-    with pytest.raises(UserError, match="--learning-rate"):
+    with pytest.raises(UserError, match="learning_rate="):
         pretrain(config)
     diagnosis = doctor(DoctorConfig(run=config.out))
     found = [f for f in diagnosis.findings if f.rule == curve_checks.WEIGHTS]

@@ -177,12 +177,14 @@ def _parse(verb: Verb, words: list[str]) -> tuple[Any, frozenset[str]] | None:
 
     from groundup.cli import console
     from groundup.cli.mistakes import as_user_error, with_current_options
-    from groundup.cli.options import options_of
+    from groundup.cli.options import HYPHEN, options_of
 
     words = with_current_options(words, options_of(verb.config_class()))
     console.typed[:] = words
     try:
-        parsed: tuple[Any, frozenset[str]] | None = make_app()(words)
+        parsed: tuple[Any, frozenset[str]] | None = make_app()(
+            [HYPHEN if word == "-" else word for word in words]
+        )
     except CycloptsError as error:
         raise as_user_error(error, words) from error
     return parsed

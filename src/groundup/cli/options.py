@@ -22,6 +22,8 @@ from groundup.cli.verbs import Verb
 _COMMON = "Common"
 _LAST = "Experimental"
 _SHORT = {"out": "-o"}
+HYPHEN = "\0-"
+"""Stands for the argument "-" (standard input), which cyclopts takes for an option."""
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
@@ -85,7 +87,7 @@ def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
     mapping = recipe
     for name, value in typed.items():
-        mapping = merge(mapping, nested(known[name].path, value))
+        mapping = merge(mapping, nested(known[name].path, _with_hyphen(value)))
     given = frozenset(name for name, leaf in known.items() if _has(mapping, leaf.path))
     try:
         return from_mapping(cls, mapping), given
@@ -93,6 +95,12 @@ def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any
         if file is not None:
             from_mapping(cls, recipe, where=file)  # names the file where the recipe is wrong
         raise
+
+
+def _with_hyphen(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_with_hyphen(item) for item in value)
+    return type(value)("-") if str(value) == HYPHEN else value
 
 
 def _has(mapping: dict[str, Any], path: tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
+from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError, quoted
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
@@ -44,6 +45,9 @@ class StoryConfig:
     """Prompt of the samples. Empty: the first tokens of the validation set."""
     seed: int = 1234
     """Random seed."""
+
+    def __post_init__(self) -> None:
+        parse_duration_s(self.train_time, "train_time")
 
 
 @dataclass(frozen=True, kw_only=True)

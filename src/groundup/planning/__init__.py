@@ -1,1 +1,1 @@
-"""Before a run: what it will cost, and what to choose for it."""
+"""Before a run: its cost, and the choice of settings for a time budget."""

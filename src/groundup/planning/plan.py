@@ -158,7 +158,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
 
 
 def _n_validations(steps: int, every: int | None) -> int:
-    """Number of full validations: every so many steps and after the last step."""
+    """Number of full validations: one per interval and one after the last step."""
     return 1 if every is None else steps // every + (steps % every > 0)
 
 

@@ -1,4 +1,4 @@
-"""How long a step takes here: a run's own first steps, made for a moment and thrown away."""
+"""The time of a step on this machine, measured by a few real steps that are thrown away."""
 
 import statistics
 import time
@@ -13,30 +13,30 @@ from groundup.train.loop import train_steps
 from groundup.train.schedule import ClockSchedule
 
 _WINDOWS = 32
-"""So many windows of held-out text, at least, tell how long a look at it takes."""
+"""Fewest windows of the validation set for measuring the time of a validation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What was measured."""
+    """Measured times."""
 
     step_s: float
-    """Seconds of a step, the median."""
+    """Median seconds of a step."""
     window_s: float
-    """Seconds to validate on one window of held-out text."""
+    """Seconds of a validation per window."""
     compile_s: float = 0.0
-    """Seconds that compiling takes, where it is wished; later starts find part of it made."""
+    """Seconds for compiling, if requested. Later starts use parts of it from a cache."""
 
 
 def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
-    """Make real steps for about so long, two at least; nothing is left behind.
+    """Make real steps for about this long, at least two, and measure their time.
 
-    Several processes do so together, and all get what the first measured.
+    Several processes do so together, and all return what the first measured.
 
     Args:
-        config: The run.
+        config: The settings of the run.
         data: Its text.
-        seconds: How long to try.
+        seconds: How long to measure.
     """
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
@@ -53,14 +53,14 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
         world=setup.world,
     )
     done = [step.elapsed_s for step in steps]
-    spans = [later - before for before, later in pairwise(done)]  # the first one wakes up threads
+    spans = [later - before for before, later in pairwise(done)]  # the first one starts threads
     n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
     n_windows = min(
         max(config.batch_size, _WINDOWS), config.validation.validation_windows, n_windows
     )
     world = setup.world
     step_s = world.of_first(statistics.median(spans))
-    if step_s > seconds:  # what is so slow is not looked at longer than it takes
+    if step_s > seconds:  # a slow model is validated only once, and on less
         n_windows = min(n_windows, max(1, config.batch_size // 4))
     else:
         setup.validate(n_windows)  # the first time is slower

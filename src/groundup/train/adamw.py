@@ -1,7 +1,7 @@
-"""AdamW: each number moves by its mean gradient over that gradient's usual size.
+"""AdamW: each weight is updated by its mean gradient, divided by the gradient's usual size.
 
-The arithmetic is torch's fused kernel, one call for all parameters. `torch.optim.AdamW` around it
-would load torch's compiler, which takes most of a second at the start of a run.
+The arithmetic is torch's fused kernel, one call for all parameters. `torch.optim.AdamW` would also
+import torch's compiler, which takes most of a second at the start of a run.
 """
 
 import torch
@@ -12,13 +12,13 @@ from groundup.train.sharding import as_part_of, gradients, own_part
 
 
 class AdamW:
-    """Adam with the decay of weights apart from the gradient.
+    """Adam with decoupled weight decay.
 
     Args:
-        parameters: Names and parameters; one without a gradient is left alone.
-        learning_rate: The full rate; `step` takes a share of it.
-        weight_decay: Share of each weight taken away per step, times the rate.
-        betas: The two averages: of the gradient, and of its square.
+        parameters: Names and parameters. Those without a gradient are not updated.
+        learning_rate: The peak learning rate.
+        weight_decay: Fraction of each weight that is subtracted per step, times the rate.
+        betas: Decay rates of the averages of the gradient and of its square.
 
     Source: "Decoupled Weight Decay Regularization", algorithm 2.
     """
@@ -42,20 +42,20 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, factor: float) -> None:
-        """Move every parameter once, at `factor` of the full rate."""
+        """Update every parameter once, at `factor` times the peak rate."""
         weights = list(self._parameters.values())
-        moved = [index for index, weight in enumerate(weights) if weight.grad is not None]
+        updated = [index for index, weight in enumerate(weights) if weight.grad is not None]
 
-        def those(values: list[Tensor]) -> list[Tensor]:
-            return [values[index] for index in moved]
+        def selected(values: list[Tensor]) -> list[Tensor]:
+            return [values[index] for index in updated]
 
         adamw(
-            [own_part(weights[index]) for index in moved],
+            [own_part(weights[index]) for index in updated],
             gradients(weights),
-            those(self._means),
-            those(self._squares),
+            selected(self._means),
+            selected(self._squares),
             [],
-            those(self._steps),
+            selected(self._steps),
             fused=True,
             amsgrad=False,
             beta1=self.betas[0],
@@ -76,6 +76,6 @@ class AdamW:
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
+        """Load what `state` returned."""
         for name, part in self.state().items():
             part.copy_(state[name])

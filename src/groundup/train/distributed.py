@@ -1,8 +1,8 @@
-"""Several processes as one: our place among them, sums over all of them, one model between them.
+"""Several processes that train one model: rank and size, sums over all processes, DDP and FSDP.
 
-torchrun starts the processes and tells each its place. Every process takes its stretch of each
-batch (`data/loader.py`); gradients are averaged over all; every decision rests on sums that all
-processes see alike, so they stay in step. Alone, nothing here does anything.
+torchrun starts the processes and sets the rank of each. Every process reads its part of each batch
+(`data/loader.py`), and gradients are averaged over all. Every decision is based on sums that are
+equal in all processes, so they stay synchronized. In a single process nothing here has an effect.
 """
 
 import os
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def n_processes() -> int:
-    """How many processes torchrun has started; 1 without it."""
+    """Number of processes that torchrun has started; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -39,18 +39,18 @@ class World:
     """
 
     rank = 0
-    """Our number, from 0."""
+    """The number of this process, from 0."""
     size = 1
-    """How many there are."""
+    """Number of processes."""
     seed = 0
-    """The run's; chance in a step follows from it, the step and our number."""
+    """The seed of the run. With several processes, the random state of a step follows from it."""
     _mesh: "DeviceMesh | None" = None
     cpu_mesh: "DeviceMesh | None" = None
-    """The processes in their order, for tensors in main memory; None: alone."""
+    """The processes, for tensors in main memory. None: a single process."""
 
     @classmethod
     def join(cls, device: torch.device) -> "World":
-        """Meet the other processes that torchrun has started; without torchrun there are none."""
+        """Join the process group of torchrun. Without torchrun there is a single process."""
         world = cls()
         if n_processes() == 1:
             return world
@@ -60,9 +60,9 @@ class World:
         from torch.distributed.rendezvous import rendezvous
 
         if not dist.is_initialized():
-            # gloo too where NCCL carries the tensors: sums and checkpoints go over the CPU.
+            # gloo as well as NCCL: sums and checkpoints use the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            # torchrun gives a restarted run the same store, with the addresses of the dead in it.
+            # After a restart, torchrun's store still has the addresses of the old processes.
             store, rank, size = next(rendezvous("env://"))
             attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
             store = PrefixStore(f"attempt-{attempt}", store)
@@ -75,7 +75,7 @@ class World:
         return world
 
     def leave(self) -> None:
-        """Part from the other processes."""
+        """Leave the process group."""
         if self.size > 1:
             import torch.distributed as dist
 
@@ -83,11 +83,11 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether we are the one that writes, and talks to the person."""
+        """Whether this process writes the files and prints."""
         return self.rank == 0
 
     def sum(self, *values: float | int) -> list[float]:
-        """Add up each value over all processes; all get the same sums."""
+        """Add up each value over all processes. All get the same sums."""
         if self.size == 1:
             return [float(value) for value in values]
         import torch.distributed as dist
@@ -97,23 +97,23 @@ class World:
         return [float(value) for value in total]
 
     def reseed(self, step: int) -> None:
-        """Among several, begin a step with a chance of its own for each process.
+        """With several processes, set the random state of a step, different in each process.
 
-        So it need not be stored, and a run may go on with another number of processes.
+        So it is not stored, and a run can be resumed with another number of processes.
         """
         if self.size > 1:
             torch.manual_seed((self.seed * 1_000_003 + step) * 65_537 + self.rank)
 
     def of_first(self, value: float) -> float:
-        """The first process's value, in all."""
+        """The value of the first process, in all processes."""
         return value if self.size == 1 else self.sum(value if self.is_first else 0.0)[0]
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so in one process at least."""
+        """Whether the flag is set in at least one process."""
         return self.sum(float(flag))[0] > 0
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """Have the first process make something; all get it."""
+        """Call a function in the first process only, and return its result in all."""
         if self.size == 1:
             return make()
         import torch.distributed as dist
@@ -124,7 +124,7 @@ class World:
         return made
 
     def shard(self, model: nn.Module, dtype: torch.dtype) -> None:
-        """Leave each process a part of every weight; what a layer needs is gathered as it runs.
+        """Shard every weight over the processes (FSDP). Layers gather their weights as they run.
 
         Source: "PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel", section 3.
         """
@@ -145,21 +145,21 @@ class World:
 
     @contextmanager
     def usable(self, model: nn.Module) -> Iterator[None]:
-        """Let the model be used other than by its loss, by all processes alike."""
+        """Gather the weights, so that all processes can call the model other than for its loss."""
         if not any(is_shared(weight) for weight in model.parameters()):
             yield
             return
         shared: Any = model
-        shared.unshard()  # what lies outside the blocks; these gather their weights themselves
+        shared.unshard()  # the weights outside the blocks; blocks gather their own
         try:
             yield
         finally:
             shared.reshard()
 
     def average_gradients(self, loss: nn.Module) -> Loss:
-        """Give a loss whose backward pass averages the gradients over all processes.
+        """Return a loss whose backward pass averages the gradients over all processes.
 
-        A model in parts does so by itself; of a whole one every process holds the same copy.
+        A sharded model averages them already. Otherwise every process has a full copy (DDP).
 
         Source: "PyTorch Distributed: Experiences on Accelerating Data Parallel Training",
             section 3.
@@ -168,7 +168,7 @@ class World:
             return loss
         from torch.nn.parallel import DistributedDataParallel
 
-        with warnings.catch_warnings():  # the option has another name from torch 2.13 on
+        with warnings.catch_warnings():  # the option is renamed in torch 2.13
             warnings.simplefilter("ignore", FutureWarning)
             return DistributedDataParallel(loss, broadcast_buffers=False)
 

@@ -1,14 +1,13 @@
-"""Muon: steepest descent for matrices, where every direction of the update gets the same length.
+"""Muon: gradient descent for matrices, where all directions of an update have the same size.
 
-A gradient matrix of a transformer has a few strong directions and many faint ones. Muon keeps the
+A gradient matrix of a transformer has a few strong directions and many weak ones. Muon keeps the
 directions (the singular vectors of the momentum) and sets all their strengths (singular values) to
-about one, so the faint ones are learnt as fast as the strong ones. A few matrix products do it,
+about one, so the weak ones are learned as fast as the strong ones. A few matrix products do it,
 without a singular value decomposition.
 
-Ours, beside `torch.optim.Muon` (held equal to it by a test), for two reasons: matrices of one shape
-go through the products together, which saves most of the calls of a small model; and the products
-run in bfloat16 only where the processor has it, for elsewhere bfloat16 is emulated and many times
-slower than float32.
+Why not `torch.optim.Muon` (a test checks that the results are equal): matrices of one shape share
+the products, which saves most of the calls of a small model; and the products use bfloat16 only
+where the processor supports it, because emulated bfloat16 is many times slower than float32.
 """
 
 from collections.abc import Mapping
@@ -21,11 +20,11 @@ from torch import Tensor
 from groundup.base.device import choose_dtype
 from groundup.train.sharding import all_rows, as_part_of, own_part
 
-# a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each step's polynomial is the one that
-# brings all strengths of the step before nearest to 1; the first takes what lies between `lowest`
-# and 1, and fewer steps leave fainter directions behind. The polynomials grow fast beyond their
-# range: all but the last are made for strengths 2 % larger, so that rounding cannot blow up.
-# tests/train/test_muon.py computes them anew.
+# a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each polynomial brings the singular
+# values of the step before as near to 1 as possible; the first starts with values between `lowest`
+# and 1, and with fewer steps weaker directions stay below 1. The polynomials grow fast outside
+# their range: all but the last are made for values 2 % larger, so that rounding errors cannot explode.
+# tests/train/test_muon.py computes them again.
 POLAR: dict[int, tuple[tuple[float, float, float], ...]] = {
     3: (  # lowest 0.01: ends between 0.72 and 1.28
         (7.9354, -22.2604, 15.8031),
@@ -81,10 +80,10 @@ def orthogonalize(
 def _product_of_steps(
     gram: Float[Tensor, "N rows rows"], coefficients: tuple[tuple[float, float, float], ...]
 ) -> Float[Tensor, "N rows rows"]:
-    """The matrix P for which P X is X after all steps, from A = X X^T alone.
+    """The matrix P such that P X is X after all steps, computed from A = X X^T.
 
-    Each step is a polynomial p(A) of its own A, and leaves p A p to the next one. So a wide X takes
-    part in two products, not in two a step; bfloat16 would lose the faint directions in A.
+    Each step is a polynomial p(A) of its A, and the next step has p A p. So a wide X is used in two
+    products in total, not two per step. In bfloat16, A would lose the weak directions.
     """
     product: Tensor | None = None
     for number, (a, b, c) in enumerate(coefficients, start=1):
@@ -98,16 +97,16 @@ def _product_of_steps(
 
 
 class Muon:
-    """Momentum, orthogonalized, for the matrices of a model.
+    """Orthogonalized momentum for the matrices of a model.
 
     Args:
         parameters: Names and matrices.
-        momentum: How much of the old direction a step keeps.
-        weight_decay: Share of each weight taken away per step, times the learning rate.
-        stacked_rows: Of matrices that are several on top of each other, e.g. a query matrix for
-            each head: how many rows one has. Each is orthogonalized by itself.
+        momentum: Decay rate of the average of the gradient.
+        weight_decay: Fraction of each weight that is subtracted per step, times the learning rate.
+        stacked_rows: For parameters that stack several matrices, e.g. one query matrix per head:
+            the rows of one matrix. Each is orthogonalized separately.
         newton_schulz_steps: Iterations of `orthogonalize`: 3, 4 or 5.
-        dtype: Number format of the products; None: the fastest that is exact enough here.
+        dtype: Number format of the products. None: the fastest that is exact enough on this device.
     """
 
     def __init__(
@@ -141,7 +140,7 @@ class Muon:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """Move every matrix once. A matrix without a gradient counts as one with gradient zero."""
+        """Update every matrix once. A missing gradient counts as zero."""
         for group, buffer, rows in zip(self._groups, self._buffers, self._rows, strict=True):
             assert self._dtype is not None
             weights = [own_part(parameter) for parameter in group.values()]
@@ -152,8 +151,8 @@ class Muon:
                 ]
             )
             buffer.lerp_(gradients, 1.0 - self.momentum)
-            ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov: look one step ahead
-            # A part of a matrix cannot be made orthogonal by itself.
+            ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov momentum
+            # A shard of a matrix cannot be orthogonalized separately.
             whole, ours = all_rows(ahead, of=next(iter(group.values())))
             columns = whole.shape[-1]
             updates = orthogonalize(
@@ -173,6 +172,6 @@ class Muon:
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Take up the momentum stored by `state`."""
+        """Load what `state` returned."""
         for name, part in self.state().items():
             part.copy_(state[name])

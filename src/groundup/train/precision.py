@@ -1,8 +1,8 @@
 """Mixed precision: weights and their updates in float32, the products between them in bfloat16.
 
-Each step multiplies with rounded copies of the weights; the gradients come back in float32 and move
-the exact ones, so that updates too small for bfloat16's 8 bits still add up. Activations are
-bfloat16 throughout, which halves what a step reads and writes; the loss itself is float32.
+Each step multiplies with rounded copies of the weights. The gradients are float32 and update the
+exact weights, so that updates too small for bfloat16's 8 bits still add up. Activations are
+bfloat16, which halves the memory traffic of a step; the loss is float32.
 """
 
 from typing import Literal
@@ -15,15 +15,15 @@ from torch.func import functional_call
 from groundup.model.gpt import GPT
 
 _LOOKED_UP = "ngram_embedding."
-"""A large table of which a step reads a few rows: rounding the rows is cheaper than rounding it."""
+"""A large table of which a step reads a few rows: rounding the rows is cheaper than all of it."""
 
 
 class MixedPrecision(nn.Module):
-    """The loss of a model, computed in a number format of its own.
+    """The loss of a model, computed in another number format.
 
     Args:
         model: Holds the weights, in float32.
-        dtype: The format of weights and activations in the products; float32 changes nothing.
+        dtype: The format of weights and activations in the products. float32 changes nothing.
 
     Source: "Mixed Precision Training", section 3.1.
     """
@@ -51,7 +51,7 @@ class MixedPrecision(nn.Module):
 
 
 class _Loss(nn.Module):
-    """`GPT.loss` as a module's call, which is what `functional_call` makes."""
+    """`GPT.loss` as the call of a module, as `functional_call` needs it."""
 
     def __init__(self, model: GPT) -> None:
         super().__init__()

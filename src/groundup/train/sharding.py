@@ -1,6 +1,6 @@
-"""Parts of tensors: what a process holds of a weight that FSDP has cut along its rows.
+"""Shards of tensors: the rows that this process holds of a weight under FSDP.
 
-A plain tensor is its own part, and nothing here changes it.
+Plain tensors pass through unchanged.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def is_shared(tensor: Tensor) -> bool:
-    """Whether other processes hold other parts of it."""
+    """Whether other processes hold other shards of the tensor."""
     return hasattr(tensor, "to_local")
 
 
 def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of it; changing it changes the tensor.
+    """The shard of this process. Changing it changes the tensor.
 
     >>> own_part(torch.ones(2)).shape
     torch.Size([2])
@@ -32,11 +32,11 @@ def own_part(tensor: Tensor) -> Tensor:
 def all_rows(
     parts: Float[Tensor, "N part C"], of: Tensor
 ) -> tuple[Float[Tensor, "N rows C"], slice]:
-    """Put matrices together from everyone's parts, and tell which rows are ours.
+    """Gather full matrices from all shards, and return which rows belong to this process.
 
     Args:
-        parts: Our rows of N matrices.
-        of: A weight cut in the same way.
+        parts: This process's rows of N matrices.
+        of: A weight that is sharded in the same way.
     """
     if not is_shared(of):
         return parts, slice(None)
@@ -45,7 +45,7 @@ def all_rows(
     mesh = _shared(of).device_mesh
     N, _, C = parts.shape
     n_rows, size = of.shape[0], mesh.size()
-    each = -(-n_rows // size)  # the last parts may be shorter, or empty
+    each = -(-n_rows // size)  # the last shards may be shorter, or empty
     padded = F.pad(parts, (0, 0, 0, each - parts.shape[1])).contiguous()
     gathered = parts.new_empty(size, N, each, C)
     dist.all_gather(list(gathered), padded, group=mesh.get_group())
@@ -55,12 +55,12 @@ def all_rows(
 
 
 def as_part_of(tensor: Tensor, of: Tensor, mesh: "DeviceMesh | None" = None) -> Tensor:
-    """Say of a plain tensor that it is our part of one cut like `of`.
+    """Wrap a plain tensor as this process's shard of a tensor that is sharded like `of`.
 
     Args:
-        tensor: Our part.
-        of: The weight it belongs to; plain: the tensor comes back as it is.
-        mesh: The processes, where they are not those of `of` (a copy in main memory).
+        tensor: The shard.
+        of: The weight it belongs to. If it is not sharded, the tensor is returned unchanged.
+        mesh: The processes, where they differ from those of `of` (a copy in main memory).
     """
     if not is_shared(of):
         return tensor
@@ -78,18 +78,18 @@ def as_part_of(tensor: Tensor, of: Tensor, mesh: "DeviceMesh | None" = None) -> 
 
 
 def copied_to_cpu(tensor: Tensor, mesh: "DeviceMesh | None") -> Tensor:
-    """A copy in main memory, cut like the tensor itself."""
+    """A copy in main memory, sharded like the tensor itself."""
     return as_part_of(own_part(tensor).to("cpu", copy=True), tensor, mesh)
 
 
 def first_number(tensor: Tensor) -> float:
-    """The first number of our part; 0 where we hold none of it."""
+    """The first number of this process's shard; 0 if the shard is empty."""
     part = own_part(tensor)
     return part.flatten()[0].item() if part.numel() else 0.0
 
 
 def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
-    """Our parts of the gradients that there are."""
+    """This process's shards of the gradients that are not None."""
     return [own_part(p.grad) for p in parameters if p.grad is not None]
 
 
