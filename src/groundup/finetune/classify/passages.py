@@ -60,12 +60,12 @@ def passages_by_source(
     if enough:
         sources = list(zip(short_names([d.name for d in chosen]), chosen, strict=True))
         cut = {name: cut_passages(document.text, n_characters) for name, document in sources}
-        source = "document of each passage"
+        source = "document that the passage is from"
     else:
         passages = cut_passages(largest, n_characters)
         size = len(passages) // n_classes
         cut = {f"part {k + 1}": passages[k * size : (k + 1) * size] for k in range(n_classes)}
-        source = "part of the document of each passage"
+        source = "part of the document that the passage is from"
     n_each = min(len(passages) for passages in cut.values())
     if n_each < MIN_PASSAGES:
         shorter = min(60, len(largest) // (2 * MIN_PASSAGES) - 10)

@@ -84,7 +84,7 @@ class InstructResult:
         learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
         failed = [kind for kind, x in after.items() if x < 0.2]
         return (
-            f"Learned: {', '.join(learned) or 'none'}. Not learned: {', '.join(failed) or 'none'}. "
+            f"Learned: {'; '.join(learned) or 'none'}. Not learned: {'; '.join(failed) or 'none'}. "
             "A small model answers only the kinds of questions that it was trained on; it answers "
             "any other question with the same few sentences."
         )
