@@ -13,14 +13,34 @@ import pytest
 import torch
 from small_runs import make_data
 
+FIXTURES = Path(__file__).parent / "fixtures"
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+ABSENT = f"there is no data folder at {SHARED}"
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The small texts of tests/fixtures, which every checkout has."""
+    return FIXTURES
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real texts and labelled sets beside the checkout; skips where it is absent."""
-    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real texts beside the checkout are absent")
-    return folder
+    """The large texts and the GPT-2 tokenizer beside the checkout; skips where they are absent.
+
+    A test that can show the same on `fixtures` takes those.
+    """
+    if not SHARED.is_dir():
+        pytest.skip(ABSENT)
+    return SHARED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report what a checkout without the shared folder does not test."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    n_skipped = sum(ABSENT in str(report.longrepr) for report in skipped)
+    if n_skipped:
+        terminalreporter.write_line(f"NOT TESTED: {n_skipped} tests were skipped: {ABSENT}.")
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,7 @@
 import json
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from complexity import lines_run
@@ -37,9 +38,7 @@ def trained(pattern: str) -> BPETokenizer:
     return train_bpe([reference_text()[:100_000]], 700, pattern=pattern)
 
 
-@pytest.fixture(scope="module")
-def gpt2(shared_data: Path) -> BPETokenizer:
-    folder = shared_data / "gpt2-tokenizer"
+def gpt2_of(folder: Path) -> BPETokenizer:
     return load_gpt2(folder / "encoder.json", folder / "vocab.bpe")
 
 
@@ -53,16 +52,15 @@ def test_no_byte_is_ever_lost(pattern: str, text: str) -> None:
     assert b"".join(tokenizer.token_bytes(index) for index in ids) == text.encode()
 
 
-def test_the_verdict_in_gpt2_ids(gpt2: BPETokenizer, shared_data: Path) -> None:
-    ids = gpt2.encode((shared_data / "the-verdict.txt").read_text(encoding="utf-8"))
+def test_the_verdict_in_gpt2_ids(gpt2_folder: Path, shared_data: Path) -> None:
+    ids = gpt2_of(gpt2_folder).encode((shared_data / "the-verdict.txt").read_text(encoding="utf-8"))
     assert len(ids) == 5_145
     assert ids[:5] == [40, 367, 2885, 1464, 1807]
 
 
-@pytest.fixture(scope="module")
-def tiktoken_gpt2(shared_data: Path):  # type: ignore[no-untyped-def]
+def tiktoken_of(folder: Path) -> Any:
     tiktoken = pytest.importorskip("tiktoken")
-    vocabulary = json.loads((shared_data / "gpt2-tokenizer" / "encoder.json").read_text())
+    vocabulary = json.loads((folder / "encoder.json").read_text())
     byte_of = {spelling: value for value, spelling in enumerate(byte_spelling())}
     ranks = {
         bytes(byte_of[c] for c in token): index
@@ -78,13 +76,15 @@ def tiktoken_gpt2(shared_data: Path):  # type: ignore[no-untyped-def]
 
 
 @pytest.mark.parity
+@pytest.mark.parametrize("folder", ["small_gpt2", "gpt2"])
 def test_gpt2_ids_are_tiktokens(
-    gpt2: BPETokenizer,
-    tiktoken_gpt2,  # type: ignore[no-untyped-def]
-    shared_data: Path,
+    folder: str, fixtures: Path, request: pytest.FixtureRequest
 ) -> None:
-    for file in ("the-verdict.txt", "tinyshakespeare.txt"):
-        text = (shared_data / file).read_text(encoding="utf-8")[:200_000]
+    place = request.getfixturevalue(f"{folder}_folder")
+    gpt2, tiktoken_gpt2 = gpt2_of(place), tiktoken_of(place)
+    larger = [place.parent / file for file in ("the-verdict.txt", "tinyshakespeare.txt")]
+    for file in (fixtures / "the-ferry.txt", *filter(Path.is_file, larger)):
+        text = file.read_text(encoding="utf-8")[:200_000]
         assert gpt2.encode(text) == tiktoken_gpt2.encode(text, disallowed_special=())
 
     @given(TEXT)

@@ -25,6 +25,15 @@ def test_an_unseen_character_is_an_error_that_names_it() -> None:
         CharacterTokenizer.from_text("abc").encode("az")
 
 
+def test_a_story_in_words(fixtures: Path) -> None:
+    text = (fixtures / "the-ferry.txt").read_text(encoding="utf-8")
+    words = split_words(text)
+    assert "".join(words) == "".join(text.split())
+    tokenizer = WordTokenizer.from_text(text)
+    assert set(tokenizer.words) == set(words)
+    assert UNKNOWN not in tokenizer.decode(tokenizer.encode(text))
+
+
 def test_the_verdict_in_words(shared_data: Path) -> None:
     text = (shared_data / "the-verdict.txt").read_text(encoding="utf-8")
     assert len(text) == 20_479

@@ -63,8 +63,11 @@ def test_tiktoken_ranks_come_back_with_the_same_merges(tmp_path: Path) -> None:
     assert theirs.encode_ordinary(text) == ours.encode(text) == back.encode(text)
 
 
-def test_gpt2_s_ranks_give_gpt2_s_merges(shared_data: Path, tmp_path: Path) -> None:
-    gpt2 = load_tokenizer(shared_data / "gpt2-tokenizer")
+@pytest.mark.parametrize("folder", ["small_gpt2", "gpt2"])
+def test_gpt2_s_ranks_give_gpt2_s_merges(
+    folder: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    gpt2 = load_tokenizer(request.getfixturevalue(f"{folder}_folder"))
     assert isinstance(gpt2, BPETokenizer)
     path = tmp_path / "gpt2.tiktoken"
     save_tiktoken(gpt2, path)

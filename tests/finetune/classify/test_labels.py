@@ -153,6 +153,15 @@ def test_duplicates_are_kept_once_and_counted() -> None:
     assert len(split.train) + len(split.test) == 8
 
 
+def test_messages_in_the_format_of_the_sms_collection(fixtures: Path) -> None:
+    examples = read_labels(fixtures / "messages.tsv")
+    assert Counter(e.label for e in examples) == {"ham": 32, "spam": 11}
+    assert any('"Thank you"' in e.text for e in examples)
+    split = split_labels(examples, test_frac=0.2, seed=0, source="messages")
+    assert split.n_duplicates == 3
+    assert Counter(e.label for e in split.test) == {"ham": 6, "spam": 2}
+
+
 def test_the_sms_collection(shared_data: Path) -> None:
     examples = read_labels(shared_data / "sms-spam.tsv")
     assert Counter(e.label for e in examples) == {"ham": 4827, "spam": 747}

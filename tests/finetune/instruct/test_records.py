@@ -74,5 +74,13 @@ def test_a_prompt_is_on_one_side_only() -> None:
         split_records(records[::20], test_frac=0.2, max_test=5, seed=0)
 
 
+def test_a_file_of_instructions(fixtures: Path) -> None:
+    records = read_records(fixtures / "instructions.json")
+    assert len(records) == 16
+    assert records[0].prompt == "Name the opposite of the word.\nhot"
+    assert records[4].prompt == "How many days does a week have?"
+    assert records[11].output == "Guten Morgen"
+
+
 def test_the_shared_instruction_data(shared_data: Path) -> None:
     assert len(read_records(shared_data / "instruction-data.json")) == 1100
