@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-IGNORE = -100
-"""Target that the loss leaves out."""
+from groundup.base.targets import IGNORE_INDEX
 
 Row = tuple[list[int], list[int]]
 """Ids of one text and a target for each (-100: not learnt)."""
@@ -40,8 +39,8 @@ def language_row(ids: Sequence[int], mask: Sequence[int], context_length: int) -
     ([7, 8, 9], [-100, 9, 2])
     """
     kept, learnt = list(ids[: context_length + 1]), list(mask[: context_length + 1])
-    targets = [token if m else IGNORE for token, m in zip(kept[1:], learnt[1:], strict=True)]
-    return (kept[:-1], targets) if any(t != IGNORE for t in targets) else None
+    targets = [token if m else IGNORE_INDEX for token, m in zip(kept[1:], learnt[1:], strict=True)]
+    return (kept[:-1], targets) if any(t != IGNORE_INDEX for t in targets) else None
 
 
 def label_row(ids: Sequence[int], label: int) -> Row:
@@ -50,7 +49,7 @@ def label_row(ids: Sequence[int], label: int) -> Row:
     >>> label_row([7, 8, 9], 1)
     ([7, 8, 9], [-100, -100, 1])
     """
-    return list(ids), [IGNORE] * (len(ids) - 1) + [label]
+    return list(ids), [IGNORE_INDEX] * (len(ids) - 1) + [label]
 
 
 class RowLoader:
@@ -87,7 +86,7 @@ class RowLoader:
         rows = [self.rows[orders[p // len(self.rows)][p % len(self.rows)]] for p in positions]
         return (
             pad_rows([ids for ids, _ in rows], pad=self.pad),
-            pad_rows([targets for _, targets in rows], pad=IGNORE),
+            pad_rows([targets for _, targets in rows], pad=IGNORE_INDEX),
         )
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n_rows"]:
@@ -133,9 +132,9 @@ def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
-            targets = pad_rows([t for _, t in some], pad=IGNORE).to(device)
+            targets = pad_rows([t for _, t in some], pad=IGNORE_INDEX).to(device)
             ids = pad_rows([i for i, _ in some], pad=0).to(device)
-            n = int((targets != IGNORE).sum())
+            n = int((targets != IGNORE_INDEX).sum())
             total += float(loss(ids, targets)) * n
             n_targets += n
     model.train(was_training)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.loader import Loader
-from groundup.data.windows import IGNORED, Tokens
+from groundup.data.protocol import Tokens
 from groundup.pretraining.curve_checks import Finding
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
@@ -100,7 +101,7 @@ def _leak(train: Tokens, held_out: Tokens, max_train_tokens: int | None) -> Iter
 
 def _targets(loader: Loader) -> Iterator[Finding]:
     inputs, targets = loader.batch(0)
-    counted = targets != IGNORED
+    counted = targets != IGNORE_INDEX
     same = float((inputs == targets)[counted].float().mean())
     if same > 0.9:
         yield Finding(

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
-from groundup.finetune.batches import IGNORE, pad_rows
+from groundup.base.targets import IGNORE_INDEX
+from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
@@ -77,7 +78,7 @@ class Classifier(nn.Module):
         The shape is that of a language model's batch, so that one training loop serves both: here
         a text has a single target, and -100 everywhere else.
         """
-        counted = targets != IGNORE
+        counted = targets != IGNORE_INDEX
         if not bool((counted.sum(dim=1) == 1).all()):
             raise ValueError("every row of targets needs exactly one label, at its last real token")
         last = counted.int().argmax(dim=1)
