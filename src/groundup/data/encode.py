@@ -19,9 +19,10 @@ from groundup.base.files import (
     sha256_file,
 )
 from groundup.base.malloc import MemoryReturner
+from groundup.data.manifest import is_store
 from groundup.data.parts import Part, encode_part, is_done, read_part
 from groundup.data.ray_engine import encode_on_ray
-from groundup.data.store import TokenStore, is_store
+from groundup.data.store import TokenStore
 from groundup.text.corpus import SIDES, SideSize, corpus_file, read_sizes
 from groundup.text.split import Side
 from groundup.tokenizer.bpe import BPETokenizer

@@ -16,7 +16,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over, sha256_bytes
 from groundup.base.malloc import MemoryReturner
 from groundup.data.encode import Engine, encode_corpus, remove_outdated
-from groundup.data.store import is_store
+from groundup.data.manifest import is_store
 from groundup.text.audit import Audit, Auditor
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
