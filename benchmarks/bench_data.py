@@ -169,13 +169,13 @@ def memory(folder: Path) -> None:
 
 def stretch(store: Path, n: int) -> None:
     """Turn the only shard of a store into a sparse file of n tokens. Its checksum becomes wrong."""
-    from groundup.data.store import _manifest_checksum
+    from groundup.data.manifest import manifest_checksum
 
     with open(store / "tokens-00000.bin", "r+b") as file:
         file.truncate(2 * n)
     manifest = json.loads((store / "manifest.json").read_text())
     manifest["n_tokens"] = manifest["shards"][0]["n_tokens"] = n
-    manifest["manifest_sha256"] = _manifest_checksum(manifest)
+    manifest["manifest_sha256"] = manifest_checksum(manifest)
     (store / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 
-from groundup.data.windows import ArrayTokens
+from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.intervals import wilson
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams

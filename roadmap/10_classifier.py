@@ -11,6 +11,7 @@ import math
 
 import torch
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import RowLoader, label_row
 from groundup.finetune.classify.baselines import (
@@ -24,7 +25,6 @@ from groundup.finetune.classify.passages import passages_by_source
 from groundup.finetune.training import tune
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.train.optimizer import Optimizer, OptimizerConfig
@@ -70,7 +70,7 @@ ids, targets = loader.batch(0)
 first_loss = float(classifier.loss(ids, targets).detach())
 print(f"one batch: {tuple(ids.shape)}, first loss {first_loss:.3f}, ln 3 = {math.log(3):.3f}")
 assert math.isclose(first_loss, math.log(3), rel_tol=1e-5)
-assert (targets != IGNORED).sum() == len(targets), "one label per passage, the rest is ignored"
+assert (targets != IGNORE_INDEX).sum() == len(targets), "one label per passage, the rest is ignored"
 
 # %% [markdown]
 # ## Fine-tune

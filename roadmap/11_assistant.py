@@ -8,6 +8,7 @@
 # %%
 from functools import partial
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import RowLoader, language_row
@@ -18,7 +19,6 @@ from groundup.finetune.training import tune
 from groundup.generation.engine import stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.special import END
 from groundup.tokenizer.template import Message, render_prompt
@@ -56,7 +56,7 @@ for token, is_target in zip(ids, mask, strict=True):
     print(f"{token:5} {tokenizer.decode([token])!r:16} {'target' if is_target else ''}")
 row = language_row(ids, mask, 48)
 assert row is not None
-targets = [target for target in row[1] if target != IGNORED]
+targets = [target for target in row[1] if target != IGNORE_INDEX]
 assert targets[-1] == tokenizer.special_tokens[END], "it learns to stop"
 assert len(targets) == sum(mask) < len(ids)
 

@@ -1,11 +1,17 @@
 from .base.errors import UserError as UserError
 from .data.book import GPTDatasetV1 as GPTDatasetV1
 from .data.book import create_dataloader_v1 as create_dataloader_v1
+from .data.config import ConvertConfig as ConvertConfig
 from .data.config import EncodeConfig as EncodeConfig
+from .data.config import LedgerConfig as LedgerConfig
+from .data.config import VerifyConfig as VerifyConfig
+from .data.convert import convert as convert
 from .data.encode import encode as encode
+from .data.ledger import ledger as ledger
 from .data.loader import Loader as Loader
 from .data.mixture import Mixture as Mixture
 from .data.store import TokenStore as TokenStore
+from .data.verify import verify as verify
 from .data.windows import Windows as Windows
 from .evaluation.evaluate import EvaluateConfig as EvaluateConfig
 from .evaluation.evaluate import evaluate as evaluate

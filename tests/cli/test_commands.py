@@ -36,7 +36,10 @@ def test_what_comes_next_can_be_typed(folder: Path, capsys: pytest.CaptureFixtur
     assert then("tokens", "my data")[1:] == ["windows", "my data"]
     assert then("verify", "my data")[1:] == ["windows", "my data"]
     assert then("windows", "my data", "--context-length", "32")[1:] == ["plan", "my data"]
-    assert then("ledger", "my data", "--context", "32", "--stride", "16")[1:] == ["plan", "my data"]
+    assert then("ledger", "my data", "--context-length", "32", "--stride", "16")[1:] == [
+        "plan",
+        "my data",
+    ]
     train = ["pretrain", "my data", "--steps", "2", *SHAPE, "--sample-every", "0", "-o"]
     assert then(*train, "my run")[1:] == ["evaluate", "my run"]
     assert then(*train, "another run")[1:] == ["evaluate", "another run"]

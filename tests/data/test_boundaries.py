@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.ledger import account, times_a_target
-from groundup.data.windows import IGNORED, ArrayTokens, Coverage, Windows
+from groundup.data.protocol import ArrayTokens
+from groundup.data.windows import Coverage, Windows
 
 
 @given(
@@ -43,10 +45,10 @@ def test_isolated_windows_are_those_of_a_naive_walk(
             same = document_of[token] == document_of[inputs[i]]
             assert np.array_equal(segment == segment[t], same), "a segment is a document"
             target, plain = targets[i, t], of_stream[0, t]
-            assert target == (IGNORED if plain in starts else plain)
-            if plain != IGNORED:
-                n_trained += target != IGNORED
-                n_dropped += target == IGNORED
+            assert target == (IGNORE_INDEX if plain in starts else plain)
+            if plain != IGNORE_INDEX:
+                n_trained += target != IGNORE_INDEX
+                n_dropped += target == IGNORE_INDEX
                 n_crossing += document_of[plain] != document_of[inputs[i, 0]]
     apart, together = account(windows, 3), account(stream, 3)
     assert apart.n_trainings == n_trained

@@ -15,7 +15,9 @@ from groundup.base.errors import UserError
 from groundup.data.book import create_dataloader_v1
 from groundup.data.loader import Loader
 from groundup.data.mixture import Mixture
-from groundup.data.windows import ArrayTokens, Windows
+from groundup.data.protocol import ArrayTokens
+from groundup.data.windows import Windows
+from groundup.model.config import GPTConfig
 
 N_TOKENS = 97
 
@@ -82,14 +84,36 @@ def test_a_jump_leaves_nothing_of_what_was_read_ahead() -> None:
     loader.close()
 
 
-def test_torchrun_tells_rank_and_world_size(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rank_and_world_size_are_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = Loader(windows("book"), 6, rank=1, world_size=3)
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    loader = Loader(windows("book"), 6)
-    whole = Loader(windows("book"), 6, rank=0, world_size=1)
+    whole = Loader(windows("book"), 6)
+    assert (whole.rank, whole.world_size) == (0, 1), "the environment does not count here"
     assert torch.equal(next(loader)[0], next(whole)[0][2:4])
-    with pytest.raises(UserError, match=r"rank 1 of 3 and a batch of 8.*--batch-size 9"):
-        Loader(windows("book"), 8)
+    with pytest.raises(UserError, match=r"batch of 8 windows.* 3 processes.*batch_size=9$"):
+        Loader(windows("book"), 8, rank=1, world_size=3)
+    with pytest.raises(UserError, match="rank is 3 of 3 processes"):
+        Loader(windows("book"), 9, rank=3, world_size=3)
+
+
+def test_the_run_s_processes_share_each_batch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`prepare_training` gives the loader the rank and the number of processes of the run."""
+    from groundup.train import build
+    from groundup.train.config import PretrainConfig
+    from groundup.train.data import open_data
+    from groundup.train.distributed import World
+
+    world = World()
+    world.rank, world.size = 1, 2
+    monkeypatch.setattr(World, "join", lambda device: world)
+    monkeypatch.setattr(World, "average_gradients", lambda self, loss: loss)
+    shape = GPTConfig(context_length=8, d_model=16, n_layers=1, n_heads=1)
+    config = PretrainConfig(data=data, model=shape, batch_size=4, device="cpu")
+    loader = build.prepare_training(config, open_data(data)).loader
+    assert (loader.rank, loader.world_size) == (1, 2)
 
 
 def test_a_state_saved_under_torchrun_on_4_goes_on_on_2_and_alone(tmp_path: Path) -> None:
@@ -103,11 +127,13 @@ from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 
 state_file, out = sys.argv[1:]
-loader = Loader(Windows(np.arange(500), 6, 2), 8, seed=3, n_ahead=2)
+rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+windows = Windows(np.arange(500), 6, 2)
+loader = Loader(windows, 8, seed=3, rank=rank, world_size=world_size, n_ahead=2)
 if os.path.exists(state_file):
     loader.load_state_dict(json.load(open(state_file)))
 rows = [next(loader)[0].tolist() for _ in range(3)]
-json.dump([rows, loader.state_dict()], open(f"{out}-{os.environ['RANK']}", "w"))
+json.dump([rows, loader.state_dict()], open(f"{out}-{rank}", "w"))
 loader.close()
 """
     )

@@ -1,12 +1,18 @@
 """The account of an epoch, held against counting target by target."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.data.ledger import account, trained_at_least
-from groundup.data.windows import IGNORED, Windows
+from groundup.base.targets import IGNORE_INDEX
+from groundup.data.config import LedgerConfig
+from groundup.data.ledger import account, ledger, trained_at_least
+from groundup.data.store import TokenStore
+from groundup.data.windows import Windows
 from groundup.reference.windows import epoch_batches, times_trained
 
 
@@ -50,7 +56,7 @@ def test_exact_coverage_trains_everything_once(
     stride = data.draw(st.integers(1, context_length))
     windows = Windows(np.arange(n), context_length, stride, coverage="exact")
     ledger = account(windows, 4)
-    trained = sum(int((windows[i][1] != IGNORED).sum()) for i in range(len(windows)))
+    trained = sum(int((windows[i][1] != IGNORE_INDEX).sum()) for i in range(len(windows)))
     assert ledger.n_targets_once == ledger.n_targets == ledger.n_trainings == trained == n - 1
     assert ledger.n_targets_repeated == ledger.n_targets_gap == ledger.n_targets_tail == 0
     assert ledger.most_often == 1
@@ -63,3 +69,30 @@ def test_the_verdict_at_the_book_s_settings() -> None:
     assert ledger.n_targets_once == 256
     assert ledger.n_targets_repeated == 38 * 128
     assert (ledger.n_full_batches, ledger.n_windows_drop_last) == (9, 3)
+
+
+def test_the_columns_are_accounts_of_the_store(data: Path) -> None:
+    result = ledger(LedgerConfig(data=data, context_length=16, stride=12, batch_size=4))
+    store = TokenStore.open(data / "train")
+    assert list(result.columns) == ["book's loader", "exact", "isolated", "packed"]
+    assert result.left_out == {}
+    for name, windows in (
+        ("book's loader", Windows(store, 16, 12)),
+        ("exact", Windows(store, 16, 12, "exact")),
+        ("isolated", Windows(store, 16, 12, "exact", "isolated")),
+        ("packed", Windows(store, 16, documents="packed")),
+    ):
+        assert result.columns[name].n_windows == len(windows)
+        assert result.columns[name].ledger == account(windows, 4)
+    assert ledger(LedgerConfig(data=data / "train")).n_tokens == result.n_tokens == store.n_tokens
+
+
+def test_a_context_that_does_not_fit_leaves_out_the_book_s_windows(data: Path) -> None:
+    result = ledger(LedgerConfig(data=data, context_length=10_000))
+    assert list(result.columns) == ["exact", "isolated", "packed"]
+    assert "too few for a window of 10,000" in result.left_out["book's loader"]
+    for wrong in ({"context_length": 0}, {"stride": 0}):
+        with pytest.raises(UserError, match=r"Both must be at least 1.*context_length=128"):
+            ledger(LedgerConfig(data=data, **wrong))
+    with pytest.raises(UserError, match="batch size is 0"):
+        ledger(LedgerConfig(data=data, batch_size=0))

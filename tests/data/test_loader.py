@@ -126,7 +126,7 @@ def test_a_changed_store_is_refused(tmp_path: Path) -> None:
 
 
 def test_bad_values_are_refused() -> None:
-    with pytest.raises(UserError, match="batch size of 0"):
+    with pytest.raises(UserError, match="batch size is 0"):
         _loader(5, 0, 0)
     loader = _loader(5, 1, 0)
     for wrong in (-1, "three", None):

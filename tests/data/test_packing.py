@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.packing import Rows, best_fit
-from groundup.data.windows import IGNORED, ArrayTokens, Windows
+from groundup.data.protocol import ArrayTokens
+from groundup.data.windows import Windows
 
 LENGTHS = st.lists(st.integers(0, 12), min_size=1, max_size=25)
 
@@ -19,7 +21,7 @@ def starts_of(lengths: list[int]) -> np.ndarray:
 @given(lengths=LENGTHS, context_length=st.integers(1, 9), pack=st.booleans())
 def test_every_task_stands_in_one_row(lengths: list[int], context_length: int, pack: bool) -> None:
     if max(lengths) < 2:
-        with pytest.raises(UserError, match="no document has two tokens"):
+        with pytest.raises(UserError, match="No document has two tokens"):
             Rows(starts_of(lengths), sum(lengths), context_length, pack=pack)
         return
     rows = Rows(starts_of(lengths), sum(lengths), context_length, pack=pack)
@@ -33,8 +35,8 @@ def test_every_task_stands_in_one_row(lengths: list[int], context_length: int, p
     firsts = set(starts_of(lengths).tolist())
     expected = [target for target in range(sum(lengths)) if target not in firsts]
     assert sorted(found) == sorted(expected)
-    assert rows.n_tasks == len(expected)
-    assert rows.waste_frac == pytest.approx(1 - len(expected) / (len(rows) * context_length))
+    assert rows.n_targets == len(expected)
+    assert rows.n_padding == len(rows) * context_length - len(expected)
 
 
 def first_fit_decreasing(lengths: list[int], capacity: int) -> int:
@@ -80,7 +82,9 @@ def test_rows_in_windows(documents: str) -> None:
         inputs, targets = windows[i]
         assert inputs.shape == targets.shape == (5,)
         pairs |= {
-            (x, y) for x, y in zip(inputs.tolist(), targets.tolist(), strict=True) if y != IGNORED
+            (x, y)
+            for x, y in zip(inputs.tolist(), targets.tolist(), strict=True)
+            if y != IGNORE_INDEX
         }
     assert pairs == {(10, 11), (11, 12), (20, 21), (30, 31), (31, 32), (32, 33)}
     assert len(windows) == (2 if documents == "packed" else 3)

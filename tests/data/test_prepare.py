@@ -19,10 +19,10 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.data import encode
-from groundup.data.config import PrepareAndEncodeConfig
+from groundup.data.config import PrepareAndEncodeConfig, VerifyConfig
 from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.data.store import TokenStore
-from groundup.data.verify import VerifyConfig, verify
+from groundup.data.verify import verify
 from groundup.text import corpus
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
@@ -174,7 +174,7 @@ def test_appending_keeps_ids_and_split(tmp_path: Path, tokenizer_folder: str) ->
         assert [d.text for d in read_corpus(data, side)][: len(texts)] == texts
         assert longer.n_documents > store.n_documents
     assert run(data, second, append=True).n_skipped_sources == 1, "nothing is added twice"
-    assert len(verify(VerifyConfig(data=data))) == 3
+    assert len(verify(VerifyConfig(data=data)).parts) == 3
     undisturbed = tmp_path / "undisturbed"
     run(undisturbed, first, second, tokenizer=tokenizer_folder)
     for side in old:

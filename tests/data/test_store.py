@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.data.store import TokenStore, is_store, token_dtype
+from groundup.data.manifest import is_store
+from groundup.data.store import TokenStore, token_dtype
 
 END = 9
 
@@ -60,7 +61,7 @@ def test_the_number_format_at_its_edge(tmp_path: Path, vocab_size: int, itemsize
 
 @pytest.mark.parametrize("wrong", [300, -1])
 def test_an_id_outside_of_the_vocabulary_is_refused(tmp_path: Path, wrong: int) -> None:
-    with pytest.raises(UserError, match=f"document 1 holds id {wrong}.*0 to 299"):
+    with pytest.raises(UserError, match=f"Document 1 contains the id {wrong}.*0 to 299"):
         _build(tmp_path / "s", [[1, 2], [3, wrong]])
     assert list(tmp_path.iterdir()) == []
 
@@ -86,7 +87,7 @@ def test_a_build_that_dies_leaves_the_old_store(tmp_path: Path) -> None:
 def test_a_folder_of_other_things_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "thesis.doc").write_text("years of work")
-    with pytest.raises(UserError, match="other things than a token store"):
+    with pytest.raises(UserError, match="other files than a token store"):
         _build(tmp_path / "train", [[1]])
     assert (tmp_path / "train" / "thesis.doc").read_text() == "years of work"
     assert not is_store(tmp_path / "train")

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.store import TokenStore
-from groundup.data.windows import IGNORED, Windows
+from groundup.data.windows import Windows
 from groundup.reference.windows import book_windows, exact_windows
 
 SIZES = st.integers(1, 24)
@@ -42,11 +43,11 @@ def test_exact_windows_have_every_target_once(
     windows = Windows(np.array(tokens), context_length, stride, coverage="exact")
     pairs = _pairs(windows)
     assert pairs == exact_windows(tokens, context_length, stride)
-    targets = [target for _, row in pairs for target in row if target != IGNORED]
+    targets = [target for _, row in pairs for target in row if target != IGNORE_INDEX]
     assert sorted(targets) == tokens[1:]
     for inputs, row in pairs:  # a target is what follows its input, and no window is empty
-        assert any(target != IGNORED for target in row)
-        assert all(t in (IGNORED, i + 1) for i, t in zip(inputs, row, strict=True))
+        assert any(target != IGNORE_INDEX for target in row)
+        assert all(t in (IGNORE_INDEX, i + 1) for i, t in zip(inputs, row, strict=True))
 
 
 @given(
@@ -136,20 +137,22 @@ def test_the_length_needs_no_float() -> None:
 
 
 def test_errors_say_what_was_found_and_what_to_type() -> None:
-    with pytest.raises(UserError, match=r"10 tokens.*context of at most 9.*--context-length 2"):
+    with pytest.raises(
+        UserError, match=r"10 tokens.*context length of at most 9.*context_length=2$"
+    ):
         Windows(np.arange(10), 16)
     for context_length in (62_227, 10_000_000):
-        with pytest.raises(UserError, match=r"--context-length 256$"):
+        with pytest.raises(UserError, match=r"context_length=256$"):
             Windows(np.arange(62_227), context_length)
-    with pytest.raises(UserError, match=r"--context-length 1$"):
+    with pytest.raises(UserError, match=r"context_length=1$"):
         Windows(np.arange(2), 2)
-    with pytest.raises(UserError, match="1 token: nothing to predict"):
+    with pytest.raises(UserError, match="1 token, so there is nothing to predict"):
         Windows(np.arange(1), 4)
-    with pytest.raises(UserError, match="0 tokens: nothing to predict"):
+    with pytest.raises(UserError, match="0 tokens, so there is nothing to predict"):
         Windows(np.arange(0), 4, coverage="exact")
-    with pytest.raises(UserError, match="stride 0"):
+    with pytest.raises(UserError, match="stride is 0"):
         Windows(np.arange(10), 4, 0)
-    with pytest.raises(UserError, match=r"jumps over.*--stride 4"):
+    with pytest.raises(UserError, match=r"skips tokens.*stride=4$"):
         Windows(np.arange(10), 4, 5, coverage="exact")
     with pytest.raises(UserError, match="one dimension"):
         Windows(np.arange(12).reshape(3, 4), 2)

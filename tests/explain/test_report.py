@@ -8,8 +8,8 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.base.results import record_result
-from groundup.cli.windows import WindowsConfig
 from groundup.cli.windows import run as show_windows
+from groundup.data.config import WindowsConfig
 from groundup.data.encode import encode_corpus
 from groundup.evaluation.evaluate import EvaluateConfig, evaluate
 from groundup.explain.report import write_report

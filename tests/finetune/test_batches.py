@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import RowLoader, language_row, pad_rows
 from groundup.finetune.instruct.instruct import conversation
 from groundup.finetune.instruct.records import Record
 from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.special import END
 
@@ -40,10 +40,10 @@ def test_only_the_answer_and_its_end_are_targets() -> None:
     ids, mask = conversation(Record("say it", "yes", input="now"), TOKENIZER)
     row = language_row(ids, mask, 32)
     assert row is not None
-    trained = [target for target in row[1] if target != IGNORED]
+    trained = [target for target in row[1] if target != IGNORE_INDEX]
     assert trained == [*TOKENIZER.encode("yes"), TOKENIZER.special_tokens[END]]
     # Every target is the token after its input.
-    assert all(t in (IGNORED, ids[i + 1]) for i, t in enumerate(row[1]))
+    assert all(t in (IGNORE_INDEX, ids[i + 1]) for i, t in enumerate(row[1]))
 
 
 def test_prompt_targets_get_no_gradient() -> None:
@@ -54,11 +54,11 @@ def test_prompt_targets_get_no_gradient() -> None:
     inputs, targets = batch(row)
     logits = model()(inputs).detach().requires_grad_()
     counted = targets.flatten()
-    loss = torch.nn.functional.cross_entropy(logits[0], counted, ignore_index=IGNORED)
+    loss = torch.nn.functional.cross_entropy(logits[0], counted, ignore_index=IGNORE_INDEX)
     loss.backward()
     assert logits.grad is not None
     moved = logits.grad[0].abs().sum(dim=1) > 0
-    assert moved.tolist() == [target != IGNORED for target in row[1]]
+    assert moved.tolist() == [target != IGNORE_INDEX for target in row[1]]
     # The model's own loss is that loss.
     assert model().loss(inputs, targets).item() == pytest.approx(float(loss.detach()), rel=1e-5)
 
@@ -70,7 +70,7 @@ def test_another_prompt_target_changes_no_gradient_of_the_weights() -> None:
     assert row is not None
     first, second = model(), model()
     first.loss(*batch(row)).backward()
-    kept = [i for i, target in enumerate(row[1]) if target != IGNORED]
+    kept = [i for i, target in enumerate(row[1]) if target != IGNORE_INDEX]
     logits = second(torch.tensor([row[0]]))[0, kept]
     answer = torch.tensor([row[1][i] for i in kept])
     torch.nn.functional.cross_entropy(logits, answer).backward()
@@ -86,12 +86,12 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
         rows.append(row)
     together = model()
     ids = pad_rows([row[0] for row in rows], pad=0)
-    targets = pad_rows([row[1] for row in rows], pad=IGNORED)
+    targets = pad_rows([row[1] for row in rows], pad=IGNORE_INDEX)
     together.loss(ids, targets).backward()
     apart = model()
-    n_all = sum(t != IGNORED for row in rows for t in row[1])
+    n_all = sum(t != IGNORE_INDEX for row in rows for t in row[1])
     for row in rows:
-        n = sum(t != IGNORED for t in row[1])
+        n = sum(t != IGNORE_INDEX for t in row[1])
         (apart.loss(*batch(row)) * n / n_all).backward()
     for a, b in zip(together.parameters(), apart.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=1e-4)

@@ -6,7 +6,7 @@ import torch
 from groundup.model import loss as loss_module
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED, cross_entropy, head_cross_entropy
+from groundup.model.loss import cross_entropy, head_cross_entropy
 
 B, T, C, V = 3, 5, 8, 23
 
@@ -16,7 +16,7 @@ def example(dtype: torch.dtype = torch.float64):
     hidden = torch.randn(B, T, C, generator=generator, dtype=torch.float64).to(dtype)
     head = torch.randn(V, C, generator=generator, dtype=torch.float64).to(dtype)
     targets = torch.randint(V, (B, T), generator=generator)
-    targets[1, 2:] = IGNORED
+    targets[1, 2:] = IGNORE_INDEX
     return hidden.requires_grad_(), head.requires_grad_(), targets
 
 

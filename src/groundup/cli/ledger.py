@@ -1,99 +1,65 @@
-"""`groundup ledger`: what becomes of every token in an epoch, under several ways to slide."""
+"""`groundup ledger`: how every token of an epoch is used, for several kinds of windows."""
 
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
-from groundup.data.ledger import Ledger, account
-from groundup.data.store import TokenStore, is_store
-from groundup.data.windows import Coverage, Documents, Windows
+from groundup.data.config import LedgerConfig
+from groundup.data.ledger import BOOK, LedgerColumn, LedgerResult, ledger
 
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerConfig:
-    """Which windows and batches to account for."""
-
-    data: Path = Path("data")
-    """A data folder with token stores, or one store."""
-    context: int = 256
-    """T: how many tokens a window shows."""
-    stride: int = 128
-    """How far the window slides."""
-    batch: int = 8
-    """B: how many windows a batch holds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LedgerView:
-    """One way to slide, and its account."""
-
-    n_windows: int
-    ledger: Ledger
-
-
-_BOOK = "book's loader"
 _ROWS = {
     "windows": "n_windows",
     "full batches": "n_full_batches",
     "targets": "n_targets",
     "  trained once": "n_targets_once",
-    "  trained more often": "n_targets_repeated",
+    "  trained more than once": "n_targets_repeated",
     "    at most": "most_often",
-    "  never: beyond the last": "n_targets_tail",
+    "  never: after the last window": "n_targets_tail",
     "  never: between windows": "n_targets_gap",
-    "  never: begins a document": "n_targets_document",
-    "trainings": "n_trainings",
-    "  seeing another document": "n_trainings_crossing",
-    "  that drop_last drops": "n_trainings_drop_last",
+    "  never: starts a document": "n_targets_document",
+    "predictions": "n_trainings",
+    "  with another document in context": "n_trainings_crossing",
+    "  dropped by drop_last": "n_trainings_drop_last",
     "padding": "n_padding",
+}
+_COLUMNS = {
+    BOOK: "the windows of create_dataloader_v1: one every STRIDE tokens over all documents in a "
+    "row; tokens after the last window are never trained.",
+    "exact": "the same, with a last window that ends with the text; targets that an earlier window "
+    "had are masked, so every target is trained once.",
+    "isolated": "as exact, and documents are separate: a prediction sees only its own document, "
+    "and the first token of a document is not a target.",
+    "packed": "each window is filled with complete documents (long ones are cut), and the rest is "
+    "padding; documents are separate.",
 }
 
 
-def run(config: LedgerConfig) -> dict[str, LedgerView]:
-    """Show the accounts of one epoch side by side."""
-    store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
-    ways: list[tuple[str, int, Coverage, Documents]] = [
-        (_BOOK, config.stride, "book", "stream"),
-        ("exact", min(config.stride, config.context), "exact", "stream"),
-        ("isolated", min(config.stride, config.context), "exact", "isolated"),
-        ("packed", config.context, "book", "packed"),
-    ]
-    views = {}
-    for name, stride, coverage, documents in ways:
-        try:
-            windows = Windows(store, config.context, stride, coverage, documents)
-        except UserError as reason:
-            note(f"{name}: {reason}")
-            continue
-        ledger = account(windows, config.batch)
-        views[name] = LedgerView(n_windows=len(windows), ledger=ledger)
-    if not views:
-        raise UserError(
-            "no way to slide gives a window",
-            need="a shorter context, or a longer text",
-            where=config.data,
-            type_this=f"groundup ledger {quoted(config.data)} "
-            f"--context {max(1, store.n_tokens // 2)}",
-        )
-    counts = [{"n_windows": view.n_windows, **asdict(view.ledger)} for view in views.values()]
+def run(config: LedgerConfig) -> dict[str, LedgerColumn]:
+    """Print the counts of one epoch side by side."""
+    result = ledger(config)
+    counts = [{"n_windows": c.n_windows, **asdict(c.ledger)} for c in result.columns.values()]
     table(
-        f"One epoch of {store.n_tokens:,} tokens in {store.n_documents:,} documents: "
-        f"context {config.context}, stride {config.stride}, batch {config.batch}",
-        ["tokens", *views],
+        f"One epoch of {result.n_tokens:,} tokens in {result.n_documents:,} documents: context "
+        f"length {config.context_length}, stride {config.stride}, batch size {config.batch_size}",
+        ["tokens", *result.columns],
         [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
-    note(
-        "Targets are the tokens after the first; a training is a target trained once. The book's "
-        "loader is create_dataloader_v1; exact, isolated and packed are ours."
-    )
-    if _BOOK in views:
-        book = views[_BOOK].ledger
+    note("Targets are all tokens after the first; predictions count a target every time.")
+    for name in result.columns:
+        note(f"  {name}: {_COLUMNS[name].replace('STRIDE', str(config.stride))}")
+    for name, reason in result.left_out.items():
+        note(f"  {name} is not shown: {reason}")
+    _note_losses(result)
+    next_command(f"groundup plan {quoted(config.data)}")
+    return result.columns  # results/ledger.json keeps the columns alone
+
+
+def _note_losses(result: LedgerResult) -> None:
+    if BOOK in result.columns:
+        book = result.columns[BOOK].ledger
         lost = book.n_targets_tail + book.n_targets_gap
         note(
-            f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and up to "
-            f"{book.n_trainings_drop_last:,} more in an epoch's last batch. Our own loader runs on "
-            "across epochs: it drops no batch."
+            f"The book's loader never trains {lost:,} of {book.n_targets:,} targets, and drops up "
+            f"to {book.n_trainings_drop_last:,} predictions in the last batch of an epoch. The "
+            "loader of `pretrain` continues across epochs and drops no batch."
         )
-    next_command(f"groundup plan {quoted(config.data)}")
-    return views

@@ -132,7 +132,7 @@ def _train_tokenizer(story: Story) -> Any:
 
 
 def _windows(story: Story) -> Any:
-    from groundup.cli.windows import WindowsConfig
+    from groundup.data.config import WindowsConfig
 
     return WindowsConfig(data=story.data)
 

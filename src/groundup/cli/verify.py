@@ -1,17 +1,21 @@
-"""`groundup verify`: every byte of a data folder against its checksum."""
+"""`groundup verify`: compare every byte of a data folder with its checksums."""
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, table
-from groundup.data.verify import Verified, VerifyConfig, verify
+from groundup.data.config import VerifyConfig
+from groundup.data.verify import VerifyResult, verify
 
 
-def run(config: VerifyConfig) -> list[Verified]:
-    """Verify and show what is sound."""
-    sound = verify(config)
+def run(config: VerifyConfig) -> VerifyResult:
+    """Verify a data folder, and list its parts."""
+    result = verify(config)
     table(
-        f"{config.data} is sound",
+        f"{config.data}: all checksums match",
         ["part", "bytes", "MB/s"],
-        [[s.name, f"{s.n_bytes:,}", f"{s.n_bytes / 1e6 / s.elapsed_s:,.0f}"] for s in sound],
+        [
+            [part.name, f"{part.n_bytes:,}", f"{part.n_bytes / 1e6 / part.elapsed_s:,.0f}"]
+            for part in result.parts
+        ],
     )
     next_command(f"groundup windows {quoted(config.data)}")
-    return sound
+    return result

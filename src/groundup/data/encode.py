@@ -17,9 +17,10 @@ from groundup.base.errors import UserError
 from groundup.base.files import read_json, remove_left_over, sha256_bytes
 from groundup.base.malloc import MemoryReturner
 from groundup.data.config import EncodeConfig
+from groundup.data.manifest import is_store
 from groundup.data.parts import Part, encode_part, is_done, read_part
 from groundup.data.ray_engine import encode_on_ray
-from groundup.data.store import TokenStore, is_store
+from groundup.data.store import TokenStore
 from groundup.text.corpus import SIDES, SideSize, n_referenced_bytes, read_sizes, reference
 from groundup.text.split import Side
 from groundup.tokenizer.bpe import BPETokenizer

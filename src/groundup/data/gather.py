@@ -1,4 +1,4 @@
-"""The one indexing behind every batch: several rows of one length out of a long array."""
+"""The indexing behind every batch: copy several rows of equal length out of a long array."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 def gather_rows(
     array: NDArray[np.integer], starts: NDArray[np.int64], width: int
 ) -> NDArray[np.integer]:
-    """Copy `width` items from each start on, (B, width); all must lie inside the array.
+    """Copy the `width` items that follow each start, (B, width); all must be inside the array.
 
-    Every row is one opaque element to NumPy, overlapping with the next, so that a row costs one
-    copy and no loop over its items: two to three times as fast as indexing a sliding view.
+    NumPy sees every row as one opaque element that overlaps the next, so a row costs one copy and
+    no loop over its items: two to three times as fast as indexing a sliding view.
     """
     if not len(starts):
         return np.empty((0, width), dtype=array.dtype)

@@ -1,13 +1,13 @@
-"""Token files of other projects, read and written: nanoGPT, llm.c, Megatron.
+"""Read and write the token files of other projects: nanoGPT, llm.c, Megatron.
 
     nanoGPT     one file of uint16 ids, no header
     llm.c       256 int32 (magic 20240520, version 1, count), then uint16 ids; or 20240801, 7, u32
-    Megatron    NAME.bin of ids and NAME.idx: b"MMIDIDX\\0\\0", version 1, the number format's code,
+    Megatron    NAME.bin of ids and NAME.idx: b"MMIDIDX\\0\\0", version 1, code of the id type,
                 counts, int32 lengths, int64 byte pointers, int64 document indices
 
 Formats from the projects' own writers: nanoGPT `prepare.py`, llm.c `data_common.py`, Megatron-LM
-`indexed_dataset.py`. Only Megatron's tells where documents begin; in the others the end-of-text id
-does, if it is named. All of it streams: memory holds a block of ids.
+`indexed_dataset.py`. Only Megatron's format stores document boundaries; in the others they follow
+from the end-of-text id, if one is given. Everything streams: memory holds one block of ids.
 """
 
 import struct
@@ -32,24 +32,26 @@ _MEGATRON_CODES = {8: "<u2", 4: "<i4"}
 
 
 def write_tokens(store: TokenStore, path: Path, format: Format) -> list[Path]:
-    """Write a store's tokens as another project reads them; give the files written.
+    """Write a store's tokens in the format of another project; return the files.
 
     Raises:
-        UserError: The format cannot hold the store's ids, or the place cannot be written.
+        UserError: The format cannot hold the store's ids, or the path cannot be written to.
     """
     if format == "megatron":
         return _write_megatron(store, path)
     if format == "nanogpt" and store.dtype.itemsize != 2:
         raise UserError(
-            f"ids of a vocabulary of {store.vocab_size:,}",
-            need="a vocabulary of at most 65,536, which is what nanoGPT's files hold",
-            type_this="--to llmc (or megatron)",
+            f"The vocabulary has {store.vocab_size:,} tokens, and nanoGPT's format holds at most "
+            "65,536. Another format is expected: llmc or megatron.",
+            settings={"to_format": "llmc"},
         )
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         if format == "llmc":
             if store.n_tokens >= 2**31:
                 raise UserError(
-                    f"{store.n_tokens:,} tokens", need="fewer than 2**31, which llm.c counts with"
+                    f"The store has {store.n_tokens:,} tokens, and llm.c's format holds fewer than "
+                    "2**31.",
+                    settings={"to_format": "megatron"},
                 )
             header = np.zeros(256, dtype="<i4")
             header[:2], header[2] = _LLMC[store.dtype.str], store.n_tokens
@@ -62,27 +64,30 @@ def write_tokens(store: TokenStore, path: Path, format: Format) -> list[Path]:
 def read_tokens(
     path: Path, format: Format, end_of_text: int | None = None
 ) -> Iterator[NDArray[np.integer]]:
-    """Read the documents of another project's file, one array each, as `TokenStore.build` takes.
+    """Read the documents of another project's file, one array each, for `TokenStore.build`.
 
     Args:
-        path: The file; for Megatron the `.bin` or the `.idx`.
-        format: Who wrote it.
-        end_of_text: The id that ends a document; it is left out. None in the first two formats
-            gives one document.
+        path: Token file; for Megatron the `.bin` or the `.idx` file.
+        format: Format of the file.
+        end_of_text: Id that ends a document; it is not part of the result. None: files of nanoGPT
+            and llm.c are one document.
 
     Raises:
-        UserError: The file is missing, cut short or of another format.
+        UserError: The file is missing, truncated or in another format.
     """
     if format == "megatron":
         yield from _read_megatron(path, end_of_text)
         return
-    n_bytes = _size(path)
+    n_bytes = file_size(path)
     offset, dtype = 0, np.dtype("<u2")
     if format == "llmc":
         offset, dtype, n_tokens = _llmc_header(path, n_bytes)
         n_bytes = n_tokens * dtype.itemsize
     elif n_bytes % 2:
-        raise UserError(f"{n_bytes:,} bytes", need="an even number, two for an id", where=path)
+        raise UserError(
+            f"The file has {n_bytes:,} bytes. An even number is expected: two bytes per id.",
+            where=path,
+        )
     ids = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(n_bytes // dtype.itemsize,))
     if end_of_text is None:
         yield ids
@@ -106,12 +111,12 @@ def _llmc_header(path: Path, n_bytes: int) -> tuple[int, np.dtype[Any], int]:
             n_tokens, size = int(header[2]), np.dtype(dtype).itemsize
             if n_bytes != _LLMC_HEADER_BYTES + n_tokens * size:
                 raise UserError(
-                    f"{n_bytes:,} bytes, where the header tells {n_tokens:,} tokens",
-                    need=f"{_LLMC_HEADER_BYTES + n_tokens * size:,} bytes",
+                    f"The file has {n_bytes:,} bytes. According to its header "
+                    f"{_LLMC_HEADER_BYTES + n_tokens * size:,} bytes are expected.",
                     where=path,
                 )
             return _LLMC_HEADER_BYTES, np.dtype(dtype), n_tokens
-    raise UserError("this is no llm.c token file", need="its header", where=path)
+    raise UserError("This is not a token file of llm.c: the header is different.", where=path)
 
 
 def _write_megatron(store: TokenStore, path: Path) -> list[Path]:
@@ -119,8 +124,9 @@ def _write_megatron(store: TokenStore, path: Path) -> list[Path]:
     lengths = np.diff(np.append(store.document_starts, store.n_tokens))
     if lengths.max(initial=0) >= 2**31:
         raise UserError(
-            f"a document of {lengths.max():,} tokens",
-            need="fewer than 2**31, which Megatron counts with",
+            f"A document has {lengths.max():,} tokens, and Megatron's format holds fewer than "
+            "2**31.",
+            settings={"to_format": "llmc"},
         )
     code, dtype = (8, "<u2") if store.dtype.itemsize == 2 else (4, "<i4")
     with atomic_path(bin_path) as temporary, open(temporary, "wb") as file:
@@ -137,24 +143,30 @@ def _write_megatron(store: TokenStore, path: Path) -> list[Path]:
 
 def _read_megatron(path: Path, end_of_text: int | None) -> Iterator[NDArray[np.integer]]:
     bin_path, idx_path = path.with_suffix(".bin"), path.with_suffix(".idx")
-    raw = memoryview(idx_path.read_bytes()) if _size(idx_path) else memoryview(b"")
+    raw = memoryview(idx_path.read_bytes()) if file_size(idx_path) else memoryview(b"")
     if raw[:9] != _MEGATRON_MAGIC or len(raw) < 34:
-        raise UserError("this is no Megatron index", need="its first bytes", where=idx_path)
+        raise UserError(
+            "This is not an index file of Megatron: the first bytes are different.", where=idx_path
+        )
     version, code, n_sequences, n_documents = struct.unpack_from("<QBQQ", raw, 9)
     if version != 1 or code not in _MEGATRON_CODES:
         raise UserError(
-            f"version {version} with number format {code}",
-            need="version 1 with uint16 (8) or int32 (4)",
+            f"The index has version {version} and id type {code}. Version 1 with uint16 (8) or "
+            "int32 (4) is expected.",
             where=idx_path,
         )
     if len(raw) != 34 + 12 * n_sequences + 8 * n_documents:
-        raise UserError(f"{len(raw):,} bytes: this index is cut short", where=idx_path)
+        raise UserError(
+            f"The index has {len(raw):,} bytes. According to its header "
+            f"{34 + 12 * n_sequences + 8 * n_documents:,} bytes are expected.",
+            where=idx_path,
+        )
     lengths = np.frombuffer(raw, "<i4", n_sequences, 34)
     pointers = np.frombuffer(raw, "<i8", n_sequences, 34 + 4 * n_sequences)
     documents = np.frombuffer(raw, "<i8", n_documents, 34 + 12 * n_sequences)
     dtype = np.dtype(_MEGATRON_CODES[code])
-    if n_sequences and int(pointers[-1]) + int(lengths[-1]) * dtype.itemsize > _size(bin_path):
-        raise UserError("this file is shorter than its index tells", where=bin_path)
+    if n_sequences and int(pointers[-1]) + int(lengths[-1]) * dtype.itemsize > file_size(bin_path):
+        raise UserError("The file is shorter than its index states.", where=bin_path)
     ids = np.memmap(bin_path, dtype=dtype, mode="r")
     starts = pointers // dtype.itemsize
     for first, beyond in zip(documents[:-1].tolist(), documents[1:].tolist(), strict=True):
@@ -171,7 +183,12 @@ def _blocks(store: TokenStore) -> Iterator[NDArray[np.integer]]:
         yield store.read(start, min(start + _BLOCK_TOKENS, store.n_tokens))
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Return the size of a file in bytes.
+
+    Raises:
+        UserError: There is no such file.
+    """
     if not path.is_file():
-        raise UserError("there is no such file", where=path)
+        raise UserError("There is no such file.", where=path)
     return path.stat().st_size

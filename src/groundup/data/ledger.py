@@ -1,8 +1,8 @@
-"""The account of an epoch: how often each token is a target, what falls off, and why.
+"""Token accounting: how often each token of an epoch is a target, what is left out, and why.
 
-Windows are intervals of one length at multiples of the stride, so the counts have closed forms;
-only what depends on where documents begin costs a pass over their table or over the windows, in
-blocks. The tests hold it against counting one by one.
+Windows are intervals of equal length at multiples of the stride, so the counts have closed forms.
+Only counts that depend on document boundaries take a pass over the document table or over the
+windows, in blocks. The tests compare all of them with counting one by one.
 """
 
 from dataclasses import dataclass
@@ -10,48 +10,114 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.data.windows import Windows
+from groundup.base.errors import UserError
+from groundup.data.config import LedgerConfig
+from groundup.data.manifest import is_store
+from groundup.data.store import TokenStore
+from groundup.data.windows import Coverage, Documents, Windows, check_sizes
 
+BOOK = "book's loader"
+"""The column of `create_dataloader_v1`."""
 _BLOCK = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ledger:
-    """Counts in one epoch. Targets are the tokens after the first.
+    """Counts in one epoch. The targets of a text are all tokens after the first.
 
-    Once + repeated + gap + tail + document is always all of them.
+    once + repeated + gap + tail + document = all targets.
     """
 
     n_targets: int
-    """How many targets the text has."""
+    """Number of targets in the text."""
     n_targets_once: int
-    """Trained once."""
+    """Targets trained once."""
     n_targets_repeated: int
-    """Trained more than once: windows overlap there."""
+    """Targets trained more than once, where windows overlap."""
     n_targets_gap: int
-    """Never trained: a stride beyond the context jumps over them."""
+    """Targets never trained: a stride above the context length skips them."""
     n_targets_tail: int
-    """Never trained: they stand beyond the last window."""
+    """Targets never trained: they are after the last window."""
     n_targets_document: int
-    """Never trained: a document's first token, where documents are kept apart."""
+    """Targets never trained: first tokens of documents, where documents are separate."""
     most_often: int
-    """How often the most trained target is trained."""
+    """Number of times the most frequent target is trained."""
     n_trainings: int
-    """Targets trained, each counted as often as it is: what an epoch costs."""
+    """Number of predictions trained: targets, each counted as often as it is trained."""
     n_trainings_crossing: int
-    """Of these, with tokens of an earlier document in sight."""
+    """Predictions whose context includes tokens of an earlier document."""
     n_padding: int
-    """Places in the windows that hold no token."""
+    """Positions in the windows that hold padding."""
     n_full_batches: int
-    """Batches that are full."""
+    """Number of full batches."""
     n_windows_drop_last: int
-    """Windows in the last batch when it is not full; `drop_last` drops them."""
+    """Windows in an incomplete last batch, which `drop_last` drops."""
     n_trainings_drop_last: int
-    """Targets those windows hold, at most; under a shuffled order other ones in each epoch."""
+    """Predictions in those windows, at most; in a shuffled order they differ in each epoch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerColumn:
+    """The counts for one kind of windows."""
+
+    n_windows: int
+    ledger: Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerResult:
+    """The counts of one epoch for several kinds of windows."""
+
+    n_tokens: int
+    n_documents: int
+    columns: dict[str, LedgerColumn]
+    """By kind of windows: "book's loader", "exact", "isolated" and "packed"."""
+    left_out: dict[str, str]
+    """Kinds of windows that the text is too short for, and why."""
+
+
+def ledger(config: LedgerConfig) -> LedgerResult:
+    """Count what one epoch trains, with the book's windows and with those of this package.
+
+    Raises:
+        UserError: There is no token store, or the text has no window of this size.
+    """
+    check_sizes(config.context_length, config.stride)
+    store = TokenStore.open(config.data if is_store(config.data) else config.data / "train")
+    length = config.context_length
+    # Exact coverage allows no stride above the context length, and packed rows take no stride.
+    kinds: list[tuple[str, int, Coverage, Documents]] = [
+        (BOOK, config.stride, "book", "stream"),
+        ("exact", min(config.stride, length), "exact", "stream"),
+        ("isolated", min(config.stride, length), "exact", "isolated"),
+        ("packed", length, "book", "packed"),
+    ]
+    columns: dict[str, LedgerColumn] = {}
+    reasons: dict[str, UserError] = {}
+    for name, stride, coverage, documents in kinds:
+        try:
+            windows = Windows(store, length, stride, coverage, documents)
+        except UserError as reason:
+            reasons[name] = reason
+            continue
+        counts = account(windows, config.batch_size)
+        columns[name] = LedgerColumn(n_windows=len(windows), ledger=counts)
+    if not columns:
+        first = reasons[BOOK]
+        raise UserError(first.message, where=config.data, settings=first.settings)
+    return LedgerResult(
+        n_tokens=store.n_tokens,
+        n_documents=store.n_documents,
+        columns=columns,
+        left_out={name: reason.message for name, reason in reasons.items()},
+    )
 
 
 def account(windows: Windows, batch_size: int) -> Ledger:
-    """Count what every target of an epoch meets.
+    """Count how every target of an epoch is used.
+
+    Raises:
+        UserError: The batch size is below 1.
 
     >>> import numpy as np
     >>> ledger = account(Windows(np.arange(11), context_length=4, stride=2), batch_size=3)
@@ -60,12 +126,15 @@ def account(windows: Windows, batch_size: int) -> Ledger:
     >>> ledger.n_windows_drop_last, ledger.n_trainings_drop_last
     (1, 4)
     """
-    assert batch_size >= 1, batch_size
+    if batch_size < 1:
+        raise UserError(
+            f"The batch size is {batch_size}. It must be at least 1.", settings={"batch_size": 8}
+        )
     n_windows, width = len(windows), windows.width
     n_targets = windows.n_tokens - 1
     n_full, n_rest = divmod(n_windows, batch_size)
     if windows.rows is not None:
-        n_trainings = windows.rows.n_tasks
+        n_trainings = windows.rows.n_targets
         return Ledger(
             n_targets=n_targets,
             n_targets_once=n_trainings,
@@ -76,7 +145,7 @@ def account(windows: Windows, batch_size: int) -> Ledger:
             most_often=1,
             n_trainings=n_trainings,
             n_trainings_crossing=0,
-            n_padding=n_windows * width - n_trainings,
+            n_padding=windows.rows.n_padding,
             n_full_batches=n_full,
             n_windows_drop_last=n_rest,
             n_trainings_drop_last=min(n_rest * width, n_trainings),
@@ -113,11 +182,11 @@ def account(windows: Windows, batch_size: int) -> Ledger:
 
 
 def trained_at_least(windows: Windows, times: int) -> int:
-    """Count the targets that windows over a stream train so often or more, in O(1) time and memory.
+    """Count the targets that windows over a stream train at least this often, in O(1) time.
 
-    A target lies in k windows or more just when it lies in some window and in the (k-1)-th after
-    it: in a stretch of T - (k-1)s targets. There are n-k+1 such stretches, one every s targets;
-    where they are shorter than s they stand apart, else they join.
+    A target is in at least k windows if and only if it is in some window and in the (k-1)-th after
+    it, which share an interval of T - (k-1)s targets. There are n-k+1 such intervals, one every s
+    targets; they are disjoint if they are shorter than s, else their union has no gap.
 
     >>> import numpy as np
     >>> windows = Windows(np.arange(11), context_length=4, stride=1)
@@ -128,14 +197,14 @@ def trained_at_least(windows: Windows, times: int) -> int:
     if windows.coverage == "exact":
         return windows.n_tokens - 1 if times == 1 else 0
     length = windows.width - (times - 1) * windows.stride
-    n_stretches = len(windows) - times + 1
-    if length <= 0 or n_stretches <= 0:
+    n_intervals = len(windows) - times + 1
+    if length <= 0 or n_intervals <= 0:
         return 0
-    return (n_stretches - 1) * min(windows.stride, length) + length
+    return (n_intervals - 1) * min(windows.stride, length) + length
 
 
 def times_a_target(windows: Windows, places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count for tokens at some places (none of them 0) how many windows have them as a target.
+    """Count for the tokens at these positions (above 0) how many windows have them as a target.
 
     Window i has the targets i*s+1 .. i*s+T, so these are the i with place-T <= i*s <= place-1.
     """
@@ -154,10 +223,10 @@ def _later_document_starts(windows: Windows) -> NDArray[np.int64]:
 
 
 def _n_crossing(windows: Windows) -> int:
-    """Count the trained targets that see a document before their own.
+    """Count the trained targets whose window also holds a document before their own.
 
-    In a window that begins at a, these are the targets beyond the first document start d > a; where
-    documents are kept apart there are none.
+    In a window that begins at a, these are the targets after the first document start d > a; where
+    documents are separate there are none.
     """
     starts = _later_document_starts(windows)
     if windows.documents != "stream" or not len(starts):
@@ -172,7 +241,7 @@ def _n_crossing(windows: Windows) -> int:
         end = first + windows.width
         counted_from = first + 1
         if windows.coverage == "exact":
-            counted_from = counted_from + windows.n_counted(indices)
+            counted_from = counted_from + windows.n_repeated(indices)
         seen = np.maximum(end - np.maximum(start, counted_from) + 1, 0)
         n_crossing += int(seen[found].sum())
     return n_crossing

@@ -1,9 +1,9 @@
-"""Several texts by weight, one endless road: which text stands at position p is a fixed pattern.
+"""A weighted mixture of texts as one endless sequence: a fixed pattern says which text is next.
 
-The road is cut into blocks. Each text gets its quota of a block (largest remainder), spread evenly
-over it, so the shares are right to within a window at every point, not only on average. Position p
-costs O(1) and nothing is drawn: the i-th window of a text is the i-th whatever else is mixed in,
-and each text has an epoch counter of its own.
+The sequence is divided into blocks. Each text gets its quota of a block (largest remainder), spread
+evenly over the block, so the weights hold to within one window at every position, not only on
+average. Locating position p costs O(1) and draws no random number: the i-th window of a text is the
+same whatever it is mixed with, and each text counts its own epochs.
 """
 
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from groundup.base.errors import UserError
 from groundup.data.windows import Windows
 
 _BLOCK = 10_000
-"""Positions in a block: weights are honoured to a hundredth of a per cent."""
+"""Number of positions in a block: weights are exact to 0.01 percent."""
 
 
 class Mixture:
-    """Windows of several texts, taken by weight.
+    """Windows of several texts, sampled by weight.
 
     Args:
-        parts: The windows of each text; all of one width and one vocabulary.
-        weights: How often each is taken, in any unit; None takes all texts alike.
+        parts: Windows of each text; all must have the same width and vocabulary.
+        weights: Relative frequency of each text, in any unit. None uses equal weights.
 
     Raises:
-        UserError: The parts do not fit together, or the weights are not positive numbers.
+        UserError: The widths differ, or the weights are not positive numbers.
 
     >>> a, b = Windows(np.arange(9), 2), Windows(np.arange(9), 2)
     >>> mixture = Mixture([a, b], [3, 1])
@@ -42,36 +42,38 @@ class Mixture:
         shares = np.ones(len(self.parts)) if weights is None else np.asarray(weights, dtype=float)
         if not self.parts or shares.shape != (len(self.parts),):
             raise UserError(
-                f"{len(self.parts)} texts and {shares.size} weights", need="a weight for each text"
+                f"There are {len(self.parts)} texts and {shares.size} weights. "
+                "One weight for each text is expected."
             )
         if not (np.isfinite(shares).all() and (shares > 0).all()):
-            raise UserError(f"weights {shares.tolist()}", need="numbers above 0")
+            raise UserError(f"The weights are {shares.tolist()}. Numbers above 0 are expected.")
         widths = sorted({part.width for part in self.parts})
         if len(widths) > 1:
             raise UserError(
-                f"windows of {' and '.join(map(str, widths))} tokens in one batch",
-                need="one context length, and texts that are longer than it",
+                f"The mixture has windows of {' and '.join(map(str, widths))} tokens. All texts "
+                "must have one context length and be longer than it.",
             )
         if any(part.documents != "stream" for part in self.parts):
             raise UserError(
-                "a mixture of windows that know documents", need='windows with documents="stream"'
+                "A mixture of windows over separate documents is not supported.",
+                settings={"documents": "stream"},
             )
         self.weights = shares / shares.sum()
         self._source, self._rank, self._quota = _pattern(self.weights)
 
     @property
     def width(self) -> int:
-        """How many inputs a window has."""
+        """Number of inputs in a window."""
         return self.parts[0].width
 
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give, for places on the endless road, which text it is and the place in its own road."""
+        """Return the text at each position, and the position within that text's own sequence."""
         block, place = np.divmod(positions, len(self._source))
         source = self._source[place]
         return source, block * self._quota[source] + self._rank[place]
 
     def taken(self, n_positions: int) -> NDArray[np.int64]:
-        """Count the windows of each text among the first `n_positions`: the realised shares."""
+        """Return the number of windows of each text among the first `n_positions`."""
         n_blocks, rest = divmod(n_positions, len(self._source))
         in_rest = np.bincount(self._source[:rest], minlength=len(self.parts))
         return n_blocks * self._quota + in_rest
@@ -80,20 +82,21 @@ class Mixture:
 def _pattern(
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Lay out one block: (text of each place, its rank among that text's places, quotas)."""
+    """Build one block: (text of each position, its index among that text's positions, quotas)."""
     ideal = weights * _BLOCK
     quota = np.maximum(np.floor(ideal).astype(np.int64), 0)
     short = _BLOCK - int(quota.sum())
     quota[np.argsort(quota - ideal, kind="stable")[:short]] += 1
     if (quota == 0).any():
         raise UserError(
-            f"a weight of {weights.min():.2g} of the whole is too small to be taken evenly",
-            need=f"at least {1 / _BLOCK:g} of the whole for each text",
+            f"The smallest weight is {weights.min():.2g} of the sum, which is too small. At least "
+            f"{1 / _BLOCK:g} of the sum is expected for each text."
         )
-    n_common = np.gcd.reduce(quota)  # 3:1 is a block of 4, not of 10,000
+    n_common = np.gcd.reduce(quota)  # weights 3:1 need a block of 4, not of 10,000
     quota = quota // n_common
-    # At every place, of the texts that are behind their share, the one that must come first: no
-    # text is ever a whole window off its share (Tijdeman, 1980, "The chairman assignment problem").
+    # At every position choose, among the texts that are behind their share, the one with the
+    # earliest deadline: no text is ever a full window off its share (Tijdeman, 1980, "The chairman
+    # assignment problem").
     block = int(quota.sum())
     taken = np.zeros_like(quota)
     source = np.empty(block, dtype=np.int64)

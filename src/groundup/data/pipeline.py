@@ -6,7 +6,7 @@ from pathlib import Path
 
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode
-from groundup.data.store import is_store
+from groundup.data.manifest import is_store
 from groundup.text.corpus import SIDES
 from groundup.text.prepare import PrepareResult, Progress, prepare
 from groundup.tokenizer.files import load_tokenizer

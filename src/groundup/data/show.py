@@ -1,4 +1,4 @@
-"""Windows and batches in a notebook: the window sliding, inputs over targets."""
+"""HTML of windows and batches for notebooks: sliding windows, inputs above targets."""
 
 from collections.abc import Sequence
 from html import escape
@@ -18,17 +18,18 @@ _LAST = _CELL + ";background:rgba(194,65,12,.3)"
 def windows_html(
     ids: Sequence[int], starts: Sequence[int], width: int, tokenizer_folder: Path | None
 ) -> str:
-    """Draw windows below the text they slide over: inputs blue, the last target red.
+    """Draw windows below their text: inputs in blue, the last target in red.
 
     Args:
-        ids: The first tokens of the text.
-        starts: Where the first windows start.
+        ids: First token ids of the text.
+        starts: First token of each window.
         width: T, tokens per window.
-        tokenizer_folder: Where the tokens' text comes from; None, or no tokenizer there: ids.
+        tokenizer_folder: Tokenizer that decodes the ids. None, or a folder without a tokenizer,
+            shows ids.
     """
     last = starts[min(N_ROWS, len(starts)) - 1] + width
     ids = ids[: min(last + 1, 2 * N_COLUMNS)]
-    rows = [_row("text", _words(ids, tokenizer_folder), [_CELL] * len(ids))]
+    rows = [_row("text", _texts(ids, tokenizer_folder), [_CELL] * len(ids))]
     for i, start in enumerate(starts[:N_ROWS]):
         styles = [
             _INSIDE if start <= p < start + width else _LAST if p == start + width else _CELL
@@ -41,23 +42,23 @@ def windows_html(
 def pair_html(
     inputs: Sequence[int], targets: Sequence[int], tokenizer_folder: Path | None = None
 ) -> str:
-    """Set one window's targets below its inputs."""
+    """Draw one window's targets below its inputs."""
     n = min(len(inputs), N_COLUMNS)
     rows = [
-        _row(name, _words(ids[:n], tokenizer_folder), [style] * n)
+        _row(name, _texts(ids[:n], tokenizer_folder), [style] * n)
         for name, ids, style in (("input", inputs, _INSIDE), ("target", targets, _LAST))
     ]
     return _table(rows)
 
 
 def batch_html(inputs: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -> str:
-    """Set each row's targets below its inputs, ids only."""
+    """Draw each row's targets below its inputs, as ids."""
     parts = [pair_html(x, y) for x, y in zip(inputs[:N_ROWS], targets[:N_ROWS], strict=True)]
     width = len(inputs[0]) if len(inputs) else 0
     return f"<p>inputs and targets ({len(inputs)}, {width})</p>" + "".join(parts)
 
 
-def _words(ids: Sequence[int], tokenizer_folder: Path | None) -> list[str]:
+def _texts(ids: Sequence[int], tokenizer_folder: Path | None) -> list[str]:
     tokenizer = _open_tokenizer(tokenizer_folder)
     if tokenizer is None:
         return [str(index) for index in ids]
@@ -68,7 +69,7 @@ def _open_tokenizer(folder: Path | None) -> Tokenizer | None:
     try:
         return None if folder is None else load_tokenizer(folder)
     except UserError:
-        return None  # ids are shown
+        return None
 
 
 def _row(name: str, cells: Sequence[str], styles: Sequence[str]) -> str:

@@ -1,13 +1,13 @@
 """The token store: a folder of raw token shards that any memory map can read, and its manifest.
 
     tokens-00000.bin ...   little-endian ids, uint16 while every id fits, else uint32; no header
-    documents.npy          int64, the first token of each document
+    documents.npy          int64, index of the first token of each document
     manifest.json          format version, counts, checksums, the tokenizer's fingerprint, sources
 
-A store is built under a temporary name and renamed as the last act: a half store never opens.
+A store is written under a temporary name and renamed as the last step, so an incomplete store never
+opens.
 """
 
-import json
 import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,32 +16,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.base.errors import UserError, quoted
-from groundup.base.files import (
-    atomic_folder,
-    in_place,
-    read_json,
-    sha256_bytes,
-    sha256_file,
-    write_json,
-)
+from groundup.base.errors import UserError
+from groundup.base.files import atomic_folder, in_place, sha256_bytes, sha256_file
 from groundup.data.gather import gather_rows
+from groundup.data.manifest import (
+    FORMAT_VERSION,
+    HEADER_BYTES,
+    damaged,
+    is_store,
+    read_manifest,
+    write_manifest,
+)
 from groundup.data.token_files import BUFFER_TOKENS, ShardWriter, starts_header
 
-FORMAT_VERSION = 1
 SHARD_TOKENS = 2**27
 """Tokens per shard: 256 MiB of uint16."""
 _MAPPED_WHOLE_BYTES = 2**29
+"""Up to this size a store stays mapped; of a larger one, pages are released."""
 _MOST_ROWS_MAPPED = 2**10
-_HEADER_BYTES = len(starts_header(0))
 
-
-Part = tuple[NDArray[np.integer], NDArray[np.int64]]
-"""Ids, and the places among them where documents start."""
+EncodedPart = tuple[NDArray[np.integer], NDArray[np.int64]]
+"""Consecutive ids, and the positions among them where documents start."""
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """Give the one number format of a vocabulary: uint16 while the largest id fits.
+    """Return the type of a vocabulary's ids: uint16 while the largest id fits, else uint32.
 
     >>> token_dtype(65_536).name, token_dtype(65_537).name
     ('uint16', 'uint32')
@@ -50,7 +49,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class TokenStore:
-    """A corpus as ids on disk, read through memory maps; memory does not follow its size."""
+    """A corpus of token ids on disk, read through memory maps; memory does not grow with it."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
         self.folder, self.manifest = folder, manifest
@@ -62,14 +61,14 @@ class TokenStore:
         self._maps = [_map(folder / shard["file"]) for shard in manifest["shards"]]
         if self.n_bytes > _MAPPED_WHOLE_BYTES and hasattr(mmap, "MADV_RANDOM"):
             for map_ in self._maps:
-                map_.madvise(mmap.MADV_RANDOM)  # a row, not what may come after it
+                map_.madvise(mmap.MADV_RANDOM)  # rows are random: reading ahead would be wasted
         self._shards = [np.frombuffer(map_, dtype=self.dtype) for map_ in self._maps]
         self._n_rows_mapped = 0
         lengths = [shard["n_tokens"] for shard in manifest["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as a path: pickling a memory map would copy the corpus."""
+        """Pickle as a path: pickling the memory maps would copy the corpus."""
         return (TokenStore.open, (self.folder,))
 
     @classmethod
@@ -84,28 +83,29 @@ class TokenStore:
         sources: Sequence[str] = (),
         shard_tokens: int = SHARD_TOKENS,
     ) -> "TokenStore":
-        """Write the ids of documents, one after another, each closed by `end_of_text`.
+        """Write the ids of documents, one after another, each followed by `end_of_text`.
 
-        Memory holds one document and a buffer, whatever the corpus. An older store in this place
-        is replaced; anything else is left alone.
+        Memory holds one document and a buffer, whatever the size of the corpus. An existing store
+        in this folder is replaced; a folder that holds anything else is left unchanged.
 
         Raises:
-            UserError: There are no tokens, an id does not fit, the place cannot be written or
-                holds something that is not a store.
+            UserError: There are no tokens, an id is outside the vocabulary, or the folder cannot
+                be written to or holds something that is not a store.
         """
         dtype = token_dtype(vocab_size)
 
-        def parts() -> Iterator[Part]:
+        def parts() -> Iterator[EncodedPart]:
             closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
             for number, document in enumerate(documents):
                 ids = np.asarray(document if len(document) else closing[:0])
-                for begin in range(0, max(1, len(ids)), BUFFER_TOKENS):  # a huge one in blocks
+                # In blocks: astype would copy all of a large document at once.
+                for begin in range(0, max(1, len(ids)), BUFFER_TOKENS):
                     block = ids[begin : begin + BUFFER_TOKENS]
                     misfits = block[(block < 0) | (block >= vocab_size)]
                     if misfits.size:
                         raise UserError(
-                            f"document {number} holds id {int(misfits[0])}",
-                            need=f"ids from 0 to {vocab_size - 1}, the vocabulary's last",
+                            f"Document {number} contains the id {int(misfits[0])}. Ids from 0 to "
+                            f"{vocab_size - 1} are expected.",
                             where=folder,
                         )
                     starts = np.zeros(int(begin == 0), dtype=np.int64)
@@ -126,7 +126,7 @@ class TokenStore:
     def build_from_parts(
         cls,
         folder: Path | str,
-        parts: Iterable[Part],
+        parts: Iterable[EncodedPart],
         *,
         vocab_size: int,
         tokenizer_fingerprint: str,
@@ -134,18 +134,17 @@ class TokenStore:
         sources: Sequence[str] = (),
         shard_tokens: int = SHARD_TOKENS,
     ) -> "TokenStore":
-        """Write ids that are in order and in the store's number format, part by part.
+        """Write ids that are already encoded, part by part, in order and in the store's type.
 
         Raises:
-            UserError: As `build`.
+            UserError: As for `build`.
         """
         goal = Path(folder)
         if goal.is_dir() and any(goal.iterdir()) and not is_store(goal):
             raise UserError(
-                "this folder holds other things than a token store; they are not overwritten",
-                need="a data folder of its own",
+                "This folder contains other files than a token store, and they are not "
+                "overwritten. An empty or new folder is expected.",
                 where=goal,
-                type_this="groundup prepare --out data",
             )
         table = {
             "format_version": FORMAT_VERSION,
@@ -157,16 +156,19 @@ class TokenStore:
         }
         with atomic_folder(goal) as temporary:
             writer = ShardWriter(temporary, token_dtype(vocab_size), shard_tokens)
-            _write(writer, parts, temporary, table, sources)
+            _write(writer, parts, goal)
+            write_manifest(temporary, table, writer, sources)
         return cls.open(goal)
 
-    def append_parts(self, parts: Iterable[Part], *, sources: Sequence[str] = ()) -> "TokenStore":
-        """Add ids after those that are there, in new shards; give the longer store.
+    def append_parts(
+        self, parts: Iterable[EncodedPart], *, sources: Sequence[str] = ()
+    ) -> "TokenStore":
+        """Append ids in new shards and return the longer store.
 
-        Nothing that is there is changed until the new manifest takes the old one's name.
+        Existing shards do not change, and the old manifest is valid until the new one replaces it.
 
         Raises:
-            UserError: The place cannot be written to, or the disk is full.
+            UserError: The folder cannot be written to, or the disk is full.
         """
         with in_place(self.folder, "the store is as it was"):
             writer = ShardWriter(
@@ -176,77 +178,42 @@ class TokenStore:
                 after=self.manifest["shards"],
                 document_starts=self.document_starts,
             )
-            _write(writer, parts, self.folder, self.manifest, sources)
+            _write(writer, parts, self.folder)
+            write_manifest(self.folder, self.manifest, writer, sources)
         return TokenStore.open(self.folder)
 
     @classmethod
     def open(cls, folder: Path | str) -> "TokenStore":
-        """Open a store: manifest and sizes are checked, the tokens themselves are not read.
+        """Open a store; the manifest and the file sizes are checked, the tokens are not read.
 
         Raises:
-            UserError: There is no store, it is of another version, its manifest was changed, or a
-                file is missing or has another size.
+            UserError: There is no store, its format has another version, its manifest was changed,
+                or a file is missing or has another size.
         """
         place = Path(folder)
-        anew = f"groundup train-tokenizer {quoted(place.parent)}"
-        if not (place / "manifest.json").is_file():
-            raise UserError(
-                "there is no token store here",
-                need="a folder made by `groundup train-tokenizer`",
-                where=place,
-                type_this=anew,
-            )
-        manifest = read_json(place / "manifest.json")
-        version = manifest.get("format_version") if isinstance(manifest, dict) else None
-        if version != FORMAT_VERSION:
-            raise UserError(
-                f"a store of format {version}", need=f"format {FORMAT_VERSION}", where=place
-            )
-        if manifest.get("manifest_sha256") != _manifest_checksum(manifest):
-            raise UserError(
-                "this manifest is damaged: it does not have its own checksum",
-                need="the store made anew",
-                where=place / "manifest.json",
-                type_this=anew,
-            )
-        itemsize = np.dtype(manifest["dtype"]).itemsize
-        sizes = {shard["file"]: shard["n_tokens"] * itemsize for shard in manifest["shards"]}
-        sizes["documents.npy"] = _HEADER_BYTES + 8 * manifest["n_documents"]
-        for name, size in sizes.items():
-            found = (place / name).stat().st_size if (place / name).is_file() else None
-            # An interrupted append leaves a longer table of starts: we read our part.
-            excess = 0 if found is None else found - size
-            longer = name == "documents.npy" and excess > 0 and excess % 8 == 0
-            if found != size and not longer:
-                raise UserError(
-                    "this file is missing" if found is None else f"this file has {found:,} bytes",
-                    need=f"one of {size:,} bytes",
-                    where=place / name,
-                    type_this=anew,
-                )
-        return cls(place, manifest)
+        return cls(place, read_manifest(place))
 
     @property
     def document_starts(self) -> NDArray[np.int64]:
-        """The first token of each document, (n_documents,), as a memory map."""
+        """Index of the first token of each document, (n_documents,), as a memory map."""
         path, shape = self.folder / "documents.npy", (self.n_documents,)
-        return np.memmap(path, dtype="<i8", mode="r", offset=_HEADER_BYTES, shape=shape)
+        return np.memmap(path, dtype="<i8", mode="r", offset=HEADER_BYTES, shape=shape)
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of what the store holds, from its shards' checksums."""
+        """SHA-256 of the content, computed from the checksums of the shards."""
         checksums = [shard["sha256"] for shard in self.manifest["shards"]]
         parts = [*checksums, self.manifest["documents_sha256"], self.tokenizer_fingerprint]
         return sha256_bytes("\n".join(parts).encode())
 
     def read(self, start: int, stop: int) -> NDArray[np.integer]:
-        """Give tokens[start:stop]: a view inside one shard, a copy across several.
+        """Return tokens[start:stop]: a view inside one shard, a copy across several.
 
         Raises:
-            IndexError: The range is outside of the store.
+            IndexError: The range is outside the store.
         """
         if not 0 <= start <= stop <= self.n_tokens:
-            raise IndexError(f"tokens {start}:{stop} of {self.n_tokens}")
+            raise IndexError(f"tokens {start}:{stop} are out of range for {self.n_tokens}")
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = min(first, len(self._shards) - 1)
         if stop <= self._starts[first + 1]:
@@ -260,16 +227,18 @@ class TokenStore:
         return np.concatenate(parts)
 
     def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
-        """Give the `width` tokens from each start on, (B, width), in one indexing per shard.
+        """Return the `width` tokens that follow each start, (B, width), in one indexing per shard.
 
         Raises:
-            IndexError: A row would reach outside of the store.
+            IndexError: A row would reach outside the store.
         """
         last = self.n_tokens - width
-        # As unsigned, a negative start is a huge one.
+        # Read as unsigned, a negative start is huge: one comparison checks both ends.
         if starts.size and (last < 0 or starts.view(np.uint64).max() > last):
-            raise IndexError(f"rows of {width} tokens from {starts} in {self.n_tokens}")
-        self._stay_small(len(starts))
+            raise IndexError(
+                f"rows of {width} tokens from {starts} are out of range for {self.n_tokens}"
+            )
+        self._release_pages(len(starts))
         if len(self._shards) == 1:
             return gather_rows(self._shards[0], starts, width)
         shard_of = np.searchsorted(self._starts, starts, side="right") - 1
@@ -279,96 +248,62 @@ class TokenStore:
             here = np.flatnonzero(inside & (shard_of == index))
             offsets = starts[here] - self._starts[index]
             rows[here] = gather_rows(self._shards[index], offsets, width)
-        for row in np.flatnonzero(~inside).tolist():  # the few that run into the next shard
+        for row in np.flatnonzero(~inside).tolist():  # the few rows that cross into the next shard
             rows[row] = self.read(int(starts[row]), int(starts[row]) + width)
         return rows
 
-    def _stay_small(self, n_rows: int) -> None:
-        """Let go of pages that rows of a large store have touched: they stay in the page cache.
+    def _release_pages(self, n_rows: int) -> None:
+        """Release mapped pages of a large store now and then; they stay in the page cache.
 
-        The system counts them as this process's memory, up to the whole store. A row may map as
-        much as 64 KiB around it.
+        The system counts mapped pages as memory of this process, up to the size of the store, and a
+        row can map 64 KiB around it.
         """
         self._n_rows_mapped += n_rows
         if self._n_rows_mapped > _MOST_ROWS_MAPPED and self.n_bytes > _MAPPED_WHOLE_BYTES:
             self._n_rows_mapped = 0
             for map_ in self._maps:
-                if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+                if hasattr(mmap, "MADV_DONTNEED"):  # absent on Windows
                     map_.madvise(mmap.MADV_DONTNEED)
 
     @property
     def n_bytes(self) -> int:
-        """How large the shards are together."""
+        """Size of all shards."""
         return self.n_tokens * int(self.dtype.itemsize)
 
     def verify(self) -> None:
-        """Read every byte and compare with the manifest.
+        """Read every byte and compare the checksums with the manifest.
 
         Raises:
-            UserError: A file is damaged; it is named.
+            UserError: A file is damaged; the message names it.
         """
         expected = {shard["file"]: shard["sha256"] for shard in self.manifest["shards"]}
         expected["documents.npy"] = self.manifest["documents_sha256"]
         for name, checksum in expected.items():
             if name == "documents.npy":
-                sound = self._starts_are_sound(checksum)
+                intact = self._starts_are_intact(checksum)
             else:
-                sound = sha256_file(self.folder / name) == checksum
-            if not sound:
-                raise UserError(
-                    "this file is damaged: its checksum is not the manifest's",
-                    need="the store made anew",
-                    where=self.folder / name,
-                    type_this=f"groundup train-tokenizer {quoted(self.folder.parent)}",
-                )
+                intact = sha256_file(self.folder / name) == checksum
+            if not intact:
+                raise damaged(self.folder, name, "The file's checksum differs from the manifest's.")
 
-    def _starts_are_sound(self, checksum: str) -> bool:
+    def _starts_are_intact(self, checksum: str) -> bool:
         path = self.folder / "documents.npy"
-        n_in_file = (path.stat().st_size - _HEADER_BYTES) // 8
+        n_in_file = (path.stat().st_size - HEADER_BYTES) // 8
         with open(path, "rb") as file:
-            header = file.read(_HEADER_BYTES)
+            header = file.read(HEADER_BYTES)
         payload = sha256_bytes(self.document_starts.tobytes())
         return header == starts_header(n_in_file) and payload == checksum
 
 
-def _write(
-    writer: ShardWriter,
-    parts: Iterable[Part],
-    folder: Path,
-    table: dict[str, Any],
-    sources: Sequence[str],
-) -> None:
-    """Write parts and, last, the manifest that makes them a store."""
+def _write(writer: ShardWriter, parts: Iterable[EncodedPart], store: Path) -> None:
     for ids, starts in parts:
         writer.extend(ids, starts)
     if writer.n_tokens == 0:
-        raise UserError("no token to store", need="a text that is not empty", where=folder)
-    shards, documents_sha256 = writer.close()
-    manifest = {key: value for key, value in table.items() if key != "manifest_sha256"} | {
-        "n_tokens": writer.n_tokens,
-        "n_documents": writer.n_documents,
-        "sources": list(sources),
-        "documents_sha256": documents_sha256,
-        "shards": shards,
-    }
-    manifest["manifest_sha256"] = _manifest_checksum(manifest)
-    write_json(folder / "manifest.json", manifest)
+        raise UserError(
+            "There is no token to store. A text that is not empty is expected.", where=store
+        )
 
 
 def _map(path: Path) -> mmap.mmap:
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-def is_store(folder: Path | str) -> bool:
-    """Tell whether a folder is one of ours, sound or not."""
-    try:
-        manifest = read_json(Path(folder) / "manifest.json")
-    except UserError:
-        return False
-    return isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
-
-
-def _manifest_checksum(manifest: dict[str, Any]) -> str:
-    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return sha256_bytes(json.dumps(rest, sort_keys=True).encode())

@@ -1,4 +1,4 @@
-"""Writing shards: a stream of ids becomes numbered files of one size, hashed on the way."""
+"""Write shards: a stream of ids becomes numbered files of equal size, hashed while written."""
 
 import hashlib
 import io
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from groundup.base.files import atomic_path
 
 BUFFER_TOKENS = 2**20
-"""Tokens kept in memory before they go to disk."""
+"""Number of tokens held in memory before they are written."""
 
 
 def starts_header(n_documents: int) -> bytes:
-    """Give the 128 bytes before the starts in `documents.npy`."""
+    """Return the 128 header bytes of `documents.npy`."""
     header = io.BytesIO()
     shape = {"descr": "<i8", "fortran_order": False, "shape": (n_documents,)}
     np.lib.format.write_array_header_1_0(header, shape)
@@ -25,16 +25,16 @@ def starts_header(n_documents: int) -> bytes:
 
 
 class ShardWriter:
-    """Cuts ids into shards `tokens-00000.bin`, ... and notes where each document starts.
+    """Write ids to shards `tokens-00000.bin`, ... and record where each document starts.
 
-    Memory holds what it is given at once and a buffer; neither the ids nor the starts pile up.
+    Memory holds one call's ids and a buffer, whatever the size of the corpus.
 
     Args:
-        folder: Where the files go.
-        dtype: The number format of an id, little-endian.
-        shard_tokens: How many tokens fill a shard.
-        after: The shards that stand there already; new ones are numbered from there on.
-        document_starts: The starts of the documents in them.
+        folder: Folder of the files.
+        dtype: Type of an id, little-endian.
+        shard_tokens: Number of tokens in a full shard.
+        after: Existing shards; new ones are numbered after them.
+        document_starts: Document starts in the existing shards.
     """
 
     def __init__(
@@ -55,15 +55,16 @@ class ShardWriter:
         self._buffer: list[NDArray[np.integer]] = []
         self._buffered = 0
         self._starts = bytearray()
+        # The header of documents.npy holds the number of documents, which is known at the end.
         self._starts_file = folder / "documents.raw"
         self._starts_digest = hashlib.sha256()
         self._starts_file.write_bytes(b"")
         if document_starts is not None:
-            self._note_starts(document_starts)
+            self._add_starts(document_starts)
 
     def extend(self, ids: NDArray[np.integer], starts: NDArray[np.int64]) -> None:
-        """Add ids, with the places among them where documents start."""
-        self._note_starts(starts + self.n_tokens)
+        """Append ids, with the positions among them where documents start."""
+        self._add_starts(starts + self.n_tokens)
         self.n_tokens += len(ids)
         while len(ids):
             piece = ids[: self._room()]
@@ -74,9 +75,9 @@ class ShardWriter:
                 self._flush()
 
     def close(self) -> tuple[list[dict[str, Any]], str]:
-        """Finish the files; give the shards' names, lengths and checksums, and the starts' one.
+        """Finish the files; return the shards' table entries and the checksum of the starts.
 
-        The table of starts is written whole and takes its name as the last act.
+        `documents.npy` is complete when it gets its name, which is the last step.
         """
         self._flush()
         self._end_shard()
@@ -92,7 +93,7 @@ class ShardWriter:
         return self._shards, self._starts_digest.hexdigest()
 
     def _room(self) -> int:
-        """How many tokens the open shard still takes, the buffered ones counted as in it."""
+        """Number of tokens that still fit in the open shard, after those in the buffer."""
         written = self._shards[-1]["n_tokens"] if self._is_open() else 0
         return self.shard_tokens - written - self._buffered
 
@@ -104,7 +105,7 @@ class ShardWriter:
             if not self._is_open():
                 self._digest = hashlib.sha256()
                 name = f"tokens-{len(self._shards):05}.bin"
-                (self.folder / name).unlink(missing_ok=True)  # left by an interrupted run
+                (self.folder / name).unlink(missing_ok=True)  # left by an interrupted append
                 self._shards.append({"file": name, "n_tokens": 0})
             data = np.concatenate(self._buffer).astype(self.dtype).tobytes()
             with open(self.folder / self._shards[-1]["file"], "ab") as file:
@@ -119,7 +120,7 @@ class ShardWriter:
         if self._is_open():
             self._shards[-1]["sha256"] = self._digest.hexdigest()
 
-    def _note_starts(self, starts: NDArray[np.int64]) -> None:
+    def _add_starts(self, starts: NDArray[np.int64]) -> None:
         self._starts += starts.astype("<i8").tobytes()
         self.n_documents += len(starts)
         if len(self._starts) >= BUFFER_TOKENS:

@@ -1,55 +1,58 @@
-"""The job `verify`: read every byte of a data folder and compare it with the manifests."""
+"""Verify a data folder: read every byte and compare it with the checksums in the manifests."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from groundup.base.errors import UserError, quoted
-from groundup.data.store import TokenStore, is_store
+from groundup.base.errors import UserError
+from groundup.data.config import VerifyConfig
+from groundup.data.manifest import is_store, rebuild_command
+from groundup.data.store import TokenStore
 from groundup.text.corpus import SIDES, read_sizes, verify_corpus
 from groundup.tokenizer.files import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig:
-    """What to verify."""
-
-    data: Path = Path("data")
-    """A data folder, or one token store."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verified:
-    """A sound part of a data folder."""
+class VerifiedPart:
+    """An intact part of a data folder."""
 
     name: str
     n_bytes: int
     elapsed_s: float
 
 
-def verify(config: VerifyConfig) -> list[Verified]:
+@dataclass(frozen=True, kw_only=True)
+class VerifyResult:
+    """The parts of a data folder, all of them intact."""
+
+    parts: tuple[VerifiedPart, ...]
+
+
+def verify(config: VerifyConfig) -> VerifyResult:
     """Compare every file with its checksum, and the stores with the tokenizer beside them.
 
     Raises:
-        UserError: Something is damaged: each damaged file is named.
+        UserError: There is nothing to verify, or files are damaged; the message names all of them.
     """
     data = config.data
     checks: list[tuple[str, int, Callable[[], None]]] = []
     if is_store(data):
-        checks.append((str(data), *_store(data)))
+        checks.append((str(data), _n_bytes(data), partial(_verify_store, data)))
     if (data / "corpus").is_dir():
         n_bytes = sum(size.n_file_bytes for size in read_sizes(data / "corpus").values())
-        checks.append(("corpus", n_bytes, lambda: verify_corpus(data / "corpus")))
-    checks += [(side, *_store(data / side)) for side in SIDES if is_store(data / side)]
+        checks.append(("corpus", n_bytes, partial(verify_corpus, data / "corpus")))
+    for side in SIDES:
+        if is_store(data / side):
+            checks.append((side, _n_bytes(data / side), partial(_verify_store, data / side)))
     if not checks:
         raise UserError(
-            "there is nothing to verify here",
-            need="a data folder made by `groundup prepare`, or a token store",
+            "There is nothing to verify. A data folder made by `groundup prepare` or a token store "
+            "is expected.",
             where=data,
-            type_this="groundup verify data",
         )
-    sound, damage = [], []
+    intact, damage = [], []
     for name, n_bytes, check in checks:
         started_at = time.perf_counter()
         try:
@@ -58,27 +61,24 @@ def verify(config: VerifyConfig) -> list[Verified]:
             damage.append(str(found))
             continue
         elapsed_s = time.perf_counter() - started_at
-        sound.append(Verified(name=name, n_bytes=n_bytes, elapsed_s=elapsed_s))
+        intact.append(VerifiedPart(name=name, n_bytes=n_bytes, elapsed_s=elapsed_s))
     if damage:
         raise UserError("\n".join(damage))
-    return sound
+    return VerifyResult(parts=tuple(intact))
 
 
-def _store(folder: Path) -> tuple[int, Callable[[], None]]:
-    n_bytes = sum(file.stat().st_size for file in folder.iterdir())
+def _n_bytes(store: Path) -> int:
+    return sum(file.stat().st_size for file in store.iterdir())
 
-    def check() -> None:
-        store = TokenStore.open(folder)
-        store.verify()
-        tokenizer = folder.parent / "tokenizer"
-        if tokenizer.is_dir():
-            fingerprint = load_tokenizer(tokenizer).fingerprint
-            if fingerprint != store.tokenizer_fingerprint:
-                raise UserError(
-                    "these tokens were made with another tokenizer than the one beside them",
-                    need="one and the same",
-                    where=folder,
-                    type_this=f"groundup train-tokenizer {quoted(folder.parent)}",
-                )
 
-    return n_bytes, check
+def _verify_store(folder: Path) -> None:
+    store = TokenStore.open(folder)
+    store.verify()
+    tokenizer = folder.parent / "tokenizer"
+    if tokenizer.is_dir() and load_tokenizer(tokenizer).fingerprint != store.tokenizer_fingerprint:
+        raise UserError(
+            "The tokens were made with a different tokenizer than the one in the data folder. "
+            "Encode the text again.",
+            where=folder,
+            command=rebuild_command(folder),
+        )

@@ -1,119 +1,51 @@
-"""The sliding window: a context of T tokens holds T next-token tasks, and slides by a stride.
+"""Sliding windows: a window of T tokens holds T next-token predictions.
 
-For n tokens, context length T and stride s the book's rule gives `max(0, ceil((n - T) / s))`
-windows; window i is `inputs = tokens[i*s : i*s+T]`, `targets = tokens[i*s+1 : i*s+T+1]`. Its last
-windows may leave a tail of tokens that are never a target, and a stride below T makes targets of
-the overlap several times. `coverage="exact"` mends both: as many windows as are needed to reach the
-end, the last one moved back to end there, and every target that an earlier window had is masked.
+For n tokens, context length T and stride s, the rule of the book gives `max(0, ceil((n - T) / s))`
+windows; window i is `inputs = tokens[i*s : i*s+T]`, `targets = tokens[i*s+1 : i*s+T+1]`. Tokens
+after the last window are never a target, and with a stride below T the targets in the overlap occur
+several times. `coverage="exact"` corrects both: there are as many windows as it takes to reach the
+end, the last one is moved back to end with the text, and a target that an earlier window had is
+masked.
 
-A window over a stream of documents sees the end of one and the beginning of the next. With
-`documents="isolated"` it slides the same way, but tells where documents begin, and the first token
-of a document is no target; with "packed" and "padded" a window is a row of whole documents
-(`data/packing.py`).
+A window over a stream of documents can contain the end of one document and the beginning of the
+next. With `documents="isolated"` the windows are the same, but the document boundaries in them are
+reported and the first token of a document is not a target. With "packed" and "padded" each window
+is a row of complete documents (`data/packing.py`).
 """
 
 import operator
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, Protocol, SupportsIndex, runtime_checkable
+from typing import Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
-from groundup.base.files import sha256_bytes
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.boundaries import Boundaries, document_boundaries, from_cuts, starts_inside
-from groundup.data.gather import gather_rows
 from groundup.data.packing import Rows
+from groundup.data.protocol import ArrayTokens, Tokens
 from groundup.data.show import N_COLUMNS, N_ROWS, pair_html, windows_html
-
-IGNORED = -100
-"""The target that no loss counts (torch's `ignore_index` default)."""
 
 Coverage = Literal["book", "exact"]
 Documents = Literal["stream", "isolated", "packed", "padded"]
 
 
-@runtime_checkable
-class Tokens(Protocol):
-    """What windows slide over: a store of tokens."""
-
-    @property
-    def n_tokens(self) -> int:
-        """How many tokens there are."""
-        ...
-
-    @property
-    def document_starts(self) -> NDArray[np.int64]:
-        """The first token of each document, ascending."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Another text has another one."""
-        ...
-
-    def read(self, start: int, stop: int) -> NDArray[np.integer]:
-        """Give tokens[start:stop], of unsigned or signed integers."""
-        ...
-
-    def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
-        """Give the `width` tokens from each start on, (B, width)."""
-        ...
-
-
-class ArrayTokens:
-    """An array in memory as a store: one document, unless the starts of several are given.
-
-    Raises:
-        UserError: It is not a flat array of integers.
-    """
-
-    def __init__(
-        self, array: NDArray[np.integer], document_starts: Sequence[int] | None = None
-    ) -> None:
-        if array.ndim != 1 or array.dtype.kind not in "iu":
-            raise UserError(
-                f"an array of {array.dtype} with shape {array.shape}",
-                need="one dimension of integer ids",
-            )
-        self._array = array
-        self.document_starts = np.array([0] if document_starts is None else document_starts)
-
-    @property
-    def n_tokens(self) -> int:
-        """How many tokens there are."""
-        return len(self._array)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A SHA-256 of the ids, the same in any number format."""
-        return sha256_bytes(self._array.astype("<i8").tobytes())
-
-    def read(self, start: int, stop: int) -> NDArray[np.integer]:
-        """Give a view."""
-        return self._array[start:stop]
-
-    def gather(self, starts: NDArray[np.int64], width: int) -> NDArray[np.integer]:
-        """Give a copy of the rows, in one indexing."""
-        return gather_rows(self._array, starts, width)
-
-
 class Windows:
-    """Windows over tokens, each found in O(1) time and memory.
+    """Windows over a sequence of tokens; computing one takes O(1) time and memory.
 
     Args:
-        tokens: A TokenStore, or ids in memory: an array, a list.
-        context_length: T, how many tokens a window shows.
-        stride: s, how far it slides; None means T (no overlap).
+        tokens: A TokenStore, or ids in memory (an array or a list).
+        context_length: T, number of input tokens in a window.
+        stride: s, distance between the starts of two windows, in tokens. None uses T (no overlap).
         coverage: "book" for the rule above; "exact" makes every token after the first a target
-            exactly once (other targets are -100), for any stride up to T.
-        documents: "stream", "isolated", "packed" or "padded", as above; the last two know neither
-            stride nor coverage, and train every task inside a document exactly once.
+            exactly once (repeated targets are set to -100), for any stride up to T.
+        documents: "stream", "isolated", "packed" or "padded", as above. The last two take no
+            stride and no coverage; every prediction inside a document occurs exactly once.
 
     Raises:
-        UserError: A size is below one, or the text has no window of this size.
+        UserError: A size is below 1, or the text is too short for a window of this size.
 
     >>> windows = Windows(np.arange(10), context_length=4, stride=4)
     >>> len(windows), *(part.tolist() for part in windows[1])
@@ -138,17 +70,14 @@ class Windows:
         self.coverage, self.documents = coverage, documents
         self.n_tokens = self.tokens.n_tokens
         self.rows: Rows | None = None
-        if self.context_length < 1 or self.stride < 1:
-            raise UserError(
-                f"context_length {self.context_length} and stride {self.stride}",
-                need="one or more for each",
-                type_this="--context-length 128 --stride 128",
-            )
+        check_sizes(self.context_length, self.stride)
         if documents in ("packed", "padded"):
             if self.stride != context_length or coverage != "book":
                 raise UserError(
-                    f"documents={documents!r} with stride {self.stride} and coverage={coverage!r}",
-                    need="neither: rows of whole documents do not slide, and miss nothing",
+                    f"documents={documents!r} is combined with stride={self.stride} and "
+                    f"coverage={coverage!r}. Packed and padded windows take no stride and no "
+                    "coverage.",
+                    settings={"stride": None, "coverage": "book"},
                 )
             self.rows = Rows(
                 self.tokens.document_starts,
@@ -160,12 +89,12 @@ class Windows:
             return
         if coverage == "exact" and self.stride > context_length:
             raise UserError(
-                f"a stride of {self.stride} jumps over tokens of a context of {context_length}",
-                need="a stride up to the context length for exact coverage",
-                type_this=f"--stride {context_length}",
+                f"A stride of {self.stride} skips tokens between windows of {context_length}. "
+                "With exact coverage the stride must not exceed the context length.",
+                settings={"stride": context_length},
             )
         n_targets = self.n_tokens - 1
-        if coverage == "book":
+        if coverage == "book":  # -(-a // b) is ceil(a / b) in integers: a float would lose bits
             self._length = max(0, -((context_length - self.n_tokens) // self.stride))
         else:
             beyond = max(0, n_targets - context_length)
@@ -174,35 +103,35 @@ class Windows:
             raise _too_short(self.n_tokens, context_length)
 
     def __len__(self) -> int:
-        """Count the windows of one epoch."""
+        """Return the number of windows in one epoch."""
         return self._length
 
     @property
     def width(self) -> int:
-        """How many inputs a window really has: T, or less when the whole text is shorter."""
+        """Number of inputs in a window: T, or less when the text is shorter than T."""
         if self.rows is not None:
             return self.context_length
         return min(self.context_length, self.n_tokens - 1)
 
     def start(self, index: SupportsIndex) -> int:
-        """Give the first token of a window that slides.
+        """Return the index of the first token of a sliding window.
 
         Raises:
-            IndexError: There is no such window.
+            IndexError: The index is out of range.
         """
         return int(self.starts(np.array([self._place(index)], dtype=np.int64))[0])
 
     def starts(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the first tokens of windows that slide; indices must be within 0 and len."""
-        assert self.rows is None, "a row of documents has no start"
+        """Return the indices of the first tokens of sliding windows; `indices` must be in range."""
+        assert self.rows is None, "a row of documents has no single start"
         if self.coverage == "book":
             return indices * self.stride
         return np.minimum(indices * self.stride, self.n_tokens - 1 - self.width)
 
     def __getitem__(self, index: SupportsIndex) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-        """Give one window's inputs and targets, (T,) each: views where the store allows.
+        """Return one window's inputs and targets, (T,) each, as views where possible.
 
-        Where some targets do not count they are an int64 copy, with -100 in those places.
+        Where some targets do not count, both are int64 copies and those targets are -100.
         """
         place = self._place(index)
         if self.coverage == "book" and self.documents == "stream":
@@ -212,12 +141,12 @@ class Windows:
         return inputs[0], targets[0]
 
     def gather(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Give the inputs and targets of several windows, (B, T) int64 each, in the order asked.
+        """Return the inputs and targets of several windows, (B, T) int64 each, in this order.
 
-        The two are arrays of their own: changing the inputs in place leaves the targets alone.
+        The two arrays share no memory: changing the inputs in place leaves the targets unchanged.
 
         Raises:
-            IndexError: There is no such window.
+            IndexError: An index is out of range.
         """
         if self.rows is not None:
             self._check(indices)
@@ -226,25 +155,25 @@ class Windows:
         inputs, targets = both[:, :-1].astype(np.int64), both[:, 1:].astype(np.int64)
         ignored = self.ignored(indices)
         if ignored is not None:
-            targets[ignored] = IGNORED
+            targets[ignored] = IGNORE_INDEX
         return inputs, targets
 
     def gather_both(self, indices: NDArray[np.int64]) -> NDArray[np.integer]:
-        """Give the T+1 tokens of several sliding windows, (B, T+1), in the store's number format.
+        """Return the T+1 tokens of several sliding windows, (B, T+1), in the store's type.
 
         Raises:
-            IndexError: There is no such window.
+            IndexError: An index is out of range.
         """
         self._check(indices)
         return self.tokens.gather(self.starts(indices), self.width + 1)
 
     def ignored(self, indices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """Tell which targets of sliding windows do not count, (B, T); None if all of them do."""
+        """Return a mask of the targets that do not count, (B, T). None: all of them count."""
         if self.coverage == "book" and self.documents == "stream":
             return None
         result = np.zeros((len(indices), self.width), dtype=np.bool_)
         if self.coverage == "exact":
-            result |= np.arange(self.width) < self.n_counted(indices)[:, None]
+            result |= np.arange(self.width) < self.n_repeated(indices)[:, None]
         if self.documents == "isolated":
             rows, offsets = starts_inside(
                 self.tokens.document_starts, self.starts(indices), self.width + 1
@@ -252,11 +181,16 @@ class Windows:
             result[rows, offsets - 1] = True
         return result
 
+    def n_repeated(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many targets at the start of each window the window before it also has."""
+        before = np.where(indices > 0, self.starts(np.maximum(indices - 1, 0)) + self.width, 0)
+        return np.clip(before - self.starts(indices), 0, self.width)
+
     def boundaries(self, indices: NDArray[np.int64]) -> Boundaries:
-        """Tell where documents begin in several windows: what isolated attention needs.
+        """Return where documents begin in several windows, for attention within documents.
 
         Raises:
-            IndexError: There is no such window.
+            IndexError: An index is out of range.
         """
         self._check(indices)
         if self.rows is None:
@@ -265,11 +199,11 @@ class Windows:
         cuts = []
         for b, index in enumerate(indices.tolist()):
             place = b * self.width
-            for _, n_tasks in self.rows.pieces(index):
+            for _, n_targets in self.rows.pieces(index):
                 cuts.append(place)
-                place += n_tasks
+                place += n_targets
             if place < (b + 1) * self.width:
-                cuts.append(place)  # the padding
+                cuts.append(place)  # padding is a part of its own: no document attends to it
         return from_cuts(np.array(cuts, dtype=np.int64), len(indices), self.width)
 
     def _repr_html_(self) -> str:
@@ -293,16 +227,16 @@ class Windows:
     def _gather_rows(
         self, rows: Rows, indices: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Lay out rows of documents; padding is input 0 and target -100."""
+        """Assemble rows of documents; padding is input 0 and target -100."""
         inputs = np.zeros((len(indices), self.width), dtype=np.int64)
-        targets = np.full((len(indices), self.width), IGNORED, dtype=np.int64)
+        targets = np.full((len(indices), self.width), IGNORE_INDEX, dtype=np.int64)
         for b, index in enumerate(indices.tolist()):
             place = 0
-            for start, n_tasks in rows.pieces(index):
-                both = self.tokens.read(start, start + n_tasks + 1)
-                inputs[b, place : place + n_tasks] = both[:-1]
-                targets[b, place : place + n_tasks] = both[1:]
-                place += n_tasks
+            for start, n_targets in rows.pieces(index):
+                both = self.tokens.read(start, start + n_targets + 1)
+                inputs[b, place : place + n_targets] = both[:-1]
+                targets[b, place : place + n_targets] = both[1:]
+                place += n_targets
         return inputs, targets
 
     def _place(self, index: SupportsIndex) -> int:
@@ -310,30 +244,38 @@ class Windows:
         if place < 0:
             place += self._length
         if not 0 <= place < self._length:
-            raise IndexError(f"window {operator.index(index)} of {self._length}")
+            raise IndexError(f"window {operator.index(index)} is out of range for {self._length}")
         return place
 
     def _check(self, indices: NDArray[np.int64]) -> None:
-        # As unsigned, a negative index is a huge one.
+        # Read as unsigned, a negative index is huge: one comparison checks both ends.
         if indices.size and indices.view(np.uint64).max() >= self._length:
-            raise IndexError(f"windows {indices} of {self._length}")
+            raise IndexError(f"windows {indices} are out of range for {self._length}")
 
-    def n_counted(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many of a window's first targets the window before it had already."""
-        before = np.where(indices > 0, self.starts(np.maximum(indices - 1, 0)) + self.width, 0)
-        return np.clip(before - self.starts(indices), 0, self.width)
+
+def check_sizes(context_length: int, stride: int) -> None:
+    """Check that windows can have these sizes, whatever the text.
+
+    Raises:
+        UserError: One of them is below 1.
+    """
+    if context_length < 1 or stride < 1:
+        raise UserError(
+            f"The context length is {context_length} and the stride is {stride}. Both must be at "
+            "least 1.",
+            settings={"context_length": 128, "stride": 128},
+        )
 
 
 def _too_short(n_tokens: int, context_length: int) -> UserError:
     if n_tokens < 2:
         return UserError(
-            f"the text has {n_tokens} token{'' if n_tokens == 1 else 's'}: nothing to predict",
-            need="a longer text",
-            type_this="groundup prepare my-longer-text.txt",
+            f"The text has {n_tokens} token{'' if n_tokens == 1 else 's'}, so there is nothing to "
+            "predict. At least 2 tokens are expected."
         )
     return UserError(
-        f"the text has {n_tokens:,} tokens, too few for a window of {context_length:,} inputs "
-        "and their targets",
-        need=f"a longer text, or a context of at most {n_tokens - 1:,}",
-        type_this=f"--context-length {min(256, max(1, n_tokens // 4))}",
+        f"The text has {n_tokens:,} tokens, too few for a window of {context_length:,} inputs "
+        f"and their targets. A longer text or a context length of at most {n_tokens - 1:,} is "
+        "expected.",
+        settings={"context_length": min(256, max(1, n_tokens // 4))},
     )

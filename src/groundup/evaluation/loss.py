@@ -14,7 +14,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
-from groundup.data.windows import IGNORED, Tokens, Windows
+from groundup.base.targets import IGNORE_INDEX
+from groundup.data.protocol import Tokens
+from groundup.data.windows import Windows
 from groundup.model.gpt import GPT
 from groundup.tokenizer.protocol import Tokenizer
 
@@ -105,13 +107,15 @@ def evaluate_loss(
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
             inputs, targets = windows.gather(indices[start : start + batch_size])
-            targets = np.where(np.arange(len(targets))[:, None] < n_own - start, targets, IGNORED)
+            targets = np.where(
+                np.arange(len(targets))[:, None] < n_own - start, targets, IGNORE_INDEX
+            )
             nats = (loss or model.loss)(
                 torch.from_numpy(np.ascontiguousarray(inputs)).to(model.device),
                 torch.from_numpy(np.ascontiguousarray(targets)).to(model.device),
                 reduction="sum",
             )
-            counted = targets[targets != IGNORED]
+            counted = targets[targets != IGNORE_INDEX]
             total_nats += nats.item()
             n_targets += len(counted)
             n_bytes += 0 if lengths is None else int(lengths[counted].sum())

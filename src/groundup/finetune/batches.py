@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from groundup.model.loss import IGNORED
+from groundup.base.targets import IGNORE_INDEX
 
 Row = tuple[list[int], list[int]]
 """Token ids of one text, and a target for each (-100: none)."""
@@ -38,8 +38,10 @@ def language_row(ids: Sequence[int], mask: Sequence[int], context_length: int) -
     ([7, 8, 9], [-100, 9, 2])
     """
     kept, is_target = list(ids[: context_length + 1]), list(mask[: context_length + 1])
-    targets = [token if m else IGNORED for token, m in zip(kept[1:], is_target[1:], strict=True)]
-    return (kept[:-1], targets) if any(t != IGNORED for t in targets) else None
+    targets = [
+        token if m else IGNORE_INDEX for token, m in zip(kept[1:], is_target[1:], strict=True)
+    ]
+    return (kept[:-1], targets) if any(t != IGNORE_INDEX for t in targets) else None
 
 
 def label_row(ids: Sequence[int], label: int) -> Row:
@@ -48,7 +50,7 @@ def label_row(ids: Sequence[int], label: int) -> Row:
     >>> label_row([7, 8, 9], 1)
     ([7, 8, 9], [-100, -100, 1])
     """
-    return list(ids), [IGNORED] * (len(ids) - 1) + [label]
+    return list(ids), [IGNORE_INDEX] * (len(ids) - 1) + [label]
 
 
 class RowLoader:
@@ -79,7 +81,7 @@ class RowLoader:
         rows = [self.rows[orders[p // len(self.rows)][p % len(self.rows)]] for p in positions]
         return (
             pad_rows([ids for ids, _ in rows], pad=self.pad),
-            pad_rows([targets for _, targets in rows], pad=IGNORED),
+            pad_rows([targets for _, targets in rows], pad=IGNORE_INDEX),
         )
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n_rows"]:

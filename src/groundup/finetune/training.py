@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from groundup.base.run import RunFolder
+from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row, pad_rows
-from groundup.model.loss import IGNORED
 from groundup.train.loop import Batch, Step, train_steps
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
@@ -60,9 +60,9 @@ def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
-            targets = pad_rows([t for _, t in some], pad=IGNORED).to(device)
+            targets = pad_rows([t for _, t in some], pad=IGNORE_INDEX).to(device)
             ids = pad_rows([i for i, _ in some], pad=0).to(device)
-            n = int((targets != IGNORED).sum())
+            n = int((targets != IGNORE_INDEX).sum())
             total += float(loss(ids, targets)) * n
             n_targets += n
     model.train(was_training)

@@ -7,10 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.model.count import LOGITS_AT_ONCE
-
-IGNORED = -100
-"""A target with this value is not counted: padding, a prompt, a token another window counted."""
 
 
 def cross_entropy(
@@ -31,7 +29,7 @@ def cross_entropy(
     return F.cross_entropy(
         logits.flatten(0, 1).float(),
         targets.flatten().long(),
-        ignore_index=IGNORED,
+        ignore_index=IGNORE_INDEX,
         reduction=reduction,
     )
 
@@ -58,7 +56,7 @@ def head_cross_entropy(
     total: Tensor = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
         hidden.flatten(0, 1), head, flat
     )
-    return total if reduction == "sum" else total / (flat != IGNORED).sum()
+    return total if reduction == "sum" else total / (flat != IGNORE_INDEX).sum()
 
 
 class _HeadCrossEntropy(torch.autograd.Function):
@@ -67,7 +65,7 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         needs_gradient = any(ctx.needs_input_grad)
-        counted = targets != IGNORED
+        counted = targets != IGNORE_INDEX
         targets = targets.clamp(min=0)[:, None].long()
         total = hidden.new_zeros((), dtype=torch.float32)
         d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (B T, C)

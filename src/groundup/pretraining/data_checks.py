@@ -6,7 +6,7 @@ import numpy as np
 
 from groundup.base.copies import RunIndex, hash_runs
 from groundup.data.loader import Loader
-from groundup.data.windows import IGNORED, Tokens
+from groundup.data.protocol import Tokens
 from groundup.pretraining.curve_checks import Finding
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
@@ -87,7 +87,7 @@ def _leak(train: Tokens, validation: Tokens, max_train_tokens: int | None) -> It
 
 def _targets(loader: Loader) -> Iterator[Finding]:
     inputs, targets = loader.batch(0)
-    counted = targets != IGNORED
+    counted = targets != IGNORE_INDEX
     same = float((inputs == targets)[counted].float().mean())
     if same > 0.9:
         yield Finding(

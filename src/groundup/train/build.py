@@ -115,6 +115,8 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
             windows,
             config.batch_size,
             seed=config.seed,
+            rank=world.rank,
+            world_size=world.size,
             n_ahead=2 if device.type == "cuda" else 0,
             device=device,
         ),

@@ -16,13 +16,11 @@ from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.base.machine import memory_in_use_bytes
+from groundup.base.targets import IGNORE_INDEX
 from groundup.train.distributed import ALONE, World
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.sharding import first_number, gradients, is_shared
-
-IGNORED = -100
-"""A target with this value is ignored in the loss."""
 
 Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
 """Inputs and targets."""
@@ -143,7 +141,7 @@ def train_steps(
         inputs, targets = next(batches)
         waited_s = time.perf_counter() - step_began_at
         inputs, targets = inputs.to(device), targets.to(device)
-        counted = int(world.sum(int((targets != IGNORED).sum()))[0])  # in all processes
+        counted = int(world.sum(int((targets != IGNORE_INDEX).sum()))[0])  # in all processes
         if counted == 0:
             raise UserError(f"The batch of step {step} has no target: all of them are ignored.")
         world.reseed(step)
@@ -154,7 +152,7 @@ def train_steps(
             targets.chunk(grad_accumulation_steps),
             strict=True,
         ):
-            some = int((some_targets != IGNORED).sum())
+            some = int((some_targets != IGNORE_INDEX).sum())
             if some == 0:
                 continue  # its mean would be 0 / 0
             part = loss(some_inputs, some_targets) * (some * world.size / counted)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
+from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import label_row, pad_rows
 from groundup.finetune.classify.classifier import (
     Classifier,
@@ -17,7 +18,6 @@ from groundup.finetune.classify.classifier import (
 )
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED
 from groundup.tokenizer.characters import CharacterTokenizer
 
 TEXTS = ["abba", "a", "cabbage bag", "dad fed a bee", "egg"]
@@ -74,7 +74,7 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
     loaded = make("mean")
     rows = [label_row(TOKENIZER.encode(t), k) for t, k in zip(TEXTS, [0, 1, 2, 1, 0], strict=True)]
     ids = pad_rows([row[0] for row in rows], pad=0)
-    targets = pad_rows([row[1] for row in rows], pad=IGNORED)
+    targets = pad_rows([row[1] for row in rows], pad=IGNORE_INDEX)
     p = loaded.probabilities(TEXTS)
     expected = -sum(math.log(float(p[i, k])) for i, k in enumerate([0, 1, 2, 1, 0])) / 5
     assert float(loaded.classifier.loss(ids, targets)) == pytest.approx(expected, rel=1e-5)
@@ -86,7 +86,7 @@ def test_the_loss_is_the_mean_of_minus_log_probability() -> None:
 def test_the_first_loss_is_the_uniform_guess() -> None:
     config = GPTConfig(vocab_size=12, context_length=8, d_model=8, n_layers=1, n_heads=1)
     classifier = Classifier(GPT(config), ["a", "b", "c", "d"])
-    loss = classifier.loss(torch.tensor([[1, 2]]), torch.tensor([[IGNORED, 3]]))
+    loss = classifier.loss(torch.tensor([[1, 2]]), torch.tensor([[IGNORE_INDEX, 3]]))
     assert float(loss) == pytest.approx(math.log(4))
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
+from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
-from groundup.model.loss import IGNORED
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import load_model, save_model
@@ -75,7 +75,7 @@ class Classifier(nn.Module):
         Batches have the shape of a language model's, so that both use the same training loop. Each
         row of targets has the label at the last token of the text and -100 everywhere else.
         """
-        counted = targets != IGNORED
+        counted = targets != IGNORE_INDEX
         if not bool((counted.sum(dim=1) == 1).all()):
             raise ValueError("A row of targets must contain exactly one label, at its last token.")
         last = counted.int().argmax(dim=1)

@@ -1,0 +1,65 @@
+"""Convert between a token store and the token files of nanoGPT, llm.c and Megatron."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.errors import UserError
+from groundup.data.config import ConvertConfig
+from groundup.data.interchange import file_size, read_tokens, write_tokens
+from groundup.data.store import TokenStore
+from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.special import END_OF_TEXT
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvertResult:
+    """What was written."""
+
+    files: list[Path]
+    """The token files, or the folder of the token store."""
+    n_tokens: int
+    n_documents: int
+
+
+def convert(config: ConvertConfig) -> ConvertResult:
+    """Write a token store as another project's token file, or such a file as a token store.
+
+    Raises:
+        UserError: Not exactly one of the two formats is a token store, the tokenizer is not given,
+            the source cannot be read, or the target format cannot hold it.
+    """
+    if config.from_format == "store" and config.to_format != "store":
+        store = TokenStore.open(config.source)
+        files = write_tokens(store, config.out, config.to_format)
+    elif config.from_format != "store" and config.to_format == "store":
+        files = [config.out]
+        store = _build_store(config)
+    else:
+        raise UserError(
+            f"The source has the format {config.from_format} and the format to write is "
+            f"{config.to_format}. Exactly one of them must be a token store.",
+            settings={"to_format": "nanogpt" if config.from_format == "store" else "store"},
+        )
+    return ConvertResult(files=files, n_tokens=store.n_tokens, n_documents=store.n_documents)
+
+
+def _build_store(config: ConvertConfig) -> TokenStore:
+    assert config.from_format != "store"
+    n_bytes = file_size(config.source)
+    if config.tokenizer is None:
+        raise UserError(
+            "The file does not contain its vocabulary. The folder of the tokenizer that made its "
+            "ids is expected.",
+            where=config.source,
+            settings={"tokenizer": Path("data/tokenizer")},
+        )
+    tokenizer = load_tokenizer(config.tokenizer)
+    end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
+    return TokenStore.build(
+        config.out,
+        read_tokens(config.source, config.from_format, end_of_text),
+        vocab_size=tokenizer.vocab_size,
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        end_of_text=end_of_text,
+        sources=[f"{config.source.name} bytes:{n_bytes}"],
+    )

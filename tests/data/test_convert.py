@@ -1,0 +1,53 @@
+"""`groundup.convert`: from a token store to another project's file and back, as a function."""
+
+from pathlib import Path
+
+import pytest
+
+from groundup import ConvertConfig, TokenStore, UserError, convert
+
+
+@pytest.mark.parametrize("format", ["nanogpt", "llmc", "megatron"])
+def test_a_store_and_back(data: Path, tmp_path: Path, format: str, capsys) -> None:
+    there = ConvertConfig(source=data / "train", out=tmp_path / "t.bin", to_format=format)  # type: ignore[arg-type]
+    written = convert(there)
+    assert written.files[0] == tmp_path / "t.bin"
+    back = ConvertConfig(
+        source=tmp_path / "t.bin",
+        from_format=format,  # type: ignore[arg-type]
+        to_format="store",
+        out=tmp_path / "store",
+        tokenizer=data / "tokenizer",
+    )
+    assert convert(back).files == [tmp_path / "store"]
+    first, again = TokenStore.open(data / "train"), TokenStore.open(tmp_path / "store")
+    assert written.n_tokens == first.n_tokens
+    # These tokens do not end with end-of-text; a new store closes every document with it.
+    n = first.n_tokens
+    assert again.read(0, n).tolist() == first.read(0, n).tolist()
+    assert capsys.readouterr().out == "", "a library function prints nothing"
+
+
+def test_what_cannot_be_converted_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Exactly one of them must be a token store.*to_format='s"):
+        convert(ConvertConfig(from_format="llmc", to_format="megatron"))
+    with pytest.raises(UserError, match=r"Exactly one of them .*to_format='nanogpt'"):
+        convert(ConvertConfig(from_format="store", to_format="store"))
+    absent = ConvertConfig(source=tmp_path / "no.bin", from_format="llmc", to_format="store")
+    with pytest.raises(UserError, match=r"no\.bin: There is no such file"):
+        convert(absent)
+    (tmp_path / "no.bin").write_bytes(b"\0\0")
+    with pytest.raises(UserError, match=r"vocabulary.*tokenizer="):
+        convert(absent)
+    with pytest.raises(UserError, match=r"data folder, not a token store.*train or .*validation"):
+        convert(ConvertConfig(source=data, out=tmp_path / "t.bin"))
+
+
+def test_the_function_is_not_hidden_by_a_module() -> None:
+    import groundup.data.convert
+    import groundup.data.ledger
+    import groundup.data.verify
+
+    assert callable(groundup.convert)
+    assert callable(groundup.ledger)
+    assert callable(groundup.verify)
