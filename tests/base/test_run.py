@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from groundup.base.checkpoints import list_checkpoints
 from groundup.base.errors import UserError
 from groundup.base.results import read_results
-from groundup.base.run import MEASURED, RunFolder, list_checkpoints
+from groundup.base.run import RunFolder
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -18,6 +19,7 @@ def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert names == ["run", "run-2", "run-3"]
 
 
+MEASURED = ("loss_nats", "grad_norm")
 MEASURES = dict.fromkeys(MEASURED, 2.5)
 
 
@@ -26,8 +28,8 @@ def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     run.log_metrics(step=1, **MEASURES, validation_loss_nats=None)
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "lo')
-    assert run.read_metrics() == [{"step": 1, **MEASURES}]
-    assert run.spoilt_metrics() == []
+    assert run.read_metrics(MEASURED) == [{"step": 1, **MEASURES}]
+    assert run.corrupt_metrics(MEASURED) == []
 
 
 def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
@@ -47,20 +49,20 @@ def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
         json.dumps(whole | {"loss_nats": 10**400}).encode(),
     ]
     metrics.write_bytes(b"\n".join([*spoilt, json.dumps(whole).encode(), b""]))
-    assert run.read_metrics() == [whole]
-    assert run.spoilt_metrics() == list(range(1, len(spoilt) + 1))
-    assert len(run.read_metrics(names=())) == 2, "one tells of a step alone"
+    assert run.read_metrics(MEASURED) == [whole]
+    assert run.corrupt_metrics(MEASURED) == list(range(1, len(spoilt) + 1))
+    assert len(run.read_metrics()) == 2, "one tells of a step alone"
     metrics.unlink()
-    assert run.spoilt_metrics() == []
+    assert run.corrupt_metrics(MEASURED) == []
     metrics.mkdir()
-    with pytest.raises(UserError, match=r"metrics\.jsonl: this cannot be read"):
-        run.read_metrics()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: This file cannot be read"):
+        run.read_metrics(MEASURED)
 
 
 def test_a_result_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "evaluate.json").write_text("[]")
-    with pytest.raises(UserError, match=r"evaluate\.json: this is no result of ours"):
+    with pytest.raises(UserError, match=r"evaluate\.json: This file is not a result"):
         read_results(tmp_path)
 
 
@@ -84,7 +86,7 @@ def test_one_process_at_a_time_works_in_a_run_folder(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == b"locked\n"
-    with pytest.raises(UserError, match=r"another process.*--out"), run.locked():
+    with pytest.raises(UserError, match=r"Another process.*out="), run.locked():
         pass
     other.kill()  # without a chance to unlock
     other.communicate()

@@ -49,14 +49,14 @@ VERBS = [
     _verb("pretrain", _FOUND, "train the foundation model", "train.config:PretrainConfig", "data"),
     _verb("doctor", _FOUND, "find what is wrong with a run", "pretraining.doctor:DoctorConfig", "run", "run"),
     _verb("compare", _FOUND, "set runs beside each other", "pretraining.compare:CompareConfig", "runs"),
-    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluation.evaluate:EvaluateConfig", "run", "run"),
-    _verb("generate", _FOUND, "let it continue a text", "cli.generate:GenerateConfig", "run", "run"),
-    _verb("import", _FOUND, "load pretrained weights", "cli.import_:ImportConfig", "source"),
-    _verb("export", _FOUND, "write a Hugging Face folder", "weights.export:ExportConfig", "run", "run"),
+    _verb("evaluate", _FOUND, "measure it beside yardsticks", "evaluation.config:EvaluateConfig", "run", "run"),
+    _verb("generate", _FOUND, "let it continue a text", "evaluation.config:GenerateConfig", "run", "run"),
+    _verb("import", _FOUND, "load pretrained weights", "weights.config:ImportConfig", "source"),
+    _verb("export", _FOUND, "write a Hugging Face folder", "weights.config:ExportConfig", "run", "run"),
     _verb("classify", _TUNE, "fine-tune a classifier", "finetune.classify.classify:ClassifyConfig", "run", "run"),
     _verb("instruct", _TUNE, "fine-tune an assistant", "finetune.instruct.instruct:InstructConfig", "run", "run"),
-    _verb("chat", _TUNE, "talk with the assistant", "cli.chat:ChatConfig", "run"),
-    _verb("explain", _INSIDE, "see attention; write the report", "cli.explain:ExplainConfig", "run", "run"),
+    _verb("chat", _TUNE, "talk with the assistant", "chat.config:ChatConfig", "run"),
+    _verb("explain", _INSIDE, "see attention; write the report", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
 
@@ -64,6 +64,7 @@ VERBS = [
 def call(name: str, config: Any) -> Any:
     """Run a verb on the screen and keep what it found in the folder it worked on."""
     from groundup.base.results import record_result
+    from groundup.base.run import RunFolder
 
     verb = next(verb for verb in VERBS if verb.name == name)
     module_name, function_name = verb.view.split(":")
@@ -74,7 +75,7 @@ def call(name: str, config: Any) -> Any:
     result = view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)
-        if folder.parent.name == "checkpoints":
-            folder = folder.parent.parent
+        if verb.home == "run":  # a checkpoint's results go to its run
+            folder = RunFolder.of(folder).path
         record_result(folder, name, result)
     return result

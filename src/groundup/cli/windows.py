@@ -62,7 +62,7 @@ def run(config: WindowsConfig) -> WindowsView:
     _show_batch(view)
     _show_account(view, config)
     if config.page is not None:
-        from groundup.explain.slide import write_windows_page
+        from groundup.inspection.slide import write_windows_page
 
         note(f"Open {write_windows_page(config.data, config.page)} in a browser.")
     next_command(f"groundup plan {quoted(config.data)}")

@@ -1,14 +1,14 @@
-"""Where fine-tuning starts: the model of a run, its tokenizer, and the text it was made of."""
+"""What fine-tuning starts from: the model of a run, its tokenizer, and its documents."""
 
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from groundup.base.device import choose_device, set_threads
-from groundup.base.errors import UserError
 from groundup.base.malloc import keep_freed
+from groundup.base.run import RunFolder
+from groundup.data.run_data import data_of
 from groundup.evaluation.load import LanguageModel, load
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
@@ -17,14 +17,14 @@ from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
 
 OnStep = Callable[[Step], None]
-"""Called after every move of the parameters."""
+"""Called after every optimizer step."""
 
 
 def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageModel:
-    """Load the model of a run onto the device, ready to be tuned.
+    """Load the model of a run onto the device for fine-tuning.
 
     Raises:
-        UserError: there is no whole model, or no such device.
+        UserError: There is no intact model, or no such device.
     """
     where = choose_device(device)
     set_threads(threads)
@@ -35,39 +35,17 @@ def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageM
 
 
 def documents_of(run: Path, data: Path | None, split: str) -> list[Document]:
-    """The documents a run was trained on ("train") or kept from it ("validation").
+    """Read the documents that a run was trained on ("train") or validated on ("validation").
 
     Args:
-        run: The run folder; its config.toml names the data folder.
-        data: The data folder, if it is to be another one.
+        run: The run folder, or any path inside it.
+        data: The data folder. None: the data of the run.
         split: "train" or "validation".
 
     Raises:
-        UserError: the run does not name a data folder that is still there.
+        UserError: The data of the run was not found, or has changed since.
     """
-    return list(read_corpus(data or _data_folder(run), split))
-
-
-def _data_folder(run: Path) -> Path:
-    # The run folder itself, or two floors up from RUN/checkpoints/step-000500.
-    for folder in (run, *run.resolve().parents[:2]):
-        path = folder / "config.toml"
-        if path.is_file():
-            named = tomllib.loads(path.read_text(encoding="utf-8")).get("data")
-            if isinstance(named, str) and (Path(named) / "corpus").is_dir():
-                return Path(named)
-            raise UserError(
-                f"its text ({named}) is not there any more",
-                where=path,
-                need="the data folder the run was made of",
-                type_this="--data FOLDER",
-            )
-    raise UserError(
-        "no config.toml tells which text this model was made of",
-        where=run,
-        need="a data folder",
-        type_this="--data FOLDER",
-    )
+    return list(read_corpus(data_of(RunFolder.of(run)) if data is None else data, split))
 
 
 def tune(
@@ -79,10 +57,10 @@ def tune(
     n_steps: int,
     on_step: OnStep | None,
 ) -> list[Step]:
-    """Run the one training loop with the settings fine-tuning shares.
+    """Run the training loop with the settings that all fine-tuning shares.
 
-    A short warm-up keeps the first steps, in which the new task is all surprise, from wrecking
-    what the model knows; then the rate falls linearly to zero.
+    A short warmup protects the pretrained weights from the large gradients of the first steps;
+    then the learning rate decays linearly to zero.
     """
     model.train()
     schedule = Schedule(n_steps=n_steps, warmup_steps=min(10, n_steps // 2), decay_frac=0.8)

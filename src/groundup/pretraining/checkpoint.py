@@ -29,6 +29,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from groundup.base.checkpoints import first_intact, list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import (
     atomic_folder,
@@ -39,7 +40,6 @@ from groundup.base.files import (
     write_json,
     write_text,
 )
-from groundup.base.run import list_checkpoints, step_name
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.distributed import ALONE, World
@@ -278,19 +278,17 @@ def write_progress(checkpoint: Path, progress: Progress) -> None:
 
 
 def find_latest(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a `checkpoints` folder; damaged ones are named in the log.
+    """Find the newest intact checkpoint of a `checkpoints` folder; a warning names damaged ones.
 
     Returns:
-        Its folder; None where there is none to go on from.
+        Its folder. None: there is no intact one.
     """
-    for checkpoint in list_checkpoints(folder):
-        try:
-            verify_checkpoint(checkpoint)
-        except UserError as error:
-            _log.warning("%s; the checkpoint before it is used", error)
-            continue
-        return checkpoint
-    return None
+    checkpoints = list_checkpoints(folder)
+    try:
+        return first_intact(checkpoints, verify_checkpoint)[0] if checkpoints else None
+    except UserError as error:
+        _log.warning("%s", error)
+        return None
 
 
 def verify_checkpoint(checkpoint: Path) -> Progress:

@@ -11,6 +11,7 @@ from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.pretraining.curves import draw_curves
+from groundup.pretraining.metrics import read_metrics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +100,7 @@ def compare(config: CompareConfig) -> Comparison:
     for name in config.runs:
         run = RunFolder.open(name)
         settings.append(_flat(run.read_config()))
-        metrics[name] = run.read_metrics()
+        metrics[name] = read_metrics(run)
         if not metrics[name]:
             raise UserError("this run has made no step", need="lines in metrics.jsonl", where=name)
     names = sorted({key for each in settings for key in each} - {"out"})

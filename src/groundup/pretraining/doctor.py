@@ -7,8 +7,9 @@ from typing import Any
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
-from groundup.base.run import RunFolder, list_checkpoints
+from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
+from groundup.data.run_data import data_of
 from groundup.data.windows import Windows
 from groundup.pretraining.checkpoint import Progress, verify_checkpoint
 from groundup.pretraining.curve_checks import (
@@ -20,8 +21,7 @@ from groundup.pretraining.curve_checks import (
     rolled_back,
 )
 from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
-from groundup.pretraining.run_lookup import is_finished
-from groundup.pretraining.trainer import FAILURE
+from groundup.pretraining.metrics import corrupt_lines, read_metrics
 from groundup.tokenizer.files import load_tokenizer
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, WrongTokenizerError, open_data
@@ -67,23 +67,23 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         UserError: There is no run of pretrain here.
     """
     run = RunFolder.open(config.run)
-    settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.path / "config.toml"))
+    settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.config_path))
     findings: list[Finding] = []
     not_examined: dict[str, str] = {}
     try:
-        data = open_data(config.data or settings.data)
+        data = open_data(config.data or data_of(run))
     except WrongTokenizerError as error:
         findings.append(Finding(rule=VOCABULARY, seen=error.message, cure=f"Run: {error.command}"))
         others = [rule for rule in DATA_RULES if rule != VOCABULARY]
         not_examined |= dict.fromkeys(others, "the data is another tokenizer's")
     except UserError as error:
-        not_examined |= dict.fromkeys(DATA_RULES, str(error))
+        not_examined |= dict.fromkeys(DATA_RULES, error.located)
     else:
         findings += _of_data(run, settings, data)
     whole, damaged = _checkpoints(run)
     findings += damaged
     checkpoint, progress = whole[0] if whole else (None, None)
-    rows = run.read_metrics()
+    rows = read_metrics(run)
     n_steps_done = max(rows[-1]["step"] if rows else 0, progress.step if progress else 0)
     findings += _of_metrics(run, rows, n_steps_done)
     if rows:
@@ -107,12 +107,12 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _of_weights(checkpoint, progress, cure)
     elif damaged:
         not_examined[WEIGHTS] = "there is no whole checkpoint"
-    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoint_every:
+    elif run.is_finished or n_steps_done > 2 * settings.checkpoint_every:
         not_examined[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
                 rule=CHECKPOINTS,
-                seen=f"no checkpoint is left in {run.path / 'checkpoints'}, and some were written: "
+                seen=f"no checkpoint is left in {run.checkpoints_path}, and some were written: "
                 "they were removed, and the model with them",
                 cure=_put_back(run),
             )
@@ -131,7 +131,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
 def _checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
     """The whole ones, the newest first, and what is wrong with the others."""
     whole, errors = [], {}
-    for checkpoint in list_checkpoints(run.path / "checkpoints"):
+    for checkpoint in run.checkpoints():
         try:
             whole.append((checkpoint, verify_checkpoint(checkpoint)))
         except UserError as error:
@@ -147,18 +147,18 @@ def _without(checkpoint: Path, run: RunFolder, others: list[Path]) -> str:
     """What to do without a checkpoint, given the other whole ones, the newest first."""
     if not others:
         return _put_back(run)
-    if is_finished(run.path):
+    if run.is_finished:
         return f"Put a whole copy back, or remove {checkpoint}: a whole one is opened then"
     return f"Remove {checkpoint} and give the command again: it goes on from {others[0].name}"
 
 
 def _put_back(run: RunFolder) -> str:
     """What to do without any checkpoint."""
-    command = f"groundup pretrain --recipe {quoted(run.path / 'config.toml')}"
-    if is_finished(run.path):
+    command = f"groundup pretrain --recipe {quoted(run.config_path)}"
+    if run.is_finished:
         return f"Put a whole copy back, or train anew in a new folder: {command}"
     return (
-        f"Put a whole copy back, or remove all of {run.path / 'checkpoints'} and begin anew at "
+        f"Put a whole copy back, or remove all of {run.checkpoints_path} and begin anew at "
         f"step 1: {command}"
     )
 
@@ -170,7 +170,7 @@ def _of_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> lis
     """
     steps = sorted({row["step"] for row in rows})
     n_missing = n_steps - len(steps)
-    spoilt = run.spoilt_metrics()
+    spoilt = corrupt_lines(run)
     seen = []
     if n_missing > 0:
         first = next((k for k, step in enumerate(steps, 1) if k != step), len(steps) + 1)
@@ -191,10 +191,10 @@ def _of_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> lis
 
 def _of_failure(run: RunFolder) -> list[Finding]:
     """Why the run could not go on, if so."""
-    if not (run.path / FAILURE).is_file():
+    if not run.failure.is_file():
         return []
     try:
-        told = read_json(run.path / FAILURE)
+        told = read_json(run.failure)
     except UserError:
         told = None
     seen = told.get("seen") if isinstance(told, dict) else None
@@ -209,7 +209,7 @@ def _of_failure(run: RunFolder) -> list[Finding]:
 
 def _of_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:
     findings = []
-    own = load_tokenizer(run.path / "tokenizer")
+    own = load_tokenizer(run.tokenizer)
     if own.fingerprint != data.tokenizer.fingerprint:
         findings.append(
             Finding(

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
-from groundup.base.run import RunFolder, step_name
+from groundup.base.run import RunFolder
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_memory
 from groundup.pretraining.checkpoint import Progress, weights_sha256
 from groundup.pretraining.curve_checks import Finding
+from groundup.pretraining.metrics import read_metrics
 from groundup.pretraining.report import PretrainResult, describe, run_readme
 from groundup.pretraining.run_lookup import chosen_before, open_run
 from groundup.pretraining.trainer import Session
@@ -69,7 +71,7 @@ def pretrain(
             ours.enter_context(run.log_to_file())
         session = Session(setup, run, on_step, on_sample, on_finding, began_at)
         session.start(unfinished)
-        manifest = describe(setup)
+        manifest = describe(setup, run)
         if world.is_first:
             run.write_manifest(manifest)
         resumed_from = session.progress.step
@@ -92,11 +94,11 @@ def _finish(
         raise UserError(
             "this run has made all its steps, and its best checkpoint is gone",
             need="a run anew",
-            where=run.path / "checkpoints",
+            where=run.checkpoints_path,
             type_this=f"--out {quoted(f'{run.path}-anew')}",
         )
     assert progress.first_validation_loss_nats is not None
-    rows = run.read_metrics()
+    rows = read_metrics(run)
     result = PretrainResult(
         run=run.path,
         steps=progress.step,
@@ -112,12 +114,12 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
-    best = run.path / "checkpoints" / step_name(progress.best_step)
+    best = run.checkpoints_path / step_name(progress.best_step)
     if setup.config.curves:
         from groundup.pretraining.curves import draw_curves  # matplotlib takes its time to load
 
         no_idea_nats = math.log(setup.config.model.vocab_size)
-        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, no_idea_nats))
+        write_text(run.figures / "loss.svg", draw_curves({"": rows}, no_idea_nats))
     run.write_readme(run_readme(setup, result))
     record_result(run.path, "pretrain", result)
     run.write_manifest(

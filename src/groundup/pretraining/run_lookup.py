@@ -1,6 +1,5 @@
 """Which run folder a command means: the unfinished run of the same settings, or a new one."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +8,6 @@ from typing import Any
 
 from groundup.base.config import from_mapping, read_recipe, to_mapping
 from groundup.base.errors import UserError
-from groundup.base.files import write_text
 from groundup.base.run import LOCK, RunFolder
 from groundup.planning.budget import agree
 from groundup.train.config import PretrainConfig
@@ -37,10 +35,10 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
     for folder in _taken(out):
         if _is_prepared(folder):
             return RunFolder(folder), False
-        if not is_finished(folder) and _same_settings(folder, config):
+        if not RunFolder(folder).is_finished and _same_settings(folder, config):
             return RunFolder(folder), True
-    if out.exists() and (out / "config.toml").is_file():
-        state = "is finished" if is_finished(out) else "has other settings"
+    if out.exists() and RunFolder(out).config_path.is_file():
+        state = "is finished" if RunFolder(out).is_finished else "has other settings"
         _log.info("%s %s and stays as it is; a new folder is made", out, state)
     return RunFolder.create(out), False
 
@@ -48,10 +46,10 @@ def open_run(out: Path, config: Any) -> tuple[RunFolder, bool]:
 def chosen_before(wished: PretrainConfig) -> PretrainConfig | None:
     """What a budget has already chosen for these wishes, in a run that is unfinished."""
     for folder in _taken(wished.out):
-        if is_finished(folder) or not (folder / "config.toml").is_file():
+        if RunFolder(folder).is_finished or not RunFolder(folder).config_path.is_file():
             continue
         try:
-            stored = from_mapping(type(wished), read_recipe(folder / "config.toml"))
+            stored = from_mapping(type(wished), read_recipe(RunFolder(folder).config_path))
         except UserError:
             continue
         if agree(stored, wished):
@@ -68,22 +66,6 @@ def _taken(out: Path) -> Iterator[Path]:
         yield folder
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run in this folder came to its end."""
-    try:
-        return "finished_at" in RunFolder(folder).read_manifest()
-    except UserError:
-        return False
-
-
-def forget_metrics_after(run: RunFolder, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a resumed run is about to write again."""
-    path = run.path / "metrics.jsonl"
-    if path.is_file():
-        kept = [row for row in run.read_metrics() if row["step"] <= step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
 def _is_prepared(folder: Path) -> bool:
     """A folder in which no run has begun: empty, or a story's.
 
@@ -97,7 +79,7 @@ def _is_prepared(folder: Path) -> bool:
 
 def _same_settings(folder: Path, config: Any) -> bool:
     try:
-        stored = read_recipe(folder / "config.toml")
+        stored = read_recipe(RunFolder(folder).config_path)
     except UserError:
         return False
     wanted = to_mapping(config)

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from groundup.base.checkpoints import list_checkpoints, step_name
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
-from groundup.base.run import RunFolder, list_checkpoints, step_name
+from groundup.base.run import RunFolder
 from groundup.generation.engine import generate
 from groundup.planning.budget import duration_s
 from groundup.planning.memory import checkpoint_bytes
@@ -24,16 +25,14 @@ from groundup.pretraining.checkpoint import (
 from groundup.pretraining.curve_checks import ROLLBACK_DIVISOR, Finding, Watch, rolled_back
 from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.interrupt import StopRequest, stop_between_steps
+from groundup.pretraining.metrics import drop_metrics_after, read_metrics
 from groundup.pretraining.report import log_metrics
-from groundup.pretraining.run_lookup import forget_metrics_after
 from groundup.pretraining.tensorboard import Board
 from groundup.train.build import Setup
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
 from groundup.train.schedule import ClockSchedule, Schedule
 
 _log = logging.getLogger(__name__)
-FAILURE = "failure.json"
-"""A file of a run folder: why the run could not go on; the next start removes it."""
 _MOST_ROLLBACKS = 3
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
 """What comes after the last step: the curves, the pages, a checkpoint."""
@@ -65,7 +64,7 @@ class Session:
         self.began_at = began_at
         self.setup, self.folder, self.config = setup, folder, setup.config
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
-        self.checkpoints = folder.path / "checkpoints"
+        self.checkpoints = folder.checkpoints_path
         self._board: Board | None = None
         self.progress: Progress
         self.watch: Watch
@@ -85,7 +84,7 @@ class Session:
                 type_this=f"--out {quoted(f'{self.folder.path}-anew')}",
             )
         if self.setup.world.is_first:
-            (self.folder.path / FAILURE).unlink(missing_ok=True)
+            self.folder.failure.unlink(missing_ok=True)
         if self.config.compile and self.config.budget is not None:
             self.setup.compile_now()  # before the clock of the budget starts; else the first step
         if found is None:
@@ -150,8 +149,8 @@ class Session:
     def _begin(self) -> None:
         if self.setup.world.is_first:
             self.folder.write_config(self.config)
-            self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
-            forget_metrics_after(self.folder, 0)
+            self.setup.data.tokenizer.save(self.folder.tokenizer)
+            drop_metrics_after(self.folder, 0)
         before = time.monotonic()
         first_loss_nats = self.setup.validate(self.config.batch_size)
         window_s = (time.monotonic() - before) / self.config.batch_size
@@ -181,10 +180,10 @@ class Session:
         setup.loader.load_state_dict(self.progress.loader)
         if setup.world.is_first:
             point_to(self.checkpoints, self.progress)
-            forget_metrics_after(self.folder, self.progress.step)
+            drop_metrics_after(self.folder, self.progress.step)
         _log.info("going on from %s", checkpoint)
         self.watch = self._new_watch()
-        for row in self.folder.read_metrics():
+        for row in read_metrics(self.folder):
             list(self.watch.look(row))  # what was said then is not said again
 
     def _new_watch(self) -> Watch:
@@ -267,7 +266,7 @@ class Session:
         if good is None or len(rollbacks) > _MOST_ROLLBACKS:
             if self.setup.world.is_first:
                 _log.info("%s", error)
-                write_json(self.folder.path / FAILURE, {"seen": error.message})
+                write_json(self.folder.failure, {"seen": error.message})
             raise error
         elapsed_s = self.progress.elapsed_s
         self._go_on_from(good)
@@ -308,7 +307,7 @@ class Session:
             text = write_sample(self.setup)  # by all processes, for each may hold a part
         if not self.setup.world.is_first:
             return
-        write_text(self.folder.path / "samples" / f"step-{step:06d}.txt", text + "\n")
+        write_text(self.folder.samples / f"step-{step:06d}.txt", text + "\n")
         if self.on_sample is not None:
             self.on_sample(step, text)
 
