@@ -108,3 +108,43 @@ def test_a_log_on_a_full_disk_spoils_nothing(tmp_path: Path, capsys) -> None:
     with run.log_to_file():
         logging.getLogger("groundup").warning("lost")
     assert "Logging error" not in capsys.readouterr().err
+
+
+def test_a_run_knows_its_layout(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    assert (run.checkpoints(), run.latest(), run.best()) == ([], None, None)
+    assert not run.is_finished
+    old, middle, new = (run.checkpoints_path / f"step-00000{n}" for n in (1, 2, 3))
+    for folder in (old, middle, new):
+        folder.mkdir(parents=True)
+    assert run.latest() == run.best() == new
+    (run.checkpoints_path / "latest").write_text("step-000002\n")
+    assert run.latest() == run.best() == middle
+    (run.checkpoints_path / "best").write_text("step-000001\n")
+    assert run.best() == old
+    assert run.preferred_checkpoints() == [old, middle, new]
+    (run.checkpoints_path / "best").write_text("../../elsewhere")
+    assert run.best() == middle, "no path out of the folder is followed"
+    run.write_manifest({"finished_at": "now"})
+    assert run.is_finished
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "",
+        "checkpoints",
+        "checkpoints/step-000001",
+        "checkpoints/step-000001/x.json",
+        "data/train",
+    ],
+)
+def test_the_run_of_a_path_inside_it(tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "run"
+    path = run / inside
+    (run / "checkpoints").mkdir(parents=True)
+    assert RunFolder.of(path).path == run
+    assert RunFolder.of(run / "classifier").path == run / "classifier", "a run of its own"
+    assert RunFolder.of(tmp_path / "none").path == tmp_path / "none"
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder.open(run / "checkpoints" / "step-000009")

@@ -13,18 +13,18 @@ from groundup.base.errors import UserError, quoted
 _LIVE = object()
 
 
-def result_file(folder: Path, verb: str) -> Path:
+def result_file(folder: Path, command: str) -> Path:
     """Name the file that holds the result of a command on this folder."""
-    return folder / "results" / f"{verb}.json"
+    return folder / "results" / f"{command}.json"
 
 
-def record_result(folder: Path, verb: str, result: Any) -> None:
+def record_result(folder: Path, command: str, result: Any) -> None:
     """Write the result of a command; live objects in it (a model) are left out.
 
     Raises:
         UserError: The folder cannot be written to.
     """
-    files.write_json(result_file(folder, verb), _plain(result))
+    files.write_json(result_file(folder, command), _plain(result))
 
 
 def read_results(folder: Path) -> dict[str, Any]:

@@ -48,10 +48,10 @@ def xz_bits_per_byte(train: bytes, validation: bytes) -> Compression:
     """
     if not validation:
         raise UserError("There are no validation bytes. Some text is expected.")
-    room = max(0, WINDOW_BYTES - len(validation))
-    if len(train) > room:
-        _log.warning("xz uses the last %d of %d training bytes", room, len(train))
-    seen = train[len(train) - room :] if len(train) > room else train
+    n_used = max(0, WINDOW_BYTES - len(validation))
+    if len(train) > n_used:
+        _log.warning("xz uses the last %d of %d training bytes", n_used, len(train))
+    seen = train[len(train) - n_used :] if len(train) > n_used else train
     added = _size(seen + validation) - _size(seen)
     bits = 8 / len(validation)
     return Compression(alone=_size(validation) * bits, after_training_text=added * bits)

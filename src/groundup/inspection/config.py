@@ -11,7 +11,7 @@ class ExplainConfig:
     run: Path = Path("runs/story")
     """Run folder with a trained model, or one of its checkpoints."""
     text: str | None = None
-    """Sentence to look at. None: a line of the validation set."""
+    """Sentence whose attention is shown. None: a line of the validation set."""
     layer: int = -1
     """Layer whose attention is shown, counted from 0; -1 is the last."""
     head: int = 0
