@@ -12,8 +12,8 @@ import torch
 
 from groundup.data.encode import encode_corpus
 from groundup.evaluation.load import load
-from groundup.explain.capture import capture
-from groundup.explain.report import write_report
+from groundup.inspection.capture import capture
+from groundup.inspection.report import write_report
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
 from groundup.text.config import PrepareConfig

@@ -1,4 +1,8 @@
 from .base.errors import UserError as UserError
+from .base.run import RunFolder as RunFolder
+from .chat.assistant import open_chat as open_chat
+from .chat.config import ChatConfig as ChatConfig
+from .chat.session import ChatSession as ChatSession
 from .data.book import GPTDatasetV1 as GPTDatasetV1
 from .data.book import create_dataloader_v1 as create_dataloader_v1
 from .data.config import ConvertConfig as ConvertConfig
@@ -13,14 +17,18 @@ from .data.mixture import Mixture as Mixture
 from .data.store import TokenStore as TokenStore
 from .data.verify import verify as verify
 from .data.windows import Windows as Windows
-from .evaluation.evaluate import EvaluateConfig as EvaluateConfig
+from .evaluation.config import EvaluateConfig as EvaluateConfig
+from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
 from .generation.engine import generate as generate
+from .inspection.config import ExplainConfig as ExplainConfig
+from .inspection.explain import explain as explain
 from .model.config import GPTConfig as GPTConfig
 from .model.gpt import GPT as GPT
 from .pretraining.pretrain import pretrain as pretrain
@@ -37,5 +45,9 @@ from .tokenizer.train import train_tokenizer as train_tokenizer
 from .tokenizer.train_bpe import train_bpe as train_bpe
 from .tokenizer.words import WordTokenizer as WordTokenizer
 from .train.config import PretrainConfig as PretrainConfig
+from .weights.config import ExportConfig as ExportConfig
+from .weights.config import ImportConfig as ImportConfig
+from .weights.export import export as export
+from .weights.pretrained import import_pretrained as import_pretrained
 
 __version__: str

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from groundup.base.checkpoints import list_checkpoints
 from groundup.base.errors import UserError
 from groundup.base.results import read_results
-from groundup.base.run import MEASURED, RunFolder, list_checkpoints
+from groundup.base.run import RunFolder
 
 
 def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
@@ -18,6 +19,7 @@ def test_a_taken_name_gets_a_number(tmp_path: Path) -> None:
     assert names == ["run", "run-2", "run-3"]
 
 
+MEASURED = ("loss_nats", "grad_norm")
 MEASURES = dict.fromkeys(MEASURED, 2.5)
 
 
@@ -26,8 +28,8 @@ def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     run.log_metrics(step=1, **MEASURES, validation_loss_nats=None)
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "lo')
-    assert run.read_metrics() == [{"step": 1, **MEASURES}]
-    assert run.invalid_metrics() == []
+    assert run.read_metrics(MEASURED) == [{"step": 1, **MEASURES}]
+    assert run.corrupt_metrics(MEASURED) == []
 
 
 def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
@@ -47,20 +49,20 @@ def test_metrics_pass_over_what_is_no_line_of_ours(tmp_path: Path) -> None:
         json.dumps(whole | {"loss_nats": 10**400}).encode(),
     ]
     metrics.write_bytes(b"\n".join([*invalid, json.dumps(whole).encode(), b""]))
-    assert run.read_metrics() == [whole]
-    assert run.invalid_metrics() == list(range(1, len(invalid) + 1))
-    assert len(run.read_metrics(names=())) == 2, "one tells of a step alone"
+    assert run.read_metrics(MEASURED) == [whole]
+    assert run.corrupt_metrics(MEASURED) == list(range(1, len(invalid) + 1))
+    assert len(run.read_metrics()) == 2, "one tells of a step alone"
     metrics.unlink()
-    assert run.invalid_metrics() == []
+    assert run.corrupt_metrics(MEASURED) == []
     metrics.mkdir()
-    with pytest.raises(UserError, match=r"metrics\.jsonl: this cannot be read"):
-        run.read_metrics()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: This file cannot be read"):
+        run.read_metrics(MEASURED)
 
 
 def test_a_result_that_is_none_of_ours_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "evaluate.json").write_text("[]")
-    with pytest.raises(UserError, match=r"evaluate\.json: this is no result of ours"):
+    with pytest.raises(UserError, match=r"evaluate\.json: This file is not a result"):
         read_results(tmp_path)
 
 
@@ -84,7 +86,7 @@ def test_one_process_at_a_time_works_in_a_run_folder(tmp_path: Path) -> None:
     )
     assert other.stdout is not None
     assert other.stdout.readline() == b"locked\n"
-    with pytest.raises(UserError, match=r"another process.*--out"), run.locked():
+    with pytest.raises(UserError, match=r"Another process.*out="), run.locked():
         pass
     other.kill()  # without a chance to unlock
     other.communicate()
@@ -106,3 +108,43 @@ def test_a_log_on_a_full_disk_spoils_nothing(tmp_path: Path, capsys) -> None:
     with run.log_to_file():
         logging.getLogger("groundup").warning("lost")
     assert "Logging error" not in capsys.readouterr().err
+
+
+def test_a_run_knows_its_layout(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    assert (run.checkpoints(), run.latest(), run.best()) == ([], None, None)
+    assert not run.is_finished
+    old, middle, new = (run.checkpoints_path / f"step-00000{n}" for n in (1, 2, 3))
+    for folder in (old, middle, new):
+        folder.mkdir(parents=True)
+    assert run.latest() == run.best() == new
+    (run.checkpoints_path / "latest").write_text("step-000002\n")
+    assert run.latest() == run.best() == middle
+    (run.checkpoints_path / "best").write_text("step-000001\n")
+    assert run.best() == old
+    assert run.preferred_checkpoints() == [old, middle, new]
+    (run.checkpoints_path / "best").write_text("../../elsewhere")
+    assert run.best() == middle, "no path out of the folder is followed"
+    run.write_manifest({"finished_at": "now"})
+    assert run.is_finished
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "",
+        "checkpoints",
+        "checkpoints/step-000001",
+        "checkpoints/step-000001/x.json",
+        "data/train",
+    ],
+)
+def test_the_run_of_a_path_inside_it(tmp_path: Path, inside: str) -> None:
+    run = tmp_path / "run"
+    path = run / inside
+    (run / "checkpoints").mkdir(parents=True)
+    assert RunFolder.of(path).path == run
+    assert RunFolder.of(run / "classifier").path == run / "classifier", "a run of its own"
+    assert RunFolder.of(tmp_path / "none").path == tmp_path / "none"
+    with pytest.raises(UserError, match="no run folder"):
+        RunFolder.open(run / "checkpoints" / "step-000009")

@@ -130,7 +130,7 @@ def test_converse_answers_and_obeys() -> None:
     assert n_answered == 2
     lines = text.splitlines()
     assert lines[0] == "hello"
-    assert "forgotten" in lines[1]
+    assert "cleared" in lines[1]
     assert "/dance" in lines[2]
     assert "/reset" in lines[2]
     assert "63 tokens" in lines[3]

@@ -196,7 +196,7 @@ def test_a_manifest_or_a_model_that_holds_nothing(
     before = manifest.read_text()
     manifest.write_text(content)
     if verb == "evaluate":
-        assert "does not tell which data" in fails(capsys, verb, str(run))
+        assert "does not record which data" in fails(capsys, verb, str(run))
     else:
         assert main([verb, str(run), "--samples", "1", "--prompt", "Sing"]) == 0
         capsys.readouterr()

@@ -72,7 +72,7 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
     kept = {file.stem for file in run.rglob("results/*.json")}
     assert kept == {stage.verb for stage in STAGES}
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "Not done in this run yet" not in page
+    assert "Not run yet" not in page
     for file in ("README.md", "config.toml", "manifest.json", "metrics.jsonl", "log.txt"):
         assert (run / file).stat().st_size > 0
     exported = json.loads((run / "results" / "export.json").read_text())

@@ -8,12 +8,13 @@ from small_corpus import write_corpus
 
 from groundup.base.errors import UserError
 from groundup.cli import export, generate, import_
+from groundup.evaluation.config import GenerateConfig
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.documents import Document
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.weights.checkpoint_format import save_model
-from groundup.weights.export import ExportConfig
+from groundup.weights.config import ExportConfig, ImportConfig
 
 TEXT = "the cat sat on the mat and the dog sat on the cat. " * 20
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path) -> Path:
 def test_generate_shows_samples_and_what_is_recited(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = generate.run(generate.GenerateConfig(run=run, samples=2, max_new_tokens=12))
+    made = generate.run(GenerateConfig(run=run, samples=2, max_new_tokens=12))
     assert made.prompt == "one two three one two three"
     assert [s.setting.split(",")[0] for s in made.samples] == [
         "temperature 0 (greedy)", "temperature 0.8", "temperature 0.8",
@@ -48,7 +49,7 @@ def test_generate_shows_samples_and_what_is_recited(
     assert f"groundup export {run}" in printed.replace("\n", "")
     kept = json.loads((run / "samples" / "generated.json").read_text())
     assert [s["text"] for s in kept["samples"]] == [s.text for s in made.samples]
-    again = generate.run(generate.GenerateConfig(run=run, samples=2, max_new_tokens=12))
+    again = generate.run(GenerateConfig(run=run, samples=2, max_new_tokens=12))
     assert again == made
 
 
@@ -57,15 +58,15 @@ def test_generate_without_the_training_text_says_so(
 ) -> None:
     (run / "data" / "corpus" / "train.jsonl").unlink()
     made = generate.run(
-        generate.GenerateConfig(run=run, prompt="the cat", temperature=0.0, max_new_tokens=5)
+        GenerateConfig(run=run, prompt="the cat", temperature=0.0, max_new_tokens=5)
     )
     assert [s.longest_recited for s in made.samples] == [None]
-    assert "cannot be told" in capsys.readouterr().out
+    assert "not searched for" in capsys.readouterr().out
 
 
 def test_generate_refuses_no_samples(run: Path) -> None:
-    with pytest.raises(UserError, match="0 samples"):
-        generate.run(generate.GenerateConfig(run=run, samples=0))
+    with pytest.raises(UserError, match="number of samples is 0"):
+        generate.run(GenerateConfig(run=run, samples=0))
 
 
 def test_export_then_import_writes_the_same_text(
@@ -74,9 +75,9 @@ def test_export_then_import_writes_the_same_text(
     report = export.run(ExportConfig(run=run))
     assert report.has_tokenizer
     assert "AutoTokenizer" in capsys.readouterr().out
-    imported = import_.run(import_.ImportConfig(source=report.folder, out=tmp_path / "imported"))
+    imported = import_.run(ImportConfig(source=report.folder, out=tmp_path / "imported"))
     texts = [
-        generate.run(generate.GenerateConfig(run=path, prompt="the dog", max_new_tokens=8))
+        generate.run(GenerateConfig(run=path, prompt="the dog", max_new_tokens=8))
         for path in (run, imported.run)
     ]
     assert [s.text for s in texts[0].samples] == [s.text for s in texts[1].samples]

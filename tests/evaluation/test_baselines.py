@@ -68,9 +68,9 @@ def test_xz_sees_the_training_text():
 def test_yardsticks_refuse_nothing():
     with pytest.raises(UserError, match="training bytes"):
         ByteNgrams(b"")
-    with pytest.raises(UserError, match="held-out"):
+    with pytest.raises(UserError, match="validation bytes"):
         ByteNgrams(b"a").bits_per_byte(b"")
-    with pytest.raises(UserError, match="held-out"):
+    with pytest.raises(UserError, match="validation bytes"):
         xz_bits_per_byte(b"a", b"")
 
 

@@ -42,7 +42,7 @@ def test_one_run_or_none_is_refused(data, tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         compare(CompareConfig(runs=("nowhere", "elsewhere")))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="this is no run of pretrain"):
+    with pytest.raises(UserError, match="This is not a pretraining run"):
         compare(CompareConfig(runs=(str(tmp_path / "empty"), str(data))))
     run = pretrain(settings(data)).run
     (tmp_path / "empty" / "config.toml").write_text("")

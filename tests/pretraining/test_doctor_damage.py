@@ -12,8 +12,8 @@ from small_runs import KilledError, kill_at, make_data, prose, settings
 
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes, sha256_file, write_json
-from groundup.base.run import list_checkpoints
-from groundup.pretraining import curve_checks, data_checks, trainer
+from groundup.base.run import RunFolder
+from groundup.pretraining import curve_checks, data_checks
 from groundup.pretraining.doctor import METRICS, DoctorConfig, doctor
 from groundup.pretraining.pretrain import pretrain
 
@@ -57,7 +57,7 @@ def test_a_run_that_died_before_its_first_checkpoint(data, caplog):
 
 def test_damaged_checkpoints_are_named(data):
     run = pretrain(settings(data, model=MODEL, checkpoint_every=4)).run
-    newest, *older = list_checkpoints(run / "checkpoints")
+    newest, *older = RunFolder(run).checkpoints()
     (newest / "optimizer.safetensors").write_bytes(b"")
     diagnosis = doctor(DoctorConfig(run=run))
     assert [f.rule for f in diagnosis.findings] == [curve_checks.CHECKPOINTS]
@@ -79,7 +79,7 @@ def test_the_fix_for_a_damaged_checkpoint_is_true_of_an_unfinished_run(data):
     with pytest.raises(KilledError):
         pretrain(config, kill_at(10))
     run = config.out
-    newest, older = list_checkpoints(run / "checkpoints")
+    newest, older = RunFolder(run).checkpoints()
     (newest / "optimizer.safetensors").write_bytes(b"")
     fix = doctor(DoctorConfig(run=run)).findings[0].fix
     assert fix == f"Remove {newest} and run the same command again; it resumes from {older.name}."
@@ -146,7 +146,7 @@ def test_a_last_line_cut_off_is_a_finding_only_where_no_start_comes(data):
 @pytest.mark.parametrize("content", ["[]", "null", "{", "{}"])
 def test_a_damaged_failure_file_is_no_traceback(content, data):
     run = pretrain(settings(data, model=MODEL)).run
-    (run / trainer.FAILURE).write_text(content)
+    RunFolder(run).failure.write_text(content)
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [curve_checks.WEIGHTS]
     assert "No checkpoint could be resumed from" in found[0].message
@@ -163,5 +163,5 @@ def test_unfinished_without_data_and_no_run_at_all(data, tmp_path):
     with pytest.raises(UserError, match="no run folder"):
         doctor(DoctorConfig(run=tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: this is no run of pretrain.*config\.toml"):
+    with pytest.raises(UserError, match=r"empty: .*not a pretraining run.*config\.toml"):
         doctor(DoctorConfig(run=tmp_path / "empty"))

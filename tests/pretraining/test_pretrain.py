@@ -147,7 +147,7 @@ def test_a_second_process_is_told_to_wait(data):
 
     def start_another(step: Step) -> None:
         if step.step == 3:
-            with pytest.raises(UserError, match="another process is at work"):
+            with pytest.raises(UserError, match="Another process is training"):
                 pretrain(settings(data, model=model))
 
     undisturbed = pretrain(settings(data, model=model, out=data.parent / "whole"))

@@ -10,9 +10,9 @@ from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import (
-    find_checkpoint,
-    find_tokenizer,
     load_model,
+    model_folders,
+    open_model,
     save_model,
 )
 
@@ -44,7 +44,7 @@ def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
 
 
 def test_missing_pieces_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no model here"):
+    with pytest.raises(UserError, match="There is no model here"):
         load_model(tmp_path)
     save_model(GPT(CONFIG), tmp_path)
     (tmp_path / "model.safetensors").unlink()
@@ -73,25 +73,44 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-def test_the_latest_checkpoint_of_a_run_and_its_tokenizer_are_found(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_run_is_opened(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no model here"):
+        open_model(tmp_path)
+    checkpoints = tmp_path / "checkpoints"
+    newest = checkpoints / "step-000010"
+    save_model(GPT(CONFIG), newest)
+    assert open_model(tmp_path)[0] == newest, "without pointers the newest"
+    (checkpoints / "latest").write_text("step-000010\n")
+    inside = (tmp_path, newest, checkpoints, newest / "model.json", checkpoints / "latest")
+    for path in inside:
+        assert open_model(path)[0] == newest, path
+    older = checkpoints / "step-000005"
+    save_model(GPT(CONFIG), older)
+    (checkpoints / "best").write_text("step-000005\n")
+    assert model_folders(tmp_path) == [older, newest]
+    assert open_model(newest)[0] == newest, "a checkpoint that is named is opened itself"
+    (checkpoints / "best").write_text("step-000011\n")
+    assert open_model(tmp_path)[0] == newest
+
+
+def test_a_damaged_checkpoint_is_named_and_the_next_is_opened(tmp_path: Path, caplog) -> None:
+    folders = [tmp_path / "checkpoints" / f"step-{step:06d}" for step in (30, 20, 10)]
+    for folder in folders:
+        save_model(GPT(CONFIG), folder)
+    (tmp_path / "checkpoints" / "best").write_text("step-000020\n")
+    (folders[1] / "model.safetensors").write_bytes(b"")
+    assert open_model(tmp_path)[0] == folders[0]
+    assert str(folders[1]) in caplog.text
+    assert "step-000030 is tried instead" in caplog.text
+    with pytest.raises(UserError, match="damaged"):
+        open_model(folders[1])
+    (folders[0] / "model.json").unlink()
+    (folders[0] / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no model here"):
-        find_checkpoint(tmp_path)
-    checkpoint = tmp_path / "checkpoints" / "step-000010"
-    save_model(GPT(CONFIG), checkpoint)
-    (tmp_path / "checkpoints" / "latest").write_text("step-000010\n")
-    assert find_checkpoint(tmp_path) == find_checkpoint(checkpoint) == checkpoint
-    assert find_tokenizer(tmp_path) is None
-    (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "tokenizer.json").write_text("{}")
-    found = find_tokenizer(checkpoint)
-    assert found is not None
-    assert found == find_tokenizer(tmp_path)
-    save_model(GPT(CONFIG), tmp_path / "checkpoints" / "step-000005")
-    (tmp_path / "checkpoints" / "best").write_text("step-000005\n")
-    assert find_checkpoint(tmp_path).name == "step-000005"
-    (tmp_path / "checkpoints" / "best").write_text("step-000011\n")
-    with pytest.raises(UserError, match="step-000011"):
-        find_checkpoint(tmp_path)
+        open_model(folders[0])
+    (folders[2] / "model.json").write_text("{}")
+    with pytest.raises(UserError, match=r"step-000010.*format is None"):
+        open_model(tmp_path)
 
 
 @pytest.mark.parametrize("part", [None, "weights", "config"])

@@ -9,8 +9,9 @@ import torch
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.weights.checkpoint_format import find_checkpoint, load_model, save_model
-from groundup.weights.export import ExportConfig, export
+from groundup.weights.checkpoint_format import open_model, save_model
+from groundup.weights.config import ExportConfig, ImportConfig
+from groundup.weights.export import export
 from groundup.weights.pretrained import import_pretrained
 
 CONFIG = GPTConfig(vocab_size=300, context_length=16, d_model=16, n_layers=2, n_heads=2)
@@ -65,7 +66,7 @@ def test_transformers_opens_the_folder_offline(
     assert tokenizer.decode(ids[0]) == text
     assert tokenizer.eos_token == "<|endoftext|>"
     assert tokenizer.eos_token_id == there.config.eos_token_id
-    ours = load_model(find_checkpoint(run)).eval()
+    ours = open_model(run)[1].eval()
     with torch.no_grad():
         torch.testing.assert_close(there(ids).logits, ours(ids), rtol=1e-4, atol=1e-4)
 
@@ -78,18 +79,19 @@ def test_a_tokenizer_of_another_schema_is_not_copied(run: Path, tmp_path: Path) 
 
 
 def test_without_a_model_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no model here"):
+    with pytest.raises(UserError, match="There is no model here"):
         export(ExportConfig(run=tmp_path))
 
 
 def test_an_exported_folder_imports_as_a_run(run: Path, tmp_path: Path) -> None:
     folder = export(ExportConfig(run=run, out=tmp_path / "out")).folder
-    report = import_pretrained(folder, tmp_path / "imported")
+    config = ImportConfig(source=folder, out=tmp_path / "imported")
+    report = import_pretrained(config)
     assert report.model_type == "qwen3"
     assert report.has_tokenizer
-    ours, back = (load_model(find_checkpoint(p)).eval() for p in (run, report.run))
+    ours, back = (open_model(p)[1].eval() for p in (run, report.run))
     ids = torch.arange(16)[None]
     torch.testing.assert_close(ours(ids), back(ids))
     manifest = json.loads((report.run / "manifest.json").read_text())
     assert manifest["n_parameters"] == report.n_parameters
-    assert import_pretrained(folder, tmp_path / "imported").run.name == "imported-2"
+    assert import_pretrained(config).run.name == "imported-2"

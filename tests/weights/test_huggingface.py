@@ -155,7 +155,7 @@ def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
         ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'yarn' rule"),
         ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "'linear' rule"),
-        ({"num_hidden_layers": 3}, "weights missing: blocks.2"),
+        ({"num_hidden_layers": 3}, r"Missing weights .*: blocks.2"),
         ({"vocab_size": 62}, r"token_embedding.weight has shape \(61, 32\)"),
     ],
 )
@@ -181,7 +181,7 @@ def test_missing_entries_files_and_pickles_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a pickle \(pytorch_model.bin\)"):
         import_huggingface(tmp_path / "out")
     (tmp_path / "out" / "model.safetensors").write_bytes(b"not a file of tensors")
-    with pytest.raises(UserError, match="no whole safetensors file"):
+    with pytest.raises(UserError, match="not a valid safetensors file"):
         import_huggingface(tmp_path / "out")
 
 

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written beside the goal, synced, then renamed."""
+"""Files that are either complete or absent: written beside the target, synced, then renamed."""
 
 import hashlib
 import json
@@ -15,9 +15,9 @@ from groundup.base.errors import UserError
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success it is synced and takes the name.
+    """Yield a temporary path beside `path`; on success it is synced and renamed to `path`.
 
-    On any error the temporary file is removed and `path` stays what it was.
+    On any error the temporary file is removed and `path` stays as it was.
 
     Raises:
         UserError: The folder cannot be written to, or the disk is full.
@@ -39,12 +39,12 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Give a temporary folder beside `path`; on success all of it is synced and takes the name.
+    """Yield a temporary folder beside `path`; on success it is synced and renamed to `path`.
 
-    A folder that already stands at `path` is replaced as the last act.
+    An existing folder at `path` is replaced as the last step.
 
     Raises:
-        UserError: The place cannot be written to, or the disk is full.
+        UserError: The location cannot be written to, or the disk is full.
     """
     goal = Path(path)
     temporary = _beside(goal)
@@ -70,10 +70,10 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def in_place(folder: Path, kept: str) -> Iterator[Path]:
-    """Write into a folder as it stands; `kept` tells what an error leaves as it was.
+    """Write into an existing folder; `kept` states what an error leaves unchanged.
 
     Raises:
-        UserError: The place cannot be written to, or the disk is full.
+        UserError: The location cannot be written to, or the disk is full.
     """
     try:
         yield folder
@@ -82,7 +82,7 @@ def in_place(folder: Path, kept: str) -> Iterator[Path]:
 
 
 def remove_left_over(path: Path | str) -> None:
-    """Remove what runs that were killed left beside `path` under temporary names."""
+    """Remove the temporary files that killed processes left beside `path`."""
     goal = Path(path)
     for left in goal.parent.glob(f".{goal.name}.*.tmp"):
         if left.is_dir():
@@ -92,23 +92,23 @@ def remove_left_over(path: Path | str) -> None:
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
-    """Write a file whole, or leave the old one."""
+    """Write a file completely, or leave the old one."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 file whole, or leave the old one."""
+    """Write a UTF-8 file completely, or leave the old one."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write readable JSON whole, or leave the old file."""
+    """Write readable JSON completely, or leave the old file."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file of ours.
+    """Read a JSON file.
 
     Raises:
         UserError: The file is missing or not JSON.
@@ -116,20 +116,20 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError("this file is missing", where=path) from error
+        raise UserError("This file is missing.", where=path) from error
     except OSError as error:
-        raise UserError(f"this file cannot be read ({error.strerror})", where=path) from error
+        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"this is not readable JSON ({error})", where=path) from error
+        raise UserError(f"This file is not valid JSON ({error}).", where=path) from error
 
 
 def sha256_bytes(data: bytes) -> str:
-    """Give the SHA-256 of bytes, in hexadecimal."""
+    """Compute the SHA-256 of bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path | str, n_bytes: int | None = None) -> str:
-    """Give the SHA-256 of a file or of its first bytes, in hexadecimal, in constant memory."""
+    """Compute the SHA-256 of a file, or of its first bytes, in constant memory."""
     with open(path, "rb") as file:
         if n_bytes is None:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -152,11 +152,9 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_error(
-    error: OSError, goal: Path, kept: str = "nothing was left half-written"
-) -> UserError:
+def _write_error(error: OSError, goal: Path, kept: str = "no partial file was left") -> UserError:
     return UserError(
-        f"this cannot be written ({error.strerror or error}); {kept}",
-        need="a writable place with free space",
+        f"This cannot be written ({error.strerror or error}); {kept}. "
+        "A writable location with free space is expected.",
         where=goal,
     )

@@ -1,6 +1,6 @@
-"""What a verb found, kept as `results/<verb>.json` in the folder it worked on.
+"""The result of a command, kept as `results/<command>.json` in the folder that it worked on.
 
-The story reads there which stages are done, and the report draws its pictures from it.
+`groundup story` reads there which stages are done, and the report takes its numbers from it.
 """
 
 import dataclasses
@@ -13,31 +13,36 @@ from groundup.base.errors import UserError, quoted
 _LIVE = object()
 
 
-def result_file(folder: Path, verb: str) -> Path:
-    """Name the file that holds what a verb found in this folder."""
-    return folder / "results" / f"{verb}.json"
+def result_file(folder: Path, command: str) -> Path:
+    """Name the file that holds the result of a command on this folder."""
+    return folder / "results" / f"{command}.json"
 
 
-def record_result(folder: Path, verb: str, result: Any) -> None:
-    """Keep what a verb found; live objects in it (a model) are left out.
+def record_result(folder: Path, command: str, result: Any) -> None:
+    """Write the result of a command; live objects in it (a model) are left out.
 
     Raises:
         UserError: The folder cannot be written to.
     """
-    files.write_json(result_file(folder, verb), _plain(result))
+    files.write_json(result_file(folder, command), _plain(result))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
-    """Read what every verb found in this folder, by verb.
+    """Read the results of all commands that were run on this folder, by command.
 
     Raises:
-        UserError: A file is not as `record_result` writes it.
+        UserError: A file does not have the format of `record_result`.
     """
     results = {}
     for file in sorted((folder / "results").glob("*.json")):
         results[file.stem] = files.read_json(file)
         if not isinstance(results[file.stem], dict):
-            raise UserError("this is no result of ours", where=file, type_this=f"rm {quoted(file)}")
+            raise UserError(
+                "This file is not a result written by groundup. Remove it, and run the command "
+                "again.",
+                where=file,
+                command=f"rm {quoted(file)}",
+            )
     return results
 
 

@@ -1,50 +1,50 @@
-"""The run folder: one folder a person can read, self-contained, never overwritten."""
+"""The run folder: one readable, self-contained folder that is never overwritten.
 
-import importlib.metadata
-import json
-import logging
-import os
-import platform
-import re
-import sys
-import time
+    README.md  config.toml  manifest.json  log.txt  metrics.jsonl  tokenizer/
+    checkpoints/step-000500/    checkpoints/best, checkpoints/latest (text files)
+    samples/  evaluation/  figures/  results/  report.html
+
+`RunFolder` is the only code that knows this layout. Nothing in it depends on the working directory
+or on where the folder is, so that a run that was moved still works.
+"""
+
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
+from groundup.base.checkpoints import list_checkpoints, named_checkpoints
+from groundup.base.environment import describe_environment
 from groundup.base.errors import UserError
-from groundup.base.machine import usable_cores
+from groundup.base.log_file import log_to_file
+from groundup.base.metrics import append_metrics, corrupt_metrics, read_metrics
 
 LOCK = ".lock"
-"""A file of a run folder that whoever trains in it holds locked."""
-MEASURED = (
-    "loss_nats",
-    "learning_rate",
-    "grad_norm",
-    "n_targets",
-    "targets_per_s",
-    "elapsed_s",
+"""A file that the process that trains in a run folder holds locked."""
+_MARKS = ("config.toml", "checkpoints", "metrics.jsonl")
+"""A folder with any of these is a run."""
+_CONTENT = (
+    *("checkpoints", "tokenizer", "samples", "evaluation", "figures", "results", "data", "story"),
+    *("huggingface", "tensorboard", "README.md", "config.toml", "manifest.json", "log.txt"),
+    *("metrics.jsonl", "failure.json", "report.html"),
 )
-"""What every line of metrics.jsonl tells of a step of pretraining."""
-_CHECKPOINT = re.compile(r"step-(\d{6,})")
-_RECORDED_PACKAGES = ("groundup", "torch", "numpy", "safetensors", "regex", "scikit-learn")
+"""What belongs to a run; other folders inside it, such as a classifier, are runs of their own."""
 
 
 class RunFolder:
-    """A folder that holds everything one run was made from and everything it made."""
+    """A folder with everything that a run was made from and everything it made."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @classmethod
     def create(cls, path: Path | str) -> "RunFolder":
-        """Make a new run folder; a taken name gets -2, -3, ...
+        """Make a new run folder. If the name is taken, -2, -3, ... is appended.
 
         Raises:
-            UserError: The place cannot be written to.
+            UserError: The location cannot be written to.
         """
         wanted = Path(path)
         for number in range(1, 10_000):
@@ -55,37 +55,162 @@ class RunFolder:
                 continue
             except OSError as error:
                 raise UserError(
-                    f"no run folder can be made here ({error.strerror})",
-                    need="a writable place",
+                    f"The run folder cannot be created ({error.strerror}). "
+                    "A writable location is expected.",
                     where=wanted,
-                    type_this="--out another/folder",
+                    settings={"out": "runs/another"},
                 ) from error
             return cls(folder)
-        raise UserError("ten thousand runs of this name", need="another name", where=wanted)
+        raise UserError("There are 9,999 runs of this name. Choose another name.", where=wanted)
 
     @classmethod
     def open(cls, path: Path | str) -> "RunFolder":
-        """Open a run folder that is there.
+        """Open an existing run folder, from the path of the run or of anything inside it.
 
         Raises:
-            UserError: There is none.
+            UserError: There is no such folder.
         """
-        folder = Path(path)
-        if not folder.is_dir():
+        run = cls.of(path)
+        if not (Path(path).exists() and run.path.is_dir()):
             raise UserError(
-                "there is no run folder of this name",
-                need="a folder made by `groundup pretrain` or `groundup story`",
-                where=folder,
-                type_this="ls runs",
+                "There is no run folder at this path. "
+                "A folder made by `groundup pretrain` or `groundup story` is expected.",
+                where=path,
+                command="ls runs",
             )
-        return cls(folder)
+        return run
+
+    @classmethod
+    def of(cls, path: Path | str) -> "RunFolder":
+        """Find the run that holds a path: a checkpoint, `checkpoints/`, any file of the run.
+
+        The folder of a classifier or an assistant inside a run is a run of its own. A path that
+        is not inside a run is taken for a run folder itself.
+        """
+        path = Path(path)
+        for start in (path, path.resolve()):  # first as typed, which is what messages show
+            for folder in () if ".." in start.parts else (start, *start.parents):
+                inside = start.relative_to(folder).parts
+                if inside and inside[0] not in _CONTENT:
+                    continue
+                if any((folder / mark).exists() for mark in _MARKS):
+                    return cls(folder)
+        return cls(path.parent if path.is_file() else path)
+
+    @property
+    def config_path(self) -> Path:
+        """The complete settings; feeding the file back repeats the run."""
+        return self.path / "config.toml"
+
+    @property
+    def manifest_path(self) -> Path:
+        """What the run was made from, and in which environment."""
+        return self.path / "manifest.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object per step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder of the run's own copy of its tokenizer."""
+        return self.path / "tokenizer"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """The folder of generated texts."""
+        return self.path / "samples"
+
+    @property
+    def evaluation(self) -> Path:
+        """The folder of evaluation results."""
+        return self.path / "evaluation"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of figures."""
+        return self.path / "figures"
+
+    @property
+    def huggingface(self) -> Path:
+        """The folder of an export, by default."""
+        return self.path / "huggingface"
+
+    @property
+    def report(self) -> Path:
+        """The report page."""
+        return self.path / "report.html"
+
+    @property
+    def failure(self) -> Path:
+        """A file that states why training had to stop; the next start removes it."""
+        return self.path / "failure.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training came to its end."""
+        try:
+            return "finished_at" in self.read_manifest()
+        except UserError:
+            return False
+
+    def checkpoints(self) -> list[Path]:
+        """List all checkpoints, newest first, intact or not."""
+        return list_checkpoints(self.checkpoints_path)
+
+    def preferred_checkpoints(self) -> list[Path]:
+        """List all checkpoints in the order in which to try them: best, latest, then backwards."""
+        named = named_checkpoints(self.checkpoints_path, "best", "latest")
+        return list(dict.fromkeys(named + self.checkpoints()))
+
+    def latest(self) -> Path | None:
+        """Give the checkpoint that `checkpoints/latest` names, or else the newest."""
+        named = named_checkpoints(self.checkpoints_path, "latest")
+        return next(iter(named + self.checkpoints()), None)
+
+    def best(self) -> Path | None:
+        """Give the checkpoint with the lowest validation loss, or else the latest."""
+        return next(iter(self.preferred_checkpoints()), None)
+
+    def data_folders(self) -> list[tuple[Path, bool]]:
+        """List the folders that may hold the data of the run, in the order in which to try them.
+
+        First the path recorded at training time, then the same relative to the run folder, then a
+        copy inside the run, then folders of the same name beside it.
+
+        Returns:
+            Folders that exist. True: it may be used without fingerprints to compare; False: this
+            is a guess, the content decides.
+        """
+        manifest = self.read_manifest()
+        recorded, relative = manifest.get("data"), manifest.get("data_relative_to_run")
+        name = Path(recorded).name if isinstance(recorded, str) else "data"
+        here = self.path.resolve()
+        places: list[tuple[Path, bool]] = []
+        if isinstance(recorded, str) and Path(recorded).is_absolute():
+            places.append((Path(recorded), True))
+        if isinstance(relative, str):
+            places.append(((here / relative).resolve(), True))
+        places.append((here / "data", True))
+        places += [(folder / name, False) for folder in (here.parent, here.parent.parent)]
+        found: dict[Path, bool] = {}
+        for place, is_known in places:
+            if place.is_dir():
+                found.setdefault(place, is_known)
+        return list(found.items())
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes from training in this folder, until the end of the block.
+        """Keep other processes from training in this folder until the end of the block.
 
         Raises:
-            UserError: One does already.
+            UserError: Another process trains in it.
         """
         from filelock import FileLock, Timeout
 
@@ -94,10 +219,10 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout as error:
             raise UserError(
-                "another process is at work in this run folder",
-                need="its end, or another folder",
+                "Another process is training in this run folder. "
+                "Wait until it ends, or choose another folder.",
                 where=self.path,
-                type_this="--out another/folder",
+                settings={"out": f"{self.path}-2"},
             ) from error
         try:
             yield
@@ -105,162 +230,67 @@ class RunFolder:
             lock.release()
 
     def log_metrics(self, **values: float | int | str | None) -> dict[str, Any]:
-        """Append one line to metrics.jsonl and give it; None is left out.
-
-        Names carry their units.
+        """Append one line to metrics.jsonl and return it; None values are left out.
 
         Raises:
             UserError: The disk is full or not writable.
         """
         line = {name: value for name, value in values.items() if value is not None}
-        with (
-            files.in_place(self.path, "what was written before is whole") as folder,
-            open(folder / "metrics.jsonl", "a", encoding="utf-8") as file,
-        ):
-            file.write(json.dumps(line) + "\n")
+        append_metrics(self.metrics_path, line)
         return line
 
-    def read_metrics(self, names: Iterable[str] = MEASURED) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a line cut off by a crash, or spoilt, is passed over.
-
-        Args:
-            names: What a line must tell beside its step.
+    def read_metrics(self, names: Iterable[str] = ()) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; corrupt lines, and lines without all of `names`, are skipped.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: The file cannot be read.
         """
-        rows = (_parse(line) for line in self._metric_lines())
-        return [row for row in rows if row is not None and row.keys() >= set(names)]
+        return read_metrics(self.metrics_path, names)
 
-    def invalid_metrics(self) -> list[int]:
-        """Give the numbers of the lines of metrics.jsonl that `read_metrics` passes over.
-
-        A last line that was cut off is not among them: a kill leaves it.
+    def corrupt_metrics(self, names: Iterable[str] = ()) -> list[int]:
+        """List the numbers of the lines of metrics.jsonl that `read_metrics` skips.
 
         Raises:
-            UserError: It cannot be read.
+            UserError: The file cannot be read.
         """
-        lines = self._metric_lines()[:-1]
-        return [
-            number
-            for number, line in enumerate(lines, start=1)
-            if line.strip() and not (_parse(line) or {}).keys() >= set(MEASURED)
-        ]
-
-    def _metric_lines(self) -> list[str]:
-        """The lines of metrics.jsonl; after the last newline comes what was cut off, or nothing."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return [""]
-        try:
-            return path.read_text(encoding="utf-8", errors="replace").split("\n")
-        except OSError as error:
-            raise UserError(f"this cannot be read ({error.strerror})", where=path) from error
+        return corrupt_metrics(self.metrics_path, names)
 
     def read_config(self) -> dict[str, Any]:
-        """Read config.toml, as plain values.
+        """Read config.toml as plain values.
 
         Raises:
-            UserError: There is none, so this is no run of pretrain; or it is not TOML.
+            UserError: There is none, so this is not a run of pretrain; or it is not TOML.
         """
-        path = self.path / "config.toml"
-        if not path.is_file():
+        if not self.config_path.is_file():
             raise UserError(
-                "this is no run of pretrain: it has no config.toml",
-                need="a folder made by `groundup pretrain`",
+                "This is not a pretraining run: it has no config.toml. "
+                "A folder made by `groundup pretrain` is expected.",
                 where=self.path,
-                type_this="ls runs",
+                command="ls runs",
             )
-        return configs.read_recipe(path)
+        return configs.read_recipe(self.config_path)
 
     def write_config(self, config: Any) -> None:
-        """Write the complete config.toml; feeding it back repeats the run."""
-        files.write_text(self.path / "config.toml", configs.to_toml(config))
-
-    def write_manifest(self, extra: dict[str, Any]) -> None:
-        """Write manifest.json: versions, machine, command, time, and what the caller adds."""
-        files.write_json(self.path / "manifest.json", {**describe_environment(), **extra})
+        """Write the complete settings to config.toml."""
+        files.write_text(self.config_path, configs.to_toml(config))
 
     def read_manifest(self) -> dict[str, Any]:
-        """Read manifest.json; empty where there is none, or no table in it.
+        """Read manifest.json; an empty mapping where there is none, or no JSON object in it.
 
         Raises:
-            UserError: It is not readable JSON.
+            UserError: It is not valid JSON.
         """
-        path = self.path / "manifest.json"
-        told = files.read_json(path) if path.is_file() else None
-        return told if isinstance(told, dict) else {}
+        manifest = files.read_json(self.manifest_path) if self.manifest_path.is_file() else None
+        return manifest if isinstance(manifest, dict) else {}
+
+    def write_manifest(self, extra: dict[str, Any]) -> None:
+        """Write manifest.json: the environment, and what the caller adds."""
+        files.write_json(self.manifest_path, {**describe_environment(), **extra})
 
     def write_readme(self, markdown: str) -> None:
         """Write the run's own README.md."""
         files.write_text(self.path / "README.md", markdown)
 
-    @contextmanager
-    def log_to_file(self) -> Iterator[None]:
-        """Send the library's log to log.txt as well, until the end of the block."""
-        handler = _LogFile(self.path / "log.txt", encoding="utf-8")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-        logging.getLogger("groundup").addHandler(handler)
-        try:
-            yield
-        finally:
-            logging.getLogger("groundup").removeHandler(handler)
-            with suppress(OSError):
-                handler.close()
-
-
-class _LogFile(logging.FileHandler):
-    """Where the disk is full, the log stays short: whatever else cannot be written says so."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's own name)
-        pass
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    """One line of metrics.jsonl: a step and numbers; None: it is spoilt."""
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(row, dict) or type(row.get("step")) is not int:
-        return None
-    numbers = (type(value) in (int, float) and abs(value) < configs.HUGE for value in row.values())
-    return row if all(numbers) else None
-
-
-def step_name(step: int) -> str:
-    """The folder of the checkpoint after so many steps.
-
-    >>> step_name(500)
-    'step-000500'
-    """
-    return f"step-{step:06d}"
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a `checkpoints` folder, the newest first, whole or not."""
-    found = {path: _CHECKPOINT.fullmatch(path.name) for path in folder.glob("step-*")}
-    steps = {path: int(match[1]) for path, match in found.items() if match is not None}
-    return sorted(steps, key=steps.__getitem__, reverse=True)
-
-
-def describe_environment() -> dict[str, Any]:
-    """Say what this run stands on: versions, machine, command, time."""
-    versions = {}
-    for package in _RECORDED_PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            versions[package] = "absent"
-    return {
-        "written_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": sys.argv,
-        "working_folder": os.getcwd(),
-        "python": platform.python_version(),
-        "versions": versions,
-        "machine": {
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "n_cores": usable_cores(),
-        },
-    }
+    def log_to_file(self) -> AbstractContextManager[None]:
+        """Write the log of the package to log.txt too, until the end of the block."""
+        return log_to_file(self.path / "log.txt")

@@ -1,1 +1,1 @@
-"""Talking with an assistant."""
+"""Chat with an assistant."""

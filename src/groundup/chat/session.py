@@ -1,8 +1,8 @@
-"""A conversation: what was said so far, and how the next answer is drawn from the model.
+"""A conversation: its messages, and how the next answer is sampled from the model.
 
-The session knows no terminal and no server. It holds the messages, renders them with the template
-that training used (a different one would make the model answer nonsense), streams the answer as
-text, and forgets the oldest exchange when the conversation no longer fits the context.
+The session is independent of any terminal or server. It renders the messages with the template used
+in training (with another one the answers would be nonsense), streams the answer as text, and drops
+the oldest exchange when the conversation no longer fits into the context.
 """
 
 import codecs
@@ -14,17 +14,20 @@ from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render_prompt
 
 Speak = Callable[[list[int], int], Iterator[int]]
-"""Continue the ids with at most so many new ones, one at a time."""
+"""Called with the ids and the maximum number of new ones; yields new ids one at a time."""
 
 
 class ChatSession:
     """Messages in order, and `ask`, which adds one exchange to them.
 
     Args:
-        speak: Draws new ids from a model, for example a partial of `groundup.generate.stream`.
-        tokenizer: The tokenizer of that model; it must know the four special tokens.
-        context_length: Tokens the model can see: conversation and answer together.
-        max_new_tokens: The longest answer, in tokens.
+        speak: Samples new ids from a model, for example `groundup.generation.engine.stream`.
+        tokenizer: The tokenizer of that model, with the four special tokens of the chat template.
+        context_length: Context length of the model: conversation and answer together.
+        max_new_tokens: Maximum length of an answer, in tokens.
+
+    Raises:
+        UserError: An answer of this length leaves no room for a question.
     """
 
     def __init__(
@@ -32,9 +35,9 @@ class ChatSession:
     ) -> None:
         if max_new_tokens < 1 or max_new_tokens >= context_length:
             raise UserError(
-                f"an answer of {max_new_tokens} tokens in a context of {context_length}",
-                need="one token or more, and fewer than the context,",
-                type_this=f"--max-new-tokens {max(1, context_length // 2)}",
+                f"An answer of {max_new_tokens} tokens does not fit into a context of "
+                f"{context_length}. At least 1 token, and less than the context, is expected.",
+                settings={"max_new_tokens": max(1, context_length // 2)},
             )
         self.messages: list[Message] = []
         self.n_forgotten = 0
@@ -49,21 +52,21 @@ class ChatSession:
         }
 
     def reset(self) -> None:
-        """Forget everything that was said."""
+        """Clear the conversation."""
         self.messages.clear()
         self.n_forgotten = 0
 
     def ask(self, question: str) -> Iterator[str]:
-        """Stream the answer to a question, piece by piece, and remember both.
+        """Stream the answer to a question, piece by piece, and keep both in the conversation.
 
-        A piece is always whole characters: bytes of a character still on its way are held back.
-        If the reader stops half way (Ctrl-C), what was said until then is what is remembered.
+        A piece consists of complete characters: bytes of an incomplete character are held back.
+        If the reader stops early (Ctrl-C), the partial answer is kept.
 
         Raises:
-            UserError: the question is empty, or alone too long for the context.
+            UserError: The question is empty, or too long for the context.
         """
         if not question.strip():
-            raise UserError("the question is empty", need="something to answer")
+            raise UserError("The question is empty. Some text is expected.")
         self.messages.append(Message(role="user", content=question.strip()))
         try:
             prompt = self._fit()
@@ -88,18 +91,20 @@ class ChatSession:
             self.messages.append(Message(role="assistant", content="".join(pieces)))
 
     def _fit(self) -> list[int]:
-        """Render the conversation, without its oldest exchanges where it would not fit."""
+        """Render the conversation, without its oldest exchanges where it does not fit."""
         room = self._context_length - self._max_new_tokens
         while True:
             prompt = render_prompt(self.messages, self._tokenizer)
             if len(prompt) <= room:
                 return prompt
             if len(self.messages) <= 1:
+                left = self._context_length - len(prompt)
                 raise UserError(
-                    f"the question takes {len(prompt)} tokens with its frame",
-                    need=f"at most {room} (an answer of {self._max_new_tokens} has to fit too)",
-                    type_this="/reset, or start the chat with a smaller --max-new-tokens",
+                    f"The question takes {len(prompt)} tokens with the chat template. At most "
+                    f"{room} fit beside an answer of {self._max_new_tokens}. Ask a shorter "
+                    "question, or start the chat with shorter answers.",
+                    settings={"max_new_tokens": left} if left > 0 else None,
                 )
-            # A question goes together with its answer: an answer alone would confuse the model.
+            # A question is dropped together with its answer, which makes no sense alone.
             del self.messages[:2]
             self.n_forgotten += 1

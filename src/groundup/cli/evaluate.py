@@ -1,17 +1,18 @@
-"""`groundup evaluate`: the model beside counting and compressing, on the very same bytes."""
+"""`groundup evaluate RUN`: the loss of the model, beside two baselines on the same bytes."""
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateConfig, Evaluation, evaluate
+from groundup.evaluation.config import EvaluateConfig
+from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
 
 
-def run(config: EvaluateConfig) -> Evaluation:
-    """Measure a run and say plainly where it stands."""
+def run(config: EvaluateConfig) -> EvaluateResult:
+    """Measure a run and compare it with the baselines."""
     result = evaluate(config)
-    size = f"{result.n_bytes:,} bytes, {result.n_targets:,} tokens"
     table(
-        f"Held-out text: {size}, each predicted once",
-        ["who predicts", "bits per byte", "what it knows"],
+        f"Validation set: {result.n_bytes:,} bytes, {result.n_targets:,} tokens, each predicted "
+        "once",
+        ["model", "bits/byte", "what it uses"],
         [
             ["this model", f"{result.bits_per_byte:.3f}", f"checkpoint {result.checkpoint}"],
             [
@@ -22,28 +23,24 @@ def run(config: EvaluateConfig) -> Evaluation:
             [
                 "xz",
                 f"{result.xz_bits_per_byte:.3f}",
-                "every repetition, with the training text in its window "
+                "repeated strings, also those of the training text "
                 f"({result.xz_alone_bits_per_byte:.3f} without it)",
             ],
-            ["no idea at all", "8.000", "every byte alike"],
+            ["uniform baseline", "8.000", "nothing: each byte is equally likely"],
         ],
     )
-    note(
-        f"Loss {result.nats:.4f} nats a token, perplexity {result.perplexity:.1f}: the model "
-        f"hesitates as if between {result.perplexity:.0f} equally likely tokens."
-    )
+    note(f"Validation loss: {result.nats:.4f} nats/token, perplexity {result.perplexity:.1f}.")
     gap = result.nats - result.train_nats
     note(
-        f"On its training text the loss is {result.train_nats:.4f}: {abs(gap):.2f} nats "
-        f"{'lower' if gap > 0 else 'higher'}, "
-        f"{'the part it has learnt by heart' if gap > 0 else 'no sign of learning by heart'}."
+        f"Training loss: {result.train_nats:.4f} nats/token, {abs(gap):.2f} "
+        f"{'lower: this gap measures overfitting' if gap > 0 else 'higher: no overfitting'}."
     )
     if result.lost_to:
         warn(
-            f"The model loses to {' and to '.join(result.lost_to)}: as a predictor of this text it "
-            "is not worth its training yet. More text, more steps or another size may help."
+            f"The model predicts this text worse than {' and '.join(result.lost_to)}. "
+            "More text, more steps or another model size may help."
         )
     else:
-        note("It beats both yardsticks.")
+        note("The model is better than both baselines.")
     next_command(f"groundup generate {quoted(config.run)}")
     return result

@@ -1,30 +1,30 @@
-"""`groundup export RUN`: the trained model as a Hugging Face folder, read back and compared."""
+"""`groundup export RUN`: write the trained model as a Hugging Face folder, and check it."""
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.weights.export import ExportConfig, ExportReport
-from groundup.weights.export import export as export_run
+from groundup.weights.config import ExportConfig
+from groundup.weights.export import ExportResult, export
 
 
-def run(config: ExportConfig) -> ExportReport:
-    """Write the folder and say what is in it."""
-    report = export_run(config)
-    sizes = {file.name: file.stat().st_size for file in sorted(report.folder.iterdir())}
+def run(config: ExportConfig) -> ExportResult:
+    """Write the folder and list its content."""
+    result = export(config)
     table(
-        f"{report.folder}: {report.model_class}, {report.n_parameters:,} parameters",
+        f"{result.folder}: {result.model_class}, {result.n_parameters:,} parameters",
         ["file", "bytes"],
-        [[name, f"{size:,}"] for name, size in sizes.items()],
+        [[file.name, f"{file.stat().st_size:,}"] for file in sorted(result.folder.iterdir())],
     )
     note(
-        f"Read back: the largest difference of any logit over {report.n_checked_tokens} random "
-        f"tokens is {report.max_logit_difference:.2g}."
+        f"The exported model was read back: over {result.n_checked_tokens} random tokens its "
+        f"logits differ by at most {result.max_logit_difference:.2g}."
     )
-    if report.has_tokenizer:
+    if result.has_tokenizer:
         note(
-            "transformers opens it without the internet: "
-            f"AutoModelForCausalLM.from_pretrained({str(report.folder)!r}), AutoTokenizer likewise."
+            "Open it in transformers, without internet access: "
+            f"AutoModelForCausalLM.from_pretrained({str(result.folder)!r}), and AutoTokenizer "
+            "likewise."
         )
     else:
-        warn("No tokenizer in Hugging Face's schema stands beside this run: the model goes alone.")
+        warn("The run has no tokenizer in the Hugging Face format: only the model was exported.")
     next_command(f"groundup classify {quoted(config.run)}")
-    return report
+    return result

@@ -151,19 +151,19 @@ def _pretrain(story: Story) -> Any:
 
 
 def _evaluate(story: Story) -> Any:
-    from groundup.evaluation.evaluate import EvaluateConfig
+    from groundup.evaluation.config import EvaluateConfig
 
     return EvaluateConfig(run=story.path)
 
 
 def _generate(story: Story) -> Any:
-    from groundup.cli.generate import GenerateConfig
+    from groundup.evaluation.config import GenerateConfig
 
     return GenerateConfig(run=story.path, prompt=story.config.prompt, seed=story.config.seed)
 
 
 def _export(story: Story) -> Any:
-    from groundup.weights.export import ExportConfig
+    from groundup.weights.config import ExportConfig
 
     return ExportConfig(run=story.path)
 
@@ -181,7 +181,7 @@ def _instruct(story: Story) -> Any:
 
 
 def _explain(story: Story) -> Any:
-    from groundup.cli.explain import ExplainConfig
+    from groundup.inspection.config import ExplainConfig
 
     return ExplainConfig(run=story.path)
 

@@ -68,14 +68,14 @@ VERBS = [
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True),
     _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run"),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
-    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.evaluate:EvaluateConfig", "run", "run"),
-    _verb("generate", _FOUND, "Generate text.", "cli.generate:GenerateConfig", "run", "run"),
-    _verb("import", _FOUND, "Import pretrained weights.", "cli.import_:ImportConfig", "source"),
-    _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.export:ExportConfig", "run", "run"),
+    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
+    _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
+    _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source"),
+    _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.config:ExportConfig", "run", "run"),
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run"),
-    _verb("chat", _TUNE, "Chat with the assistant.", "cli.chat:ChatConfig", "run"),
-    _verb("explain", _INSIDE, "Show attention and write the report.", "cli.explain:ExplainConfig", "run", "run"),
+    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run"),
+    _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
 
@@ -83,6 +83,7 @@ VERBS = [
 def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
     """Run a command on the screen and record its result in the folder that it worked on."""
     from groundup.base.results import record_result
+    from groundup.base.run import RunFolder
 
     verb = next(verb for verb in VERBS if verb.name == name)
     module_name, function_name = verb.view.split(":")
@@ -93,7 +94,7 @@ def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
     result = view(config, given) if verb.takes_given else view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)
-        if folder.parent.name == "checkpoints":
-            folder = folder.parent.parent
+        if verb.home == "run":  # a checkpoint's results go to its run
+            folder = RunFolder.of(folder).path
         record_result(folder, name, result)
     return result

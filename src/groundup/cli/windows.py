@@ -6,7 +6,7 @@ from groundup.base.errors import quoted
 from groundup.cli.console import console, next_command, note, table
 from groundup.data.config import WindowsConfig
 from groundup.data.preview import WindowsPreview, preview_windows
-from groundup.explain.slide import write_windows_page
+from groundup.inspection.slide import write_windows_page
 from groundup.tokenizer.show import visible
 
 

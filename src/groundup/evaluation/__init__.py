@@ -1,1 +1,1 @@
-"""Measuring a language model, beside yardsticks on the same bytes."""
+"""Evaluate a language model: loss, baselines on the same bytes, samples, memorization."""

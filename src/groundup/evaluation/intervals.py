@@ -1,4 +1,4 @@
-"""How sure a share is: 17 right of 20 may be luck."""
+"""Confidence intervals for accuracies: 17 right of 20 may be luck."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from groundup.base.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """A share of successes with the range that holds the true one, 95 times in 100."""
+    """A share of successes with its confidence interval."""
 
     n_right: int
     n: int
@@ -20,19 +20,19 @@ class Share:
         return self.n_right / self.n
 
     def __str__(self) -> str:
-        """As a person writes it.
+        """Format the share with its counts and its interval.
 
         >>> print(wilson(17, 20))
-        85.0 % (17 of 20; 95 % sure of 64.0 to 94.8 %)
+        85.0 % (17 of 20; 95 % interval 64.0 to 94.8 %)
         """
         return (
-            f"{self.value:.1%} ({self.n_right} of {self.n}; 95 % sure of "
+            f"{self.value:.1%} ({self.n_right} of {self.n}; 95 % interval "
             f"{100 * self.low:.1f} to {100 * self.high:.1f} %)"
         ).replace("%", " %", 1)
 
 
 def wilson(n_right: int, n: int, confidence: float = 0.95) -> Share:
-    """Wilson's score interval: it stays inside 0 to 1 and is right for few trials, too.
+    """Compute Wilson's score interval, which stays inside 0 to 1 and holds for few trials, too.
 
     Raises:
         UserError: There are no trials, or more successes than trials.
@@ -44,8 +44,11 @@ def wilson(n_right: int, n: int, confidence: float = 0.95) -> Share:
     (0.0, 0.278)
     """
     if n < 1 or not 0 <= n_right <= n:
-        raise UserError(f"{n_right} right of {n}", need="at least one trial, and no more right")
-    from scipy.stats import binomtest  # half a second to import, and only needed here
+        raise UserError(
+            f"{n_right} of {n} is not a share. At least one trial, and no more successes than "
+            "trials, are expected."
+        )
+    from scipy.stats import binomtest  # takes half a second to import
 
     interval = binomtest(n_right, n).proportion_ci(confidence, method="wilson")
     return Share(n_right=n_right, n=n, low=float(interval.low), high=float(interval.high))

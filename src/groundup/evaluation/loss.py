@@ -1,7 +1,7 @@
-"""How surprised a model is by a held-out text: nats a token, perplexity, bits a byte.
+"""The loss of a model on a text: nats/token, perplexity, bits/byte.
 
-Every token after the first is a target exactly once, the tail included, so the figure does not
-depend on the batch size, and two models are compared on the same bytes.
+Every token after the first is a target exactly once, also at the end of the text, so the result
+does not depend on the batch size, and two models are compared on the same bytes.
 """
 
 import math
@@ -23,18 +23,18 @@ from groundup.tokenizer.protocol import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """A model's surprise at a text."""
+    """The mean loss of a model on a text."""
 
     nats: float
     """Mean per target."""
     n_targets: int
-    """How many tokens were predicted."""
+    """Number of tokens that were predicted."""
     n_bytes: int | None
-    """How many bytes they stand for; None without a tokenizer."""
+    """Number of bytes of these tokens. None: no tokenizer was given."""
 
     @property
     def perplexity(self) -> float:
-        """Among how many equally likely tokens the model hesitates, on average.
+        """The exponential of the loss: the number of equally likely tokens with the same loss.
 
         >>> Loss(nats=0.0, n_targets=1, n_bytes=None).perplexity
         1.0
@@ -43,7 +43,7 @@ class Loss:
 
     @property
     def bits_per_byte(self) -> float | None:
-        """Bits to store one byte of the text with this model; comparable across tokenizers.
+        """Bits to encode one byte of the text with this model; comparable across tokenizers.
 
         >>> Loss(nats=math.log(2), n_targets=8, n_bytes=4).bits_per_byte
         2.0
@@ -71,22 +71,21 @@ def evaluate_loss(
     world_size: int = 1,
     add_up: Callable[..., list[float]] = _as_they_are,
 ) -> Loss:
-    """Measure the loss on a token store, every target once.
+    """Measure the loss on a token store, each target once.
 
     Args:
-        model: The model; it is left in the mode (training or not) it came in.
-        tokens: The text's tokens, a `TokenStore` for example.
-        context_length: Tokens per window; None: the model's own.
-        batch_size: Windows at once; the result does not depend on it but for rounding.
-        stride: How far a window slides; None: its own length. A shorter one gives each target
-            more tokens before it, for more work.
-        tokenizer: Counts the bytes behind the targets; special tokens stand for none, but their
-            surprise counts.
-        max_windows: Look at that many windows only, spread evenly over the text; None: all.
-        loss: Measures a batch in place of `model.loss`, e.g. in another number format.
-        rank: Which of several processes this is.
-        world_size: How many share the work: each takes every so-manieth window.
-        add_up: Gives the sums of some numbers over all of them.
+        model: The model; its training mode is restored afterwards.
+        tokens: The tokens of the text, for example a `TokenStore`.
+        context_length: Tokens per window. None: the context length of the model.
+        batch_size: Windows per batch; the result depends on it only by rounding.
+        stride: Distance between two windows. None: the context length. A shorter stride gives
+            each target more context, for more computation.
+        tokenizer: Counts the bytes of the targets; special tokens have none, but their loss counts.
+        max_windows: Use only this many windows, spread evenly over the text. None: all.
+        loss: Computes the loss of a batch instead of `model.loss`, e.g. in mixed precision.
+        rank: The number of this process, for several processes.
+        world_size: The number of processes; each takes every `world_size`-th window.
+        add_up: Sums numbers over all processes.
 
     Raises:
         UserError: The text has fewer than two tokens, or the stride is longer than the context.
@@ -96,7 +95,7 @@ def evaluate_loss(
     indices = np.arange(len(windows))
     if max_windows is not None and max_windows < len(windows):
         indices = np.linspace(0, len(windows) - 1, max_windows).round().astype(np.int64)
-    # Each process makes as many batches as the others; a window too many does not count.
+    # All processes run the same number of batches; an extra window does not count.
     n_own = len(indices[rank::world_size])
     n_each = len(indices[::world_size])
     indices = np.append(indices[rank::world_size], indices[: n_each - n_own])
@@ -130,7 +129,7 @@ def evaluate_loss(
 
 
 def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " V"]:
-    """Bytes behind each id; a special token stands for none."""
+    """Count the bytes of each token; a special token has none."""
     special = set(tokenizer.special_tokens.values())
     return np.array(
         [
@@ -142,12 +141,12 @@ def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " V"]:
 
 
 def target_bytes(tokens: Tokens, tokenizer: Tokenizer, *, skip: int = 1) -> bytes:
-    """The bytes behind a store's targets, special tokens left out: what a yardstick must predict.
+    """Decode the targets of a store, without special tokens: what a baseline must predict.
 
     Args:
-        tokens: The text's tokens.
+        tokens: The tokens of the text.
         tokenizer: Turns ids into bytes.
-        skip: Leave out the first tokens; the very first is never a target.
+        skip: Number of tokens to leave out at the start; the first one is never a target.
     """
     special = set(tokenizer.special_tokens.values())
     pieces = [

@@ -1,9 +1,9 @@
-"""A yardstick that has no idea of language: guess the next byte from the three before it.
+"""A baseline that only counts: predict the next byte from the three before it.
 
-It only counts: how often did each byte follow these three in the training text? Where three bytes
-were rarely or never seen, it leans on the last two, then on one, then on none (interpolated
-modified Kneser-Ney). A network that needs minutes must do better than these counts, which
-take a second; if it does not, it has not yet learnt more than spelling.
+How often did each byte follow these three in the training text? Where three bytes were rarely or
+never seen, it falls back to the last two, then one, then none (interpolated modified Kneser-Ney).
+A network that trains for minutes should do better than these counts, which take a second; if it
+does not, it has not yet learned more than spelling.
 
 Source: "An Empirical Study of Smoothing Techniques for Language Modeling" (Chen and Goodman),
 section 3 and equation 27.
@@ -20,11 +20,11 @@ _CHUNK_BYTES = 1 << 24
 
 
 class ByteNgrams:
-    """Counts of what follows what, and the probability of the next byte from them.
+    """Counts of byte sequences, and the probability of the next byte from them.
 
     Args:
         text: The training bytes.
-        n_context: How many bytes before the next one it looks at, up to 6.
+        n_context: Number of bytes of context, up to 6.
 
     Raises:
         UserError: The text is empty.
@@ -36,7 +36,7 @@ class ByteNgrams:
 
     def __init__(self, text: bytes, n_context: int = 3) -> None:
         if not text:
-            raise UserError("no training bytes to count", need="some text")
+            raise UserError("There are no training bytes. Some text is expected.")
         if not 0 <= n_context <= 6:
             raise ValueError(f"a context of {n_context} bytes; 0 to 6 fit in 64 bits")
         self.n_context = n_context
@@ -44,15 +44,15 @@ class ByteNgrams:
         keys, counts = _count(np.frombuffer(text, dtype=np.uint8), n_context)
         levels = [_Level(keys, counts)]
         for width in range(n_context, 0, -1):
-            # Below the top, what counts is not how often a byte came but after how many different
-            # bytes it came: "Francisco" is frequent and follows one word only.
+            # Below the highest order a byte counts once for each different byte before it, not
+            # once for each occurrence: "Francisco" is frequent, but follows one word only.
             shorter = keys & np.int64((1 << (8 * width)) - 1)
             keys, counts = np.unique(shorter, return_counts=True)
             levels.append(_Level(keys, counts))
         self._levels = levels[::-1]  # no context first
 
     def probabilities(self, context: bytes) -> Float[np.ndarray, "256"]:
-        """The chance of each of the 256 bytes after a context; they sum to one.
+        """Compute the probability of each of the 256 bytes after a context.
 
         >>> float(round(ByteNgrams(b"a rose is a rose").probabilities(b" ro").sum(), 9))
         1.0
@@ -66,46 +66,46 @@ class ByteNgrams:
         return self._interpolate(keys, len(recent))
 
     def bits_per_byte(self, text: bytes) -> float:
-        """Mean of -log2 of the probability given to each byte of an unseen text, in its order.
+        """Compute the mean of -log2 of the probability of each byte of another text, in order.
 
         Raises:
             UserError: The text is empty.
         """
         if not text:
-            raise UserError("no held-out bytes to predict", need="some text")
-        held_out = np.frombuffer(text, dtype=np.uint8)
+            raise UserError("There are no validation bytes. Some text is expected.")
+        validation = np.frombuffer(text, dtype=np.uint8)
         bits = 0.0
-        # The first bytes have less before them.
-        for position in range(min(self.n_context, len(held_out))):
-            chance = self.probabilities(text[:position])[held_out[position]]
-            bits -= math.log2(chance)
-        for start in range(self.n_context, len(held_out), _CHUNK_BYTES):
-            piece = held_out[start - self.n_context : start + _CHUNK_BYTES]
-            chances = self._interpolate(_keys(piece, self.n_context), self.n_context)
-            bits -= float(np.log2(chances).sum())
-        return bits / len(held_out)
+        # The first bytes have less context.
+        for position in range(min(self.n_context, len(validation))):
+            probability = self.probabilities(text[:position])[validation[position]]
+            bits -= math.log2(probability)
+        for start in range(self.n_context, len(validation), _CHUNK_BYTES):
+            piece = validation[start - self.n_context : start + _CHUNK_BYTES]
+            predicted = self._interpolate(_keys(piece, self.n_context), self.n_context)
+            bits -= float(np.log2(predicted).sum())
+        return bits / len(validation)
 
     def _reach(self, length: int) -> int:
         return min(self.n_context, length)
 
     def _interpolate(self, keys: Int[np.ndarray, " n"], width: int) -> Float[np.ndarray, " n"]:
-        chance = np.full(len(keys), 1 / 256)  # below no context: every byte alike
+        mixed = np.full(len(keys), 1 / 256)  # below order 0: uniform
         for used in range(width + 1):
             level = self._levels[used]
-            chance = level.mix(keys & np.int64((1 << (8 * (used + 1))) - 1), chance)
-        return chance
+            mixed = level.mix(keys & np.int64((1 << (8 * (used + 1))) - 1), mixed)
+        return mixed
 
 
 class _Level:
-    """Counts for one length of context: (context, byte) pairs as sorted integers."""
+    """The counts of one order: (context, byte) pairs as sorted integers."""
 
     def __init__(self, keys: Int[np.ndarray, " n"], counts: Int[np.ndarray, " n"]) -> None:
         self.keys, self.counts = keys, counts
-        # What is taken from pairs seen once, twice, and more often, to be given to the unseen.
+        # The discounts of pairs seen once, twice, and more often, redistributed to unseen pairs.
         n1, n2, n3, n4 = (max(1, int((counts == times).sum())) for times in (1, 2, 3, 4))
         y = n1 / (n1 + 2 * n2)
         discounts = (1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3)
-        # Tiny texts can bend the estimate; a discount lies between 0 and its count.
+        # On very short texts the estimate can be off; a discount lies between 0 and its count.
         self.discounts = np.array(
             [0.0, *(min(max(d, 0.1), n - 0.1) for n, d in enumerate(discounts, 1))]
         )
@@ -116,7 +116,7 @@ class _Level:
     def mix(
         self, keys: Int[np.ndarray, " n"], below: Float[np.ndarray, " n"]
     ) -> Float[np.ndarray, " n"]:
-        """The discounted share of each pair, plus what was taken times the guess from below."""
+        """Mix the discounted share of each pair with the prediction of the lower order."""
         where = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         counts = np.where(self.keys[where] == keys, self.counts[where], 0)
         place = np.minimum(np.searchsorted(self.contexts, keys >> 8), len(self.contexts) - 1)
@@ -127,7 +127,7 @@ class _Level:
 
 
 def _keys(text: UInt8[np.ndarray, " n"], n_context: int) -> Int[np.ndarray, " m"]:
-    """Every n_context + 1 bytes in a row, as one integer each."""
+    """Pack each n_context + 1 consecutive bytes into one integer."""
     length = len(text) - n_context
     keys = np.zeros(max(length, 0), dtype=np.int64)
     for offset in range(n_context + 1):
@@ -138,8 +138,8 @@ def _keys(text: UInt8[np.ndarray, " n"], n_context: int) -> Int[np.ndarray, " m"
 def _count(
     text: UInt8[np.ndarray, " n"], n_context: int
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    # In pieces, so that memory follows the number of different pairs, not the length of the text.
-    # The first bytes are counted as if a zero byte stood before them.
+    # In pieces, so that memory grows with the number of different pairs, not with the text.
+    # The text is padded with zero bytes at its start.
     padded = np.concatenate([np.zeros(n_context, dtype=np.uint8), text])
     keys, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
     for start in range(0, len(text), _CHUNK_BYTES):

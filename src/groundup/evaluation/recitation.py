@@ -1,8 +1,8 @@
-"""Does the model write, or recite? The longest stretch of a sample that is in its training text.
+"""How much of a sample is memorized: passages copied from the training text.
 
-Every run of `_SEED` characters of the sample is looked up among those of the training text by a
-hash over whole arrays; the few places where both agree are then followed, all at once, until they
-part. Ten million characters take about a second.
+Every sequence of `_SEED` characters of the sample is looked up in the training text by a hash over
+arrays; the few matches are then extended, all at once, until they end. Ten million characters take
+about a second.
 """
 
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ import numpy as np
 from jaxtyping import Int, UInt32, UInt64
 
 _SEED = 8
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits well mixed
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with well-mixed bits
 _TABLE_BITS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recitation:
-    """How much of a sample is copied word for word."""
+    """How much of a sample is copied verbatim."""
 
     longest: str
-    """The longest stretch found in the training text."""
+    """The longest passage that occurs in the training text."""
     copied_frac: float
-    """Share of the sample inside found stretches of at least `n_characters`."""
+    """Share of the sample in copied passages of at least `n_characters`."""
     n_characters: int
-    """The length from which a stretch counts as copied."""
+    """The minimum length of a copied passage."""
 
 
 def recitation(sample: str, training_text: str, *, n_characters: int = 32) -> Recitation:
-    """Measure how much of a sample is recited.
+    """Measure how much of a sample is copied.
 
     Args:
-        sample: What the model wrote.
-        training_text: All it was trained on.
-        n_characters: From which length on a stretch counts as copied; shorter ones are idioms.
+        sample: The generated text.
+        training_text: The complete training text.
+        n_characters: Minimum length of a copied passage; shorter ones may be idioms.
 
     >>> found = recitation("and then the cat sat", "once the cat sat down", n_characters=8)
     >>> found.longest, found.copied_frac
@@ -57,9 +57,9 @@ def recitation(sample: str, training_text: str, *, n_characters: int = 32) -> Re
 
 
 def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:
-    """For each position of the sample, the longest stretch from there that stands in the text.
+    """Compute, for each position, the longest passage from there that occurs in the text.
 
-    Stretches shorter than 8 characters count as 0.
+    Passages shorter than 8 characters count as 0.
 
     >>> match_lengths("abcdefghij!", "xxabcdefghijyy").tolist()
     [10, 9, 8, 0, 0, 0, 0, 0, 0, 0, 0]
@@ -82,11 +82,11 @@ def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:
 def _agreements(
     ours: UInt32[np.ndarray, " n"], theirs: UInt32[np.ndarray, " m"]
 ) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-    """Pairs of places whose next `_SEED` characters have the same hash."""
+    """List pairs of positions whose next `_SEED` characters have the same hash."""
     mine, all_theirs = _hashes(ours), _hashes(theirs)
     order = np.argsort(mine, kind="stable")
     sorted_mine = mine[order]
-    # A table of a million yes-or-no sorts out nearly every place before the search proper.
+    # A table of a million flags excludes nearly all positions before the search.
     table = np.zeros(1 << _TABLE_BITS, dtype=bool)
     shift = np.uint64(64 - _TABLE_BITS)
     table[mine >> shift] = True
@@ -94,7 +94,7 @@ def _agreements(
     found = all_theirs[there]
     first = np.searchsorted(sorted_mine, found, side="left")
     n_each = np.searchsorted(sorted_mine, found, side="right") - first
-    # One pair for each place of ours with that hash.
+    # One pair for each position of the sample with that hash.
     pair_there = np.repeat(there, n_each)
     ends = np.cumsum(n_each)
     within = np.arange(len(pair_there)) - np.repeat(ends - n_each, n_each)
@@ -106,7 +106,7 @@ def _hashes(characters: UInt32[np.ndarray, " n"], length: int = _SEED) -> UInt64
     hashes = np.zeros(n, dtype=np.uint64)
     for offset in range(length):
         hashes += characters[offset : offset + n]
-        hashes *= _FACTOR  # overflow wraps round, which is what a hash wants
+        hashes *= _FACTOR  # overflow wraps, as intended
     return hashes
 
 
@@ -115,13 +115,13 @@ def _characters(text: str) -> UInt32[np.ndarray, " n"]:
 
 
 def _longest_short(sample: str, text: str) -> str:
-    """The longest common stretch, known to be shorter than `_SEED`, by halving the lengths."""
+    """Find the longest common passage shorter than `_SEED`, by bisection over the length."""
     ours, theirs = _characters(sample), _characters(text)
     best, low, high = "", 1, _SEED - 1
     while low <= high:
         length = (low + high) // 2
         common = np.isin(_hashes(ours, length), _hashes(theirs, length))
-        # Equal hashes of different stretches are possible, so the text has the last word.
+        # Hashes may collide, so the text decides.
         starts = np.flatnonzero(common).tolist()
         found = next((sample[s : s + length] for s in starts if sample[s : s + length] in text), "")
         best, low, high = (found, length + 1, high) if found else (best, low, length - 1)

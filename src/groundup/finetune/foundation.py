@@ -1,11 +1,11 @@
 """What fine-tuning starts from: the model of a run, its tokenizer and its training documents."""
 
-import tomllib
 from pathlib import Path
 
 from groundup.base.device import choose_device, set_threads
-from groundup.base.errors import UserError
 from groundup.base.malloc import keep_freed
+from groundup.base.run import RunFolder
+from groundup.data.run_data import data_of
 from groundup.evaluation.load import LanguageModel, load
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
@@ -17,10 +17,10 @@ def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageM
     Args:
         run: A run folder, or one of its checkpoints.
         device: "auto", "cpu" or "cuda".
-        threads: Number of CPU threads; None uses all cores.
+        threads: Number of CPU threads. None: all cores.
 
     Raises:
-        UserError: The folder contains no complete model, or the device is not available.
+        UserError: There is no intact model, or the device is not available.
     """
     where = choose_device(device)
     set_threads(threads)
@@ -31,36 +31,14 @@ def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageM
 
 
 def documents_of(run: Path, data: Path | None, split: str) -> list[Document]:
-    """Read the documents that a run was trained or validated on.
+    """Read the documents that a run was trained on ("train") or validated on ("validation").
 
     Args:
-        run: A run folder, or one of its checkpoints.
-        data: The data folder; None uses the one that the run was trained on.
+        run: The run folder, or any path inside it.
+        data: The data folder. None: the data of the run.
         split: "train" or "validation".
 
     Raises:
-        UserError: The data folder is unknown or missing.
+        UserError: The data of the run was not found, or has changed since.
     """
-    return list(read_corpus(data or _data_folder(run), split))
-
-
-def _data_folder(run: Path) -> Path:
-    # The run folder itself, or two floors up from RUN/checkpoints/step-000500.
-    for folder in (run, *run.resolve().parents[:2]):
-        path = folder / "config.toml"
-        if path.is_file():
-            named = tomllib.loads(path.read_text(encoding="utf-8")).get("data")
-            if isinstance(named, str) and (Path(named) / "corpus").is_dir():
-                return Path(named)
-            raise UserError(
-                f"its text ({named}) is not there any more",
-                where=path,
-                need="the data folder the run was made of",
-                type_this="--data FOLDER",
-            )
-    raise UserError(
-        "no config.toml tells which text this model was made of",
-        where=run,
-        need="a data folder",
-        type_this="--data FOLDER",
-    )
+    return list(read_corpus(data_of(RunFolder.of(run)) if data is None else data, split))

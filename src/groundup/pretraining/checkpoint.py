@@ -30,6 +30,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
+from groundup.base.checkpoints import first_intact, list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import (
     atomic_folder,
@@ -40,7 +41,6 @@ from groundup.base.files import (
     write_json,
     write_text,
 )
-from groundup.base.run import list_checkpoints, step_name
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.distributed import ALONE, World
@@ -284,14 +284,12 @@ def find_latest(folder: Path) -> Path | None:
     Returns:
         Its folder; None if there is no intact checkpoint.
     """
-    for checkpoint in list_checkpoints(folder):
-        try:
-            verify_checkpoint(checkpoint)
-        except UserError as error:
-            _log.warning("%s The checkpoint before it is used.", error)
-            continue
-        return checkpoint
-    return None
+    checkpoints = list_checkpoints(folder)
+    try:
+        return first_intact(checkpoints, verify_checkpoint)[0] if checkpoints else None
+    except UserError as error:
+        _log.warning("%s", error)
+        return None
 
 
 def verify_checkpoint(checkpoint: Path) -> Progress:

@@ -13,6 +13,7 @@ from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.curves import draw_curves
+from groundup.pretraining.metrics import read_metrics
 from groundup.train.config import PretrainConfig
 
 
@@ -91,9 +92,9 @@ def compare(config: CompareConfig) -> Comparison:
     settings = []
     for name in config.runs:
         run = RunFolder.open(name)
-        stored = from_mapping(PretrainConfig, run.read_config(), where=run.path / "config.toml")
+        stored = from_mapping(PretrainConfig, run.read_config(), where=run.config_path)
         settings.append(_flat(to_mapping(stored)))
-        metrics[name] = run.read_metrics()
+        metrics[name] = read_metrics(run)
         if not metrics[name]:
             raise UserError("This run has made no step: its metrics.jsonl is empty.", where=name)
     names = sorted({key for each in settings for key in each} - {"out"})

@@ -7,8 +7,9 @@ from typing import Any
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
-from groundup.base.run import RunFolder, list_checkpoints
+from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
+from groundup.data.run_data import data_of
 from groundup.data.windows import Windows
 from groundup.pretraining.checkpoint import Progress, verify_checkpoint
 from groundup.pretraining.config import DoctorConfig
@@ -21,8 +22,7 @@ from groundup.pretraining.curve_checks import (
     rolled_back,
 )
 from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
-from groundup.pretraining.run_lookup import is_finished
-from groundup.pretraining.trainer import FAILURE
+from groundup.pretraining.metrics import corrupt_lines, read_metrics
 from groundup.tokenizer.files import load_tokenizer
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, WrongTokenizerError, open_data
@@ -58,11 +58,11 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         UserError: The folder is not a run of pretrain.
     """
     run = RunFolder.open(config.run)
-    settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.path / "config.toml"))
+    settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.config_path))
     findings: list[Finding] = []
     skipped: dict[str, str] = {}
     try:
-        data = open_data(config.data or settings.data)
+        data = open_data(config.data or data_of(run))
     except WrongTokenizerError as error:
         findings.append(
             Finding(rule=VOCABULARY, message=error.message, fix=f"Run: {error.command}")
@@ -70,13 +70,13 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         others = [rule for rule in DATA_RULES if rule != VOCABULARY]
         skipped |= dict.fromkeys(others, "the data was made with another tokenizer")
     except UserError as error:
-        skipped |= dict.fromkeys(DATA_RULES, str(error))
+        skipped |= dict.fromkeys(DATA_RULES, error.located)
     else:
         findings += _check_data(run, settings, data)
     intact, damaged = _check_checkpoints(run)
     findings += damaged
     checkpoint, progress = intact[0] if intact else (None, None)
-    rows = run.read_metrics()
+    rows = read_metrics(run)
     n_steps_done = max(rows[-1]["step"] if rows else 0, progress.step if progress else 0)
     findings += _check_metrics(run, rows, n_steps_done)
     if rows:
@@ -100,12 +100,12 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _check_weights(checkpoint, progress, fix)
     elif damaged:
         skipped[WEIGHTS] = "there is no intact checkpoint"
-    elif is_finished(run.path) or n_steps_done > 2 * settings.checkpoints.checkpoint_every:
+    elif run.is_finished or n_steps_done > 2 * settings.checkpoints.checkpoint_every:
         skipped[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
                 rule=CHECKPOINTS,
-                message=f"There is no checkpoint in {run.path / 'checkpoints'} although some were "
+                message=f"There is no checkpoint in {run.checkpoints_path} although some were "
                 "written: they were removed, and the model with them.",
                 fix=_restore(run),
             )
@@ -124,7 +124,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
 def _check_checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
     """Return the intact checkpoints, newest first, and the problems of the others."""
     intact, errors = [], {}
-    for checkpoint in list_checkpoints(run.path / "checkpoints"):
+    for checkpoint in run.checkpoints():
         try:
             intact.append((checkpoint, verify_checkpoint(checkpoint)))
         except UserError as error:
@@ -142,18 +142,18 @@ def _continue_without(checkpoint: Path, run: RunFolder, others: list[Path]) -> s
     """Say what to do without a checkpoint, given the other intact ones, newest first."""
     if not others:
         return _restore(run)
-    if is_finished(run.path):
+    if run.is_finished:
         return f"Restore it from a copy, or remove {checkpoint}; an intact one is then used."
     return f"Remove {checkpoint} and run the same command again; it resumes from {others[0].name}."
 
 
 def _restore(run: RunFolder) -> str:
     """Say what to do without any checkpoint."""
-    command = f"groundup pretrain --config {quoted(run.path / 'config.toml')}"
-    if is_finished(run.path):
+    command = f"groundup pretrain --config {quoted(run.config_path)}"
+    if run.is_finished:
         return f"Restore one from a copy, or train again in a new folder: {command}"
     return (
-        f"Restore one from a copy, or remove {run.path / 'checkpoints'} and start again at step 1: "
+        f"Restore one from a copy, or remove {run.checkpoints_path} and start again at step 1: "
         f"{command}"
     )
 
@@ -165,7 +165,7 @@ def _check_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> 
     """
     steps = sorted({row["step"] for row in rows})
     n_missing = n_steps - len(steps)
-    invalid = run.invalid_metrics()
+    invalid = corrupt_lines(run)
     problems = []
     if n_missing > 0:
         first = next((k for k, step in enumerate(steps, 1) if k != step), len(steps) + 1)
@@ -186,10 +186,10 @@ def _check_metrics(run: RunFolder, rows: list[dict[str, Any]], n_steps: int) -> 
 
 def _check_failure(run: RunFolder) -> list[Finding]:
     """Report why the run could not continue, if it could not."""
-    if not (run.path / FAILURE).is_file():
+    if not run.failure.is_file():
         return []
     try:
-        failure = read_json(run.path / FAILURE)
+        failure = read_json(run.failure)
     except UserError:
         failure = None
     message = failure.get("seen") if isinstance(failure, dict) else None
@@ -205,7 +205,7 @@ def _check_failure(run: RunFolder) -> list[Finding]:
 
 def _check_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Finding]:
     findings = []
-    own = load_tokenizer(run.path / "tokenizer")
+    own = load_tokenizer(run.tokenizer)
     if own.fingerprint != data.tokenizer.fingerprint:
         findings.append(
             Finding(

@@ -9,16 +9,18 @@ import time
 from collections.abc import Callable, Set
 from contextlib import ExitStack
 
+from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
-from groundup.base.run import RunFolder, step_name
+from groundup.base.run import RunFolder
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_memory
 from groundup.pretraining.checkpoint import Progress, weights_sha256
 from groundup.pretraining.curve_checks import Finding
+from groundup.pretraining.metrics import read_metrics
 from groundup.pretraining.report import PretrainResult, describe, run_readme
 from groundup.pretraining.run_lookup import chosen_before, open_run
 from groundup.pretraining.trainer import Trainer
@@ -75,7 +77,7 @@ def pretrain(
             stack.enter_context(run.log_to_file())
         trainer = Trainer(setup, run, on_step, on_sample, on_finding, started_at)
         trainer.start(unfinished)
-        manifest = describe(setup)
+        manifest = describe(setup, run)
         if world.is_first:
             run.write_manifest(manifest)
         resumed_from = trainer.progress.step
@@ -98,11 +100,11 @@ def _finish(
         raise UserError(
             "This run is finished, but its best checkpoint is missing. Restore it from a copy, or "
             "train again in another folder.",
-            where=run.path / "checkpoints",
+            where=run.checkpoints_path,
             settings={"out": f"{run.path}-2"},
         )
     assert progress.first_validation_loss_nats is not None
-    rows = run.read_metrics()
+    rows = read_metrics(run)
     result = PretrainResult(
         run=run.path,
         steps=progress.step,
@@ -118,12 +120,12 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
-    best = run.path / "checkpoints" / step_name(progress.best_step)
+    best = run.checkpoints_path / step_name(progress.best_step)
     if setup.config.curves:
         from groundup.pretraining.curves import draw_curves  # importing matplotlib is slow
 
         uniform_nats = math.log(setup.config.model.vocab_size)
-        write_text(run.path / "figures" / "loss.svg", draw_curves({"": rows}, uniform_nats))
+        write_text(run.figures / "loss.svg", draw_curves({"": rows}, uniform_nats))
     run.write_readme(run_readme(setup, result))
     record_result(run.path, "pretrain", result)
     run.write_manifest(

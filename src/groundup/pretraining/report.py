@@ -1,5 +1,6 @@
 """The records of a run: its result, its metrics, its manifest and its README."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,19 +54,28 @@ def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
     )
 
 
-def describe(setup: Setup) -> dict[str, object]:
-    """Describe the inputs of the run: checksums from raw text to tokens."""
+def describe(setup: Setup, run: RunFolder) -> dict[str, object]:
+    """Describe the inputs of the run: its data, with checksums from raw text to tokens."""
     data = setup.config.data.resolve()
     corpus = {file.name: sha256_file(file) for file in sorted((data / "corpus").glob("*.jsonl"))}
     return {
         "verb": "pretrain",
         "data": str(data),
+        "data_relative_to_run": _relative(data, run.path.resolve()),
         "seed": setup.config.seed,
         "corpus_sha256": corpus,
         "tokenizer_fingerprint": setup.data.tokenizer.fingerprint,
         "train_fingerprint": setup.data.train.fingerprint,
         "validation_fingerprint": setup.data.validation.fingerprint,
     }
+
+
+def _relative(path: Path, start: Path) -> str | None:
+    """Give the path of the data from the run folder, which holds when both are moved together."""
+    try:
+        return Path(os.path.relpath(path, start)).as_posix()
+    except ValueError:  # on another drive, on Windows
+        return None
 
 
 def run_readme(setup: Setup, result: PretrainResult) -> str:
@@ -101,7 +111,7 @@ A transformer with {result.n_parameters:,} parameters: {model.n_layers} layers, 
 `checkpoints/best` names the checkpoint with the lowest validation loss, which all commands open.
 {repeats}
 
-    groundup pretrain --config {quoted(result.run / "config.toml")}
+    groundup pretrain --config {quoted(RunFolder(result.run).config_path)}
 
 Next:
 

@@ -1,6 +1,5 @@
 """Find the run folder of a command: the unfinished run of the same settings, or a new one."""
 
-import json
 import logging
 from collections.abc import Iterator, Set
 from dataclasses import replace
@@ -9,7 +8,6 @@ from typing import TypeVar
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.errors import UserError
-from groundup.base.files import write_text
 from groundup.base.run import LOCK, RunFolder
 from groundup.planning.budget import agree
 from groundup.train.config import PretrainConfig
@@ -39,10 +37,10 @@ def open_run(out: Path, config: PretrainConfig) -> tuple[RunFolder, bool]:
     for folder in _taken(out):
         if _is_prepared(folder):
             return RunFolder(folder), False
-        if not is_finished(folder) and _same_settings(folder, config):
+        if not RunFolder(folder).is_finished and _same_settings(folder, config):
             return RunFolder(folder), True
-    if out.exists() and (out / "config.toml").is_file():
-        state = "is finished" if is_finished(out) else "has other settings"
+    if out.exists() and RunFolder(out).config_path.is_file():
+        state = "is finished" if RunFolder(out).is_finished else "has other settings"
         _log.info("%s %s and is not changed; a new folder is made.", out, state)
     return RunFolder.create(out), False
 
@@ -50,7 +48,7 @@ def open_run(out: Path, config: PretrainConfig) -> tuple[RunFolder, bool]:
 def chosen_before(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainConfig | None:
     """Return what a budget already chose for these settings, in an unfinished run."""
     for folder in _taken(config.out):
-        if is_finished(folder):
+        if RunFolder(folder).is_finished:
             continue
         stored = _stored_settings(folder, config)
         if stored is not None and agree(stored, config, given):
@@ -67,22 +65,6 @@ def _taken(out: Path) -> Iterator[Path]:
         yield folder
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run in this folder is finished."""
-    try:
-        return "finished_at" in RunFolder(folder).read_manifest()
-    except UserError:
-        return False
-
-
-def forget_metrics_after(run: RunFolder, step: int) -> None:
-    """Drop the lines of metrics.jsonl that a resumed run will write again."""
-    path = run.path / "metrics.jsonl"
-    if path.is_file():
-        kept = [row for row in run.read_metrics() if row["step"] <= step]
-        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-
-
 def _is_prepared(folder: Path) -> bool:
     """Whether no run has started in this folder: it is empty, or `story` made it.
 
@@ -97,7 +79,7 @@ def _is_prepared(folder: Path) -> bool:
 def _stored_settings(folder: Path, config: C) -> C | None:
     """The settings of the run in this folder; None: there are none that can be read."""
     try:
-        return from_mapping(type(config), read_recipe(folder / "config.toml"))
+        return from_mapping(type(config), read_recipe(RunFolder(folder).config_path))
     except UserError:
         return None
 

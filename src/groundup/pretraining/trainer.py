@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from groundup.base.checkpoints import list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import write_json, write_text
-from groundup.base.run import RunFolder, list_checkpoints, step_name
+from groundup.base.run import RunFolder
 from groundup.generation.engine import generate
 from groundup.planning.budget import duration_s
 from groundup.planning.memory import checkpoint_bytes
@@ -24,16 +25,14 @@ from groundup.pretraining.checkpoint import (
 from groundup.pretraining.curve_checks import ROLLBACK_DIVISOR, CurveChecks, Finding, rolled_back
 from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.interrupt import StopRequest, stop_between_steps
+from groundup.pretraining.metrics import drop_metrics_after, read_metrics
 from groundup.pretraining.report import log_metrics
-from groundup.pretraining.run_lookup import forget_metrics_after
 from groundup.pretraining.tensorboard import TensorBoardWriter
 from groundup.train.build import Setup
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
 from groundup.train.schedule import ClockSchedule, Schedule
 
 _log = logging.getLogger(__name__)
-FAILURE = "failure.json"
-"""A file of a run folder: why the run could not continue. The next start removes it."""
 _MOST_ROLLBACKS = 3
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
 """Time after the last step, for plots, pages and a checkpoint; disk throughput."""
@@ -65,7 +64,7 @@ class Trainer:
         self.started_at = started_at
         self.setup, self.folder, self.config = setup, folder, setup.config
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
-        self.checkpoints = folder.path / "checkpoints"
+        self.checkpoints = folder.checkpoints_path
         self._tensorboard: TensorBoardWriter | None = None
         self.progress: Progress
         self.checks: CurveChecks
@@ -85,7 +84,7 @@ class Trainer:
                 settings={"out": f"{self.folder.path}-2"},
             )
         if self.setup.world.is_first:
-            (self.folder.path / FAILURE).unlink(missing_ok=True)
+            self.folder.failure.unlink(missing_ok=True)
         if self.config.hardware.compile and self.config.budget is not None:
             self.setup.compile_now()  # otherwise the first step compiles, on the budget
         if found is None:
@@ -151,8 +150,8 @@ class Trainer:
     def _initialize(self) -> None:
         if self.setup.world.is_first:
             self.folder.write_config(self.config)
-            self.setup.data.tokenizer.save(self.folder.path / "tokenizer")
-            forget_metrics_after(self.folder, 0)
+            self.setup.data.tokenizer.save(self.folder.tokenizer)
+            drop_metrics_after(self.folder, 0)
         before = time.monotonic()
         first_loss_nats = self.setup.validate(self.config.batch_size)
         window_s = (time.monotonic() - before) / self.config.batch_size
@@ -184,10 +183,10 @@ class Trainer:
         setup.loader.load_state_dict(self.progress.loader)
         if setup.world.is_first:
             point_to(self.checkpoints, self.progress)
-            forget_metrics_after(self.folder, self.progress.step)
+            drop_metrics_after(self.folder, self.progress.step)
         _log.info("Resuming from %s.", checkpoint)
         self.checks = self._new_checks()
-        for row in self.folder.read_metrics():
+        for row in read_metrics(self.folder):
             list(self.checks.check(row))  # what was reported then is not reported again
 
     def _new_checks(self) -> CurveChecks:
@@ -270,7 +269,7 @@ class Trainer:
         if intact is None or len(rollbacks) > _MOST_ROLLBACKS:
             if self.setup.world.is_first:
                 _log.info("%s", error)
-                write_json(self.folder.path / FAILURE, {"seen": error.message})
+                write_json(self.folder.failure, {"seen": error.message})
             raise error
         elapsed_s = self.progress.elapsed_s
         self._restore(intact)
@@ -311,7 +310,7 @@ class Trainer:
             text = write_sample(self.setup)  # in all processes, because each may hold a shard
         if not self.setup.world.is_first:
             return
-        write_text(self.folder.path / "samples" / f"step-{step:06d}.txt", text + "\n")
+        write_text(self.folder.samples / f"step-{step:06d}.txt", text + "\n")
         if self.on_sample is not None:
             self.on_sample(step, text)
 

@@ -1,1 +1,1 @@
-"""Weights on disk: our own format, and other projects' formats, both ways."""
+"""Weights on disk: the format of groundup, and import from and export to Hugging Face."""

@@ -1,7 +1,7 @@
-"""Our own file format of a model: `model.json` (what it is) and `model.safetensors` (its numbers).
+"""The file format of a model: `model.json` (its configuration) and `model.safetensors` (weights).
 
 Never pickle: reading a model cannot run code. `model.json` is written last and holds the checksum
-of the numbers, so a folder that was cut off in the middle, or damaged since, is named and refused.
+of the weights, so a folder that was only partly written, or was damaged later, is refused.
 """
 
 from pathlib import Path
@@ -10,21 +10,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from groundup.base.checkpoints import first_intact
 from groundup.base.config import from_mapping, to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_path, read_json, sha256_file, write_json
+from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 
 FORMAT_VERSION = 1
+_FILES = ("model.json", "model.safetensors")
 
 
 def save_model(model: GPT, folder: Path | str) -> None:
     """Write the model into a folder, which may hold other files too.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: The folder cannot be written to.
     """
     weights = Path(folder) / "model.safetensors"
     with atomic_path(weights) as temporary:
@@ -33,13 +36,13 @@ def save_model(model: GPT, folder: Path | str) -> None:
 
 
 def describe_weights(config: GPTConfig, weights: Path) -> str:
-    """Write `model.json` beside a file of weights: what they are, and their checksum.
+    """Write `model.json` beside a weights file: the configuration, and the checksum.
 
     Returns:
         The checksum.
 
     Raises:
-        UserError: the folder cannot be written to.
+        UserError: The folder cannot be written to.
     """
     checksum = sha256_file(weights)
     write_json(
@@ -56,35 +59,37 @@ def describe_weights(config: GPTConfig, weights: Path) -> str:
 
 
 def load_model(folder: Path | str) -> GPT:
-    """Read a model that `save_model` wrote; the weights come on the CPU.
+    """Read a model that `save_model` wrote, onto the CPU.
 
     Raises:
-        UserError: a file is missing, of another version, damaged, or does not fit its own config.
+        UserError: A file is missing, damaged or of another version, or does not fit its config.
     """
     folder = Path(folder)
     if not (folder / "model.json").is_file():
         raise UserError(
-            "there is no model here",
-            need="a checkpoint folder with model.json and model.safetensors",
+            "There is no model here. A folder with model.json and model.safetensors is expected.",
             where=folder,
         )
     about = read_json(folder / "model.json")
     about = about if isinstance(about, dict) else {}
     if about.get("format") != "groundup model" or about.get("version") != FORMAT_VERSION:
         raise UserError(
-            f"format {about.get('format')!r}, version {about.get('version')!r}",
-            need=f"a groundup model of version {FORMAT_VERSION}",
+            f"The format is {about.get('format')!r}, version {about.get('version')!r}. "
+            f"'groundup model', version {FORMAT_VERSION}, is expected.",
             where=folder / "model.json",
         )
     if not all(isinstance(about.get(part), dict) for part in ("weights", "config")):
-        raise UserError("this is damaged", need="another checkpoint", where=folder / "model.json")
+        raise UserError(
+            "This file is damaged. Use another checkpoint, or restore a copy.",
+            where=folder / "model.json",
+        )
     for name, checksum in about["weights"].items():
         if not (folder / name).is_file():
-            raise UserError("the weights are missing", where=folder / name)
+            raise UserError("The weights are missing.", where=folder / name)
         if sha256_file(folder / name) != checksum:
             raise UserError(
-                "the weights are damaged: their checksum is not the one in model.json",
-                need="another checkpoint, or a fresh copy",
+                "The weights are damaged: their checksum is not the one in model.json. "
+                "Use another checkpoint, or restore a copy.",
                 where=folder / name,
             )
     config = from_mapping(GPTConfig, about["config"], where=str(folder / "model.json"))
@@ -94,48 +99,47 @@ def load_model(folder: Path | str) -> GPT:
 
 
 def stored_tensors(model: GPT) -> dict[str, Tensor]:
-    """The tensors to write: every parameter once, on the CPU. A tied head is its token table."""
+    """List the tensors to write: every parameter once, on the CPU, tied embeddings once."""
     return {
         name: parameter.detach().cpu().contiguous() for name, parameter in model.named_parameters()
     }
 
 
 def fill_model(model: GPT, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Copy named tensors into the model's parameters; each must be there, fit, and be used.
+    """Copy named tensors into the parameters of a model; names and shapes must match exactly.
 
     Raises:
-        UserError: a tensor is missing, left over, or of another shape; the text names it.
+        UserError: A tensor is missing, unexpected, or of another shape; the message names it.
     """
     parameters = dict(model.named_parameters())
     missing, extra = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters)
     if missing or extra:
         raise UserError(
-            f"weights missing: {', '.join(missing[:3]) or 'none'} ({len(missing)}); "
-            f"not understood: {', '.join(extra[:3]) or 'none'} ({len(extra)})",
-            need="weights that belong to the config beside them",
+            f"Missing weights ({len(missing)}): {', '.join(missing[:3]) or 'none'}; "
+            f"unexpected weights ({len(extra)}): {', '.join(extra[:3]) or 'none'}. "
+            "Weights that match the config beside them are expected.",
             where=where,
         )
     for name, parameter in parameters.items():
         tensor = tensors[name]
         if tensor.shape != parameter.shape:
             raise UserError(
-                f"{name} has shape {tuple(tensor.shape)} and the config says "
-                f"{tuple(parameter.shape)}",
-                need="weights that belong to the config beside them",
+                f"{name} has shape {tuple(tensor.shape)}. "
+                f"The config beside it expects {tuple(parameter.shape)}.",
                 where=where,
             )
         parameter.data.copy_(tensor)
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write a safetensors file; it is for the caller to make it whole or absent.
+    """Write a safetensors file; the caller makes sure that it is complete or absent.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: The file cannot be written.
     """
     try:
         save_file(tensors, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # a full disk too comes under this name
+    except SafetensorError as error:  # a full disk is reported by this exception too
         raise OSError(str(error)) from error
 
 
@@ -143,50 +147,55 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        UserError: the file is missing or not in the safetensors format.
+        UserError: The file is missing or not in the safetensors format.
     """
     try:
         return load_file(path)
     except FileNotFoundError as error:
-        raise UserError("this file is missing", where=path) from error
+        raise UserError("This file is missing.", where=path) from error
     except SafetensorError as error:
-        raise UserError(f"this is no whole safetensors file ({error})", where=path) from error
+        raise UserError(f"This is not a valid safetensors file ({error}).", where=path) from error
 
 
-def find_checkpoint(path: Path | str) -> Path:
-    """The checkpoint folder a path means: a checkpoint itself, or a run folder's best or latest.
+def open_model(path: Path | str) -> tuple[Path, GPT]:
+    """Open the model that a path means, the same in every command.
 
-    The text file `checkpoints/best` goes before `checkpoints/latest`, as in every verb that opens a
-    run.
+    A folder that holds weights itself, such as a checkpoint, is taken as it is. Of a run the best
+    checkpoint is taken, or else the latest; where one is damaged, a warning names it and the next
+    is tried.
+
+    Returns:
+        The folder that holds the weights, and the model.
 
     Raises:
-        UserError: there is none.
+        UserError: There is no model, or none that is intact.
+    """
+    return first_intact(model_folders(path), load_model)
+
+
+def model_folders(path: Path | str) -> list[Path]:
+    """List the folders with weights that a path means, in the order in which to try them.
+
+    Raises:
+        UserError: There is none.
     """
     path = Path(path)
-    if (path / "model.json").is_file():
-        return path
-    pointers = [path / "checkpoints" / name for name in ("best", "latest")]
-    pointer = next((pointer for pointer in pointers if pointer.is_file()), None)
-    if pointer is None:
+    if not path.exists():
         raise UserError(
-            "there is no model here",
-            need="a run folder with checkpoints, or a checkpoint folder",
+            "There is no file or folder of this name. A run folder or a checkpoint is expected.",
             where=path,
-            type_this="groundup pretrain",
+            command="ls runs",
         )
-    checkpoint = pointer.parent / pointer.read_text(encoding="utf-8").strip()
-    if not (checkpoint / "model.json").is_file():
+    folder, run = path if path.is_dir() else path.parent, RunFolder.of(path)
+    is_checkpoint = folder.resolve().parent == run.checkpoints_path.resolve()
+    if is_checkpoint or any((folder / name).is_file() for name in _FILES):
+        return [folder]
+    checkpoints = run.preferred_checkpoints()
+    if not checkpoints:
         raise UserError(
-            f"it names the checkpoint {checkpoint.name!r}, which holds no model", where=pointer
+            "There is no model here. A run folder with checkpoints, or a folder with model.json "
+            "and model.safetensors, is expected.",
+            where=path,
+            command="groundup pretrain",
         )
-    return checkpoint
-
-
-def find_tokenizer(path: Path | str) -> Path | None:
-    """The tokenizer.json of a run folder or of a checkpoint in it; None where there is none."""
-    path = Path(path).resolve()
-    places = (path, path.parent.parent if path.parent.name == "checkpoints" else path)
-    for place in places:
-        if (place / "tokenizer" / "tokenizer.json").is_file():
-            return place / "tokenizer" / "tokenizer.json"
-    return None
+    return checkpoints

@@ -1,4 +1,4 @@
-"""The job `groundup export`: a run becomes a Hugging Face folder, and is read back to be sure."""
+"""Export a run as a Hugging Face folder, and read it back to check that the model is the same."""
 
 import shutil
 from dataclasses import dataclass
@@ -9,32 +9,23 @@ import torch
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.base.run import RunFolder
 from groundup.model.gpt import GPT
-from groundup.weights.checkpoint_format import find_checkpoint, find_tokenizer, load_model
+from groundup.weights.checkpoint_format import open_model
+from groundup.weights.config import ExportConfig
 from groundup.weights.huggingface import (
     import_huggingface,
     refuse_foreign_folder,
     write_huggingface,
 )
 
-# Stated in tokenizer.json among the added tokens; this room knows no tokenizer and reads it as a
-# file.
+# This package does not depend on `tokenizer`: the name is looked up in tokenizer.json.
 END_OF_TEXT = "<|endoftext|>"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
-    """Write a trained model as a Hugging Face folder."""
-
-    run: Path = Path("runs/story")
-    """a run folder, or a checkpoint in it"""
-    out: Path | None = None
-    """the folder to write; None: RUN/huggingface"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
-    """What was written, and how the written model compares with ours."""
+class ExportResult:
+    """What was written, and how the written model compares with the one that was exported."""
 
     folder: Path
     checkpoint: Path
@@ -46,30 +37,34 @@ class ExportReport:
     max_logit_difference: float
 
 
-def export(config: ExportConfig) -> ExportReport:
+def export(config: ExportConfig) -> ExportResult:
     """Write the model and its tokenizer as a folder, read the model back and compare its logits.
 
     Raises:
-        UserError: there is no model, no class of transformers computes it, the folder is taken, or
-            the model
-            that was read back differs.
+        UserError: There is no model, no class of transformers computes it, the folder is taken, or
+            the model that was read back differs.
     """
-    checkpoint = find_checkpoint(config.run)
-    folder = config.run / "huggingface" if config.out is None else config.out
+    run = RunFolder.of(config.run)
+    checkpoint, model = open_model(config.run)
+    model.eval()
+    folder = run.huggingface if config.out is None else config.out
     refuse_foreign_folder(folder)
-    model = load_model(checkpoint).eval()
-    tokenizer = find_tokenizer(config.run)
-    has_tokenizer = tokenizer is not None and _is_huggingface_schema(tokenizer)
+    tokenizer = run.tokenizer / "tokenizer.json"
+    has_tokenizer = tokenizer.is_file() and _is_huggingface_schema(tokenizer)
     with atomic_folder(folder) as temporary:
         end_of_text_id = None
-        if tokenizer is not None and has_tokenizer:
+        if has_tokenizer:
             end_of_text_id = _write_tokenizer(tokenizer, temporary, model.config.context_length)
         write_huggingface(model, temporary, end_of_text_id=end_of_text_id)
-        # Read back before the folder takes its name: what stands there afterwards has been checked.
+        # Read back before the folder gets its name: a folder that is there has been checked.
         difference, n_tokens = compare_logits(model, import_huggingface(temporary))
         if not difference < 1e-3:
-            raise UserError(f"the written logits differ by up to {difference:.3g}", where=folder)
-    return ExportReport(
+            raise UserError(
+                f"The logits of the written model differ by up to {difference:.3g}. "
+                "No folder was written.",
+                where=folder,
+            )
+    return ExportResult(
         folder=folder,
         checkpoint=checkpoint,
         model_class=read_json(folder / "config.json")["architectures"][0],
@@ -83,7 +78,7 @@ def export(config: ExportConfig) -> ExportReport:
 
 @torch.inference_mode()
 def compare_logits(ours: GPT, other: GPT, *, seed: int = 0) -> tuple[float, int]:
-    """The largest difference of any logit on random tokens, and how many tokens."""
+    """Compare logits on random tokens; return the largest difference, and the number of tokens."""
     T = min(ours.config.context_length, 64)
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(ours.config.vocab_size, (2, T), generator=generator)
@@ -92,13 +87,13 @@ def compare_logits(ours: GPT, other: GPT, *, seed: int = 0) -> tuple[float, int]
 
 
 def _is_huggingface_schema(tokenizer: Path) -> bool:
-    """Whether the tokenizers library can read it: our simpler tokenizers have their own schema."""
+    """Whether the tokenizers library can read it: word and character tokenizers it cannot."""
     about = read_json(tokenizer)
     return isinstance(about.get("model"), dict) and "added_tokens" in about
 
 
 def _write_tokenizer(tokenizer: Path, folder: Path, context_length: int) -> int | None:
-    """Copy tokenizer.json, write how to open it, and give the end-of-text id."""
+    """Copy tokenizer.json, write tokenizer_config.json, and return the end-of-text id."""
     shutil.copyfile(tokenizer, folder / "tokenizer.json")
     about: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",

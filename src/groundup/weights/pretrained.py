@@ -1,19 +1,21 @@
-"""The job `groundup import`: a Hugging Face folder becomes a run folder."""
+"""Import pretrained weights: a Hugging Face folder becomes a run folder."""
 
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.checkpoints import step_name
 from groundup.base.errors import quoted
 from groundup.base.files import write_text
 from groundup.base.run import RunFolder
 from groundup.weights.checkpoint_format import save_model
+from groundup.weights.config import ImportConfig
 from groundup.weights.huggingface import import_huggingface
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportReport:
-    """What was read, and where it now stands."""
+class ImportResult:
+    """What was read, and the run folder that was created."""
 
     run: Path
     model_type: str
@@ -22,21 +24,21 @@ class ImportReport:
     has_tokenizer: bool
 
 
-def import_pretrained(source: Path, out: Path) -> ImportReport:
-    """Read pretrained weights and lay them down as checkpoint step-000000 of a new run folder.
+def import_pretrained(config: ImportConfig) -> ImportResult:
+    """Read pretrained weights and write them as checkpoint step-000000 of a new run folder.
 
     Raises:
-        UserError: the folder holds no model we know, or `out` cannot be written.
+        UserError: The folder holds no supported model, or `out` cannot be written to.
     """
+    source = config.source
     model = import_huggingface(source)
-    run = RunFolder.create(out)
-    checkpoints = run.path / "checkpoints"
-    save_model(model, checkpoints / "step-000000")
-    write_text(checkpoints / "latest", "step-000000\n")
+    run = RunFolder.create(config.out)
+    save_model(model, run.checkpoints_path / step_name(0))
+    write_text(run.checkpoints_path / "latest", f"{step_name(0)}\n")
     tokenizer = source / "tokenizer.json"
     if tokenizer.is_file():
-        (run.path / "tokenizer").mkdir()
-        shutil.copyfile(tokenizer, run.path / "tokenizer" / "tokenizer.json")
+        run.tokenizer.mkdir()
+        shutil.copyfile(tokenizer, run.tokenizer / "tokenizer.json")
     n_parameters = sum(p.numel() for p in model.parameters())
     kind = "gpt2" if model.config.norm == "layer" else "qwen3" if model.config.qk_norm else "llama"
     run.write_manifest({"job": "import", "source": str(source), "n_parameters": n_parameters})
@@ -45,7 +47,7 @@ def import_pretrained(source: Path, out: Path) -> ImportReport:
         f"context {model.config.context_length} tokens.\n\n"
         f"Next: `groundup generate {quoted(run.path)}`\n"
     )
-    return ImportReport(
+    return ImportResult(
         run=run.path,
         model_type=kind,
         n_parameters=n_parameters,

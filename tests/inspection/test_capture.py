@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
-from groundup.explain.capture import capture
+from groundup.inspection.capture import capture
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

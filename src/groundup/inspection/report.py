@@ -1,7 +1,7 @@
-"""`report.html`: the story once more with pictures, in one file that needs no network.
+"""`report.html`: all results of a run with figures, in one file that needs no network.
 
-It reads only what the verbs left in the run folder. A section whose verb has not run yet says so,
-with the command to type. All text of the user's is escaped by the template.
+It reads only the results that the commands left in the run folder and its data folder. A section
+whose command has not been run yet names the command. The template escapes all text of the user.
 """
 
 from pathlib import Path
@@ -14,26 +14,28 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
+from groundup.data.run_data import data_of
 from groundup.evaluation.load import load
-from groundup.explain.capture import capture
+from groundup.inspection.capture import capture
 from groundup.pretraining.curves import draw_curves
 from groundup.tokenizer.show import visible
 
-_LONGEST_SENTENCE = 24
+LONGEST_SENTENCE = 24
+"""Tokens of a sentence whose attention is shown, at most."""
 
 
 def write_report(run: Path | str, *, text: str | None = None) -> Path:
-    """Write RUN/report.html; give its path.
+    """Write RUN/report.html and return its path.
 
     Args:
         run: The run folder.
-        text: The sentence whose attention is shown; None takes the tokenizer's held-out line.
+        text: The sentence whose attention is shown. None: the line that train-tokenizer showed.
 
     Raises:
-        UserError: There is no run, or it holds no model.
+        UserError: There is no run folder.
     """
     folder = RunFolder.open(run)
-    stages = _stages(folder.path)
+    stages, data_problem = _stages(folder)
     if text is None:
         text = stages.get("train-tokenizer", {}).get("line", "The quick brown fox")
     metrics = folder.read_metrics(names=("loss_nats",))
@@ -44,20 +46,20 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
         .render(
             name=str(folder.path),
             stages=stages,
-            curve=Markup(_curve(folder.path, metrics, expected)) if metrics else None,
-            moves=[row for row in metrics if "weight" in row and "grad_norm" in row][:4],
+            data_problem=data_problem,
+            curve=Markup(_curve(folder, metrics, expected)) if metrics else None,
+            updates=[row for row in metrics if "weight" in row and "grad_norm" in row][:4],
             attention=_attention(folder.path, text),
         )
     )
-    goal = folder.path / "report.html"
-    write_text(goal, page)
-    return goal
+    write_text(folder.report, page)
+    return folder.report
 
 
 def page_templates() -> jinja2.Environment:
-    """Give the templates of the pages; the user's text is escaped in them by default."""
+    """Load the templates of the pages; text of the user is escaped by default."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("groundup.explain"),
+        loader=jinja2.PackageLoader("groundup.inspection"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -69,33 +71,34 @@ def page_templates() -> jinja2.Environment:
     return environment
 
 
-def _stages(run: Path) -> dict[str, Any]:
-    """Read what each verb found, in the run and in the data it was trained on."""
-    manifest = RunFolder(run).read_manifest()
-    data = run / "data" if (run / "data").is_dir() else Path(manifest.get("data", run / "data"))
-    return read_results(data) | read_results(run)
+def _stages(run: RunFolder) -> tuple[dict[str, Any], str | None]:
+    """Read the results of all commands, and why those of the data are missing, if they are."""
+    try:
+        return read_results(data_of(run)) | read_results(run.path), None
+    except UserError as error:
+        return read_results(run.path), error.located
 
 
-def _curve(run: Path, metrics: list[dict[str, Any]], expected: float | None) -> str:
+def _curve(run: RunFolder, metrics: list[dict[str, Any]], expected: float | None) -> str:
     svg = draw_curves({"": metrics}, expected)
-    write_text(run / "figures" / "loss.svg", svg)
+    write_text(run.figures / "loss.svg", svg)
     return svg
 
 
 def _attention(run: Path, text: str) -> dict[str, Any] | None:
-    """Capture one sentence's attention, rounded for the page."""
+    """Capture the attention on one sentence, rounded for the page."""
     try:
         language_model = load(run)
     except UserError:
         return None
     tokenizer, model = language_model.tokenizer, language_model.model
-    limit = min(_LONGEST_SENTENCE, model.config.context_length)
+    limit = min(LONGEST_SENTENCE, model.config.context_length)
     ids = tokenizer.encode(text)[:limit]
     if not ids:
         return None
     seen = capture(model, ids)
-    chances = seen.logits[-1].softmax(dim=-1)
-    best = chances.topk(min(8, len(chances)))
+    probabilities = seen.logits[-1].softmax(dim=-1)
+    best = probabilities.topk(min(8, len(probabilities)))
     return {
         "tokens": [tokenizer.decode([index]) for index in ids],
         "weights": [
@@ -103,8 +106,8 @@ def _attention(run: Path, text: str) -> dict[str, Any] | None:
             for layer in seen.attention.tolist()
         ],
         "next": [
-            (tokenizer.decode([index]), chance)
-            for index, chance in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+            (tokenizer.decode([index]), probability)
+            for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ],
     }
 

@@ -11,8 +11,9 @@ from groundup.base.results import record_result
 from groundup.cli.windows import run as show_windows
 from groundup.data.config import WindowsConfig
 from groundup.data.encode import encode_corpus
-from groundup.evaluation.evaluate import EvaluateConfig, evaluate
-from groundup.explain.report import write_report
+from groundup.evaluation.config import EvaluateConfig
+from groundup.evaluation.evaluate import evaluate
+from groundup.inspection.report import write_report
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
 from groundup.text.config import PrepareConfig
@@ -87,7 +88,7 @@ def test_the_users_text_is_escaped_everywhere(run: Path) -> None:
 
 def test_what_is_not_done_yet_is_said_with_its_command(run: Path) -> None:
     page = write_report(run).read_text(encoding="utf-8")
-    missing = re.findall(r"Not done in this run yet: <code>groundup ([\w-]+)", page)
+    missing = re.findall(r"Not run yet: <code>groundup ([\w-]+)", page)
     assert missing == ["plan", "generate", "export", "classify", "instruct"]
 
 

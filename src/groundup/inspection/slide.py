@@ -1,4 +1,4 @@
-"""The page on which a window slides over the user's own text, with T, stride and B to play with."""
+"""A page that shows the sliding window over a text, with context length, stride and batch size."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from groundup.base.files import write_text
 from groundup.data.store import TokenStore
-from groundup.explain.report import page_templates
+from groundup.inspection.report import page_templates
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.show import shown_ids
 
@@ -15,10 +15,10 @@ _SHOWN_TOKENS = 400
 
 
 def write_windows_page(data: Path, goal: Path) -> Path:
-    """Write the page for DATA/train; it works from the file alone, without a network.
+    """Write the page for DATA/train; it is one file that needs no network.
 
     Raises:
-        UserError: There is no token store, or the place cannot be written to.
+        UserError: There is no token store, or the location cannot be written to.
     """
     store = TokenStore.open(data / "train")
     tokenizer = load_tokenizer(data / "tokenizer")

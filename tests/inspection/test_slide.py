@@ -14,7 +14,7 @@ from groundup.data.ledger import account
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
-from groundup.explain.slide import write_windows_page
+from groundup.inspection.slide import write_windows_page
 from groundup.text.config import PrepareConfig
 from groundup.text.prepare import prepare
 from groundup.tokenizer.config import TrainTokenizerConfig
@@ -58,8 +58,8 @@ def test_the_page_counts_what_the_ledger_counts(data: Path) -> None:
     windows = Windows(TokenStore.open(data / "train"), 4, 4)
     ledger = account(windows, 2)
     assert rows["windows"] == f"{len(windows):,}"
-    assert rows["targets trained once"] == f"{ledger.n_targets_once:,}"
-    assert rows["targets never trained: beyond the last window"] == f"{ledger.n_targets_tail:,}"
+    assert rows["targets predicted once"] == f"{ledger.n_targets_once:,}"
+    assert rows["targets never predicted: after the last window"] == f"{ledger.n_targets_tail:,}"
     assert "inputs (2, 4)" in found
 
 

@@ -1,0 +1,69 @@
+"""Find the assistant of a run, and open a conversation with it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from groundup.base.device import choose_device
+from groundup.base.errors import UserError, quoted
+from groundup.base.run import RunFolder
+from groundup.chat.config import ChatConfig
+from groundup.chat.session import ChatSession
+from groundup.evaluation.load import load
+from groundup.generation.engine import stream
+
+_MARK = "assistant.json"
+"""The last file that `instruct` writes, so a folder that has it is complete."""
+
+
+def find_assistant(path: Path) -> Path:
+    """Find the newest complete one of RUN/assistant, RUN/assistant-2, ..., or the path itself.
+
+    Raises:
+        UserError: There is no such folder, or nothing in it was fine-tuned on instructions.
+    """
+    if (path / _MARK).is_file():
+        return path
+    run = RunFolder.open(path).path
+    complete = [file.parent for file in run.glob(f"assistant*/{_MARK}")]
+    if not complete:
+        raise UserError(
+            "There is no assistant in this run. Fine-tune the model on instructions first.",
+            where=run,
+            command=f"groundup instruct {quoted(run)}",
+        )
+    # assistant-10 comes after assistant-9: shorter names first, then by name.
+    return max(complete, key=lambda folder: (len(folder.name), folder.name))
+
+
+def open_chat(config: ChatConfig) -> ChatSession:
+    """Load the assistant of a run and start a conversation.
+
+    An answer is never longer than half of the context.
+
+    Raises:
+        UserError: There is no assistant, or no intact model.
+    """
+    language_model = load(find_assistant(config.run))
+    model = language_model.model.to(choose_device(config.device)).eval()
+    n_asked = 0
+
+    def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
+        nonlocal n_asked
+        n_asked += 1
+        # Each answer has its own seed; otherwise a repeated question always got the same answer.
+        return stream(
+            model,
+            ids,
+            max_new_tokens,
+            temperature=config.temperature,
+            top_k=config.top_k,
+            top_p=config.top_p,
+            seed=config.seed + n_asked,
+        )
+
+    return ChatSession(
+        speak,
+        language_model.tokenizer,
+        context_length=model.config.context_length,
+        max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
+    )

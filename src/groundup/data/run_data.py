@@ -1,0 +1,103 @@
+"""Find the data that a run was trained on, wherever the run and the data are now.
+
+`RunFolder` lists the folders where the data may be. The manifest of the run holds the fingerprints
+of its token stores, its tokenizer and its texts; only a folder whose content agrees with them is
+used, so that the data of another project is never taken by its name alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.base.files import read_json
+from groundup.base.run import RunFolder
+from groundup.data.manifest import is_store
+from groundup.data.store import TokenStore
+
+SIDES = ("train", "validation")
+
+
+def data_of(run: RunFolder) -> Path:
+    """Find the data folder that a run was trained on.
+
+    For a classifier or an assistant inside a run this is the data of that run.
+
+    Raises:
+        UserError: The run does not record its data, the data is not there any more, or it has
+            changed since.
+    """
+    manifest = run.read_manifest()
+    if "data" not in manifest and "foundation" in manifest:
+        outer = RunFolder.of(run.path.resolve().parent)
+        if outer.path != run.path:
+            return data_of(outer)
+    problems: list[UserError] = []
+    has_fingerprints = any(key in manifest for key in _CHECKS)
+    settings = {"data": "path/to/data"}
+    for folder, is_known in run.data_folders():
+        try:
+            agree, differ = _compare(folder, manifest)
+        except UserError as error:  # a damaged store
+            problems.append(error)
+            continue
+        if differ:
+            problems.append(
+                UserError(
+                    f"This is not the data that the run {run.path} was trained on: {differ[0]} "
+                    "is different from the one recorded in the manifest of the run. Name the data "
+                    "folder explicitly to use it anyway.",
+                    where=folder,
+                    settings=settings,
+                )
+            )
+        elif agree or (is_known and not has_fingerprints and _is_data(folder)):
+            return folder
+    if problems:
+        raise problems[0]
+    if "data" not in manifest:
+        raise UserError(
+            "The manifest of this run does not record which data it was trained on. "
+            "Name the data folder.",
+            where=run.path,
+            settings=settings,
+        )
+    raise UserError(
+        f"The data that this run was trained on is not at {manifest['data']} any more, and not "
+        "beside the run. Name the data folder.",
+        where=run.path,
+        settings=settings,
+    )
+
+
+_CHECKS = ("train_fingerprint", "validation_fingerprint", "tokenizer_fingerprint", "corpus_sha256")
+
+
+def _compare(folder: Path, manifest: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """List what of a folder agrees with the manifest of a run, and what differs."""
+    agree: list[str] = []
+    differ: list[str] = []
+
+    def check(name: str, found: object, recorded: object) -> None:
+        if recorded is not None:
+            (agree if found == recorded else differ).append(name)
+
+    for side in SIDES:
+        if is_store(folder / side):
+            store = TokenStore.open(folder / side)
+            check(
+                f"the tokenizer of its {side} tokens",
+                store.tokenizer_fingerprint,
+                manifest.get("tokenizer_fingerprint"),
+            )
+            check(f"the {side} store", store.fingerprint, manifest.get(f"{side}_fingerprint"))
+    texts = manifest.get("corpus_sha256")
+    if isinstance(texts, dict) and (folder / "corpus" / "manifest.json").is_file():
+        sides = read_json(folder / "corpus" / "manifest.json").get("sides", {})
+        for side in SIDES:
+            found = sides.get(side, {}).get("sha256")
+            check(f"the {side} text", found, texts.get(f"{side}.jsonl"))
+    return agree, differ
+
+
+def _is_data(folder: Path) -> bool:
+    return any((folder / name).is_dir() for name in ("corpus", *SIDES))

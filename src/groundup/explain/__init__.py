@@ -1,1 +1,0 @@
-"""Looking inside: captured activations, pictures, the report."""

@@ -1,0 +1,18 @@
+"""The settings of `explain`. This file loads no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainConfig:
+    """Settings of `explain`: show the attention on one sentence, and write the report."""
+
+    run: Path = Path("runs/story")
+    """Run folder with a trained model, or one of its checkpoints."""
+    text: str | None = None
+    """Sentence whose attention is shown. None: a line of the validation set."""
+    layer: int = -1
+    """Layer whose attention is shown, counted from 0; -1 is the last."""
+    head: int = 0
+    """Attention head of that layer, counted from 0."""

@@ -1,0 +1,83 @@
+"""Explain a run: the attention on one sentence, the most likely next tokens, and the report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.errors import UserError
+from groundup.base.run import RunFolder
+from groundup.data.run_data import data_of
+from groundup.evaluation.load import load
+from groundup.inspection.capture import capture
+from groundup.inspection.config import ExplainConfig
+from groundup.inspection.report import LONGEST_SENTENCE, write_report
+from groundup.text.corpus import read_corpus
+from groundup.tokenizer.show import visible
+
+_N_NEXT = 5
+_FEWEST_WORDS = 8
+_DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainResult:
+    """The attention of one head on one sentence, and where the report is."""
+
+    report: Path
+    tokens: list[str]
+    most_attended: list[str]
+    """For each token, the token with the largest attention weight."""
+    layer: int
+    head: int
+    attention: list[list[float]]
+    """The attention weights of the head: row t holds the weights of position t."""
+    next_tokens: list[tuple[str, float]]
+    """The most likely tokens after the last one, with their probabilities."""
+
+
+def explain(config: ExplainConfig) -> ExplainResult:
+    """Capture the attention on one sentence and write RUN/report.html.
+
+    Raises:
+        UserError: There is no model, or no such layer or head.
+    """
+    run = RunFolder.of(config.run)
+    language_model = load(config.run)
+    tokenizer, model = language_model.tokenizer, language_model.model
+    text = config.text or _validation_line(run)
+    ids = tokenizer.encode(text)[: min(LONGEST_SENTENCE, model.config.context_length)]
+    seen = capture(model, ids)
+    n_layers, n_heads = seen.attention.shape[:2]
+    if not (-n_layers <= config.layer < n_layers and 0 <= config.head < n_heads):
+        raise UserError(
+            f"There is no layer {config.layer} with a head {config.head}. The model has "
+            f"{n_layers} layers of {n_heads} heads, counted from 0.",
+            settings={"layer": 0, "head": 0},
+        )
+    weights = seen.attention[config.layer, config.head]
+    tokens = [visible(tokenizer.decode([index])) for index in ids]
+    probabilities = seen.logits[-1].softmax(dim=-1)
+    best = probabilities.topk(min(_N_NEXT, len(probabilities)))
+    return ExplainResult(
+        report=write_report(run.path, text=text),
+        tokens=tokens,
+        most_attended=[tokens[int(row.argmax())] for row in weights],
+        layer=config.layer % n_layers,
+        head=config.head,
+        attention=weights.tolist(),
+        next_tokens=[
+            (visible(tokenizer.decode([index])), probability)
+            for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ],
+    )
+
+
+def _validation_line(run: RunFolder) -> str:
+    """Read the first longer line of the validation set, or use a fixed sentence."""
+    try:
+        for document in read_corpus(data_of(run), "validation"):
+            for line in document.text.splitlines():
+                if len(line.split()) >= _FEWEST_WORDS:
+                    return line.strip()
+    except UserError:
+        pass
+    return _DEFAULT_TEXT

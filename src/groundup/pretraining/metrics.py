@@ -1,0 +1,34 @@
+"""The metrics of a pretraining step, and the lines of metrics.jsonl that hold them."""
+
+import json
+from typing import Any
+
+from groundup.base.files import write_text
+from groundup.base.run import RunFolder
+
+MEASURED = (
+    "loss_nats",
+    "learning_rate",
+    "grad_norm",
+    "n_targets",
+    "targets_per_s",
+    "elapsed_s",
+)
+"""What every line of metrics.jsonl contains, beside the step."""
+
+
+def read_metrics(run: RunFolder) -> list[dict[str, Any]]:
+    """Read the metrics of all steps; corrupt or incomplete lines are skipped."""
+    return run.read_metrics(MEASURED)
+
+
+def corrupt_lines(run: RunFolder) -> list[int]:
+    """List the numbers of corrupt or incomplete lines, except a last one that was cut off."""
+    return run.corrupt_metrics(MEASURED)
+
+
+def drop_metrics_after(run: RunFolder, step: int) -> None:
+    """Remove the lines of the steps that a resumed run will repeat."""
+    if run.metrics_path.is_file():
+        kept = [row for row in read_metrics(run) if row["step"] <= step]
+        write_text(run.metrics_path, "".join(json.dumps(row) + "\n" for row in kept))

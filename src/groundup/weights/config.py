@@ -1,0 +1,24 @@
+"""The settings of `export` and `import`. This file loads no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Settings of `export`: write a trained model as a Hugging Face folder."""
+
+    run: Path = Path("runs/story")
+    """Run folder, or one of its checkpoints."""
+    out: Path | None = None
+    """Folder to write. None: RUN/huggingface."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """Settings of `import_pretrained`: read GPT-2, Llama or Qwen3 weights."""
+
+    source: Path = Path("gpt2")
+    """Folder with config.json, model.safetensors and tokenizer.json."""
+    out: Path = Path("runs/imported")
+    """Run folder to create; if the name is taken, -2 is appended."""

@@ -1,0 +1,43 @@
+"""`explain` as a library function: the attention of one head, and the report."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import groundup
+
+OLD = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    shutil.copytree(OLD, tmp_path / "old")
+    return tmp_path / "old" / "run"
+
+
+def test_explain_gives_the_head_and_writes_the_report(run: Path, capfd) -> None:
+    result = groundup.explain(groundup.ExplainConfig(run=run))
+    assert result.report == run / "report.html"
+    assert result.report.is_file()
+    assert (result.layer, result.head) == (0, 0)
+    n = len(result.tokens)
+    assert [len(row) for row in result.attention] == [n] * n
+    assert all(sum(row) == pytest.approx(1.0, abs=1e-5) for row in result.attention)
+    assert result.most_attended[0] == result.tokens[0], "the first token sees only itself"
+    assert len(result.next_tokens) == 5
+    assert "brown fox" not in "".join(result.tokens), "a line of the validation set is taken"
+    assert capfd.readouterr().out == ""
+
+
+def test_a_head_that_is_not_there_is_refused_with_one_that_is(run: Path) -> None:
+    with pytest.raises(groundup.UserError, match="1 layers of 1 heads") as caught:
+        groundup.explain(groundup.ExplainConfig(run=run, head=1))
+    assert caught.value.settings == {"layer": 0, "head": 0}
+
+
+def test_without_its_data_the_report_says_so(run: Path) -> None:
+    shutil.rmtree(run.parent / "data")
+    page = groundup.explain(groundup.ExplainConfig(run=run)).report.read_text(encoding="utf-8")
+    assert "The results of the data stages are missing." in page
+    assert "/home/user/data" in page
