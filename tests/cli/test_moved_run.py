@@ -9,7 +9,7 @@ import pytest
 from groundup.base.run import RunFolder
 from groundup.cli import console
 from groundup.cli.main import main
-from groundup.data.run_data import data_of
+from groundup.evaluation.run_data import data_of
 from groundup.text.builtin import python_reference
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"

@@ -111,7 +111,7 @@ def test_the_run_s_processes_share_each_batch(
     monkeypatch.setattr(World, "join", lambda device: world)
     monkeypatch.setattr(World, "average_gradients", lambda self, loss: loss)
     shape = GPTConfig(context_length=8, d_model=16, n_layers=1, n_heads=1)
-    config = PretrainConfig(data=data, model=shape, batch_size=4, device="cpu")
+    config = PretrainConfig(data=data, model=shape, batch_size=4)
     loader = build.prepare_training(config, open_data(data)).loader
     assert (loader.rank, loader.world_size) == (1, 2)
 

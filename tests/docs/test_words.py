@@ -79,7 +79,7 @@ def test_every_dependency_is_justified() -> None:
 def test_the_numbers_of_the_readme_are_measured() -> None:
     """Every number with a unit in the README's list of results stands in benchmarks/RESULTS.md."""
     results = read("benchmarks/RESULTS.md")
-    section = re.search(r"## What came of it\n(.*?)\n## ", read("README.md"), re.S)
+    section = re.search(r"## Results\n(.*?)\n## ", read("README.md"), re.S)
     assert section
     numbers = re.findall(r"\b\d[\d,.]*\d\b|\b\d\b", section[1])
     assert len(numbers) > 5

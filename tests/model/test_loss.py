@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.model import loss as loss_module
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT

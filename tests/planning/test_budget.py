@@ -176,6 +176,7 @@ def test_what_goes_ill_with_a_budget_is_said(wishes, machine, caplog):
 def test_looks_and_checkpoints_stay_cheap(wishes, machine):
     machine(2e11)
     chosen = choose(wishes, open_data(wishes.data), 600.0)
+    assert chosen.validation.validate_every is not None
     assert 8 <= chosen.steps / chosen.validation.validate_every <= 9
     assert chosen.validation.validate_every == chosen.checkpoints.checkpoint_every
 
@@ -308,4 +309,4 @@ def test_readme_holds_the_plan_against_the_run(data):
     assert "| memory |" in page
     assert read_results(data)["plan"]["steps"] == 30
     other = pretrain(dataclasses.replace(config, batch_size=3)).run
-    assert "No plan was made" in (other / "README.md").read_text("utf-8")
+    assert "These settings were not planned." in (other / "README.md").read_text("utf-8")

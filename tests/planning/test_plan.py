@@ -95,10 +95,8 @@ def test_micro_batches_and_muon_save_memory(data):
 
 
 def test_disk_is_that_of_the_checkpoints(data):
-    config = settings(
-        data, out=data.parent / "run", keep_checkpoints=1, steps=40, sample_every=None
-    )
-    config = with_vocabulary(config, open_data(data))
+    changes = {"keep_checkpoints": 1, "steps": 40, "sample_every": None}
+    config = with_vocabulary(settings(data, out=data.parent / "run", **changes), open_data(data))
     run = pretrain(config).run
     taken = sum(file.stat().st_size for file in (run / "checkpoints").glob("*/*.safetensors"))
     each = (count_disk(replace_settings(config, keep_checkpoints=2)) - count_disk(config)) * 1.0

@@ -191,7 +191,7 @@ def sharded(folder: Path, *names: object) -> Path:
     tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     keys = sorted(tensors)
-    weight_map = {}
+    weight_map: dict[str, object] = {}
     for shard in range(2):
         save_file({key: tensors[key] for key in keys[shard::2]}, folder / f"{shard}.safetensors")
         weight_map |= dict.fromkeys(keys[shard::2], names[shard])

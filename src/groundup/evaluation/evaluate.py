@@ -8,12 +8,12 @@ from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
 from groundup.data.store import TokenStore
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
+from groundup.evaluation.run_data import data_of
 from groundup.evaluation.xz_baseline import xz_bits_per_byte
 
 _log = logging.getLogger(__name__)

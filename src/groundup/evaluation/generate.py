@@ -8,10 +8,10 @@ from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.files import write_json
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.recitation import recitation
+from groundup.evaluation.run_data import data_of
 from groundup.generation.engine import generate
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.tokenizer.special import END_OF_TEXT

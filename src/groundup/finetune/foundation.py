@@ -5,8 +5,8 @@ from pathlib import Path
 from groundup.base.device import choose_device, set_threads
 from groundup.base.malloc import keep_freed
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
 from groundup.evaluation.load import LanguageModel, load
+from groundup.evaluation.run_data import data_of
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
 

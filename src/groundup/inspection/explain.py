@@ -5,8 +5,8 @@ from pathlib import Path
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
 from groundup.evaluation.load import load
+from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.report import LONGEST_SENTENCE, write_report

@@ -14,8 +14,8 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
 from groundup.evaluation.load import load
+from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
 from groundup.pretraining.curves import draw_curves
 from groundup.tokenizer.show import visible

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from groundup.base.copies import RunIndex, hash_runs
+from groundup.base.targets import IGNORE_INDEX
 from groundup.data.loader import Loader
 from groundup.data.protocol import Tokens
 from groundup.pretraining.curve_checks import Finding

@@ -9,8 +9,8 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
-from groundup.data.run_data import data_of
 from groundup.data.windows import Windows
+from groundup.evaluation.run_data import data_of
 from groundup.pretraining.checkpoint import Progress, verify_checkpoint
 from groundup.pretraining.config import DoctorConfig
 from groundup.pretraining.curve_checks import (

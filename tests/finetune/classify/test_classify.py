@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_runs import KilledError, kill_at
 
+from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
 from groundup.cli import classify as view
 from groundup.evaluation.intervals import wilson
@@ -67,4 +68,4 @@ def test_the_verdict_considers_the_intervals() -> None:
 )
 def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
     with pytest.raises(UserError, match=name.replace("_", ".")):
-        ClassifyConfig(**{name: value})
+        from_mapping(ClassifyConfig, {name: value})

@@ -119,7 +119,8 @@ def test_the_settings_of_the_error_work(tmp_path: Path, name: str, content: str)
     with pytest.raises(UserError) as caught:
         read_labels(path)
     assert caught.value.settings == {"text_column": "message", "label_column": "kind"}
-    assert len(read_labels(path, **caught.value.settings)) == 4
+    columns = {name: str(column) for name, column in caught.value.settings.items()}
+    assert len(read_labels(path, **columns)) == 4
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

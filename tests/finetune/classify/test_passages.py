@@ -85,7 +85,10 @@ def test_the_settings_of_the_error_work() -> None:
     settings = caught.value.settings
     assert settings["n_classes"] == 2
     split = passages_by_source(
-        documents, n_classes=2, n_characters=settings["passage_characters"], test_frac=0.25
+        documents,
+        n_classes=2,
+        n_characters=int(str(settings["passage_characters"])),
+        test_frac=0.25,
     )
     assert split.names == ("part 1", "part 2")
 

@@ -8,7 +8,7 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
-from groundup.data.run_data import data_of
+from groundup.evaluation.run_data import data_of
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"
 
