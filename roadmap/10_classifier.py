@@ -11,8 +11,9 @@ import math
 
 import torch
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import IGNORE, RowLoader, label_row
+from groundup.finetune.batches import RowLoader, label_row
 from groundup.finetune.classify.baselines import (
     bag_of_words_predictions,
     majority_predictions,
@@ -68,7 +69,9 @@ ids, targets = loader.batch(0)
 first_loss = float(classifier.loss(ids, targets).detach())
 print(f"one batch: {tuple(ids.shape)}, first loss {first_loss:.3f}, ln 3 = {math.log(3):.3f}")
 assert math.isclose(first_loss, math.log(3), rel_tol=1e-5)
-assert (targets != IGNORE).sum() == len(targets), "one label per passage, the rest is left out"
+assert (targets != IGNORE_INDEX).sum() == len(targets), (
+    "one label per passage, the rest is left out"
+)
 
 # %% [markdown]
 # ## Tune with the one loop

@@ -7,9 +7,10 @@
 # %%
 from functools import partial
 
+from groundup.base.targets import IGNORE_INDEX
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import IGNORE, RowLoader, language_row
+from groundup.finetune.batches import RowLoader, language_row
 from groundup.finetune.foundation import tune
 from groundup.finetune.instruct.answers import answer_all
 from groundup.finetune.instruct.instruct import conversation
@@ -52,7 +53,7 @@ for token, learnt in zip(ids, mask, strict=True):
     print(f"{token:5} {tokenizer.decode([token])!r:16} {'learnt' if learnt else ''}")
 row = language_row(ids, mask, 48)
 assert row is not None
-targets = [target for target in row[1] if target != IGNORE]
+targets = [target for target in row[1] if target != IGNORE_INDEX]
 assert targets[-1] == tokenizer.special_tokens[END], "it learns to stop"
 assert len(targets) == sum(mask) < len(ids)
 
