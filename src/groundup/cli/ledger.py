@@ -18,7 +18,7 @@ _ROWS = {
     "  never: between windows": "n_targets_gap",
     "  never: starts a document": "n_targets_document",
     "predictions": "n_trainings",
-    "  with another document in context": "n_trainings_crossing",
+    "  across documents": "n_trainings_crossing",
     "  dropped by drop_last": "n_trainings_drop_last",
     "padding": "n_padding",
 }
@@ -38,15 +38,16 @@ def run(config: LedgerConfig) -> dict[str, LedgerColumn]:
     """Print the counts of one epoch side by side."""
     result = ledger(config)
     counts = [{"n_windows": c.n_windows, **asdict(c.ledger)} for c in result.columns.values()]
+    stride = f"{config.stride:,}"
     table(
         f"One epoch of {result.n_tokens:,} tokens in {result.n_documents:,} documents: context "
-        f"length {config.context_length}, stride {config.stride}, batch size {config.batch_size}",
+        f"length {config.context_length:,}, stride {stride}, batch size {config.batch_size:,}",
         ["tokens", *result.columns],
         [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
     note("Targets are all tokens after the first; predictions count a target every time.")
     for name in result.columns:
-        note(f"  {name}: {_COLUMNS[name].replace('STRIDE', str(config.stride))}")
+        note(f"  {name}: {_COLUMNS[name].replace('STRIDE', stride)}")
     for name, reason in result.left_out.items():
         note(f"  {name} is not shown: {reason}")
     _note_losses(result)

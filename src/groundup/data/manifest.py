@@ -104,5 +104,5 @@ def _no_store(folder: Path) -> UserError:
     return UserError(
         "There is no token store. A folder made by `groundup train-tokenizer` is expected.",
         where=folder,
-        command=rebuild_command(folder),
+        command=rebuild_command(folder) if (folder.parent / "corpus").is_dir() else "",
     )

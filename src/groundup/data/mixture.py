@@ -61,11 +61,6 @@ class Mixture:
         self.weights = shares / shares.sum()
         self._source, self._rank, self._quota = _pattern(self.weights)
 
-    @property
-    def width(self) -> int:
-        """Number of inputs in a window."""
-        return self.parts[0].width
-
     def locate(self, positions: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the text at each position, and the position within that text's own sequence."""
         block, place = np.divmod(positions, len(self._source))
