@@ -30,8 +30,8 @@ test: $(INSTALLED_DEV)  ## lint, types, import contract, tests
 slow: $(INSTALLED_DEV)  ## the tests marked slow, one after another: some use all cores, some use the real clock
 	$(BIN)/pytest -m slow
 
-clean:  ## remove the virtual environment
-	rm -rf $(VENV)
+clean:  ## remove the virtual environments
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newer
 
 # --no-deps: only torch itself is looked for on that page; the rest comes from the index.
 $(VENV)/.torch: constraints.txt
