@@ -129,8 +129,8 @@ class GPTConfig(Config):
             )
         if self.positions == "rotary" and self.head_width % 2:
             raise UserError(
-                f"Rotary positions need an even head width, and it is {self.head_width}. "
-                "The width is d_model / n_heads unless d_head is set.",
+                f"Rotary positions need an even d_head, and it is {self.head_width}. "
+                "It is d_model / n_heads unless it is set."
             )
         if self.look_back and not (self.positions == "rotary" and self.qk_norm and self.qkv_bias):
             raise UserError(

@@ -15,8 +15,8 @@ from groundup.train.data import Data
 
 # The constants of `expected_loss`.
 _SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 4e5, 0.25, 6.9e6, 0.3, 15.0
-# The expected loss as a fraction of the bigram loss: a middle that rises with `expected_loss`,
-# and a width to either side. Set by eye around a dozen runs on two texts, by characters and by BPE.
+# The expected loss as a fraction of the bigram loss: a middle that rises with `expected_loss`, and
+# a width to either side. Set by eye around a dozen runs on two texts (characters and BPE).
 _SHARE, _SHARE_RISE, _SHARE_WIDTH = 0.55, 0.09, 0.15
 _FIRST_STEPS = 100
 """Time constant, in steps, of the drop from the uniform baseline."""

@@ -23,8 +23,8 @@ from groundup.train.sharding import all_rows, as_part_of, own_part
 # a, b, c of each step X <- aX + bAX + cA^2X with A = X X^T. Each polynomial brings the singular
 # values of the step before as near to 1 as possible; the first starts with values between `lowest`
 # and 1, and with fewer steps weaker directions stay below 1. The polynomials grow fast outside
-# their range: all but the last are made for values 2 % larger, so that rounding errors stay small.
-# tests/train/test_muon.py computes them again.
+# their range: all but the last are made for values 2 % larger, so that rounding errors cannot
+# explode. tests/train/test_muon.py computes them again.
 POLAR: dict[int, tuple[tuple[float, float, float], ...]] = {
     3: (  # lowest 0.01: ends between 0.72 and 1.28
         (7.9354, -22.2604, 15.8031),
