@@ -5,10 +5,10 @@ import random
 from pathlib import Path
 
 import pytest
+from groundup.data.prepare import PrepareConfig, prepare
 from small_runs import WORDS
 
 from groundup.base.errors import UserError
-from groundup.data.prepare import PrepareConfig, prepare
 from groundup.data.store import TokenStore
 from groundup.data.verify import VerifyConfig, verify
 from groundup.tokenizer.train_bpe import train_bpe
@@ -38,7 +38,7 @@ def test_tokens_of_another_tokenizer_are_not_verified(tmp_path: Path) -> None:
             sources=(source,), out=data, tokenizer=tokenizer(tmp_path / "one", "fox fox fox fox")
         )
     )
-    assert len(verify(VerifyConfig(data=data))) == 3
+    assert len(verify(VerifyConfig(data=data)).parts) == 3
     train_bpe(["oak oak oak oak"], 280).save(data / "tokenizer")
     with pytest.raises(UserError, match="another tokenizer"):
         verify(VerifyConfig(data=data))
@@ -66,5 +66,5 @@ def test_a_damaged_store_is_made_again_before_it_is_appended_to(tmp_path: Path) 
     sound = shard.read_bytes()
     shard.write_bytes(sound[:20] + bytes([sound[20] ^ 1]) + sound[21:])
     prepare(PrepareConfig(sources=(second,), out=data, append=True))
-    assert len(verify(VerifyConfig(data=data))) == 3
+    assert len(verify(VerifyConfig(data=data)).parts) == 3
     assert shard.read_bytes()[:20] == sound[:20]
