@@ -9,7 +9,7 @@ from groundup.pretraining.curve_checks import Finding, Watch
 def findings(rows: list[dict[str, float]]) -> list[Finding]:
     watch = Watch(vocab_size=50, learning_rate=0.01, first_validation_loss_nats=3.9)
     usual = {"loss_nats": 3.0, "learning_rate": 0.01, "grad_norm": 1.0, "targets_per_s": 100.0}
-    found = []
+    found: list[Finding] = []
     for step, row in enumerate(rows, start=1):
         found += watch.look({**usual, "step": step, "n_targets": 100 * step, **row})
     return found
