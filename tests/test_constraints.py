@@ -6,6 +6,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
+BROKEN = {"numpy": "2.0.0", "py3langid": "0.4.0"}
+"""What does not work with the lower bound of pyproject.toml, and what is installed in its place."""
+
 
 def lower_bounds(requirements: list[str]) -> dict[str, str]:
     found = (re.match(r"([\w-]+)(?:\[\w+\])?>=([\d.]+)", text) for text in requirements)
@@ -27,7 +30,7 @@ def test_the_oldest_allowed_versions_are_the_ones_that_ci_installs() -> None:
         if name in ("tiktoken", "tokenizers", "transformers")
     }
     assert allowed.pop("torch")  # what is installed depends on the CPU builds there are
-    allowed["numpy"] = "2.0.0"  # py3langid 0.3 requires it
+    allowed |= BROKEN
     lines = (ROOT / "constraints-oldest.txt").read_text("utf-8").splitlines()
     installed = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert {name: padded(version) for name, version in installed.items()} == {

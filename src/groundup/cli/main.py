@@ -124,8 +124,7 @@ def _overview() -> str:
             *lines,
             "",
             "Start with: groundup story (or: groundup story my.txt)",
-            "Help for a command: groundup COMMAND --help",
-            "Shell completion: groundup completion --help",
+            "Help: groundup COMMAND --help. Shell completion: groundup completion --help",
         ]
     )
 
