@@ -59,6 +59,15 @@ def test_a_text_too_short_for_a_story(folder: Path, capsys: pytest.CaptureFixtur
     assert list(Path("runs").glob("*")) == []
 
 
+def test_no_option_is_suggested_that_the_command_lacks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("little.txt").write_text("a" * 2300)
+    message = fails(capsys, "story", "little.txt", "--train-time", "1s")
+    assert "tokens" in message
+    assert "Try:" not in message  # a story has no --context-length
+
+
 def test_a_text_too_short_for_the_window(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "short.txt"]) == 0
     assert main(["train-tokenizer", "--vocab-size", "270"]) == 0

@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
-from groundup.cli.console import console, heading, next_command, note, warn
+from groundup.cli.console import console, heading, next_command, note, warn, with_command
 from groundup.cli.verbs import call
 from groundup.story.config import StoryConfig
 from groundup.story.folder import open_story
@@ -35,4 +35,4 @@ def _show_start(number: int, stage: Stage, is_finished: bool) -> None:
 
 
 def _show_skipped(mistake: UserError) -> None:
-    warn(f"Skipped; the story continues without this stage. {mistake}")
+    warn(f"Skipped; the story continues without this stage. {with_command(mistake)}")
