@@ -209,7 +209,7 @@ def test_ids_the_tokenizer_does_not_know(data):
     )
     found = doctor(DoctorConfig(run=run, data=data)).findings
     assert [f.rule for f in found] == [data_checks.VOCABULARY]
-    assert "groundup train-tokenizer" in found[0].fix
+    assert "groundup encode" in found[0].fix
     # Not named, it is not the data of the run any more.
     diagnosis = doctor(DoctorConfig(run=run))
     assert "the train store is different" in diagnosis.skipped[data_checks.VOCABULARY]
