@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode
@@ -36,7 +37,7 @@ def prepare_and_encode(
     Raises:
         UserError: A source or the tokenizer cannot be read, or the text is too short.
     """
-    tokenizer = config.tokenizer
+    tokenizer = None if config.tokenizer is None else Path(config.tokenizer)
     if tokenizer is None and config.append and any(is_store(config.out / s) for s in SIDES):
         tokenizer = config.out / "tokenizer"
     if tokenizer is not None:
