@@ -16,13 +16,6 @@ from groundup.cli.verbs import VERBS, Verb
 from groundup.planning.config import PlanConfig
 from groundup.train.config import PretrainConfig
 
-STILL_IMPORT_TORCH = {
-    *("prepare", "verify", "train-tokenizer", "tokens", "windows", "ledger", "convert", "doctor"),
-    *("compare", "evaluate", "generate", "export", "classify", "instruct", "explain", "chat"),
-    *("import", "story"),
-}
-"""Commands whose config class is not in a module of its own yet."""
-
 
 def parse(*words: str) -> tuple[Any, frozenset[str]]:
     parsed = cli._parse(cli._find(words[0]), list(words))
@@ -56,8 +49,6 @@ def test_help_has_groups_with_the_common_options_first(capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_help_needs_no_torch(verb: Verb) -> None:
-    if verb.name in STILL_IMPORT_TORCH:
-        pytest.skip("its config class is not in a module of its own yet")
     code = (
         "import sys, groundup; from groundup.cli.main import main; main([])\n"
         f"assert main(['{verb.name}', '--help']) == 0\n"

@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.errors import UserError, as_options
+from groundup.cli.options import SHORT_OPTIONS, options_of
+from groundup.cli.verbs import VERBS
 
 console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
@@ -159,12 +161,22 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def error(mistake: UserError) -> None:
-    """Print an error on stderr, with a complete command that helps where there is one."""
-    command = mistake.command
-    if mistake.settings and typed:
-        command = shlex.join(["groundup", *retyped(typed, as_options(mistake.settings))])
-    text = f"{mistake.located} Try: {command}" if command else mistake.located
-    Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+    """Print an error on stderr."""
+    text = f"[red]error:[/red] {escape(with_command(mistake))}"
+    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+
+
+def with_command(mistake: UserError) -> str:
+    """The message of an error, and a complete command that helps if there is one.
+
+    Settings that help are set in the command that was typed, if it has options for all of them:
+    `groundup story` runs stages whose settings it does not have.
+    """
+    command, settings = mistake.command, mistake.settings
+    verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
+    if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
+        command = shlex.join(["groundup", *retyped(typed, as_options(settings))])
+    return f"{mistake.located} Try: {command}" if command else mistake.located
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
@@ -174,6 +186,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     ['plan', 'data', '--no-compile', '--steps', '5']
     >>> retyped(["plan", "--compile", "data"], ["--no-compile"])
     ['plan', 'data', '--no-compile']
+    >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
+    ['plan', 'data', '--out', 'runs/b']
     """
     names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
     flags = {  # these have no value to replace
@@ -183,7 +197,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     }
     kept: list[str] = []
     skip_value = False
-    for word in words:
+    for given in words:
+        word = SHORT_OPTIONS.get(given, given)
         name, joined, _ = word.removeprefix("--").partition("=")
         if word.startswith("--"):
             changed = name.removeprefix("no-") in names
@@ -193,7 +208,7 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
         elif skip_value:
             skip_value = False
             continue
-        kept.append(word)
+        kept.append(given)
     return [*kept, *options]
 
 
