@@ -127,7 +127,7 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--learning-rate", "nan"], "learning_rate is nan"),
         (["pretrain", "--compile=perhaps"], "True or false is expected"),
         (["prepare", "--seed", "many"], "seed"),
-        (["pretrain", "--optimizer", "sgd"], "adamw"),
+        (["pretrain", "--optimizer", "adamwx"], "adamw"),
         (["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (["stroy"], "story"),
         (["evaluate", "--batch-size", "0"], "batch_size is 0"),

@@ -21,9 +21,9 @@ def documents(path: Path, seeds: range) -> str:
     return str(path)
 
 
-def tokenizer(folder: Path, text: str) -> str:
+def tokenizer(folder: Path, text: str) -> Path:
     train_bpe([text], 280).save(folder)
-    return str(folder)
+    return folder
 
 
 def ids(data: Path) -> list[int]:
