@@ -25,7 +25,7 @@ class EncodeConfig(Config):
 class PrepareAndEncodeConfig(PrepareConfig):
     """What to read, how to split it, and optionally which tokenizer to encode it with."""
 
-    tokenizer: str | None = None
+    tokenizer: Path | None = None
     """Tokenizer folder to encode the corpus with. None: only append to existing token stores."""
     engine: Literal["local", "ray"] = "local"
     """Where to encode: in this process, or on a Ray cluster that shares the data folder."""
