@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_completion(shell: str, capsys: pytest.CaptureFixture) -> None:
     assert f"groundup completion {shell} >" in capsys.readouterr().out
 
 
+@pytest.fixture
+def _default_sigint() -> Iterator[None]:
+    """Let Ctrl-C interrupt: a suite that runs in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_default_sigint")
 def test_ctrl_c_waits_until_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     before, imported = signal.getsignal(signal.SIGINT), []
 
