@@ -95,7 +95,7 @@ def test_a_moved_run_works(command: str, how: str, project: Path) -> None:
         assert sample["recited_frac"] is not None
     if command == "doctor":
         result = json.loads((run / "results" / "doctor.json").read_text())
-        assert "vocabulary" not in result["not_examined"]
+        assert "vocabulary" not in result["skipped"]
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed"])

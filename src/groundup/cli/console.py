@@ -44,6 +44,15 @@ def span(seconds: float | int) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a count and its noun.
+
+    >>> plural(1, "document"), plural(2_000, "document")
+    ('1 document', '2,000 documents')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def heading(title: str) -> None:
     """Print the heading of a stage."""
     console.print()
@@ -52,7 +61,10 @@ def heading(title: str) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; columns of numbers are right-aligned, except the first."""
-    view = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
+    # As a line of its own, a title may be wider than its table.
+    if title:
+        console.print(f"\n[italic]{escape(harmless(title))}[/italic]")
+    view = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         view.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
@@ -96,7 +108,7 @@ class Line:
         self._printed_at = self._started_at = time.monotonic()
 
     def update(self, completed: int, *facts: str, **fields: str) -> None:
-        """Set the progress to `completed`; facts and fields (rate, loss, eta) stand beside the bar.
+        """Set the progress to `completed`; facts and fields (rate, loss, eta) are beside the bar.
 
         On a terminal that is too narrow for both, the bar is dropped.
         """
@@ -131,9 +143,13 @@ def progress(description: str, total: int | None) -> Iterator[Line]:
         yield line
         return
     with Progress(*_FRAME, console=console, refresh_per_second=4) as bar:
-        bar.add_task(description, total=total, words="")
+        task = bar.add_task(description, total=total, words="")
         line._bar = bar
-        yield line
+        try:
+            yield line
+        except UserError:
+            bar.update(task, visible=False)  # nothing but the error remains on the screen
+            raise
 
 
 @contextmanager
@@ -149,9 +165,9 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
                 stage, started_at = name, time.monotonic()
                 line = stack.enter_context(progress(name, total))
             elapsed_s = max(1e-9, time.monotonic() - started_at)
-            words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.0f} MB"}
+            words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.1f} MB"}
             if total and done:
-                words["eta"] = f"{elapsed_s * max(0, total - done) / done:.0f}s"
+                words["eta"] = span(elapsed_s * max(0, total - done) / done)
             assert line is not None
             line.update(done if total is None else min(done, total), **words)
 
@@ -163,8 +179,13 @@ def error(mistake: UserError) -> None:
     command = mistake.command
     if mistake.settings and typed:
         command = shlex.join(["groundup", *retyped(typed, as_options(mistake.settings))])
-    text = f"{mistake.located} Try: {command}" if command else mistake.located
-    Console(stderr=True, highlight=False).print(f"[red]error:[/red] {escape(text)}", soft_wrap=True)
+    screen = Console(stderr=True, highlight=False)
+    # On a terminal, words are not cut and the command has a line of its own, to be copied.
+    separator = "\n" if screen.is_terminal else " "
+    located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
+    screen.print(located, soft_wrap=not screen.is_terminal, end=separator if command else "\n")
+    if command:
+        screen.print(f"Try: {escape(command)}", soft_wrap=True)
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
