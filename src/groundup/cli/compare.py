@@ -23,8 +23,8 @@ def run(config: CompareConfig) -> Comparison:
         for row in result.rows
     ]
     table(
-        "Results (losses in nats/token)",
-        ["run", "steps", "targets", "seconds", "training loss", "validation loss", "bits/byte", ""],
+        "Results (training and validation loss in nats/token)",
+        ["run", "steps", "targets", "seconds", "training", "validation", "bits/byte", ""],
         rows,
     )
     if result.differences:
