@@ -30,7 +30,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         [
             "free memory",
             _megabytes(result.free_memory_bytes),
-            "with that of this process",
+            "including the memory of this process",
         ],
         ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} free"],
         [

@@ -86,8 +86,9 @@ def run_readme(setup: Setup, result: PretrainResult) -> str:
     speed = f"{result.tokens_per_s:,.0f} tokens/s, {flops_per_s / 1e9:,.1f} GFLOP/s"
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
     sessions = f" (resumed at step {result.resumed_from_step})" if result.resumed_from_step else ""
+    layers = "1 layer" if model.n_layers == 1 else f"{model.n_layers} layers"
     sizes = (
-        f"{model.n_layers} layers, width {model.d_model}, {model.n_heads} heads, context length "
+        f"{layers}, width {model.d_model}, {model.n_heads} heads, context length "
         f"{model.context_length}, vocabulary size {model.vocab_size:,}"
     )
     repeats = "This command repeats the run:"
