@@ -50,7 +50,7 @@ def test_what_comes_next_can_be_typed(folder: Path, capsys: pytest.CaptureFixtur
     readme = (folder / "my run" / "README.md").read_text()
     for line in re.findall(r"^    (groundup .*)$", readme, re.M):
         assert any(word.startswith("my run") for word in shlex.split(line)), line
-    assert "`groundup plan 'my data'`" in readme
+    assert "`groundup plan --config 'my run/config.toml'`" in readme
 
 
 def test_no_next_command_opens_what_cannot_be_opened(

@@ -79,7 +79,7 @@ def test_nats_of_different_vocabularies_name_no_best(data, capsys):
     assert result.best is None
     evaluated(first, 2.0)
     said = recommended(capsys, *runs)
-    assert "they cannot be ranked" in said
+    assert "losses in nats/token cannot be compared" in said
     assert "vocabularies differ" in said
     assert f"Not evaluated yet: {second}." in said
     assert said.endswith(f"next: groundup evaluate {second}")
@@ -125,7 +125,7 @@ def test_of_different_held_out_texts_none_is_the_best(data, capsys):
         manifest = read_json(run / "manifest.json")
         corpus = {"train.jsonl": "t", "validation.jsonl": checksum}
         write_json(run / "manifest.json", {**manifest, "corpus_sha256": corpus})
-    assert "They have different validation sets" in recommended(capsys, first, second)
+    assert "These runs have different validation sets" in recommended(capsys, first, second)
 
 
 def test_a_file_that_is_no_picture_is_not_written_over(data, tmp_path):

@@ -14,7 +14,7 @@ def run(config: ClassifyConfig) -> ClassifyResult:
     _show_data(config, result)
     _show_accuracy(result)
     table(
-        "Confusion matrix (rows: true class, columns: predicted class)",
+        "Confusion matrix (rows: true class; columns: predicted class)",
         ["", *result.names],
         [
             [name, *map(str, counts)]
@@ -44,7 +44,7 @@ def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
     if result.n_cut:
         note(f"Texts truncated to at most {config.max_tokens} tokens: {result.n_cut}.")
     if config.labels is None:
-        note("The model was trained on these documents before, but without their names.")
+        note("The model was pretrained on the text of these documents, but not on these labels.")
 
 
 def _show_accuracy(result: ClassifyResult) -> None:

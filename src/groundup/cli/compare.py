@@ -23,21 +23,21 @@ def run(config: CompareConfig) -> Comparison:
         for row in result.rows
     ]
     table(
-        "Results",
-        ["run", "steps", "targets", "seconds", "last batch", "validation", "bits/byte", ""],
+        "Results (training and validation loss in nats/token)",
+        ["run", "steps", "targets", "seconds", "training", "validation", "bits/byte", ""],
         rows,
     )
     if result.differences:
         names = [row.name for row in result.rows]
         table(
-            "Different settings",
+            "Settings that differ",
             ["setting", *names],
             [[key, *values] for key, values in result.differences.items()],
         )
     else:
-        note("Their settings are the same.")
+        note("The settings of these runs are the same.")
     if result.same_until_step:
-        note(f"Up to step {result.same_until_step:,} their losses are bit-identical.")
+        note(f"Up to step {result.same_until_step:,}, the training losses are bit-identical.")
     note(f"Plot of the loss curves: {result.plot}")
     _recommend(result)
     return result
@@ -46,7 +46,7 @@ def run(config: CompareConfig) -> Comparison:
 def _recommend(result: Comparison) -> None:
     """Name the best run, or the one that must be evaluated first."""
     if not result.same_text:
-        note("They have different validation sets, so they cannot be ranked.")
+        note("These runs have different validation sets, so they cannot be ranked.")
         return
     best = result.best
     missing = [row.name for row in result.rows if row.bits_per_byte is None]
@@ -60,8 +60,8 @@ def _recommend(result: Comparison) -> None:
         note("No run has a validation loss yet, so they cannot be ranked.")
     else:
         note(
-            "Their losses are in nats/token and their vocabularies differ, so they cannot be "
-            "ranked. Bits per byte can be compared: groundup evaluate RUN measures them. Not "
+            "The vocabularies differ, so losses in nats/token cannot be compared. "
+            "Bits per byte can be compared: groundup evaluate RUN measures them. Not "
             f"evaluated yet: {', '.join(missing)}."
         )
     next_command(f"groundup evaluate {quoted(best.name if best is not None else missing[0])}")

@@ -46,6 +46,15 @@ def span(seconds: float | int) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def plural(count: int, noun: str) -> str:
+    """Write a count and its noun.
+
+    >>> plural(1, "document"), plural(2_000, "document")
+    ('1 document', '2,000 documents')
+    """
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def heading(title: str) -> None:
     """Print the heading of a stage."""
     console.print()
@@ -54,7 +63,10 @@ def heading(title: str) -> None:
 
 def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     """Print a table; columns of numbers are right-aligned, except the first."""
-    view = Table(title=escape(title) or None, box=box.SIMPLE_HEAD, title_justify="left")
+    # As a line of its own, a title may be wider than its table.
+    if title:
+        console.print(f"\n[italic]{escape(harmless(title))}[/italic]")
+    view = Table(box=box.SIMPLE_HEAD)
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         view.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
@@ -98,7 +110,7 @@ class Line:
         self._printed_at = self._started_at = time.monotonic()
 
     def update(self, completed: int, *facts: str, **fields: str) -> None:
-        """Set the progress to `completed`; facts and fields (rate, loss, eta) stand beside the bar.
+        """Set the progress to `completed`; facts and fields (rate, loss, eta) are beside the bar.
 
         On a terminal that is too narrow for both, the bar is dropped.
         """
@@ -133,9 +145,13 @@ def progress(description: str, total: int | None) -> Iterator[Line]:
         yield line
         return
     with Progress(*_FRAME, console=console, refresh_per_second=4) as bar:
-        bar.add_task(description, total=total, words="")
+        task = bar.add_task(description, total=total, words="")
         line._bar = bar
-        yield line
+        try:
+            yield line
+        except UserError:
+            bar.update(task, visible=False)  # nothing but the error remains on the screen
+            raise
 
 
 @contextmanager
@@ -151,9 +167,9 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
                 stage, started_at = name, time.monotonic()
                 line = stack.enter_context(progress(name, total))
             elapsed_s = max(1e-9, time.monotonic() - started_at)
-            words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.0f} MB"}
+            words = {"rate": f"{done / elapsed_s / 1e6:.1f} MB/s", "done": f"{done / 1e6:,.1f} MB"}
             if total and done:
-                words["eta"] = f"{elapsed_s * max(0, total - done) / done:.0f}s"
+                words["eta"] = span(elapsed_s * max(0, total - done) / done)
             assert line is not None
             line.update(done if total is None else min(done, total), **words)
 
@@ -161,22 +177,34 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def error(mistake: UserError) -> None:
-    """Print an error on stderr."""
-    text = f"[red]error:[/red] {escape(with_command(mistake))}"
-    Console(stderr=True, highlight=False).print(text, soft_wrap=True)
+    """Print an error on stderr, with a complete command that helps if there is one."""
+    command = command_that_helps(mistake)
+    screen = Console(stderr=True, highlight=False)
+    # On a terminal, words are not cut and the command has a line of its own, to be copied.
+    separator = "\n" if screen.is_terminal else " "
+    located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
+    screen.print(located, soft_wrap=not screen.is_terminal, end=separator if command else "\n")
+    if command:
+        screen.print(f"Try: {escape(command)}", soft_wrap=True)
 
 
 def with_command(mistake: UserError) -> str:
-    """The message of an error, and a complete command that helps if there is one.
+    """Return the message of an error and the command that helps, on one line."""
+    command = command_that_helps(mistake)
+    return f"{mistake.located} Try: {command}" if command else mistake.located
+
+
+def command_that_helps(mistake: UserError) -> str:
+    """Return a complete command that helps; empty if there is none.
 
     Settings that help are set in the command that was typed, if it has options for all of them:
     `groundup story` runs stages whose settings it does not have.
     """
-    command, settings = mistake.command, mistake.settings
     verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
+    settings = mistake.settings
     if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
-        command = shlex.join(["groundup", *retyped(typed, as_options(settings))])
-    return f"{mistake.located} Try: {command}" if command else mistake.located
+        return shlex.join(["groundup", *retyped(typed, as_options(settings))])
+    return mistake.command
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """`groundup convert`: token files of nanoGPT, llm.c and Megatron, from and to a token store."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note
+from groundup.cli.console import next_command, note, plural
 from groundup.data.config import ConvertConfig
 from groundup.data.convert import ConvertResult, convert
 
@@ -10,7 +10,7 @@ def run(config: ConvertConfig) -> ConvertResult:
     """Convert, and print what was written."""
     result = convert(config)
     written = ", ".join(map(str, result.files))
-    note(f"{result.n_tokens:,} tokens in {result.n_documents:,} documents: {written}")
+    note(f"{result.n_tokens:,} tokens in {plural(result.n_documents, 'document')}: {written}")
     if config.to_format == "store":
         next_command(f"groundup verify {quoted(config.out)}")
         return result

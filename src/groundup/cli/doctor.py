@@ -18,7 +18,7 @@ def run(config: DoctorConfig) -> Diagnosis:
             rows.append([rule, "SKIPPED", result.skipped[rule]])
         else:
             rows.append([rule, "PASS", ""])
-    table(f"{result.run} after {result.n_steps_done:,} steps", ["rule", "result", ""], rows)
+    table(f"{result.run} after {result.n_steps_done:,} steps", ["rule", "result", "details"], rows)
     for finding in result.findings:
         warn(f"{finding.rule}: {finding}")
     if not result.findings:

@@ -12,7 +12,7 @@ def run(config: EncodeConfig) -> EncodeResult:
         result = encode(config, lambda done, total: on_progress("encode", done, total))
     table(
         f"Token stores, with a vocabulary of {result.vocab_size:,}",
-        ["side", "documents", "tokens", "bytes per token"],
+        ["split", "documents", "tokens", "bytes per token"],
         [
             [name, f"{side.n_documents:,}", f"{side.n_tokens:,}", f"{side.bytes_per_token:.2f}"]
             for name, side in (("train", result.train), ("validation", result.validation))

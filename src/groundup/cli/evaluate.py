@@ -12,7 +12,7 @@ def run(config: EvaluateConfig) -> EvaluateResult:
     table(
         f"Validation set: {result.n_bytes:,} bytes, {result.n_targets:,} tokens, each predicted "
         "once",
-        ["model", "bits/byte", "what it uses"],
+        ["model", "bits/byte", "information used"],
         [
             ["this model", f"{result.bits_per_byte:.3f}", f"checkpoint {result.checkpoint}"],
             [
@@ -26,7 +26,7 @@ def run(config: EvaluateConfig) -> EvaluateResult:
                 "repeated strings, also those of the training text "
                 f"({result.xz_alone_bits_per_byte:.3f} without it)",
             ],
-            ["uniform baseline", "8.000", "nothing: each byte is equally likely"],
+            ["uniform baseline", "8.000", "none: each byte is equally likely"],
         ],
     )
     note(f"Validation loss: {result.nats:.4f} nats/token, perplexity {result.perplexity:.1f}.")

@@ -14,8 +14,8 @@ def run(config: ExplainConfig) -> ExplainResult:
     """Show one attention head and the most likely next tokens; name the report."""
     result = explain(config)
     note(
-        f"Layer {result.layer}, head {result.head}: a darker cell means that the token of the row "
-        "attends more to the token of the column."
+        f"Layer {result.layer}, head {result.head}: the more a cell is filled, the more the token "
+        "of its row attends to the token of its column."
     )
     width = max(map(len, result.tokens))
     for token, row in zip(result.tokens, result.attention, strict=True):
@@ -28,5 +28,7 @@ def run(config: ExplainConfig) -> ExplainResult:
         [[token, f"{probability:.1%}"] for token, probability in result.next_tokens],
     )
     note(f"Report: {result.report}")
-    next_command(f"groundup chat {quoted(config.run)}")
+    folder = result.report.parent
+    command = "chat" if any(folder.glob("assistant*/assistant.json")) else "instruct"
+    next_command(f"groundup {command} {quoted(folder)}")
     return result

@@ -15,12 +15,12 @@ def run(config: ExportConfig) -> ExportResult:
         [[file.name, f"{file.stat().st_size:,}"] for file in sorted(result.folder.iterdir())],
     )
     note(
-        f"The exported model was read back: over {result.n_checked_tokens} random tokens its "
-        f"logits differ by at most {result.max_logit_difference:.2g}."
+        f"The exported model was read back. On {result.n_checked_tokens} random tokens, its logits "
+        f"differ from those of the original by at most {result.max_logit_difference:.2g}."
     )
     if result.has_tokenizer:
         note(
-            "Open it in transformers, without internet access: "
+            "Load it with transformers, without internet access: "
             f"AutoModelForCausalLM.from_pretrained({str(result.folder)!r}), and AutoTokenizer "
             "likewise."
         )

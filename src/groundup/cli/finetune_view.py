@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from groundup.cli.console import progress
+from groundup.cli.console import harmless, progress
 from groundup.evaluation.intervals import Share
 from groundup.finetune.training import OnStep
 from groundup.train.loop import Step
@@ -41,7 +41,7 @@ def shorten(text: str, n_characters: int) -> str:
     >>> shorten("to be or not", 9)
     'to be or…'
     """
-    text = " ".join(text.split())
+    text = harmless(" ".join(text.split()))
     if text and text.count("\N{REPLACEMENT CHARACTER}") > len(text) / 2:
         return "(bytes that are not text)"
     return text if len(text) <= n_characters else text[: n_characters - 1] + "…"

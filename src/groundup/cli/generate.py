@@ -14,10 +14,12 @@ from groundup.evaluation.generate import (
 def run(config: GenerateConfig) -> GenerateResult:
     """Print the samples as they are generated, then the check for copied passages."""
     result = generate_samples(config, _print)
+    if not result.prompt:
+        note("The prompt is empty: each sample starts a new text. Set one with --prompt.")
     if result.not_checked is None:
         _show_copied(result)
     else:
-        warn(f"Copied passages were not searched for. {result.not_checked}")
+        warn(f"The samples were not compared with the training text. {result.not_checked}")
     command = "export" if result.can_export else "classify"
     next_command(f"groundup {command} {quoted(config.run)}")
     return result
@@ -30,17 +32,15 @@ def _print(prompt: str, sample: Sample) -> None:
 
 
 def _show_copied(result: GenerateResult) -> None:
-    if not result.prompt:
-        note("There was no prompt: each sample is a new text.")
     table(
-        "Passages copied from the training text",
-        ["sample", f"share in {RECITED_CHARACTERS}+ characters", "longest", "longest passage"],
+        f"Copied from the training text, in passages of {RECITED_CHARACTERS} characters or more",
+        ["sample", "copied", "longest passage of any length", "characters"],
         [
             [
                 sample.setting,
                 f"{100 * (sample.recited_frac or 0.0):.0f} %",
-                str(len(sample.longest_recited or "")),
                 repr(sample.longest_recited or "")[:60],
+                str(len(sample.longest_recited or "")),
             ]
             for sample in result.samples
         ],

@@ -10,8 +10,8 @@ def run(config: ImportConfig) -> ImportResult:
     """Import the model and describe it."""
     result = import_pretrained(config)
     note(
-        f"Imported a {result.model_type} model with {result.n_parameters:,} parameters and a "
-        f"context of {result.context_length} tokens into {result.run}."
+        f"Imported a model of type {result.model_type} with {result.n_parameters:,} parameters and "
+        f"a context of {result.context_length} tokens into {result.run}."
     )
     if not result.has_tokenizer:
         warn("The folder has no tokenizer.json, so the model cannot read or write text.")

@@ -21,7 +21,7 @@ def run(config: InstructConfig) -> InstructResult:
     kinds = result.by_kind() if result.is_synthetic else {}
     table(
         "Accuracy on the test set",
-        ["kind", "prompts", "before", "after", "95 % interval"],
+        ["kind", "prompts", "before", "after", "95 % interval (after)"],
         [
             *(_row(kind, *shares) for kind, shares in kinds.items()),
             _row("all", result.before, result.after),

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, table
+from groundup.cli.console import next_command, note, plural, table
 from groundup.data.config import LedgerConfig
 from groundup.data.ledger import BOOK, LedgerColumn, LedgerResult, ledger
 
@@ -13,7 +13,7 @@ _ROWS = {
     "targets": "n_targets",
     "  trained once": "n_targets_once",
     "  trained more than once": "n_targets_repeated",
-    "    at most": "most_often",
+    "    at most (times)": "most_often",
     "  never: after the last window": "n_targets_tail",
     "  never: between windows": "n_targets_gap",
     "  never: starts a document": "n_targets_document",
@@ -23,10 +23,10 @@ _ROWS = {
     "padding": "n_padding",
 }
 _COLUMNS = {
-    BOOK: "the windows of create_dataloader_v1: one every STRIDE tokens over all documents in a "
-    "row; tokens after the last window are never trained.",
-    "exact": "the same, with a last window that ends with the text; targets that an earlier window "
-    "had are masked, so every target is trained once.",
+    BOOK: "the windows of create_dataloader_v1, one every STRIDE tokens over the concatenated "
+    "documents. Tokens after the last window are never trained.",
+    "exact": "the same, and one more window that ends at the end of the text. Targets of an "
+    "earlier window are masked, so every target is trained once.",
     "isolated": "as exact, and documents are separate: a prediction sees only its own document, "
     "and the first token of a document is not a target.",
     "packed": "each window is filled with complete documents (long ones are cut), and the rest is "
@@ -38,14 +38,17 @@ def run(config: LedgerConfig) -> dict[str, LedgerColumn]:
     """Print the counts of one epoch side by side."""
     result = ledger(config)
     counts = [{"n_windows": c.n_windows, **asdict(c.ledger)} for c in result.columns.values()]
-    stride = f"{config.stride:,}"
+    stride, documents = f"{config.stride:,}", plural(result.n_documents, "document")
     table(
-        f"One epoch of {result.n_tokens:,} tokens in {result.n_documents:,} documents: context "
+        f"One epoch of {result.n_tokens:,} tokens in {documents}: context "
         f"length {config.context_length:,}, stride {stride}, batch size {config.batch_size:,}",
-        ["tokens", *result.columns],
+        ["count", *result.columns],
         [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
-    note("Targets are all tokens after the first; predictions count a target every time.")
+    note(
+        "Targets are all tokens after the first. Predictions count a target each time it is "
+        "trained."
+    )
     for name in result.columns:
         note(f"  {name}: {_COLUMNS[name].replace('STRIDE', stride)}")
     for name, reason in result.left_out.items():

@@ -12,7 +12,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from groundup.base.errors import UserError
@@ -52,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     # Only warnings are printed; the log file of a run gets all messages.
     logging.getLogger("groundup").setLevel(logging.INFO)
-    screen = logging.StreamHandler()
-    screen.setLevel(logging.WARNING)
+    screen = _Screen()
     logging.basicConfig(handlers=[screen], format="%(levelname)s: %(message)s")
     # Of the processes that torchrun starts, the first one prints.
     console.console.quiet = int(os.environ.get("RANK", "0")) > 0
@@ -88,6 +87,21 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     return 0
+
+
+class _Screen(logging.Handler):
+    """Print each warning once, above a progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._printed: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print to the present stderr, which a progress bar replaces."""
+        text = self.format(record)
+        if text not in self._printed:
+            self._printed.add(text)
+            print(text, file=sys.stderr)
 
 
 @contextmanager
@@ -219,12 +233,16 @@ def script() -> None:
 
     def leave() -> None:
         for status in statuses:  # empty after an exception: then Python prints it
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(BrokenPipeError, ValueError):  # the reader of a pipe has closed it
+                sys.stdout.flush()
+                sys.stderr.flush()
             os._exit(status)
 
     atexit.register(leave)  # the first to be registered runs last
-    statuses.append(main())
+    try:
+        statuses.append(main())
+    except BrokenPipeError:
+        statuses.append(0)
     sys.exit(statuses[0])
 
 

@@ -27,10 +27,14 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             f"{result.n_passes:.1f} epochs in {result.steps:,} steps",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
-        ["free memory", _megabytes(result.free_memory_bytes), "including what this process uses"],
+        [
+            "free memory",
+            _megabytes(result.free_memory_bytes),
+            "including the memory of this process",
+        ],
         ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} free"],
         [
-            "arithmetic",
+            "compute",
             f"{result.flops_per_step / 1e9:,.1f} GFLOP",
             f"per step; {result.flops_per_s / 1e9:,.0f} GFLOP/s measured",
         ],
@@ -41,17 +45,17 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
         [
-            "first loss",
+            "initial loss",
             f"{result.first_loss_nats:.2f} nats",
             "ln V, the loss of a uniform prediction",
         ],
         [
-            "last loss",
+            "final loss",
             "{:.2f} to {:.2f} nats".format(*result.last_loss_nats),
             "on the validation set, estimated from size, steps and bigram statistics",
         ],
     ]
-    table("What this run will cost", ["", "", "details"], rows)
+    table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)
     words = _for_pretrain(typed[1:]) or [str(config.data)]

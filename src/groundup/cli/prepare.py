@@ -10,6 +10,11 @@ from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.text.audit import Audit
 from groundup.text.catalog import CATALOG
 
+_SPLIT = {
+    "by document": "split by document",
+    "by last part": "with the last part of each document as the validation set",
+}
+
 
 def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
     """Prepare and print what was found."""
@@ -20,8 +25,8 @@ def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
     with stage_progress() as on_progress:
         result = prepare_and_encode(config, on_progress)
     table(
-        f"{', '.join(result.sources)}, split {result.split_rule}",
-        ["side", "documents", "characters", "bytes", *(["tokens"] if result.n_tokens else [])],
+        f"{', '.join(result.sources)}, {_SPLIT[result.split_rule]}",
+        ["split", "documents", "characters", "bytes", *(["tokens"] if result.n_tokens else [])],
         [
             [
                 name,
@@ -32,7 +37,7 @@ def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
         ],
     )
     if result.n_skipped_sources:
-        note(f"Sources that were there already, unchanged: {result.n_skipped_sources}.")
+        note(f"Sources already in the corpus, unchanged: {result.n_skipped_sources}.")
     longest = ", ".join(f"{name} ({size:,})" for name, size in result.longest[:3])
     note(f"Longest documents, in characters: {longest}")
     if result.audit is not None:
@@ -50,8 +55,8 @@ def _show_audit(audit: Audit) -> None:
         "validation in training": (audit.n_passages_validation, audit.across),
     }
     table(
-        f"Passages that repeat an earlier one{sample}",
-        ["where", "passages", "exact", "near"],
+        f"Duplicate passages{sample}",
+        ["where", "passages", "exact duplicates", "near duplicates"],
         [
             [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}"]
             for name, (n, found) in places.items()

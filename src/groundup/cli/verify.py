@@ -13,7 +13,7 @@ def run(config: VerifyConfig) -> VerifyResult:
         f"{config.data}: all checksums match",
         ["part", "bytes", "MB/s"],
         [
-            [part.name, f"{part.n_bytes:,}", f"{part.n_bytes / 1e6 / part.elapsed_s:,.0f}"]
+            [part.name, f"{part.n_bytes:,}", f"{part.n_bytes / 1e6 / part.elapsed_s:,.1f}"]
             for part in result.parts
         ],
     )

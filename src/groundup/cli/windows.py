@@ -55,13 +55,13 @@ def _show_counts(preview: WindowsPreview) -> None:
     ledger = preview.ledger
     table(
         f"One epoch: {preview.n_tokens:,} tokens, stride {preview.stride}",
-        ["what", "count"],
+        ["per epoch", "count"],
         [
             ["windows", f"{preview.n_windows:,}"],
             ["full batches", f"{ledger.n_full_batches:,}"],
             ["targets trained once", f"{ledger.n_targets_once:,}"],
             ["targets trained more than once", f"{ledger.n_targets_repeated:,}"],
             ["targets never trained: after the last window", f"{ledger.n_targets_tail:,}"],
-            ["windows that drop_last drops", f"{ledger.n_windows_drop_last:,}"],
+            ["windows dropped by drop_last", f"{ledger.n_windows_drop_last:,}"],
         ],
     )

@@ -56,14 +56,13 @@ def data_of(run: RunFolder) -> Path:
         raise problems[0]
     if "data" not in manifest:
         raise UserError(
-            "The manifest of this run does not record which data it was trained on. "
-            "Name the data folder.",
+            "The manifest of this run does not record which data it was trained on.",
             where=run.path,
             settings=settings,
         )
     raise UserError(
         f"The data that this run was trained on is not at {manifest['data']} any more, and not "
-        "beside the run. Name the data folder.",
+        "beside the run.",
         where=run.path,
         settings=settings,
     )

@@ -77,7 +77,9 @@ def compare(config: CompareConfig) -> Comparison:
     """
     n_runs = len({Path(name).resolve() for name in config.runs})
     if n_runs < 2 or n_runs < len(config.runs):
-        found = f"There is {n_runs} run to compare" if n_runs < 2 else "A run is named twice"
+        found = "A run is named twice" if n_runs > 1 else f"There is {n_runs} run to compare"
+        if n_runs == 0:
+            found = "No run is named"
         raise UserError(
             f"{found}. Two or more different runs are expected.",
             command="groundup compare runs/pretrain runs/pretrain-2",

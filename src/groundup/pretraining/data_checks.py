@@ -118,8 +118,8 @@ def _length(loader: Loader, steps: int) -> Iterator[Finding]:
     if n_batches < 1:
         yield Finding(
             rule=LENGTH,
-            message=f"The text fills {n_batches:.2f} of a batch: each batch holds the same "
-            "windows.",
+            message=f"The training text fills only {n_batches:.2f} of a batch, so every batch "
+            "contains the same windows.",
             fix=f"Use more text, or --batch-size {max(1, int(loader.batch_size * n_batches))}.",
         )
     elif steps > MAX_EPOCHS * n_batches:

@@ -86,14 +86,19 @@ def run_readme(setup: Setup, result: PretrainResult) -> str:
     speed = f"{result.tokens_per_s:,.0f} tokens/s, {flops_per_s / 1e9:,.1f} GFLOP/s"
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
     sessions = f" (resumed at step {result.resumed_from_step})" if result.resumed_from_step else ""
+    layers = "1 layer" if model.n_layers == 1 else f"{model.n_layers} layers"
+    sizes = (
+        f"{layers}, width {model.d_model}, {model.n_heads} heads, context length "
+        f"{model.context_length}, vocabulary size {model.vocab_size:,}"
+    )
     repeats = "This command repeats the run:"
+    figure = "\n![loss and learning rate](figures/loss.svg)\n" if config.curves else ""
     if config.budget is not None:
         repeats = "This command repeats its settings; the budget decides the number of steps:"
     return f"""# A pretrained language model
 
-A transformer with {result.n_parameters:,} parameters: {model.n_layers} layers, width
-{model.d_model}, {model.n_heads} heads, context length {model.context_length}, vocabulary size
-{model.vocab_size:,}. It was trained on {n_train:,} tokens of `{config.data}`.
+A transformer with {result.n_parameters:,} parameters: {sizes}.
+It was trained on {n_train:,} tokens of `{config.data}`.
 
 | | |
 |---|---|
@@ -105,9 +110,7 @@ A transformer with {result.n_parameters:,} parameters: {model.n_layers} layers, 
 | training loss of the last batch | {result.last_loss_nats:.4f} nats/token |
 
 {_compare_with_plan(setup, result)}
-
-{"![loss and learning rate](figures/loss.svg)" if config.curves else ""}
-
+{figure}
 `checkpoints/best` names the checkpoint with the lowest validation loss, which all commands open.
 {repeats}
 
@@ -124,12 +127,14 @@ def _compare_with_plan(setup: Setup, result: PretrainResult) -> str:
     """Compare what `groundup plan` predicted for these settings with what the run took."""
     data, budget = setup.config.data, setup.config.budget
     if budget is not None:
-        return f"`--budget {budget}` chose the size and the number of steps, so there is no plan "
-        "to compare."
+        return (
+            f"`--budget {budget}` chose the size and the number of steps, so there is no plan to "
+            "compare with."
+        )
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
-        command = f"groundup plan {quoted(data)}"
-        return f"These settings were not planned. `{command}` predicts the cost of a run."
+        command = f"groundup plan --config {quoted(RunFolder(result.run).config_path)}"
+        return f"These settings were not planned. `{command}` predicts their cost."
     if result.resumed_from_step:
         return "These settings were planned, but a resumed run cannot be compared with its plan."
     planned_s, planned_bytes = plan["total_s"], plan["total_memory_bytes"]

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import regex
 
+from groundup.base.errors import UserError
+
 # Written so that `regex`, Rust's engines and Oniguruma (in Hugging Face's tokenizers) agree:
 # `{1,3}+` would be possessive in the first two and a repetition in the last.
 PATTERNS = {
@@ -24,7 +26,13 @@ def splitter(pattern: str) -> Callable[[str], list[str]]:
     ASCII text is cut by Python's own `re`, which is more than twice as fast.
     """
     pattern = PATTERNS.get(pattern, pattern)
-    split: Callable[[str], list[str]] = regex.compile(pattern).findall
+    try:
+        split: Callable[[str], list[str]] = regex.compile(pattern).findall
+    except regex.error as error:
+        raise UserError(
+            f"The pattern {pattern!r} is not a regular expression: {error}.",
+            settings={"pattern": "gpt4"},
+        ) from error
     if pattern not in PATTERNS.values():
         return split
     split_ascii = re.compile(_in_ascii(pattern), re.ASCII).findall

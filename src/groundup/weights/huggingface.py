@@ -99,7 +99,8 @@ def import_huggingface(folder: Path | str) -> GPT:
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise UserError(
-            "There is no config.json. Expected a folder with config.json and model.safetensors.",
+            "There is no config.json. A Hugging Face folder with config.json and model.safetensors "
+            "is expected.",
             where=folder,
         )
     where = folder / "config.json"

@@ -43,7 +43,7 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     kind = "gpt2" if model.config.norm == "layer" else "qwen3" if model.config.qk_norm else "llama"
     run.write_manifest({"job": "import", "source": str(source), "n_parameters": n_parameters})
     run.write_readme(
-        f"# Imported {kind} model\n\n{n_parameters:,} parameters from `{source.name}`, "
+        f"# Imported model of type {kind}\n\n{n_parameters:,} parameters from `{source.name}`, "
         f"context {model.config.context_length} tokens.\n\n"
         f"Next: `groundup generate {quoted(run.path)}`\n"
     )
