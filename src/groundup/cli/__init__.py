@@ -1,1 +1,1 @@
-"""The command line: one thin view for each verb."""
+"""The command line: one thin view for each command."""

@@ -91,7 +91,7 @@ _EXPLAINED = {
     "--resume": "A run is resumed by the same command: type it again with the same --out.",
     "--epochs": "The length of a run is set in optimizer steps, with --steps, or as a time.",
     "--vocab-size": "The vocabulary is that of the tokenizer: `groundup train-tokenizer` sets it.",
-    "--force": "Nothing is ever overwritten. Choose another folder with --out.",
+    "--force": "Choose another folder with --out.",
     "--gpu": "A GPU is used if there is one. Choose with --device cuda or --device cpu.",
     "--cuda": "A GPU is used if there is one. Choose with --device cuda or --device cpu.",
     "--cpu": "Choose with --device cpu.",
@@ -137,8 +137,8 @@ def as_user_error(error: CycloptsError, words: Sequence[str]) -> UserError:
     if isinstance(error, CoercionError) and error.argument is not None and error.token is not None:
         name = error.argument.name
         expected = Kind.of(error.argument.hint)
-        told = str(error.msg or "")
-        sentence = told if told.endswith("expected.") else expected.expected
+        message = str(error.msg or "")
+        sentence = message if message.endswith("expected.") else expected.expected
         return UserError(f"{name} is {error.token.value!r}. {sentence}", command=see)
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         return UserError(f"{error.argument.name} needs a value.", command=see)

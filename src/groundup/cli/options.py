@@ -23,7 +23,7 @@ _COMMON = "Common"
 _LAST = "Experimental"
 SHORT_OPTIONS = {"-o": "--out"}
 HYPHEN = "\0-"
-"""Stands for the argument "-" (standard input), which cyclopts takes for an option."""
+"""Replaces the argument "-" (standard input), which cyclopts would read as an option."""
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 
