@@ -27,9 +27,15 @@ def test_the_oldest_allowed_versions_are_the_ones_that_ci_installs() -> None:
         if name in ("tiktoken", "tokenizers", "transformers")
     }
     assert allowed.pop("torch")  # what is installed depends on the CPU builds there are
-    allowed["numpy"] = "2.0.0"  # py3langid 0.3 requires it
     lines = (ROOT / "constraints-oldest.txt").read_text("utf-8").splitlines()
     installed = dict(line.split("==") for line in lines if not line.startswith("#"))
     assert {name: padded(version) for name, version in installed.items()} == {
         name: padded(version) for name, version in allowed.items()
     }
+
+
+def test_the_tests_that_ci_runs_with_other_versions_are_there() -> None:
+    script = (ROOT / ".ci" / "versions").read_text("utf-8")
+    named = re.findall(r"(?:tests|src)/[\w/]+(?:\.py)?", script)
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []

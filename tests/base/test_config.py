@@ -174,7 +174,7 @@ def test_the_settings_of_an_old_run_are_understood() -> None:
 
 
 def test_every_renamed_setting_is_there() -> None:
-    from groundup.cli.story import StoryConfig
+    from groundup.story.config import StoryConfig
 
     known = {*leaves(PretrainConfig), *leaves(StoryConfig)}
     assert set(configs.RENAMED.values()) <= known

@@ -59,6 +59,15 @@ def test_a_text_too_short_for_a_story(folder: Path, capsys: pytest.CaptureFixtur
     assert list(Path("runs").glob("*")) == []
 
 
+def test_no_option_is_suggested_that_the_command_lacks(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("little.txt").write_text("a" * 2300)
+    message = fails(capsys, "story", "little.txt", "--train-time", "1s")
+    assert "tokens" in message
+    assert "Try:" not in message  # a story has no --context-length
+
+
 def test_a_text_too_short_for_the_window(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "short.txt"]) == 0
     assert main(["train-tokenizer", "--vocab-size", "270"]) == 0
@@ -118,23 +127,25 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--learning-rate", "nan"], "learning_rate is nan"),
         (["pretrain", "--compile=perhaps"], "True or false is expected"),
         (["prepare", "--seed", "many"], "seed"),
-        (["pretrain", "--optimizer", "sgd"], "adamw"),
+        (["pretrain", "--optimizer", "adamwx"], "adamw"),
         (["pretrain", "--recipe", "missing.toml"], "missing.toml"),
         (["stroy"], "story"),
         (["evaluate", "--batch-size", "0"], "batch_size is 0"),
         (["evaluate", "--stride", "-3"], "stride is -3"),
+        (["generate", "--samples", "0"], "samples is 0. A whole number of at least 1"),
+        (["generate", "--top-p", "2"], "top_p is 2.0. A number above 0 and at most 1, or none,"),
+        (["chat", "--temperature", "-1"], "temperature is -1.0"),
+        (["classify", "--n-classes", "1"], "n_classes is 1. A whole number of at least 2"),
+        (["instruct", "--embedding-learning-rate", "0"], "embedding_learning_rate is 0.0"),
+        (["instruct", "--table-learning-rate", "0"], "embedding_learning_rate is 0.0"),
+        (["ledger", "--context-length", "0"], "context_length is 0"),
+        (["prepare", "--validation-frac", "2"], "validation_frac is 2.0"),
     ],
 )
 def test_an_option_that_is_wrong(
     arguments: list[str], words: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in fails(capsys, *arguments, status=2)
-
-
-def test_a_setting_that_is_out_of_its_range(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert "--validation-frac" in fails(capsys, "prepare", "--validation-frac", "2")
 
 
 def test_a_recipe_that_is_wrong_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

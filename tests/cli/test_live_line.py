@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from groundup.cli import console
-from groundup.cli.pretrain import _View
+from groundup.cli.training_view import TrainingView
 from groundup.train.loop import Step
 
 STEP = Step(
@@ -34,7 +34,7 @@ def test_every_fact_is_on_the_line(monkeypatch, width):
     terminal = Console(file=screen, force_terminal=True, width=width, highlight=False)
     monkeypatch.setattr(console, "console", terminal)
     with console.progress("pretrain", 600) as line:
-        _View(line).step(STEP)
+        TrainingView(line).step(STEP)
     shown = screen.getvalue()
     assert FACTS in shown
     beside = shown.split(FACTS)[0].rsplit("\r", 1)[-1]
@@ -44,5 +44,5 @@ def test_every_fact_is_on_the_line(monkeypatch, width):
 def test_piped_it_is_a_plain_line(monkeypatch, capsys):
     monkeypatch.setattr(console, "console", Console(force_terminal=False))
     with console.progress("pretrain", STEP.step) as line:
-        _View(line).line.update(STEP.step, "120/120", loss="1.620")
+        TrainingView(line).line.update(STEP.step, "120/120", loss="1.620")
     assert capsys.readouterr().out == "pretrain 100%  120/120  loss 1.620\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.cli.story import STAGES
+from groundup.story.stages import STAGES
 from groundup.text.builtin import python_reference
 
 # Where Ctrl-C met a dataclass in the making, CPython ends the process by the signal after all;

@@ -65,7 +65,7 @@ def test_generate_without_the_training_text_says_so(
 
 
 def test_generate_refuses_no_samples(run: Path) -> None:
-    with pytest.raises(UserError, match="number of samples is 0"):
+    with pytest.raises(UserError, match=r"samples is 0\. A whole number of at least 1"):
         generate.run(GenerateConfig(run=run, samples=0))
 
 

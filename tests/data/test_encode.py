@@ -43,7 +43,7 @@ def test_one_step_after_another_or_all_in_one_call(source: str, tmp_path: Path) 
     assert stores(steps) == stores(together)
     again = prepare_and_encode(
         PrepareAndEncodeConfig(
-            sources=(source,), out=tmp_path / "again", tokenizer=str(steps / "tokenizer")
+            sources=(source,), out=tmp_path / "again", tokenizer=steps / "tokenizer"
         )
     )
     assert again.n_tokens == result.n_tokens

@@ -91,8 +91,11 @@ def test_a_context_that_does_not_fit_leaves_out_the_book_s_windows(data: Path) -
     result = ledger(LedgerConfig(data=data, context_length=10_000))
     assert list(result.columns) == ["exact", "isolated", "packed"]
     assert "too few for a window of 10,000" in result.left_out["book's loader"]
-    for wrong in ({"context_length": 0}, {"stride": 0}):
+    for context_length, stride in ((0, 1), (1, 0)):
         with pytest.raises(UserError, match=r"Both must be at least 1.*context_length=128"):
-            ledger(LedgerConfig(data=data, **wrong))
+            Windows(np.zeros(9, dtype=np.uint16), context_length, stride)
     with pytest.raises(UserError, match="batch size is 0"):
-        ledger(LedgerConfig(data=data, batch_size=0))
+        account(Windows(np.zeros(9, dtype=np.uint16), 4, 4), batch_size=0)
+    for name in ("context_length", "stride", "batch_size"):
+        with pytest.raises(UserError, match=f"{name} is 0. A whole number of at least 1"):
+            LedgerConfig(data=data, **{name: 0})

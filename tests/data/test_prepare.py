@@ -64,6 +64,8 @@ def jsonl(path: Path, seeds: range) -> Path:
 
 
 def run(out: Path, *sources: Path | str, **options: object) -> PrepareAndEncodeResult:
+    if "tokenizer" in options:
+        options["tokenizer"] = Path(str(options["tokenizer"]))
     config = PrepareAndEncodeConfig(sources=tuple(map(str, sources)), out=out, **options)  # type: ignore[arg-type]
     return prepare_and_encode(config)
 

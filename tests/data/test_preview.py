@@ -27,5 +27,5 @@ def test_the_preview_is_the_beginning_of_the_first_batch(data: Path, batch_size:
 
 
 def test_a_batch_of_nothing_is_refused(data: Path) -> None:
-    with pytest.raises(UserError, match="batch size is 0"):
+    with pytest.raises(UserError, match="batch_size is 0"):
         preview_windows(WindowsConfig(data=data, context_length=16, batch_size=0))

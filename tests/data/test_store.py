@@ -145,7 +145,7 @@ def test_a_cut_longer_or_missing_file_does_not_open(tmp_path: Path, name: str) -
 
 
 def test_no_store_and_a_store_of_the_future_say_so(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no token store.*groundup train-tokenizer"):
+    with pytest.raises(UserError, match=r"no token store.*groundup encode"):
         TokenStore.open(tmp_path / "nowhere")
     _build(tmp_path / "s", [[1]])
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())

@@ -208,7 +208,7 @@ def test_checkpoint_of_another_tokenizer_is_refused(data):
 
 def test_stores_of_another_tokenizer_are_refused(data):
     CharacterTokenizer.from_text(TEXT + "XYZ").save(data / "tokenizer")
-    with pytest.raises(UserError, match=r"another tokenizer.*groundup train-tokenizer"):
+    with pytest.raises(UserError, match=r"another tokenizer.*groundup encode"):
         pretrain(settings(data))
 
 

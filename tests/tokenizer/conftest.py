@@ -1,11 +1,7 @@
+# The package is imported inside fixtures: the plugin of jaxtyping has to come before it.
 from pathlib import Path
 
 import pytest
-
-from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.files import save_gpt2
-from groundup.tokenizer.special import END_OF_TEXT
-from groundup.tokenizer.train_bpe import train_bpe
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +13,11 @@ def gpt2_folder(shared_data: Path) -> Path:
 @pytest.fixture(scope="session")
 def small_gpt2_folder(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small tokenizer in the format of GPT-2's two files."""
+    from groundup.tokenizer.bpe import BPETokenizer
+    from groundup.tokenizer.files import save_gpt2
+    from groundup.tokenizer.special import END_OF_TEXT
+    from groundup.tokenizer.train_bpe import train_bpe
+
     text = (fixtures / "the-ferry.txt").read_text(encoding="utf-8")
     merges = train_bpe([text], 700, pattern="gpt2", special_tokens=()).merges
     special_tokens = {END_OF_TEXT: 256 + len(merges)}

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from groundup.base.errors import UserError
+from groundup.base.fields import field_kinds
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.muon import Muon
@@ -102,7 +103,7 @@ def test_adamw_kind_equals_torch_adamw():
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["muon", "adamw"])
+@pytest.mark.parametrize("kind", field_kinds(OptimizerConfig)["name"].choices)
 def test_state_goes_on_bit_for_bit(kind):
     def run(stop_after: int | None) -> list[torch.Tensor]:
         model = Tiny()

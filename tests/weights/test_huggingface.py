@@ -76,7 +76,7 @@ def test_import_gives_their_logits(tmp_path: Path, kind: str, changes: dict[str,
 
 def test_import_reads_shards_and_another_rotary_base(tmp_path: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 500_000.0}
-    original = theirs("llama", rope_parameters=rope)
+    original = theirs("llama", rope_parameters=rope, rope_theta=500_000.0)
     original.save_pretrained(tmp_path, max_shard_size="20KB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     ours = import_huggingface(tmp_path).eval()

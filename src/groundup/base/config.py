@@ -32,10 +32,6 @@ RENAMED: dict[str, str] = {
 CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": lambda minutes: f"{float(minutes):g}m"}
 """Old names whose values are written in another way now."""
 
-# The old form of ranges, until every config states them at its fields.
-Range = tuple[str, float | int, float | int]
-TINY, HUGE = 1e-12, 1e100
-
 
 def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str | Path | None = None) -> C:
     """Make a config from nested plain values, as TOML or JSON holds them.
@@ -195,18 +191,3 @@ def to_mapping(config: Any) -> dict[str, Any]:
 def to_toml(config: Any) -> str:
     """Write a config as TOML; `read_recipe` and `from_mapping` turn it back into the same."""
     return tomli_w.dumps(to_mapping(config))
-
-
-def check_ranges(config: Any, ranges: Iterable[Range]) -> None:
-    """Check the ranges of a config that does not state them at its fields yet.
-
-    Raises:
-        UserError: A value is out of its range.
-    """
-    for name, least, most in ranges:
-        value = getattr(config, name)
-        if value is not None and not least <= value <= most:
-            need = "a number above 0" if least == TINY else f"a number of at least {least:g}"
-            if most < HUGE:
-                need += f" and at most {most:g}"
-            raise UserError(f"{name} is {value:g}. {need[0].upper()}{need[1:]} is expected.")

@@ -59,3 +59,24 @@ class RunIndex:
         nearest = np.searchsorted(self.wanted, hashes[places]).clip(max=len(self.wanted) - 1)
         found: Int[np.ndarray, " found"] = places[self.wanted[nearest] == hashes[places]]
         return found
+
+
+def equal_runs(
+    ours: NDArray[np.integer], theirs: NDArray[np.integer], length: int
+) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+    """List all pairs of positions whose next `length` values have the same hash.
+
+    >>> here, there = equal_runs(np.array([5, 6, 7]), np.array([6, 7, 0, 6, 7]), 2)
+    >>> here.tolist(), there.tolist()
+    ([1, 1], [0, 3])
+    """
+    mine, all_theirs = hash_runs(ours, length), hash_runs(theirs, length)
+    order = np.argsort(mine, kind="stable")
+    there = RunIndex(mine).find(all_theirs)
+    found = all_theirs[there]
+    first = np.searchsorted(mine[order], found, side="left")
+    n_each = np.searchsorted(mine[order], found, side="right") - first
+    # One pair for each of our positions with that hash.
+    ends = np.cumsum(n_each)
+    within = np.arange(n_each.sum()) - np.repeat(ends - n_each, n_each)
+    return order[np.repeat(first, n_each) + within], np.repeat(there, n_each)

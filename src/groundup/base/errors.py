@@ -28,12 +28,7 @@ class UserError(ValueError):
         where: str | Path | None = None,
         command: str = "",
         settings: Mapping[str, object] | None = None,
-        need: str = "",  # old form, until every site writes whole sentences
-        type_this: str = "",
     ) -> None:
-        if need:
-            message += f"; {need}" if need.startswith("needed") else f"; {need} is needed"
-        command = command or type_this
         self.message, self.where, self.command = message, where, command
         self.settings = dict(settings or {})
         hint = command or ", ".join(f"{name}={value!r}" for name, value in self.settings.items())

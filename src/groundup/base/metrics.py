@@ -5,9 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from groundup.base.config import HUGE
 from groundup.base.errors import UserError
 from groundup.base.files import in_place
+
+_LARGEST = 1e100
+"""A line with a larger number, or with infinity, is corrupt."""
 
 
 def append_metrics(path: Path, values: dict[str, Any]) -> None:
@@ -71,5 +73,5 @@ def _parse(line: str) -> dict[str, Any] | None:
         return None
     if not isinstance(row, dict) or type(row.get("step")) is not int:
         return None
-    numbers = (type(value) in (int, float) and abs(value) < HUGE for value in row.values())
+    numbers = (type(value) in (int, float) and abs(value) < _LARGEST for value in row.values())
     return row if all(numbers) else None

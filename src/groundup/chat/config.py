@@ -2,25 +2,30 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt, Le
+
+from groundup.base.fields import Config, Count, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChatConfig:
+class ChatConfig(Config):
     """Settings of `chat`: talk to the assistant of a run."""
 
     run: Path = Path("runs/pretrain")
     """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant."""
     ask: str | None = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
-    max_new_tokens: int = 48
+    max_new_tokens: Count = 48
     """Maximum length of an answer, in tokens."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 always takes the most likely token."""
-    top_k: int | None = None
-    """Sample from the k most likely tokens only. None disables it."""
-    top_p: float | None = None
-    """Sample from the most likely tokens that together have this probability. None disables it."""
+    temperature: NotNegative = 0.0
+    """Sampling temperature. 0: always the most likely token."""
+    top_k: Count | None = None
+    """Sample from this many most likely tokens only. None: from all."""
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    """Sample from the most likely tokens that together have this probability. None: from all."""
     seed: int = 0
-    """Random seed; the same seed and questions give the same answers."""
+    """Random seed. The same seed and questions give the same answers."""
     device: str = "auto"
-    """Device: auto, cpu or cuda."""
+    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""

@@ -16,6 +16,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.errors import UserError, as_options
+from groundup.cli.options import SHORT_OPTIONS, options_of
+from groundup.cli.verbs import VERBS
 
 console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
@@ -175,17 +177,28 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def error(mistake: UserError) -> None:
-    """Print an error on stderr, with a complete command that helps where there is one."""
-    command = mistake.command
-    if mistake.settings and typed:
-        command = shlex.join(["groundup", *retyped(typed, as_options(mistake.settings))])
+    """Print an error on stderr; on a terminal, no word is cut and its command is a line to copy."""
     screen = Console(stderr=True, highlight=False)
-    # On a terminal, words are not cut and the command has a line of its own, to be copied.
-    separator = "\n" if screen.is_terminal else " "
-    located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
-    screen.print(located, soft_wrap=not screen.is_terminal, end=separator if command else "\n")
+    text, _, command = with_command(mistake).partition(" Try: ")
+    is_terminal = screen.is_terminal
+    screen.print(f"[red]error:[/red] {escape(harmless(text))}", soft_wrap=not is_terminal, end="")
     if command:
-        screen.print(f"Try: {escape(command)}", soft_wrap=True)
+        lead = "\n" if is_terminal else " "
+        screen.print(f"{lead}Try: {escape(command)}", soft_wrap=True, end="")
+    screen.print()
+
+
+def with_command(mistake: UserError) -> str:
+    """The message of an error, and a complete command that helps if there is one.
+
+    Settings that help are set in the command that was typed, if it has options for all of them:
+    `groundup story` runs stages whose settings it does not have.
+    """
+    command, settings = mistake.command, mistake.settings
+    verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
+    if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
+        command = shlex.join(["groundup", *retyped(typed, as_options(settings))])
+    return f"{mistake.located} Try: {command}" if command else mistake.located
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
@@ -195,6 +208,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     ['plan', 'data', '--no-compile', '--steps', '5']
     >>> retyped(["plan", "--compile", "data"], ["--no-compile"])
     ['plan', 'data', '--no-compile']
+    >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
+    ['plan', 'data', '--out', 'runs/b']
     """
     names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
     flags = {  # these have no value to replace
@@ -204,7 +219,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     }
     kept: list[str] = []
     skip_value = False
-    for word in words:
+    for given in words:
+        word = SHORT_OPTIONS.get(given, given)
         name, joined, _ = word.removeprefix("--").partition("=")
         if word.startswith("--"):
             changed = name.removeprefix("no-") in names
@@ -214,7 +230,7 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
         elif skip_value:
             skip_value = False
             continue
-        kept.append(word)
+        kept.append(given)
     return [*kept, *options]
 
 

@@ -138,7 +138,7 @@ def _overview() -> str:
             *lines,
             "",
             "Start with: groundup story (or: groundup story my.txt)",
-            "Help: groundup COMMAND --help, and for the shell: groundup completion --help",
+            "Help: groundup COMMAND --help. Shell completion: groundup completion --help",
         ]
     )
 

@@ -21,7 +21,7 @@ from groundup.cli.verbs import Verb
 
 _COMMON = "Common"
 _LAST = "Experimental"
-_SHORT = {"out": "-o"}
+SHORT_OPTIONS = {"-o": "--out"}
 HYPHEN = "\0-"
 """Stands for the argument "-" (standard input), which cyclopts takes for an option."""
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
@@ -129,11 +129,12 @@ def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> insp
         more["consume_multiple"] = True
     elif kind.optional or kind.type is int:
         more["converter"] = _converter(leaf)
+    option = f"--{leaf.name.replace('_', '-')}"
     parameter = Parameter(
-        name=f"--{leaf.name.replace('_', '-')}",
+        name=option,
         help=text,
         group=group,
-        alias=_SHORT.get(leaf.name),
+        alias=[short for short, name in SHORT_OPTIONS.items() if name == option],
         negative_iterable=(),
         **more,
     )

@@ -55,7 +55,7 @@ def _verb(
 # fmt: off
 # ruff: noqa: E501
 VERBS = [
-    _verb("story", _ALL, "Run all stages on one text.", "cli.story:StoryConfig", "sources", resumable=True),
+    _verb("story", _ALL, "Run all stages on one text.", "story.config:StoryConfig", "sources", resumable=True),
     _verb("prepare", _BUILD, "Read, split and audit documents.", "data.config:PrepareAndEncodeConfig", "sources", "out"),
     _verb("verify", _BUILD, "Check every file of a data folder against its checksum.", "data.config:VerifyConfig", "data"),
     _verb("train-tokenizer", _BUILD, "Train a tokenizer and encode the corpus with it.", "data.config:TrainAndEncodeConfig", "data", "data"),

@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from groundup.base.fields import Config, Count
 from groundup.text.config import PrepareConfig
 from groundup.tokenizer.config import TrainTokenizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeConfig:
+class EncodeConfig(Config):
     """Which corpus to encode, and with which tokenizer."""
 
     data: Path = Path("data")
     """Data folder written by `groundup prepare`."""
     tokenizer: Path | None = None
-    """Tokenizer folder, which is copied to DATA/tokenizer. None: use DATA/tokenizer as it is."""
+    """Tokenizer folder, which is copied to DATA/tokenizer. None: DATA/tokenizer as it is."""
     engine: Literal["local", "ray"] = "local"
     """Where to encode: in this process, or on a Ray cluster that shares the data folder."""
 
@@ -24,7 +25,7 @@ class EncodeConfig:
 class PrepareAndEncodeConfig(PrepareConfig):
     """What to read, how to split it, and optionally which tokenizer to encode it with."""
 
-    tokenizer: str | None = None
+    tokenizer: Path | None = None
     """Tokenizer folder to encode the corpus with. None: only append to existing token stores."""
     engine: Literal["local", "ray"] = "local"
     """Where to encode: in this process, or on a Ray cluster that shares the data folder."""
@@ -39,39 +40,39 @@ class TrainAndEncodeConfig(TrainTokenizerConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WindowsConfig:
+class WindowsConfig(Config):
     """Which windows to show."""
 
     data: Path = Path("data")
     """Data folder with token stores."""
-    context_length: int = 128
+    context_length: Count = 128
     """Number of input tokens in a window."""
-    stride: int | None = None
-    """Distance between the starts of two windows, in tokens. None uses the context length."""
-    batch_size: int = 4
+    stride: Count | None = None
+    """Tokens between the starts of two windows. None: the context length."""
+    batch_size: Count = 4
     """Number of windows in a batch."""
     seed: int = 1234
-    """Seed of the order of the windows."""
+    """Random seed of the order of the windows."""
     page: Path | None = None
-    """Also write an interactive HTML page of the sliding window to this file. None disables it."""
+    """File to write an interactive HTML page of the sliding window to. None: no page."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class LedgerConfig:
+class LedgerConfig(Config):
     """Which windows and batches to count."""
 
     data: Path = Path("data")
     """Data folder with token stores, or one token store."""
-    context_length: int = 256
+    context_length: Count = 256
     """Number of input tokens in a window."""
-    stride: int = 128
-    """Distance between the starts of two windows, in tokens."""
-    batch_size: int = 8
+    stride: Count = 128
+    """Tokens between the starts of two windows."""
+    batch_size: Count = 8
     """Number of windows in a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvertConfig:
+class ConvertConfig(Config):
     """What to read and what to write; one of the two formats is a token store."""
 
     source: Path = Path("data/train")
@@ -83,11 +84,11 @@ class ConvertConfig:
     to_format: Literal["store", "nanogpt", "llmc", "megatron"] = "nanogpt"
     """Format to write."""
     tokenizer: Path | None = None
-    """Tokenizer folder of the token file, required to write a token store. None: not given."""
+    """Tokenizer folder of the token file, which writing a token store needs. None: no tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifyConfig:
+class VerifyConfig(Config):
     """What to verify."""
 
     data: Path = Path("data")

@@ -90,7 +90,8 @@ def damaged(folder: Path, name: str, found: str) -> UserError:
 
 def rebuild_command(folder: Path) -> str:
     """Return the command that writes the stores of a data folder again."""
-    return f"groundup train-tokenizer {quoted(folder.parent)}"
+    has_tokenizer = (folder.parent / "tokenizer").is_dir()
+    return f"groundup {'encode' if has_tokenizer else 'train-tokenizer'} {quoted(folder.parent)}"
 
 
 def _no_store(folder: Path) -> UserError:
@@ -102,7 +103,7 @@ def _no_store(folder: Path) -> UserError:
             where=folder,
         )
     return UserError(
-        "There is no token store. A folder made by `groundup train-tokenizer` is expected.",
+        "There is no token store. A folder made by `groundup encode` is expected.",
         where=folder,
         command=rebuild_command(folder) if (folder.parent / "corpus").is_dir() else "",
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode
@@ -37,7 +36,7 @@ def prepare_and_encode(
     Raises:
         UserError: A source or the tokenizer cannot be read, or the text is too short.
     """
-    tokenizer = None if config.tokenizer is None else Path(config.tokenizer)
+    tokenizer = config.tokenizer
     if tokenizer is None and config.append and any(is_store(config.out / s) for s in SIDES):
         tokenizer = config.out / "tokenizer"
     if tokenizer is not None:

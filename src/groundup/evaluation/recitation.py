@@ -1,18 +1,18 @@
 """How much of a sample is memorized: passages copied from the training text.
 
-Every sequence of `_SEED` characters of the sample is looked up in the training text by a hash over
-arrays; the few matches are then extended, all at once, until they end. Ten million characters take
-about a second.
+Every run of `_SEED` characters of the sample is looked up in the training text by its hash
+(`base/copies.py`); the few matches are then extended, all at once, until they end. Ten million
+characters take about a second.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Int, UInt32, UInt64
+from jaxtyping import Int, UInt32
+
+from groundup.base.copies import RunIndex, equal_runs, hash_runs
 
 _SEED = 8
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with well-mixed bits
-_TABLE_BITS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:
     """
     ours, theirs = _characters(sample), _characters(text)
     lengths = np.zeros(len(ours), dtype=np.int64)
-    here, there = _agreements(ours, theirs)
+    here, there = equal_runs(ours, theirs, _SEED)
     length = 0
     while len(here):
         ended = (here + length >= len(ours)) | (there + length >= len(theirs))
@@ -79,37 +79,6 @@ def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:
     return lengths
 
 
-def _agreements(
-    ours: UInt32[np.ndarray, " n"], theirs: UInt32[np.ndarray, " m"]
-) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " k"]]:
-    """List pairs of positions whose next `_SEED` characters have the same hash."""
-    mine, all_theirs = _hashes(ours), _hashes(theirs)
-    order = np.argsort(mine, kind="stable")
-    sorted_mine = mine[order]
-    # A table of a million flags excludes nearly all positions before the search.
-    table = np.zeros(1 << _TABLE_BITS, dtype=bool)
-    shift = np.uint64(64 - _TABLE_BITS)
-    table[mine >> shift] = True
-    there = np.flatnonzero(table[all_theirs >> shift])
-    found = all_theirs[there]
-    first = np.searchsorted(sorted_mine, found, side="left")
-    n_each = np.searchsorted(sorted_mine, found, side="right") - first
-    # One pair for each position of the sample with that hash.
-    pair_there = np.repeat(there, n_each)
-    ends = np.cumsum(n_each)
-    within = np.arange(len(pair_there)) - np.repeat(ends - n_each, n_each)
-    return order[np.repeat(first, n_each) + within], pair_there
-
-
-def _hashes(characters: UInt32[np.ndarray, " n"], length: int = _SEED) -> UInt64[np.ndarray, " m"]:
-    n = max(0, len(characters) - length + 1)
-    hashes = np.zeros(n, dtype=np.uint64)
-    for offset in range(length):
-        hashes += characters[offset : offset + n]
-        hashes *= _FACTOR  # overflow wraps, as intended
-    return hashes
-
-
 def _characters(text: str) -> UInt32[np.ndarray, " n"]:
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
 
@@ -120,9 +89,10 @@ def _longest_short(sample: str, text: str) -> str:
     best, low, high = "", 1, _SEED - 1
     while low <= high:
         length = (low + high) // 2
-        common = np.isin(_hashes(ours, length), _hashes(theirs, length))
+        mine, all_theirs = hash_runs(ours, length), hash_runs(theirs, length)
+        common = all_theirs[RunIndex(mine).find(all_theirs)]
         # Hashes may collide, so the text decides.
-        starts = np.flatnonzero(common).tolist()
+        starts = RunIndex(common).find(mine).tolist()
         found = next((sample[s : s + length] for s in starts if sample[s : s + length] in text), "")
         best, low, high = (found, length + 1, high) if found else (best, low, length - 1)
     return best

@@ -158,7 +158,6 @@ def _last_logits(model: GPT, ids: Sequence[int], cache: KVCache | None) -> torch
         batch = torch.tensor([ids], dtype=torch.long, device=model.device)
         # The head computes the last position only: it is the largest matrix of a small model.
         last = model.hidden(batch, cache=cache)[:, -1:]  # (1, 1, C)
-        logits: torch.Tensor = model.head(last)[0, 0]
-        return logits.float().cpu()
+        return model.logits(last)[0, 0].float().cpu()
     finally:
         model.train(training)

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.fields import Config, Whole
+
 
 @dataclass(frozen=True, kw_only=True)
-class ExplainConfig:
+class ExplainConfig(Config):
     """Settings of `explain`: show the attention on one sentence, and write the report."""
 
     run: Path = Path("runs/story")
@@ -13,6 +15,6 @@ class ExplainConfig:
     text: str | None = None
     """Sentence whose attention is shown. None: a line of the validation set."""
     layer: int = -1
-    """Layer whose attention is shown, counted from 0; -1 is the last."""
-    head: int = 0
+    """Layer whose attention is shown, counted from 0. -1 is the last."""
+    head: Whole = 0
     """Attention head of that layer, counted from 0."""

@@ -283,7 +283,11 @@ class GPT(nn.Module):
 
         With a cache, `ids` follow the stored positions and are added to them.
         """
-        logits: Tensor = self.head(self.hidden(ids, cache=cache))  # (B, T, V)
+        return self.logits(self.hidden(ids, cache=cache))
+
+    def logits(self, hidden: Float[Tensor, "B T C"]) -> Float[Tensor, "B T V"]:
+        """Compute the logits from the result of `hidden`."""
+        logits: Tensor = self.head(hidden)  # (B, T, V)
         return logits
 
     def loss(

@@ -37,18 +37,17 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     n_shards = n_processes() if hardware.parallel == "fsdp" else 1
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
-    by_muon = config.optimizer.name == "muon"
+    n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
     count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=device.type == "cpu")
     memory = count(
         config.model,
         rows,
-        # AdamW keeps two averages per weight, Muon one momentum.
-        optimizer_values_per_weight=2.0 - by_muon * n_matrices / n_parameters,
+        optimizer_values_per_weight=n_values / n_parameters,
         activation_checkpointing=hardware.activation_checkpointing,
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
-    muon = {"Muon workspace": n_matrices * 4 * 2} if by_muon else {}
+    muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
     one_layer = count(replace(config.model, n_layers=1), validation_rows(config))
     validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | rounded
@@ -112,9 +111,8 @@ def count_disk(config: PretrainConfig) -> int:
 def checkpoint_bytes(config: PretrainConfig) -> int:
     """Bytes of one checkpoint: the weights and the state of the optimizer."""
     parts = parameters_by_part(config.model)
-    n_parameters = sum(parts.values())
-    n_single = parts["attention"] + parts["mlp"] if config.optimizer.name == "muon" else 0
-    return 4 * (3 * n_parameters - n_single)
+    n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
+    return 4 * (n_parameters + config.optimizer.n_values(n_matrices, n_parameters - n_matrices))
 
 
 def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] | None:

@@ -3,22 +3,24 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.fields import Config
+
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorConfig:
+class DoctorConfig(Config):
     """Which run to check."""
 
     run: Path = Path("runs/pretrain")
     """Run folder of pretrain, finished or not."""
     data: Path | None = None
-    """Data folder. None: the one that the run was trained on."""
+    """Data folder. None: the data of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class CompareConfig(Config):
     """Which runs to compare."""
 
     runs: tuple[str, ...] = ()
     """Run folders of pretrain, finished or not."""
     out: Path = Path("compare.svg")
-    """Where to write the plot of their loss curves."""
+    """File to write the plot of their loss curves to."""

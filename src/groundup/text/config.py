@@ -2,20 +2,25 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Gt, Lt
+
+from groundup.base.fields import Config
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
+class PrepareConfig(Config):
     """What to read, how to split it, and where to write the corpus."""
 
     sources: tuple[str, ...] = ()
     """Files, folders, globs, URLs, hf:NAME, - for standard input, or named texts.
-    None: python-reference, which comes with Python."""
+    Empty: python-reference, which comes with Python."""
     out: Path = Path("data")
     """Data folder to write to."""
     append: bool = False
     """Append to the corpus in the data folder, whose order and split stay the same."""
-    validation_frac: float = 0.1
+    validation_frac: Annotated[float, Gt(0), Lt(1)] = 0.1
     """Fraction of the text to put in the validation set."""
     seed: int = 1
     """Random seed of the split, which also depends on the hash of each document."""

@@ -26,6 +26,7 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_json
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
+from groundup.text.sources import looks_binary
 from groundup.text.split import Side
 
 UNIT_BYTES = 2**22
@@ -229,11 +230,9 @@ def remove_outdated(data: Path) -> list[Path]:
     return removed
 
 
-_TEXT_SUFFIXES = {".txt", ".md", ".rst", ".jsonl", ".csv", ".tsv", ".parquet", ".gz", ".zst"}
-
-
 def _no_corpus(data: Path) -> UserError:
-    if data.is_dir() and any(path.suffix.lower() in _TEXT_SUFFIXES for path in data.iterdir()):
+    files = [path for path in data.glob("[!.]*") if path.is_file()]
+    if not all(map(looks_binary, files)):
         return UserError(
             "This folder contains text files but no prepared corpus. Prepare the text first.",
             where=data,

@@ -166,7 +166,7 @@ def _in_folder(folder: Path) -> list[Source]:
         if file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
-    readable = [file for file in inside if not _looks_binary(file)]
+    readable = [file for file in inside if not looks_binary(file)]
     if not readable:
         raise UserError(
             f"This folder contains no text file (files examined: {len(inside)}). "
@@ -216,7 +216,8 @@ def _nothing_at(word: str) -> UserError:
     )
 
 
-def _looks_binary(path: Path) -> bool:
+def looks_binary(path: Path) -> bool:
+    """Whether a file cannot be read as text, judged by its suffix or its first bytes."""
     if path.suffix.lower() in _COMPRESSED_SUFFIXES | {".parquet"}:
         return False
     if path.suffix.lower() in _BINARY_SUFFIXES:

@@ -53,7 +53,7 @@ def open_data(data: Path) -> Data:
         raise WrongTokenizerError(
             f"{found} Encode the text again.",
             where=data / side,
-            command=f"groundup train-tokenizer {quoted(data)}",
+            command=f"groundup encode {quoted(data)}",
         )
     return Data(tokenizer=tokenizer, train=stores["train"], validation=stores["validation"])
 

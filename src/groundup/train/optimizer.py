@@ -50,6 +50,13 @@ class OptimizerConfig(Config):
     max_grad_norm: Annotated[float, Gt(0), Mark.NO_COST] | None = None
     """Clip the gradient norm to this value. None: no clipping."""
 
+    def n_values(self, n_matrices: int, n_others: int) -> int:
+        """Count the values that the optimizer stores for this many weights.
+
+        AdamW stores two averages per weight, Muon one momentum per weight of the matrices.
+        """
+        return (1 if self.name == "muon" else 2) * n_matrices + 2 * n_others
+
 
 class Optimizer:
     """Updates the parameters of a model, with learning rates that suit any width.
@@ -129,7 +136,7 @@ class Optimizer:
         embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
         head_rate = embedding_rate * _HEAD_WIDTH / width if by_muon else embedding_rate
-        self._adamw = [
+        self._groups = [
             AdamW(members, learning_rate=peak, weight_decay=decay, betas=betas)
             for members, peak, decay in (
                 (adam_matrices, rate, config.weight_decay),
@@ -144,7 +151,7 @@ class Optimizer:
     def step(self, factor: float) -> None:
         """Update every parameter once, at `factor` times the peak learning rates."""
         self._muon.step(self.learning_rate * factor)
-        for group in self._adamw:
+        for group in self._groups:
             group.step(factor)
 
     def zero_grad(self) -> None:
@@ -166,7 +173,7 @@ class Optimizer:
         These are the tensors themselves, not copies: the next step changes them.
         """
         state = self._muon.state()
-        for group in self._adamw:
+        for group in self._groups:
             state |= group.state()
         return state
 
@@ -183,7 +190,7 @@ class Optimizer:
                 "loaded with the settings that the run was started with."
             )
         self._muon.load_state(state)
-        for group in self._adamw:
+        for group in self._groups:
             group.load_state(state)
 
 

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.fields import Config
+
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig:
+class ExportConfig(Config):
     """Settings of `export`: write a trained model as a Hugging Face folder."""
 
     run: Path = Path("runs/story")
@@ -15,10 +17,10 @@ class ExportConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportConfig:
+class ImportConfig(Config):
     """Settings of `import_pretrained`: read GPT-2, Llama or Qwen3 weights."""
 
     source: Path = Path("gpt2")
     """Folder with config.json, model.safetensors and tokenizer.json."""
     out: Path = Path("runs/imported")
-    """Run folder to create; if the name is taken, -2 is appended."""
+    """Run folder to create. If the name is taken, -2 is added."""

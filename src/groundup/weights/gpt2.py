@@ -35,12 +35,11 @@ TOP_NAMES = (
 
 
 def is_gpt2(config: GPTConfig) -> bool:
-    """Whether the GPT-2 class of transformers computes the same function."""
+    """Whether the architecture is GPT-2's, apart from what no family has (`can_export`)."""
     return (
         config.norm == "layer"
         and config.positions == "learned"
         and config.activation == "gelu"
-        and config.ngram == 1
         and config.bias
         and not config.qk_norm
         and config.kv_heads == config.n_heads

@@ -49,6 +49,8 @@ def export_huggingface(
 
 def can_export(config: GPTConfig) -> bool:
     """Whether a class of transformers computes a model with this config."""
+    if config.ngram > 1:  # none of the families has it
+        return False
     return gpt2.is_gpt2(config) or llama.is_llama(config)
 
 

@@ -35,12 +35,11 @@ GATE_UP = ("mlp.gate_proj.weight", "mlp.up_proj.weight")
 
 
 def is_llama(config: GPTConfig) -> bool:
-    """Whether the Llama class of transformers (Qwen3 with `qk_norm`) computes the same function."""
+    """Whether it is Llama's (Qwen3's with `qk_norm`), apart from what no family has."""
     return (
         config.norm == "rms"
         and config.positions == "rotary"
         and config.activation == "swiglu"
-        and config.ngram == 1
         and not config.bias
         and not config.qkv_bias
         # transformers requires this for Llama even if head_dim is given.

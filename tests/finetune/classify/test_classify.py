@@ -1,5 +1,6 @@
 """The complete job: train, test, save, and load again by the call that the README names."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -51,6 +52,13 @@ def test_an_interrupted_job_leaves_nothing(config: ClassifyConfig) -> None:
         classify(config, on_step=kill_at(5))
     assert not (config.run / "classifier").exists()
     assert [step.step for step in classify(config).steps] == list(range(1, 13))
+
+
+def test_from_a_checkpoint_the_classifier_goes_to_the_run(config: ClassifyConfig) -> None:
+    checkpoint = config.run / "checkpoints" / "step-000001"
+    result = classify(dataclasses.replace(config, run=checkpoint, steps=1))
+    assert result.folder == config.run / "classifier"
+    assert not (checkpoint / "classifier").exists()
 
 
 def test_the_verdict_considers_the_intervals() -> None:

@@ -1,5 +1,6 @@
 """The complete job: train, answer before and after, grade and save."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -51,6 +52,13 @@ def test_an_interrupted_job_leaves_nothing(config: InstructConfig) -> None:
     with pytest.raises(KilledError):
         instruct(config, on_step=kill_at(5))
     assert not (config.run / "assistant").exists()
+
+
+def test_from_a_checkpoint_the_assistant_goes_to_the_run(config: InstructConfig) -> None:
+    checkpoint = config.run / "checkpoints" / "step-000001"
+    result = instruct(dataclasses.replace(config, run=checkpoint, steps=1))
+    assert result.folder == config.run / "assistant"
+    assert not (checkpoint / "assistant").exists()
 
 
 def test_records_that_do_not_fit_the_context(config: InstructConfig) -> None:

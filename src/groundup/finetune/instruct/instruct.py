@@ -134,8 +134,8 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
         model,
         OptimizerConfig(
             learning_rate=config.learning_rate,
-            embedding_learning_rate=config.table_learning_rate,
-            norm_learning_rate=config.table_learning_rate,
+            embedding_learning_rate=config.embedding_learning_rate,
+            norm_learning_rate=config.embedding_learning_rate,
             weight_decay=0.0,
         ),
     )
@@ -146,7 +146,7 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
         for r, a, b in zip(test, before, answers(), strict=True)
     ]
     share_before, share_after = _shares(graded)
-    folder = RunFolder.create(config.run / "assistant").path
+    folder = RunFolder.create(RunFolder.of(config.run).path / "assistant").path
     result = InstructResult(
         folder=folder,
         n_records=len(rows),

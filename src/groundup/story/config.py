@@ -1,0 +1,33 @@
+"""The settings of `groundup story`. This file loads no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from groundup.base.duration import parse_duration_s
+from groundup.base.fields import Config, Count
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoryConfig(Config):
+    """The text of a story, and its settings."""
+
+    sources: tuple[str, ...] = ()
+    """Files, folders, globs, - for standard input, or named texts.
+    Empty: python-reference, which comes with Python."""
+    out: Path = Path("runs/story")
+    """Run folder. An unfinished story of the same text is resumed. Otherwise -2 is added to a name
+    that is taken."""
+    vocab_size: Count = 512
+    """Maximum vocabulary size of the tokenizer."""
+    train_time: str = "2m"
+    """Time for pretraining, e.g. 2m. The number of steps follows from measured throughput."""
+    encoding: str = "utf-8"
+    """Encoding of the text files."""
+    prompt: str = ""
+    """Prompt of the samples. Empty: the first words of the validation set."""
+    seed: int = 1234
+    """Random seed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_duration_s(self.train_time, "train_time")

@@ -1,0 +1,151 @@
+"""The stages of a story, in order, and how the config of each follows from that of the story.
+
+The story adds nothing to a stage. A stage whose result is already in the run folder is skipped, so
+the same command resumes an interrupted story.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.data.config import PrepareAndEncodeConfig, TrainAndEncodeConfig, WindowsConfig
+from groundup.evaluation.config import EvaluateConfig, GenerateConfig
+from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.instruct.config import InstructConfig
+from groundup.inspection.config import ExplainConfig
+from groundup.planning.config import PlanConfig
+from groundup.story.folder import Story
+from groundup.train.config import PretrainConfig
+from groundup.weights.config import ExportConfig
+
+MIN_CHARACTERS = 2_000
+"""A training text of this length makes a few windows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One command of the story, and how to make its config."""
+
+    verb: str
+    title: str
+    configure: Callable[[Story], Any]
+    is_optional: bool = False
+    """Whether the story continues without it when the text is too small."""
+
+
+def run_stages(
+    story: Story,
+    call: Callable[[str, Any], Any],
+    *,
+    on_start: Callable[[int, Stage, bool], None],
+    on_skip: Callable[[UserError], None],
+) -> None:
+    """Run every stage that has no result yet.
+
+    Args:
+        story: The story.
+        call: Runs a command with a config and records its result.
+        on_start: Called before each stage with its number, from 1, and whether it is finished.
+        on_skip: Called when an optional stage failed.
+
+    Raises:
+        UserError: A stage failed. After the first one, no run folder is left.
+    """
+    for number, stage in enumerate(STAGES, 1):
+        is_finished = stage.verb in story.results()
+        on_start(number, stage, is_finished)
+        if is_finished:
+            continue
+        try:
+            call(stage.verb, stage.configure(story))
+            if stage.verb == "prepare":
+                _require_enough(story)
+        except UserError as mistake:
+            if stage.is_optional:
+                on_skip(mistake)
+                continue
+            if number == 1:  # nothing is finished yet: leave no empty run folder
+                story.discard()
+            raise
+
+
+def _require_enough(story: Story) -> None:
+    n_characters = story.results()["prepare"]["train"]["n_characters"]
+    if n_characters < MIN_CHARACTERS:
+        raise UserError(
+            f"The training text has {n_characters:,} characters. A story needs {MIN_CHARACTERS:,} "
+            "or more (a page or two).",
+            command="groundup story my.txt",
+        )
+
+
+def _prepare(story: Story) -> PrepareAndEncodeConfig:
+    config = story.config
+    return PrepareAndEncodeConfig(sources=config.sources, out=story.data, encoding=config.encoding)
+
+
+def _pretrain(story: Story) -> PretrainConfig:
+    steps = story.results()["plan"]["steps"]
+    return PretrainConfig(data=story.data, out=story.path, steps=steps, seed=story.config.seed)
+
+
+STAGES = (
+    Stage(
+        verb="prepare",
+        title="prepare: read and split documents, find duplicates",
+        configure=_prepare,
+    ),
+    Stage(
+        verb="train-tokenizer",
+        title="train-tokenizer: from text to token ids",
+        configure=lambda s: TrainAndEncodeConfig(data=s.data, vocab_size=s.config.vocab_size),
+    ),
+    Stage(
+        verb="windows",
+        title="windows: input-target pairs and batches",
+        configure=lambda s: WindowsConfig(data=s.data),
+    ),
+    Stage(
+        verb="plan",
+        title="plan: predict the cost of training",
+        configure=lambda s: PlanConfig(data=s.data, train_time=s.config.train_time),
+    ),
+    Stage(
+        verb="pretrain",
+        title="pretrain: update the parameters after each batch",
+        configure=_pretrain,
+    ),
+    Stage(
+        verb="evaluate",
+        title="evaluate: compare with baselines on the same bytes",
+        configure=lambda s: EvaluateConfig(run=s.path),
+    ),
+    Stage(
+        verb="generate",
+        title="generate: samples, and how much is memorized",
+        configure=lambda s: GenerateConfig(run=s.path, prompt=s.config.prompt, seed=s.config.seed),
+    ),
+    Stage(
+        verb="export",
+        title="export: write a Hugging Face folder and verify it",
+        configure=lambda s: ExportConfig(run=s.path),
+    ),
+    Stage(
+        verb="classify",
+        title="classify: fine-tune a classifier",
+        configure=lambda s: ClassifyConfig(run=s.path),
+        is_optional=True,
+    ),
+    Stage(
+        verb="instruct",
+        title="instruct: fine-tune an assistant",
+        configure=lambda s: InstructConfig(run=s.path),
+        is_optional=True,
+    ),
+    Stage(
+        verb="explain",
+        title="explain: show attention, write the report",
+        configure=lambda s: ExplainConfig(run=s.path),
+    ),
+)
