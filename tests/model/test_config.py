@@ -14,7 +14,7 @@ from groundup.model.config import GPTConfig
     [
         ({"d_model": 100, "n_heads": 3}, "n_heads=2"),
         ({"n_heads": 6, "n_kv_heads": 4}, "n_kv_heads=3"),
-        ({"d_model": 15, "n_heads": 5}, "even head width"),
+        ({"d_model": 15, "n_heads": 5}, "even d_head"),
         ({"dropout": 1.0}, "dropout is 1.0"),
         ({"vocab_size": 0}, "vocab_size is 0"),
         ({"d_ff": 0}, "d_ff is 0"),

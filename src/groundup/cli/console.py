@@ -177,28 +177,34 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def error(mistake: UserError) -> None:
-    """Print an error on stderr; on a terminal, no word is cut and its command is a line to copy."""
+    """Print an error on stderr, with a complete command that helps if there is one."""
+    command = command_that_helps(mistake)
     screen = Console(stderr=True, highlight=False)
-    text, _, command = with_command(mistake).partition(" Try: ")
-    is_terminal = screen.is_terminal
-    screen.print(f"[red]error:[/red] {escape(harmless(text))}", soft_wrap=not is_terminal, end="")
+    # On a terminal, words are not cut and the command has a line of its own, to be copied.
+    separator = "\n" if screen.is_terminal else " "
+    located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
+    screen.print(located, soft_wrap=not screen.is_terminal, end=separator if command else "\n")
     if command:
-        lead = "\n" if is_terminal else " "
-        screen.print(f"{lead}Try: {escape(command)}", soft_wrap=True, end="")
-    screen.print()
+        screen.print(f"Try: {escape(command)}", soft_wrap=True)
 
 
 def with_command(mistake: UserError) -> str:
-    """The message of an error, and a complete command that helps if there is one.
+    """Return the message of an error and the command that helps, on one line."""
+    command = command_that_helps(mistake)
+    return f"{mistake.located} Try: {command}" if command else mistake.located
+
+
+def command_that_helps(mistake: UserError) -> str:
+    """Return a complete command that helps; empty if there is none.
 
     Settings that help are set in the command that was typed, if it has options for all of them:
     `groundup story` runs stages whose settings it does not have.
     """
-    command, settings = mistake.command, mistake.settings
     verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
+    settings = mistake.settings
     if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
-        command = shlex.join(["groundup", *retyped(typed, as_options(settings))])
-    return f"{mistake.located} Try: {command}" if command else mistake.located
+        return shlex.join(["groundup", *retyped(typed, as_options(settings))])
+    return mistake.command
 
 
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:

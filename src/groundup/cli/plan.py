@@ -27,11 +27,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             f"{result.n_passes:.1f} epochs in {result.steps:,} steps",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
-        [
-            "free memory",
-            _megabytes(result.free_memory_bytes),
-            "including the memory of this process",
-        ],
+        ["free memory", _megabytes(result.free_memory_bytes), "including this process"],
         ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} free"],
         [
             "compute",

@@ -10,10 +10,7 @@ from groundup.data.pipeline import PrepareAndEncodeResult, prepare_and_encode
 from groundup.text.audit import Audit
 from groundup.text.catalog import CATALOG
 
-_SPLIT = {
-    "by document": "split by document",
-    "by last part": "with the last part of each document as the validation set",
-}
+_SPLIT = {"by document": "split by document", "by last part": "split within each document"}
 
 
 def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
