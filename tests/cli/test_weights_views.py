@@ -61,7 +61,7 @@ def test_generate_without_the_training_text_says_so(
         GenerateConfig(run=run, prompt="the cat", temperature=0.0, max_new_tokens=5)
     )
     assert [s.longest_recited for s in made.samples] == [None]
-    assert "not searched for" in capsys.readouterr().out
+    assert "not compared with the training text" in capsys.readouterr().out
 
 
 def test_generate_refuses_no_samples(run: Path) -> None:
