@@ -155,7 +155,9 @@ def read_recipe(path: Path | str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise UserError("This recipe is missing.", where=path, command="ls recipes/*") from error
+        raise UserError(
+            "There is no such file. A TOML file with settings is expected.", where=path
+        ) from error
     except OSError as error:
         raise UserError(f"This recipe cannot be read: {error.strerror}.", where=path) from error
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 A config is a frozen dataclass that inherits from `Config`. The type of a field states what it may
 be, and the docstring under it is its help on the command line:
 
+    @dataclass(frozen=True, kw_only=True)
     class OptimizerConfig(Config):
         learning_rate: Positive = 0.02
         \"\"\"Learning rate of the weight matrices.\"\"\"
@@ -37,7 +38,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 
 
 class Mark(Enum):
-    """What else is true of a field, or of every field of a nested config."""
+    """A property of a field, or of every field of a nested config."""
 
     NO_OPTION = auto()
     """The command line has no option for it; a TOML file may set it."""
@@ -48,19 +49,19 @@ class Mark(Enum):
     BY_BUDGET = auto()
     """A budget of time chooses it, unless it is given explicitly."""
     SHAPE = auto()
-    """Given explicitly, it keeps a budget from choosing the shape of the model."""
+    """If it is given explicitly, a budget does not choose the shape of the model."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """The heading of a field in the help, where it is not that of its config."""
+    """The heading of a field in the help, if it differs from that of its config."""
 
     title: str
 
 
 @dataclass(frozen=True)
 class OptionName:
-    """The flat name of a field, where its own name says too little outside its config."""
+    """The flat name of a field, if its own name would be unclear outside its config."""
 
     name: str
 
@@ -121,11 +122,11 @@ class Kind:
         return frozenset(mark for mark in self.metadata if isinstance(mark, Mark))
 
     def find(self, cls: type[C]) -> C | None:
-        """Find the annotation of a class; None: there is none."""
+        """Return the annotation that is an instance of `cls`; None if there is none."""
         return next((mark for mark in self.metadata if isinstance(mark, cls)), None)
 
     def accepts(self, value: Any) -> bool:
-        """Whether the value has the type and lies in the range; no bound holds for NaN."""
+        """Whether the value has the type and lies in the range. NaN is never accepted."""
         if value is None:
             return self.optional
         if self.choices:
@@ -198,7 +199,7 @@ class Leaf:
 
 
 def _cached(function: F) -> F:
-    # mypy does not take `type[...]` for hashable.
+    # mypy does not consider `type[...]` hashable.
     return functools.cache(function)  # type: ignore[return-value]
 
 

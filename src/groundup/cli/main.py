@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("groundup").setLevel(logging.INFO)
     screen = _Screen()
     logging.basicConfig(handlers=[screen], format="%(levelname)s: %(message)s")
-    # Of the processes that torchrun starts, the first one prints.
+    # Of the processes that torchrun starts, only the first one prints.
     console.console.quiet = int(os.environ.get("RANK", "0")) > 0
     try:
         if words[0] == "completion":
@@ -80,7 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         command = shlex.join(["groundup", *words])
-        resume = f" The same command resumes it: {command}" if verb.resumable else ""
+        resume = (
+            f" The same command resumes it: {command}"
+            if verb.resumable
+            else f" The same command starts again: {command}"
+        )
         print(f"\nStopped.{resume}", file=sys.stderr)
         return 130
     except BrokenPipeError:
@@ -97,7 +101,7 @@ class _Screen(logging.Handler):
         self._printed: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print to the present stderr, which a progress bar replaces."""
+        """Print to the current stderr, which a progress bar replaces."""
         text = self.format(record)
         if text not in self._printed:
             self._printed.add(text)
@@ -108,7 +112,7 @@ class _Screen(logging.Handler):
 def _no_interrupt() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block: an interrupted import leaves half a module."""
     before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # ignored, or another handler's
+    if before is not signal.default_int_handler:  # it is ignored, or handled elsewhere
         yield
         return
     asked: list[int] = []
@@ -184,7 +188,7 @@ def _find(name: str) -> Verb:
 def _parse(verb: Verb, words: list[str]) -> tuple[Any, frozenset[str]] | None:
     """Read the options of a command: its config, and the names of the settings that were given.
 
-    None: the help was printed.
+    Returns None if the help was printed.
     """
     from cyclopts import CycloptsError
 
@@ -222,11 +226,11 @@ def _version() -> str:
 
 
 def script() -> None:
-    """Run as the console script, without the second that Python's memory management would take.
+    """Run as the console script, and save the time of garbage collection (about a second).
 
-    Importing torch creates hundreds of thousands of objects. Garbage collection of them is useless,
-    so it starts when `call` has imported everything; at the end the process exits without
-    destroying each object.
+    Importing torch creates hundreds of thousands of objects. They live until the
+    end, so garbage collection starts only when `call` has imported everything, and the process
+    exits without destroying each object.
     """
     gc.disable()
     statuses: list[int] = []

@@ -23,7 +23,7 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
         )
     table(
         "First steps",
-        ["step", "loss, nats", "gradient norm", "one weight before", "after"],
+        ["step", "loss, nats", "gradient norm", "weight before", "weight after"],
         view.first_rows,
     )
     # Perplexity is the exponential of the loss.

@@ -29,7 +29,7 @@ def run(config: StoryConfig) -> Path:
 
 def _show_start(number: int, stage: Stage, is_finished: bool) -> None:
     if is_finished:
-        note(f"{number}. {stage.title}: finished before")
+        note(f"{number}. {stage.title}: finished earlier")
     else:
         heading(f"{number}/{len(STAGES)}  {stage.title}")
 

@@ -43,7 +43,7 @@ class TrainingView:
             f"lr {step.learning_rate:.2g}",
             f"{_short(step.targets_per_s)}/s",
             f"eta {span(step.eta_s)}",
-            f"{step.memory_bytes / 1e6:.0f}MB",
+            f"{step.memory_bytes / 1e6:.0f} MB",
         )
 
     def sample(self, step: int, text: str) -> None:

@@ -2,7 +2,7 @@
 
 Pretraining, the classifier and the assistant all use `train_steps`. It is a generator that yields a
 `Step` after each update. The caller draws the progress bar, writes the metrics and checkpoints, or
-stops; between two steps nothing is in progress, so that is the place to save or stop.
+stops; between two steps nothing is in progress, so a run is saved or stopped there.
 """
 
 import math
@@ -106,7 +106,7 @@ def train_steps(
         loss: Mean loss in nats over the targets that are not ignored, e.g. `model.loss`.
         optimizer: Updates the parameters.
         schedule: The number of steps, or the time, and the learning rate of each step.
-        first_step: 1, or one more than the steps done by the checkpoint that is resumed.
+        first_step: 1, or the step after the last one of the checkpoint that is resumed.
         n_targets: Targets trained on before `first_step`.
         elapsed_s: Seconds spent before `first_step`.
         grad_accumulation_steps: Number of parts that a batch is split into to save memory. The
@@ -121,14 +121,14 @@ def train_steps(
         A `Step` after each update.
 
     Raises:
-        DivergedError: The loss or the gradient is NaN or infinite.
+        DivergedError: The loss, the gradient or the validation loss is NaN or infinite.
         UserError: A batch has no target that is not ignored.
     """
     device = optimizer.watched.device
     began_at = time.perf_counter()
 
     def clock_s() -> float:
-        """Seconds since the start; where they end the run, by the clock of the first process."""
+        """Seconds since the start. Under a time budget all processes use the first one's clock."""
         own_s = elapsed_s + time.perf_counter() - began_at
         return world.of_first(own_s) if isinstance(schedule, ClockSchedule) else own_s
 
@@ -173,7 +173,7 @@ def train_steps(
         step_s = now - step_began_at
         due = validate_every is not None and step % validate_every == 0
         total_s = clock_s()
-        n_steps = schedule.expected_steps(step, total_s)  # the only place that ends the run
+        n_steps = schedule.expected_steps(step, total_s)  # decides whether the run ends
         measured = validate() if validate and (due or n_steps == step) else None
         if measured is not None and not math.isfinite(measured):
             raise diverged(step, optimizer, rate, schedule.peak_frac)
@@ -219,11 +219,11 @@ def diverged(
 
     Args:
         step: The step at which it was noticed.
-        optimizer: Has the parameters.
+        optimizer: Holds the parameters.
         rate: The learning rate of the matrices in that step.
         peak_frac: The highest rate of the run, as a fraction of the full rate.
         loss_nats: The loss of its batch.
-        grad_norm: Its gradient norm.
+        grad_norm: The gradient norm of the batch.
     """
     if loss_nats is None or grad_norm is None:
         found = f"After step {step} the weights or the validation loss are NaN or infinite."
@@ -232,7 +232,7 @@ def diverged(
         if not optimizer.weights_are_finite():
             found += "Some weights are NaN or infinite: an earlier update was too large."
         elif math.isfinite(loss_nats):
-            found += "The loss is finite and its gradient is not."
+            found += "The loss is finite, but its gradient is not."
         else:
             found += "The weights are finite, so the activations overflowed."
     peak = optimizer.learning_rate * peak_frac
