@@ -139,7 +139,7 @@ def test_a_broken_recipe_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(UserError, match="TOML"):
         configs.read_recipe(tmp_path / "bad.toml")
-    with pytest.raises(UserError, match="missing"):
+    with pytest.raises(UserError, match="There is no such file"):
         configs.read_recipe(tmp_path / "none.toml")
 
 
