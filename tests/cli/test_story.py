@@ -58,7 +58,11 @@ def interrupt(folder: Path, stage: str, *more: str) -> subprocess.CompletedProce
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(folder: Path) -> None:
+def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.delenv(name)  # minutes of training: on all cores
     for stage in ("train-tokenizer", "pretrain", "classify", "instruct"):
         stopped = interrupt(folder, stage)
         assert stopped.returncode in STOPPED, stopped.stderr
