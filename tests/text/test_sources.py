@@ -38,8 +38,13 @@ def test_a_stamp_changes_with_the_file_or_is_unknown(tmp_path: Path) -> None:
     assert find_sources(str(path))[0].stamp == before
     path.write_text("longer")
     assert find_sources(str(path))[0].stamp != before
-    for unknown in ("-", "hf:some/dataset", "https://example.org/a.txt"):
+    for unknown in ("-", "hf:some/dataset"):
         assert None in find_sources(unknown)[0].stamp
+
+
+def test_the_stamp_of_a_url_is_unknown() -> None:
+    pytest.importorskip("aiohttp", reason="the extra `sources` is not installed")
+    assert None in find_sources("https://example.org/a.txt")[0].stamp
 
 
 def test_a_name_that_is_nearly_right_is_suggested(tmp_path: Path) -> None:
