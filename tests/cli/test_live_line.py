@@ -25,7 +25,7 @@ STEP = Step(
     memory_bytes=612_000_000,
     validation_loss_nats=1.7009,
 )
-FACTS = "120/600  98.3k tokens  loss 1.620  val 1.701  lr 0.02  13.7k/s  eta 41 s  612MB"
+FACTS = "120/600  98.3k tokens  loss 1.620  val 1.701  lr 0.02  13.7k/s  eta 41 s  612 MB"
 
 
 @pytest.mark.parametrize("width", [80, 200])
