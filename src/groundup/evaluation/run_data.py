@@ -13,8 +13,7 @@ from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
-
-SIDES = ("train", "validation")
+from groundup.text.corpus import SIDES
 
 
 def data_of(run: RunFolder) -> Path:
