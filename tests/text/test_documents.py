@@ -94,7 +94,7 @@ def test_other_encodings(tmp_path: Path) -> None:
         ("cut.txt.gz", gzip.compress(b"word " * 999, mtime=0)[:-9], {}, "cannot be read"),
         ("a.jsonl", b'{"text": "one"}\n{"text": "tw', {}, "a.jsonl:2"),
         ("b.jsonl", b'{"body": "one"}', {}, "it has: body). The name of the field"),
-        ("c.jsonl", b'["one"]', {}, "in a field 'text'"),
+        ("c.jsonl", b'["one"]', {}, "An object with a field 'text'"),
         ("d.jsonl", b'{"id": "1", "body": "one"}', {}, "text_field='body'"),
     ],
 )
@@ -114,7 +114,9 @@ def test_missing_paths_and_folders_without_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read(f"{tmp_path}/*.txt")
     write(tmp_path / "picture.png", b"\x89PNG")
-    with pytest.raises(UserError, match=r"no text file \(files examined: 1\)"):
+    with pytest.raises(
+        UserError, match=r"no text file\. Left out: binary files: 1 \(picture"
+    ):
         read(tmp_path)
 
 

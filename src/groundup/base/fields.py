@@ -251,7 +251,7 @@ def _leaves(
 def check(config: Any) -> None:
     """Check every field of a config against its type and range.
 
-    A string for a path, and a list for a tuple, are converted.
+    A string for a path, a path for a string, and a list for a tuple, are converted.
 
     Raises:
         UserError: A value has the wrong type or is out of its range.
@@ -260,6 +260,8 @@ def check(config: Any) -> None:
         value = getattr(config, name)
         if isinstance(value, str) and kind.type is Path:
             value = Path(value)
+        elif isinstance(value, Path) and kind.type is str:
+            value = str(value)
         elif isinstance(value, list) and typing.get_origin(kind.type) is tuple:
             value = tuple(value)
         if not kind.accepts(value):

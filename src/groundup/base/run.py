@@ -25,7 +25,7 @@ LOCK = ".lock"
 """A file that the process that trains in a run folder holds locked."""
 _MARKS = ("config.toml", "checkpoints", "metrics.jsonl")
 """A folder with any of these is a run."""
-_CONTENT = (
+RUN_CONTENT = (
     *("checkpoints", "tokenizer", "samples", "evaluation", "figures", "results", "data", "story"),
     *("huggingface", "tensorboard", "README.md", "config.toml", "manifest.json", "log.txt"),
     *("metrics.jsonl", "failure.json", "report.html"),
@@ -91,7 +91,7 @@ class RunFolder:
         for start in (path, path.resolve()):  # first as typed, which is what messages show
             for folder in () if ".." in start.parts else (start, *start.parents):
                 inside = start.relative_to(folder).parts
-                if inside and inside[0] not in _CONTENT:
+                if inside and inside[0] not in RUN_CONTENT:
                     continue
                 if any((folder / mark).exists() for mark in _MARKS):
                     return cls(folder)

@@ -35,6 +35,8 @@ def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
     )
     if result.n_skipped_sources:
         note(f"Sources already in the corpus, unchanged: {result.n_skipped_sources}.")
+    for sentence in result.left_out.sentences():
+        note(sentence)
     longest = ", ".join(f"{name} ({size:,})" for name, size in result.longest[:3])
     note(f"Longest documents, in characters: {longest}")
     if result.audit is not None:

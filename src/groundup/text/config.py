@@ -1,4 +1,4 @@
-"""The settings of `prepare`."""
+"""The settings of `prepare`, and those of every command that reads files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +7,36 @@ from typing import Annotated
 from annotated_types import Gt, Lt
 
 from groundup.base.fields import Config
+from groundup.text.formats import AnyFormat
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareConfig(Config):
+class FileConfig(Config):
+    """How to read files of text or records."""
+
+    format: AnyFormat = "auto"
+    """Format of the files. auto: recognized from the content and the name together. tsv: without
+    quoting; tsv-quoted: with quoting as in csv."""
+    encoding: str = "utf-8"
+    """Encoding of the files."""
+    skip_empty: bool = False
+    """Leave out records whose text is null or empty, instead of refusing the file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadConfig(FileConfig):
+    """How to read documents."""
+
+    separator: str | None = None
+    """String that ends a document in a file, e.g. <|endoftext|>. None: a file is one document."""
+    text_field: str = "text"
+    """Field or column of a record that contains the text; a.b is field b of the object in a."""
+    strict: bool = False
+    """Refuse a folder in which a file is empty or unreadable, instead of leaving the file out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig(ReadConfig):
     """What to read, how to split it, and where to write the corpus."""
 
     sources: tuple[str, ...] = ()
@@ -24,11 +50,5 @@ class PrepareConfig(Config):
     """Fraction of the text to put in the validation set."""
     seed: int = 1
     """Random seed of the split, which also depends on the hash of each document."""
-    encoding: str = "utf-8"
-    """Encoding of the files."""
-    separator: str | None = None
-    """String that ends a document in a file, e.g. <|endoftext|>. None: a file is one document."""
-    text_field: str = "text"
-    """Field or column of a record (jsonl, csv, parquet) that contains the text."""
     audit: bool = True
     """Search for duplicates and identify the languages."""

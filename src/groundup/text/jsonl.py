@@ -1,9 +1,11 @@
-r"""JSON lines: a file with one JSON value per line. Every error names the line.
+r"""JSON records: a value per line, or a list of values. Every error names the line or record.
 
 Lines end at a line feed and nowhere else: a JSON string may contain U+2028 or U+0085, at which
-`str.splitlines` would cut.
+`str.splitlines` would cut. A list is parsed element by element, so that it is never in memory
+completely.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from typing import Any
 import orjson
 
 from groundup.base.errors import UserError
+
+_LIST_MARK = re.compile(r'[\[\]{}",]')
+_STRING_MARK = re.compile(r'["\\]')
 
 
 def read_json_lines(path: Path | str, *, encoding: str = "utf-8") -> Iterator[tuple[int, Any]]:
@@ -64,3 +69,78 @@ def parse_json_lines(lines: Iterable[str], *, where: Path | str) -> Iterator[tup
                 where=f"{where}:{number}",
             ) from error
         yield number, value
+
+
+def parse_json_list(chunks: Iterable[str], *, where: Path | str) -> Iterator[tuple[int, Any]]:
+    """Parse a JSON list as (record number, value), one element at a time; numbers start at 1.
+
+    Raises:
+        UserError: An element is not JSON, or the list is not closed.
+
+    >>> list(parse_json_list(['[{"a": [1, 2]}, ', '"]"]'], where="a.json"))
+    [(1, {'a': [1, 2]}), (2, ']')]
+    """
+    number, parts = 0, list[str]()
+    for part, mark in _elements(chunks, where):
+        parts.append(part)
+        if not mark:
+            continue
+        text, parts = "".join(parts), []
+        if mark == "]" and number == 0 and not text.strip():
+            continue
+        number += 1
+        try:
+            value = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise UserError(
+                f"This record is not JSON ({error.msg}, character {error.pos + 1} of the record).",
+                where=f"{where}, record {number}",
+            ) from error
+        yield number, value
+
+
+def _elements(chunks: Iterable[str], where: Path | str) -> Iterator[tuple[str, str]]:
+    """Cut a list at its own commas: yields (part of an element, "" or the mark that ends it)."""
+    depth, in_string, escaped, is_over = 0, False, False, False
+    for chunk in chunks:
+        start = at = 0
+        while at < len(chunk):
+            if escaped:
+                at, escaped = at + 1, False
+                continue
+            found = (_STRING_MARK if in_string else _LIST_MARK).search(chunk, at)
+            if depth == 0 and chunk[at : found and found.start()].strip(" \t\n\r"):
+                raise _not_a_list(is_over, where)
+            if found is None:
+                break
+            mark, at = found[0], found.end()
+            if is_over or (depth == 0 and mark != "["):
+                raise _not_a_list(is_over, where)
+            if mark == "\\":
+                escaped = True
+            elif mark == '"':
+                in_string = not in_string
+            elif mark in "[{":
+                depth += 1
+                start = at if depth == 1 else start
+            elif mark in "]}":
+                depth -= 1
+            if depth == 0 or (depth == 1 and mark == "," and not in_string):
+                yield chunk[start : at - 1], mark
+                start, is_over = at, depth == 0
+        if depth > 0:
+            yield chunk[start:], ""
+    if not is_over:
+        raise UserError(
+            "The JSON list is not closed. The file ends inside it."
+            if depth > 0
+            else "This is not a JSON list. A list of objects is expected.",
+            where=where,
+        )
+
+
+def _not_a_list(is_over: bool, where: Path | str) -> UserError:
+    found = (
+        "There is text after the end of the list." if is_over else "The file is not a JSON list."
+    )
+    return UserError(f"{found} One list of objects is expected.", where=where)

@@ -18,6 +18,7 @@ from groundup.text.audit import Audit, Auditor
 from groundup.text.builtin import BUILTIN_NAME
 from groundup.text.config import PrepareConfig
 from groundup.text.corpus import SIDES, CorpusWriter, remove_outdated, verify_corpus
+from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
 from groundup.text.sources import Source, find_sources
@@ -27,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 _N_LONGEST = 5
 _REPORTED_EVERY_BYTES = 2**22
+_OPTIONS_SINCE_0_2 = {"format": "auto", "skip_empty": False}
+"""Their values in a corpus of version 0.1, whose manifest lacks them."""
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (stage, bytes done, total bytes or None)."""
@@ -55,6 +58,8 @@ class PrepareResult:
     audit: Audit | None
     n_skipped_sources: int
     """Number of sources that the corpus contained already, unchanged."""
+    left_out: LeftOut
+    """What the sources contain and the corpus does not, with the reasons."""
 
 
 def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareResult:
@@ -77,7 +82,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             where=config.out,
             settings={"append": False},
         )
-    sources = [source for word in words for source in find_sources(word)]
+    left_out = LeftOut.from_table(held.get("left_out") if held and config.append else None)
+    sources = [source for word in words for source in find_sources(word, left_out=left_out)]
     todo = [source for source in sources if not config.append or not _is_in(held, source)]
     keep = held is not None and not config.append and _is_same(held, sources, _options(config))
     if keep and _is_intact(corpus):
@@ -85,7 +91,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
         todo = []
     elif todo:
         try:
-            _write_corpus(config, todo, held if config.append else None, on_progress)
+            _write_corpus(config, todo, held if config.append else None, left_out, on_progress)
         except BaseException:
             with suppress(OSError):
                 config.out.rmdir()  # only if it is empty: nothing was written
@@ -101,6 +107,7 @@ def _write_corpus(
     config: PrepareConfig,
     sources: list[Source],
     held: dict[str, Any] | None,
+    left_out: LeftOut,
     on_progress: Progress | None,
 ) -> None:
     """Write the corpus; with the manifest `held` of a present one, append to it."""
@@ -116,12 +123,7 @@ def _write_corpus(
     )
     reading = _Meter("read", on_progress, _n_bytes(sources))
     writing = _Meter("split", on_progress, None)
-    pieces = read_pieces(
-        sources,
-        encoding=config.encoding,
-        separator=config.separator,
-        text_field=config.text_field,
-    )
+    pieces = read_pieces(sources, config, left_out=left_out)
     corpus = config.out / "corpus"
     with (
         atomic_folder(corpus)
@@ -146,6 +148,7 @@ def _write_corpus(
             rule=splitter.rule,
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
+            left_out=left_out.to_table(),
         )
 
 
@@ -188,6 +191,8 @@ def _options(config: PrepareConfig) -> dict[str, Any]:
         "separator": config.separator,
         "text_field": config.text_field,
         "audit": config.audit,
+        "format": config.format,
+        "skip_empty": config.skip_empty,
     }
 
 
@@ -195,7 +200,8 @@ def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any
     """Whether a corpus was made from exactly these sources and settings."""
     stamps = [source.stamp for source in sources]
     known = all(None not in stamp for stamp in stamps)
-    return known and held.get("stamps") == stamps and held.get("options") == options
+    held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
+    return known and held.get("stamps") == stamps and held_options == options
 
 
 def _is_intact(corpus: Path) -> bool:
@@ -230,4 +236,5 @@ def _result(
         longest=[(name, size) for name, size in manifest["longest"]],
         audit=None if manifest["audit"] is None else Audit.from_table(manifest["audit"]),
         n_skipped_sources=n_skipped,
+        left_out=LeftOut.from_table(manifest.get("left_out")),
     )

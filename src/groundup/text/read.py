@@ -1,213 +1,167 @@
-"""Read documents from text, Markdown, JSON lines, CSV and Parquet files, compressed or not.
+"""Read documents from any source, in pieces.
 
 One file is one document, unless it contains records (one document per record) or a separator is
 given. Text passes through in pieces, so that a file of any size takes constant memory; only a
 single record is held in memory completely. Nothing is repaired silently: an error names the file,
-the place in it and a setting that helps.
+the place in it and a setting that helps, and what is left out is counted.
 """
 
-import codecs
-import csv
-import io
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from itertools import chain
+from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.base.extras import needed
 from groundup.text.builtin import python_reference
+from groundup.text.config import ReadConfig
 from groundup.text.documents import Document, clean, join_pieces
-from groundup.text.jsonl import parse_json_lines
-from groundup.text.pieces import Piece, cut_into_pieces
-from groundup.text.sources import HUGGING_FACE, PROBE_BYTES, ByteStream, Source, find_sources
+from groundup.text.encodings import UnreadableError
+from groundup.text.left_out import LeftOut
+from groundup.text.opening import open_source
+from groundup.text.pieces import PIECE_CHARACTERS, Piece, cut_into_pieces
+from groundup.text.records import NullError, Record, dataset_records, file_records
+from groundup.text.sources import Source, find_sources
 
-_CHUNK_BYTES = 2**20
+_HELD_PIECES = 2**23 // PIECE_CHARACTERS
+"""A file of a folder is held until it is read completely, up to this size."""
+
+SourceWord = str | os.PathLike[str] | Source
 
 
 def read_documents(
-    sources: Sequence[str],
-    *,
-    encoding: str = "utf-8",
-    separator: str | None = None,
-    text_field: str = "text",
+    sources: SourceWord | Iterable[SourceWord], **settings: Any
 ) -> Iterator[Document]:
-    """Read complete documents one by one; arguments and errors are those of `read_pieces`."""
-    pieces = read_pieces(sources, encoding=encoding, separator=separator, text_field=text_field)
-    return join_pieces(pieces)
+    """Read complete documents one by one.
+
+    Args:
+        sources: One source or several, as for `read_pieces`.
+        **settings: The settings of `ReadConfig`: format, encoding, separator, text_field,
+            skip_empty, strict.
+
+    Raises:
+        UserError: As for `read_pieces`.
+    """
+    return join_pieces(read_pieces(sources, ReadConfig(**settings)))
 
 
 def read_pieces(
-    sources: Sequence[str | Source],
+    sources: SourceWord | Iterable[SourceWord],
+    config: ReadConfig | None = None,
     *,
-    encoding: str = "utf-8",
-    separator: str | None = None,
-    text_field: str = "text",
+    left_out: LeftOut | None = None,
 ) -> Iterator[Piece]:
     """Read documents in pieces, in the order of the sources; files of a folder are sorted by name.
 
+    A file that was not named itself, but found in a folder or by a glob, is left out if it is empty
+    or unreadable, unless the config is strict.
+
     Args:
-        sources: Whatever `find_sources` accepts: files, folders, globs, URLs, "-" for standard
-            input, "hf:NAME" for a Hugging Face dataset, or the name of a public text.
-        encoding: The encoding of the files.
-        separator: A string that ends a document inside a text file, e.g. "<|endoftext|>".
-        text_field: The field or column of a record that contains the text.
+        sources: One source or several, of whatever `find_sources` accepts: files, folders, globs,
+            URLs, "-" for standard input, "hf:NAME" for a Hugging Face dataset, or the name of a
+            public text.
+        config: The format and encoding of the files, and so on. None: the defaults.
+        left_out: Counts what is left out.
 
     Raises:
         UserError: A source is missing, empty, binary, malformed or has another encoding.
     """
+    config = ReadConfig() if config is None else config
+    left_out = LeftOut() if left_out is None else left_out
+    words = [sources] if isinstance(sources, str | os.PathLike | Source) else list(sources)
     n_documents = 0
-    for word in sources:
-        for source in [word] if isinstance(word, Source) else find_sources(word):
-            for name, chunks in _documents(source, encoding, separator, text_field):
-                visible = _from_first_word(chunks)
-                if visible is not None:
-                    n_documents += 1
-                    yield from cut_into_pieces(name, visible)
+    first_error: UserError | None = None
+    for word in words:
+        found = [word] if isinstance(word, Source) else find_sources(word, left_out=left_out)
+        for source in found:
+            try:
+                for piece in _readable_pieces(source, config, left_out):
+                    n_documents += piece.is_first
+                    yield piece
+            except _LeftOutError as left:
+                first_error = first_error or left.error
     if n_documents == 0:
+        if first_error is not None:
+            raise first_error
         raise UserError(
             "There is no text. At least one file with words in it is expected.",
-            where=", ".join(map(str, sources)) or "no source",
+            where=", ".join(map(str, words)) or "no source",
         )
+
+
+class _LeftOutError(Exception):
+    """A file of a folder was left out."""
+
+    def __init__(self, error: UserError) -> None:
+        self.error = error
+
+
+def _readable_pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Piece]:
+    """Read the pieces of a source; a file of a folder is read completely or left out.
+
+    Raises:
+        _LeftOutError: It is left out.
+    """
+    pieces = _pieces(source, config, left_out)
+    if not source.is_found or config.strict:
+        yield from pieces
+        return
+    held: list[Piece] = []
+    try:
+        for piece in pieces:
+            held.append(piece)
+            if len(held) > _HELD_PIECES:
+                break
+    except UserError as error:
+        if len(held) > _HELD_PIECES:
+            raise
+        kind = error.kind if isinstance(error, UnreadableError) else "unreadable files"
+        shown = source.name if isinstance(error, UnreadableError) else error.located
+        left_out.add(kind, shown)
+        raise _LeftOutError(error) from error
+    yield from held
+    yield from pieces
+
+
+def _pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Piece]:
+    for name, chunks in _documents(source, config, left_out):
+        visible = _from_first_word(chunks)
+        if visible is None:
+            left_out.add("documents without text", name)
+        else:
+            yield from cut_into_pieces(name, visible)
 
 
 Named = tuple[str, Iterable[str]]
 """A document's name, and its text in chunks."""
 
 
-def _documents(
-    source: Source, encoding: str, separator: str | None, text_field: str
-) -> Iterator[Named]:
+def _documents(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Named]:
     if source.is_builtin:
         yield from ((document.name, [document.text]) for document in python_reference())
-        return
-    if source.is_hugging_face:
-        yield from _hugging_face(source.place, text_field)
-        return
-    with source.open() as file:
-        if source.suffix == ".parquet":
-            yield from _parquet(source, file, text_field)
-            return
-        chunks = _decoded(source, file, encoding)
-        match source.suffix:
-            case ".jsonl" | ".ndjson":
-                for number, record in parse_json_lines(_lines(chunks), where=source.name):
-                    where = f"{source.name}:{number}"
-                    yield where, [_field(record, text_field, where)]
-            case ".csv" | ".tsv":
-                yield from _table(source, chunks, text_field)
-            case _ if separator:
-                yield from _separated(source.name, chunks, separator)
-            case _:
-                yield source.name, chunks
+    elif source.is_hugging_face:
+        yield from _texts(dataset_records(source), config, left_out)
+    else:
+        with open_source(source, config) as file:
+            if file.format != "text":
+                fields = [config.text_field]
+                records = file_records(file, fields=fields, left_out=left_out)
+                yield from _texts(records, config, left_out)
+            elif config.separator:
+                yield from _separated(source.name, file.chunks(), config.separator)
+            else:
+                yield source.name, file.chunks()
 
 
-def _decoded(source: Source, file: ByteStream, encoding: str) -> Iterator[str]:
-    """Decode a byte stream, converting line ends to line feeds and removing a byte-order mark."""
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-    except LookupError as error:
-        raise UserError(
-            f"The encoding {encoding!r} is unknown. A name such as utf-8 or latin-1 is expected.",
-            settings={"encoding": "utf-8"},
-        ) from error
-    line_ends = io.IncrementalNewlineDecoder(None, translate=True)
-    n_read, data = 0, b"-"
-    while data:
-        data = source.read(file, _CHUNK_BYTES)
-        if n_read == 0:
-            _refuse_binary(data, encoding, str(source))
-        n_pending = len(decoder.getstate()[0])
+def _texts(records: Iterable[Record], config: ReadConfig, left_out: LeftOut) -> Iterator[Named]:
+    for record in records:
         try:
-            text = decoder.decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"Byte {n_read - n_pending + error.start:,} (0x{error.object[error.start]:02x}) "
-                f"is not {encoding}. The encoding in which the file was saved is expected, "
-                "for example latin-1, cp1252 or utf-16.",
-                where=str(source),
-                settings={"encoding": "latin-1"},
-            ) from error
-        text = line_ends.decode(text, final=not data)
-        yield text.removeprefix("\ufeff") if n_read == 0 else text
-        n_read += len(data)
-
-
-def _refuse_binary(data: bytes, encoding: str, where: str) -> None:
-    if not data:
-        raise UserError("The file is empty. A text is expected.", where=where)
-    if b"\0" not in data[:PROBE_BYTES] or encoding.lower().startswith(("utf-16", "utf-32")):
-        return
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(
-            f"The text is encoded in UTF-16, not in {encoding}.",
-            where=where,
-            settings={"encoding": "utf-16"},
-        )
-    raise UserError(
-        "The file looks like binary data (it contains zero bytes). A text file is expected.",
-        where=where,
-    )
-
-
-def _lines(chunks: Iterable[str]) -> Iterator[str]:
-    """Split into lines without their line feed; no other character ends one (U+2028 does not)."""
-    rest: list[str] = []
-    for chunk in chunks:
-        first, *others = chunk.split("\n")
-        rest.append(first)
-        if others:
-            yield "".join(rest)
-            yield from others[:-1]
-            rest = [others[-1]]
-    yield "".join(rest)
-
-
-def _table(source: Source, chunks: Iterable[str], text_field: str) -> Iterator[Named]:
-    csv.field_size_limit(2**31 - 1)
-    lines = (line + "\n" for line in _lines(chunks))
-    rows = csv.DictReader(lines, delimiter="\t" if source.suffix == ".tsv" else ",")
-    try:
-        for number, row in enumerate(rows, 1):
-            where = f"{source.name}:{number}"
-            yield where, [_field(row, text_field, where)]
-    except csv.Error as error:
-        raise UserError(
-            f"Line {rows.line_num} is not valid {source.suffix[1:].upper()} ({error}).",
-            where=source.place,
-        ) from error
-
-
-def _parquet(source: Source, file: ByteStream, text_field: str) -> Iterator[Named]:
-    parquet = needed("pyarrow.parquet", "sources", source.place)
-    arrow = needed("pyarrow", "sources", source.place)
-    try:
-        table = parquet.ParquetFile(file)
-        if text_field not in table.schema_arrow.names:
-            columns = {c.name: "" if c.type == arrow.string() else None for c in table.schema_arrow}
-            _field(columns, text_field, source.name)
-        number = 0
-        for batch in table.iter_batches(batch_size=256, columns=[text_field]):
-            for text in batch.column(0).to_pylist():
-                number += 1
-                where = f"{source.name}:{number}"
-                yield where, [_field({text_field: text}, text_field, where)]
-    except arrow.ArrowInvalid as error:
-        raise UserError(f"This is not a Parquet file ({error}).", where=source.place) from error
-
-
-def _hugging_face(place: str, text_field: str) -> Iterator[Named]:
-    """Stream `hf:NAME`, or `hf:NAME:SPLIT` for another split than train."""
-    datasets = needed("datasets", "datasets", place)
-    name, split = place.removeprefix(HUGGING_FACE), "train"
-    if ":" in name:
-        name, split = name.rsplit(":", 1)
-    try:
-        rows = datasets.load_dataset(name, split=split, streaming=True)
-        for number, row in enumerate(rows, 1):
-            yield f"{name}:{number}", [_field(row, text_field, f"{name}:{number}")]
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"The dataset {name} cannot be read ({error}).", where=place) from error
+            text = record.text(config.text_field, setting="text_field")
+        except NullError:
+            if not config.skip_empty:
+                raise
+            left_out.add("records whose text is null", record.name)
+            continue
+        yield record.name, [clean(text)]
 
 
 def _separated(name: str, chunks: Iterable[str], separator: str) -> Iterator[Named]:
@@ -217,35 +171,8 @@ def _separated(name: str, chunks: Iterable[str], separator: str) -> Iterator[Nam
         for part in complete:
             number += 1
             yield f"{name}:{number}", [part.strip("\n")]
-    yield f"{name}:{number + 1}", [rest.strip("\n")]
-
-
-def _field(record: object, text_field: str, where: str) -> str:
-    if not isinstance(record, dict):
-        raise UserError(
-            f"This record is a {type(record).__name__}. "
-            f"An object with its text in a field {text_field!r} is expected.",
-            where=where,
-        )
-    text = record.get(text_field)
-    if not isinstance(text, str):
-        texts = {name: len(value) for name, value in record.items() if isinstance(value, str)}
-        longest = max(texts, key=texts.__getitem__, default=None)
-        raise UserError(
-            f"This record has no text in a field {text_field!r} "
-            f"(it has: {', '.join(map(str, record))}). "
-            "The name of the field that contains the text is expected.",
-            where=where,
-            settings={} if longest is None else {"text_field": longest},
-        )
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(
-            "The text of this record contains half of a surrogate pair, which is not a character.",
-            where=where,
-        ) from error
-    return clean(text)
+    if rest.strip():
+        yield f"{name}:{number + 1}", [rest.strip("\n")]
 
 
 def _from_first_word(chunks: Iterable[str]) -> Iterator[str] | None:

@@ -1,46 +1,43 @@
 """Find sources of text: files, folders, globs, standard input, URLs, datasets and named texts.
 
-This is the one place that decides what a source word means. Each word becomes one or more sources;
-`.gz` and `.zst` files are opened as what they contain. Nothing is read here beyond the first bytes,
-which distinguish text from binary data.
+This is the one place that decides what a source word means. Each word becomes one or more sources.
+No content is read here; `text/opening.py` opens a source.
 """
 
 import difflib
 import glob
-import gzip
-import sys
-import zlib
+import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.extras import needed
 from groundup.base.files import sha256_bytes
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
+from groundup.text.formats import BINARY_SUFFIXES
+from groundup.text.left_out import LeftOut
+from groundup.text.own_files import is_own, is_own_folder, is_own_page
 
 HUGGING_FACE = "hf:"
 """The prefix of a source that the `datasets` library opens."""
-PROBE_BYTES = 65_536
-_BINARY_SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".pdf", ".zip", ".exe", ".so", ".bin", ".npy"}
-_COMPRESSED_SUFFIXES = {".gz", ".zst"}
-
-
-@runtime_checkable
-class ByteStream(Protocol):
-    """An opened source."""
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Read the next bytes; returns none at the end."""
-        ...
+COMPRESSED_SUFFIXES = frozenset({".gz", ".zst", ".bz2", ".xz"})
+_SUFFIX_OF_TYPE = {
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "application/jsonl": ".jsonl",
+    "application/x-ndjson": ".jsonl",
+    "application/json": ".json",
+}
+_PROBE_BYTES = 65_536
 
 
 @dataclass(frozen=True)
 class Source:
-    """Something to read documents from: a file, a stream, a dataset or the built-in text."""
+    """Something to read documents or records from: a file, a stream, a dataset, a named text."""
 
     name: str
     place: str
@@ -49,10 +46,12 @@ class Source:
     """Changes when the text changes; contains None where that cannot be known."""
     n_bytes: int | None = None
     """The size of the file, compressed if it is; None if it is unknown before reading."""
+    is_found: bool = False
+    """Whether a folder or glob was named, not this file: then it is left out if unreadable."""
 
     def __str__(self) -> str:
         """Show where it is, for messages."""
-        return self.name if self.place == "-" else self.place
+        return self.name if self.place == "-" else printable(self.place)
 
     @property
     def is_builtin(self) -> bool:
@@ -66,69 +65,48 @@ class Source:
 
     @property
     def suffix(self) -> str:
-        """The kind of file, without any compression: ".jsonl" for a.jsonl.gz."""
-        suffixes = [suffix.lower() for suffix in PurePosixPath(self.name).suffixes]
-        while suffixes and suffixes[-1] in _COMPRESSED_SUFFIXES:
+        """The suffix of the name in lower case, without any compression: .jsonl for a.JSONL.gz."""
+        suffixes = self._suffixes
+        while suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
             suffixes.pop()
         return suffixes[-1] if suffixes else ""
 
-    @contextmanager
-    def open(self) -> Iterator[ByteStream]:
-        """Open a file or stream, decompressed.
+    @property
+    def compressed_suffix(self) -> str:
+        """The suffix of a compression in lower case; empty if the name has none."""
+        last = self._suffixes[-1:]
+        return last[0] if last and last[0] in COMPRESSED_SUFFIXES else ""
 
-        Raises:
-            UserError: It cannot be read, or a package that opens it is not installed.
-        """
-        try:
-            with ExitStack() as stack:
-                raw: Any
-                if self.place == "-":
-                    raw = sys.stdin.buffer
-                elif "://" in self.place:
-                    fsspec = needed("fsspec", "sources", self.place)
-                    raw = stack.enter_context(fsspec.open(self.place, "rb"))
-                else:
-                    raw = stack.enter_context(open(self.place, "rb"))
-                for suffix in reversed(PurePosixPath(self.name).suffixes):
-                    if suffix == ".gz":
-                        raw = stack.enter_context(gzip.open(raw))
-                    elif suffix == ".zst":
-                        zstandard = needed("zstandard", "sources", self.place)
-                        reader = zstandard.ZstdDecompressor()
-                        raw = stack.enter_context(
-                            reader.stream_reader(raw, read_across_frames=True)
-                        )
-                    else:
-                        break
-                yield raw
-        except OSError as error:
-            raise UserError(f"This source cannot be read ({error}).", where=self.place) from error
-
-    def read(self, file: ByteStream, size: int) -> bytes:
-        """Read the next bytes of the opened file.
-
-        Raises:
-            UserError: It cannot be read, or its compressed data is corrupt.
-        """
-        zstandard = sys.modules.get("zstandard")
-        corrupt = (OSError, EOFError, zlib.error, *([zstandard.ZstdError] if zstandard else []))
-        try:
-            return file.read(size)
-        except corrupt as error:
-            raise UserError(f"This source cannot be read ({error}).", where=self.place) from error
+    @property
+    def _suffixes(self) -> list[str]:
+        return [suffix.lower() for suffix in PurePosixPath(self.name).suffixes]
 
 
-def find_sources(word: str) -> list[Source]:
+def printable(name: str) -> str:
+    r"""Write a file name so that every program can print it: bytes that are not UTF-8 as U+FFFD.
+
+    >>> printable("caf\udce9.txt")
+    'caf\ufffd.txt'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = None) -> list[Source]:
     """Find what a source word names; files of folders and globs come in sorted order.
+
+    What groundup itself wrote (corpora, token stores, runs, results, pages) is never a source.
 
     Args:
         word: A file, a folder, a glob, a URL, "-" for standard input, "hf:NAME" or
             "hf:NAME:SPLIT" for a Hugging Face dataset, "python-reference", or a name in `CATALOG`
             (which is downloaded on first use).
+        left_out: Counts what is left out of folders and globs.
 
     Raises:
         UserError: Nothing has this name, or it contains nothing readable.
     """
+    word = os.fspath(word)
+    left_out = LeftOut() if left_out is None else left_out
     if word == BUILTIN_NAME:
         text = "".join(document.text for document in python_reference()).encode("utf-8")
         return [Source(word, word, [word, sha256_bytes(text)], len(text))]
@@ -139,51 +117,124 @@ def find_sources(word: str) -> list[Source]:
     if "://" in word:
         return _at_url(word)
     path = Path(word)
-    if path.is_dir():
-        return _in_folder(path)
-    if path.exists():
-        return [_file(path.name, word)]
+    try:
+        if path.is_dir():
+            return _in_folder(path, left_out)
+        exists = path.exists()
+    except OSError as error:
+        raise UserError(
+            f"This cannot be opened ({error.strerror}).", where=printable(word)
+        ) from error
+    if exists:
+        return [_named_file(path)]
     if word in CATALOG:
         text_file, about = fetch(CATALOG[word]), CATALOG[word]
         return [Source(text_file.name, str(text_file), [word, about.sha256], about.n_bytes)]
     found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
-    files = [_file(name, name) for name in found if Path(name).is_file()]
+    files = [file for file in map(Path, found) if file.is_file()]
     if not files:
         raise _nothing_at(word)
-    return files
-
-
-def _file(name: str, place: str) -> Source:
-    found = Path(place).stat()
-    stamp = [name, str(Path(place).resolve()), found.st_size, found.st_mtime_ns]
-    return Source(name, place, stamp, found.st_size)
-
-
-def _in_folder(folder: Path) -> list[Source]:
-    inside = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-    readable = [file for file in inside if not looks_binary(file)]
-    if not readable:
+    kept = [f for f in files if not _is_left_out(f, str(f), left_out, is_own(f))]
+    if not kept:
         raise UserError(
-            f"This folder contains no text file (files examined: {len(inside)}). "
-            "Files such as txt, md, jsonl, csv or parquet are expected.",
-            where=folder,
+            "All files of this pattern were written by groundup. Texts are expected.",
+            where=printable(word),
         )
-    return [_file(str(file.relative_to(folder)), str(file)) for file in readable]
+    return [_file(str(file), file, is_found=True) for file in kept]
+
+
+def _named_file(path: Path) -> Source:
+    if is_own(path):
+        raise UserError(
+            "This file was written by groundup, not by you. A text of your own is expected.",
+            where=printable(str(path)),
+        )
+    return _file(path.name, path, is_found=False)
+
+
+def _file(name: str, path: Path, *, is_found: bool) -> Source:
+    found = path.stat()
+    stamp = [
+        printable(name),
+        printable(str(path.resolve())),
+        found.st_size,
+        found.st_mtime_ns,
+    ]
+    return Source(printable(name), str(path), stamp, found.st_size, is_found)
+
+
+def _in_folder(folder: Path, left_out: LeftOut) -> list[Source]:
+    if is_own(folder):
+        raise UserError(
+            "This folder was written by groundup. A folder of texts is expected.",
+            where=printable(str(folder)),
+        )
+    passed_over = LeftOut()
+    files = sorted(_walk(folder, passed_over))
+    if not files:
+        found = " ".join(["This folder contains no text file.", *passed_over.sentences()])
+        raise UserError(
+            f"{found} Files such as txt, md, jsonl, csv or parquet are expected.",
+            where=printable(str(folder)),
+        )
+    left_out.merge(passed_over)
+    return [_file(str(file.relative_to(folder)), file, is_found=True) for file in files]
+
+
+def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
+    """Yield the files to read below a folder, and count the others."""
+
+    def unreadable(error: OSError) -> None:
+        left_out.add("folders that cannot be read", printable(str(error.filename)))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
+        here = Path(place)
+        for name in sorted(folders):
+            below = here / name
+            shown = printable(f"{below.relative_to(folder)}/")
+            if name.startswith("."):
+                left_out.add("hidden folders", shown)
+            elif below.is_symlink():
+                left_out.add("links to folders", shown)
+            elif is_own_folder(below):
+                left_out.add("folders that groundup wrote", shown)
+            else:
+                continue
+            folders.remove(name)
+        for name in names:
+            file = here / name
+            if not _is_left_out(file, str(file.relative_to(folder)), left_out):
+                yield file
+
+
+def _is_left_out(file: Path, name: str, left_out: LeftOut, is_ours: bool = False) -> bool:
+    """Count a file that is not read because of what it is, before it is opened."""
+    shown = printable(name)
+    if is_ours or is_own_page(file):
+        left_out.add("files that groundup wrote", shown)
+    elif file.name.startswith("."):
+        left_out.add("hidden files", shown)
+    elif not file.is_file():
+        left_out.add("broken links and special files", shown)
+    elif file.suffix.lower() in BINARY_SUFFIXES:
+        left_out.add("binary files", shown)
+    else:
+        return False
+    return True
 
 
 def _at_url(word: str) -> list[Source]:
     fsspec = needed("fsspec", "sources", word)
     try:
         filesystem, place = fsspec.core.url_to_fs(word)
-        if glob.has_magic(place):
+        if word.startswith(("http://", "https://")):
+            if "*" not in urlsplit(word).path:
+                return [_at(_http_name(filesystem, word), word)]
             found = sorted(filesystem.glob(place))
-        elif word.startswith(("http://", "https://")) or filesystem.isfile(place):
-            return [_at(place, word)]
+        elif glob.has_magic(place):
+            found = sorted(filesystem.glob(place))
+        elif filesystem.isfile(place):
+            return [_at(place.rsplit("/", 1)[-1], word)]
         else:
             found = sorted(filesystem.find(place))
     except ImportError as error:
@@ -194,33 +245,56 @@ def _at_url(word: str) -> list[Source]:
         raise UserError(f"This URL cannot be opened ({error}).", where=word) from error
     if not found:
         raise UserError("There is nothing at this URL. A file is expected.", where=word)
-    return [_at(place, filesystem.unstrip_protocol(place)) for place in found]
+    return [_at(file.rsplit("/", 1)[-1], filesystem.unstrip_protocol(file)) for file in found]
 
 
-def _at(place: str, url: str) -> Source:
-    name = place.rsplit("/", 1)[-1]
+def _http_name(filesystem: Any, url: str) -> str:
+    """Name what is at a URL by its path, without query and fragment.
+
+    If the path has no suffix, the address after redirects and the type of the content are asked.
+    """
+    name = _last_part(url)
+    if PurePosixPath(name).suffix:
+        return name
+    try:
+        about = filesystem.info(url)
+    except (OSError, ValueError):  # it may still be readable; opening it will tell
+        return name or "download"
+    final = _last_part(str(about.get("url", url)))
+    if PurePosixPath(final).suffix:
+        return final
+    kind = str(about.get("mimetype") or "").partition(";")[0].strip()
+    return f"{name or 'download'}{_SUFFIX_OF_TYPE.get(kind, '')}"
+
+
+def _last_part(url: str) -> str:
+    return unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+
+
+def _at(name: str, url: str) -> Source:
     return Source(name, url, [name, url, None])
 
 
 def _nothing_at(word: str) -> UserError:
     path = Path(word)
     named = [BUILTIN_NAME, *CATALOG]
-    beside = [str(path.parent / file.name) for file in sorted(path.parent.glob("[!.]*"))]
+    folder = path.parent
+    beside = [str(folder / file.name) for file in sorted(folder.glob("[!.]*"))]
     nearest = difflib.get_close_matches(word, [*named, *beside], n=1)
     return UserError(
         "There is no such file, folder or named text. "
-        + (f"Did you mean {nearest[0]}? " if nearest else "")
+        + (f"Did you mean {printable(nearest[0])}? " if nearest else "")
         + f"The named texts are {', '.join(named)}.",
-        where=word,
-        command=f"ls {quoted(path.parent)}" if path.parent.is_dir() else "",
+        where=printable(word),
+        command=f"ls {quoted(folder)}" if folder.is_dir() else "",
     )
 
 
 def looks_binary(path: Path) -> bool:
     """Whether a file cannot be read as text, judged by its suffix or its first bytes."""
-    if path.suffix.lower() in _COMPRESSED_SUFFIXES | {".parquet"}:
+    if path.suffix.lower() in COMPRESSED_SUFFIXES | {".parquet"}:
         return False
-    if path.suffix.lower() in _BINARY_SUFFIXES:
+    if path.suffix.lower() in BINARY_SUFFIXES:
         return True
     with open(path, "rb") as file:
-        return b"\0" in file.read(PROBE_BYTES)
+        return b"\0" in file.read(_PROBE_BYTES)

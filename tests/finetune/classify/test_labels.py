@@ -80,18 +80,22 @@ def test_a_quotation_mark_in_a_tsv_swallows_nothing(tmp_path: Path) -> None:
         ),
         ("short.tsv", "ham\thello\nspam\tbuy\njust text\n", ["1 columns", "2 are", ":3"]),
         ("wide.csv", "text,label\nx,a\ny,b,c\n", ["3 columns", "2 are", ":3"]),
-        ("text.tsv", "ham\thello\nspam\t \n", ["text is empty", ":2"]),
-        ("label.jsonl", '{"text": "x", "label": null}', ["label is empty", ":1"]),
-        ("list.jsonl", '{"text": "x", "label": "a"}\n[1]\n', ["not a JSON object", ":2"]),
+        ("text.tsv", "ham\thello\nspam\t \n", ["'text' is empty", "skip_empty", ":2"]),
+        ("label.jsonl", '{"text": "x", "label": null}', ["'label' is null", "skip_empty", ":1"]),
+        (
+            "list.jsonl",
+            '{"text": "x", "label": "a"}\n[1]\n',
+            ["is a list of 1 values", ":2"],
+        ),
         ("broken.jsonl", '{"text": "x", "label": "a"}\n{"text"\n', ["not JSON", ":2"]),
         (
             "head.tsv",
             "kind\tmessage\na\tx\na\ty\nb\tz\nb\tw\n",
             ["'kind'", "text_column='message', label_column='kind'"],
         ),
-        ("latin.tsv", b"a\tcaf\xe9\n", ["byte 5", "utf-8"]),
-        ("a.parquet", "x", [".parquet", ".jsonl"]),
-        ("a", "x", ["no ending"]),
+        ("latin.tsv", b"a\tcaf\xe9\n", ["Byte 5", "utf-8"]),
+        ("a.parquet", "x", ["not a Parquet file"]),
+        ("a", "x", ["a text without records", "JSON lines"]),
     ],
 )
 def test_faults_are_named(

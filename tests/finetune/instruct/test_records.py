@@ -28,12 +28,16 @@ def test_both_layouts(tmp_path: Path) -> None:
     ("name", "content", "words"),
     [
         ("a.json", "", ["empty"]),
-        ("a.json", '[{"instruction": ]', ["not JSON", "line 1"]),
-        ("a.json", '{"instruction": "x"}', ["contains a dict", "list of objects"]),
+        ("a.json", '[{"instruction": ]', ["list is not closed"]),
+        ("a.json", '{"instruction": "x"}', ["no field 'output'", ":1"]),
         ("a.json", json.dumps(GOOD[:1]), ["records is 1", "At least two"]),
-        ("a.json", json.dumps([*GOOD, "text"]), ["record 4", "str"]),
+        ("a.json", json.dumps([*GOOD, "text"]), ["record 4", "is a string"]),
         ("a.json", json.dumps([GOOD[0], {"instruction": "x"}]), ["record 2", "'output'"]),
-        ("a.json", json.dumps([*GOOD, {**GOOD[0], "input": 3}]), ["record 4", "'input'", "int"]),
+        (
+            "a.json",
+            json.dumps([*GOOD, {**GOOD[0], "input": 3}]),
+            ["record 4", "'input'", "the number 3"],
+        ),
         (
             "a.json",
             json.dumps([{**GOOD[0], "output": " "}, *GOOD]),

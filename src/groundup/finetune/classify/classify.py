@@ -179,10 +179,10 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
 def _examples(config: ClassifyConfig) -> LabelSplit:
     if config.labels is not None:
         examples = read_labels(
-            config.labels, text_column=config.text_column, label_column=config.label_column
+            config.labels, config, text_column=config.text_column, label_column=config.label_column
         )
         return split_labels(
-            examples, test_frac=config.test_frac, seed=config.seed, source=config.labels.name
+            examples, test_frac=config.test_frac, seed=config.seed, source=Path(config.labels).name
         )
     return passages_by_source(
         documents_of(config.run, config.data, "train"),

@@ -6,19 +6,20 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative, Positive, Whole
+from groundup.base.fields import Count, NotNegative, Positive, Whole
+from groundup.text.config import FileConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig(Config):
+class ClassifyConfig(FileConfig):
     """Fine-tune the model of a run as a text classifier."""
 
     run: Path = Path("runs/pretrain")
     """Run folder of the model to fine-tune, or one of its checkpoints. The classifier is written to
     RUN/classifier."""
-    labels: Path | None = None
-    """File of labeled texts (.tsv, .csv or .jsonl). None: passages of the documents of the run,
-    labeled by document."""
+    labels: str | None = None
+    """File of labeled texts (jsonl, json, csv, tsv or parquet), a folder of such files, or any
+    other source. None: passages of the documents of the run, labeled by document."""
     text_column: str = "text"
     """Name of the column that contains the texts."""
     label_column: str = "label"

@@ -1,14 +1,12 @@
-r"""Labeled texts: read them from a file, check them, and split them into training and test set.
+"""Labeled texts: read them, check them, and split them into training and test set.
 
-Three formats are read. A `.jsonl` file has one object per line. A `.csv` file has a header. A
-`.tsv` file has a header or the two columns `label<TAB>text` of the SMS Spam Collection. Every error
-names its line, because a classifier trained on shifted columns still reports an accuracy.
+Rows come from any file of records (`text/records.py`). A `.tsv` file of two columns may have no
+header, as the SMS Spam Collection: `label<TAB>text`. Every error names its line, because a
+classifier trained on shifted columns still reports an accuracy.
 """
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from groundup.base.errors import UserError
-from groundup.finetune.example_file import check_suffix, read_utf8
-from groundup.text.jsonl import read_json_lines
+from groundup.text.config import FileConfig
+from groundup.text.left_out import LeftOut
+from groundup.text.records import NullError, Record, described, read_records
 
-SUFFIXES = (".tsv", ".csv", ".jsonl")
+_COLUMNS = ("label", "text")
+"""Of a .tsv file without a header."""
+_MISSING = object()
 
 
 @dataclass(frozen=True)
@@ -46,73 +47,73 @@ class LabelSplit:
 
 
 def read_labels(
-    path: Path, *, text_column: str = "text", label_column: str = "label"
+    word: str | Path,
+    config: FileConfig | None = None,
+    *,
+    text_column: str = "text",
+    label_column: str = "label",
+    left_out: LeftOut | None = None,
 ) -> list[LabeledText]:
-    """Read all labeled texts of a `.tsv`, `.csv` or `.jsonl` file.
+    """Read all labeled texts of a file, or of the files of a folder.
+
+    Args:
+        word: A file of records, or any other source (see `text/sources.py`).
+        config: The format and encoding of the file. None: the defaults.
+        text_column: The column or field of the texts.
+        label_column: The column or field of the class names.
+        left_out: Counts rows without text or label that are left out.
 
     Raises:
-        UserError: The file is missing, empty or in another format, lacks a column, has a malformed
-            line, or has fewer than two classes.
+        UserError: The file is missing, empty or malformed, lacks a column, or has fewer than two
+            classes.
     """
-    suffix = check_suffix(path, SUFFIXES)
-    if suffix == ".jsonl":
-        examples = list(_from_json_lines(path, text_column, label_column))
-    else:
-        examples = list(_from_columns(path, suffix, text_column, label_column))
-    check_classes(examples, where=path)
+    config = FileConfig() if config is None else config
+    left_out = LeftOut() if left_out is None else left_out
+    is_default = {text_column, label_column} == set(_COLUMNS)
+    records = read_records(
+        str(word),
+        config,
+        fields=(text_column, label_column),
+        default_columns=_COLUMNS if is_default else (),
+        left_out=left_out,
+    )
+    examples: list[LabeledText] = []
+    first: Record | None = None
+    for record in records:
+        if first is None:
+            first = record
+            _check_columns(first, text_column, label_column)
+        try:
+            example = _checked(record, text_column, label_column)
+        except (NullError, _EmptyError):
+            if not config.skip_empty:
+                raise
+            left_out.add("rows without text or label", record.name)
+            continue
+        examples.append(example)
+    if first is not None and first.name.endswith(".tsv:1"):
+        _check_first_line(first, examples, where=word)
+    check_classes(examples, where=word)
     return examples
 
 
-def _from_json_lines(path: Path, text: str, label: str) -> Iterator[LabeledText]:
-    for number, row in read_json_lines(path):
-        where = f"{path}:{number}"
-        if not isinstance(row, dict):
-            raise UserError(
-                "This line is not a JSON object. One object per line is expected.", where=where
-            )
-        _check_columns(row, where, text, label)
-        yield _checked(row[text], row[label], where)
+class _EmptyError(UserError):
+    """A text or a label is empty."""
+
+    def __init__(self, field: str, where: str) -> None:
+        super().__init__(
+            f"The field {field!r} is empty. The setting skip_empty leaves out such rows.",
+            where=where,
+            settings={"skip_empty": True},
+        )
 
 
-def _from_columns(path: Path, suffix: str, text: str, label: str) -> Iterator[LabeledText]:
-    rows = _rows(read_utf8(path), suffix)
-    header = [name.strip() for name in rows[0][1]]
-    two_columns = suffix == ".tsv" and len(header) == 2 and (text, label) == ("text", "label")
-    has_header = not two_columns or set(header) == {text, label}
-    if has_header:
-        first = rows[1][1] if len(rows) > 1 else []
-        values = dict(zip(header, [*first, *header], strict=False))
-        _check_columns(values, path, text, label)
-        rows = rows[1:]
-    else:
-        header = [label, text]
-    for number, row in rows:
-        where = f"{path}:{number}"
-        if len(row) != len(header):
-            raise UserError(
-                f"This line has {len(row)} columns. {len(header)} are expected.", where=where
-            )
-        yield _checked(row[header.index(text)], row[header.index(label)], where)
-    if not has_header:
-        _check_first_line(rows, path)
-
-
-def _rows(content: str, suffix: str) -> list[tuple[int, list[str]]]:
-    """Split a table into (line number, fields), without blank lines."""
-    if suffix == ".tsv":
-        # No quoting in .tsv: a text with one quotation mark would swallow the lines after it.
-        rows = [(n, line.rstrip("\r").split("\t")) for n, line in enumerate(content.split("\n"), 1)]
-    else:
-        reader = csv.reader(io.StringIO(content, newline=""))
-        rows = [(reader.line_num, row) for row in reader]
-    return [(number, row) for number, row in rows if any(field.strip() for field in row)]
-
-
-def _check_columns(row: Mapping[str, Any], where: str | Path, text: str, label: str) -> None:
+def _check_columns(record: Record, text: str, label: str) -> None:
     """Refuse a table without the two columns; suggest others where only one choice is left."""
-    missing = [name for name in (text, label) if name not in row]
+    missing = [name for name in (text, label) if record.get(name, _MISSING) is _MISSING]
     if not missing:
         return
+    row = record.values
     others = [name for name in row if name not in (text, label)]
     settings: dict[str, object] = {}
     if len(others) == len(missing):
@@ -122,31 +123,48 @@ def _check_columns(row: Mapping[str, Any], where: str | Path, text: str, label: 
     raise UserError(
         f"There is no column {' and no column '.join(missing)}. The columns are: "
         f"{', '.join(row)}. A column of texts and a column of labels are expected.",
-        where=where,
+        where=record.where,
         settings=settings,
     )
 
 
-def _check_first_line(rows: Sequence[tuple[int, list[str]]], path: Path) -> None:
+def _check_first_line(first: Record, examples: Sequence[LabeledText], where: str | Path) -> None:
     """Refuse a first line that looks like a header with other column names."""
-    label, text = rows[0][1]
-    if sum(row[0] == label for _, row in rows) == 1:
+    text, label = first.values["text"], first.values["label"]
+    if sum(example.label == label for example in examples) == 1:
         raise UserError(
             f"Class {label!r} occurs in the first line only. If this line is a header, name its "
             "columns. Otherwise, at least two texts per class are expected.",
-            where=path,
+            where=where,
             settings={"text_column": text, "label_column": label},
         )
 
 
-def _checked(text: object, label: object, where: str) -> LabeledText:
-    if not isinstance(text, str) or not text.strip():
-        raise UserError("The text is empty or not a string.", where=where)
-    if not isinstance(label, str | int) or not str(label).strip():
-        raise UserError(
-            "The label is empty or invalid. A class name or a number is expected.", where=where
-        )
-    return LabeledText(text.strip(), str(label).strip())
+def _checked(record: Record, text_column: str, label_column: str) -> LabeledText:
+    text = record.text(text_column).strip()
+    label = _class_name(record.get(label_column), label_column, record.where)
+    for field, value in ((text_column, text), (label_column, label)):
+        if not value:
+            raise _EmptyError(field, record.where)
+    return LabeledText(text, label)
+
+
+def _class_name(label: Any, field: str, where: str) -> str:
+    """Write a label as a class name; 1.0, as pandas writes a column with gaps, is class 1.
+
+    Raises:
+        UserError: It is null, a fraction, or no name.
+    """
+    if label is None:
+        raise NullError(field, where=where)
+    is_whole = isinstance(label, float) and label.is_integer() and abs(label) < 2**53
+    if is_whole:
+        label = int(label)
+    if isinstance(label, str | bool | int):
+        return str(label).strip()
+    raise UserError(
+        f"The label is {described(label)}. A class name or a whole number is expected.", where=where
+    )
 
 
 def check_classes(examples: Sequence[LabeledText], *, where: str | Path) -> None:

@@ -6,19 +6,20 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, Positive, Whole
+from groundup.base.fields import Count, Positive, Whole
+from groundup.text.config import FileConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstructConfig(Config):
+class InstructConfig(FileConfig):
     """Fine-tune the model of a run to follow instructions."""
 
     run: Path = Path("runs/pretrain")
     """Run folder of the model to fine-tune, or one of its checkpoints. The assistant is written to
     RUN/assistant."""
-    records: Path | None = None
-    """File of instruction records (.json or .jsonl). None: synthetic records made from the
-    documents of the run."""
+    records: str | None = None
+    """File of instruction records (jsonl, json, csv, tsv or parquet), a folder of such files, or
+    any other source. None: synthetic records made from the documents of the run."""
     data: Path | None = None
     """Data folder for synthetic records. None: the data of the run."""
     test_per_kind: Count = 24

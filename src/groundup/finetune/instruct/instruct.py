@@ -166,7 +166,7 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
 def _records(config: InstructConfig) -> tuple[list[Record], list[Record]]:
     if config.records is not None:
         return split_records(
-            read_records(config.records),
+            read_records(config.records, config),
             test_frac=config.test_frac,
             max_test=config.max_test,
             seed=config.seed,

@@ -1,10 +1,9 @@
 """Instruction records: an instruction, an optional input and the expected output.
 
-The format is that of the Alpaca data: a JSON list, or one object per line, with the fields
-`instruction`, `input` and `output`. An error names the record and the field.
+The fields are those of the Alpaca data, `instruction`, `input` and `output`, in any file of records
+(`text/records.py`). An error names the record and the field.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from groundup.base.errors import UserError
-from groundup.finetune.example_file import check_suffix, read_utf8
-from groundup.text.jsonl import read_json_lines
+from groundup.text import records as files
+from groundup.text.config import FileConfig
+from groundup.text.left_out import LeftOut
 
-SUFFIXES = (".json", ".jsonl")
 FIELDS = ("instruction", "input", "output")
 
 
@@ -38,70 +37,65 @@ class Record:
         return f"{self.instruction}\n{self.input}" if self.input else self.instruction
 
 
-def read_records(path: Path) -> list[Record]:
-    """Read instruction records from a `.json` list or a `.jsonl` file.
+def read_records(
+    word: str | Path, config: FileConfig | None = None, *, left_out: LeftOut | None = None
+) -> list[Record]:
+    """Read instruction records of a file, or of the files of a folder.
+
+    Args:
+        word: A file of records, or any other source (see `text/sources.py`).
+        config: The format and encoding of the file. None: the defaults.
+        left_out: Counts records without instruction or output that are left out.
 
     Raises:
-        UserError: The file is missing, empty or not JSON, has fewer than two records, or a record
-            is malformed.
+        UserError: The file is missing, empty or malformed, or has fewer than two records.
     """
-    if check_suffix(path, SUFFIXES) == ".jsonl":
-        records = [_record(row, f"{path}:{number}") for number, row in read_json_lines(path)]
-    else:
-        rows = enumerate(_read_list(path), start=1)
-        records = [_record(row, f"{path}, record {number}") for number, row in rows]
-    if len(records) < 2:
+    config = FileConfig() if config is None else config
+    left_out = LeftOut() if left_out is None else left_out
+    found = []
+    for record in files.read_records(str(word), config, fields=FIELDS, left_out=left_out):
+        try:
+            found.append(_record(record))
+        except (files.NullError, _EmptyError):
+            if not config.skip_empty:
+                raise
+            left_out.add("records without instruction or output", record.name)
+    if len(found) < 2:
         raise UserError(
-            f"The number of records is {len(records)}. At least two records are expected, one "
+            f"The number of records is {len(found)}. At least two records are expected, one "
             "for training and one for testing.",
-            where=path,
+            where=word,
         )
-    return records
+    return found
 
 
-def _read_list(path: Path) -> list[object]:
-    try:
-        rows = json.loads(read_utf8(path))
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"This file is not JSON ({error.msg}, line {error.lineno}, column {error.colno}). "
-            "A list of objects is expected. Name a file with one object per line .jsonl.",
-            where=path,
-        ) from error
-    if not isinstance(rows, list):
-        raise UserError(
-            f"This file contains a {type(rows).__name__}. A list of objects is expected: "
-            '[{"instruction": "...", "input": "...", "output": "..."}, ...]',
-            where=path,
-        )
-    return rows
+class _EmptyError(UserError):
+    """A field that is expected is empty."""
 
-
-def _record(row: object, where: str) -> Record:
-    if not isinstance(row, dict):
-        raise UserError(
-            f"The record is a {type(row).__name__}. An object with the fields {', '.join(FIELDS)} "
-            "is expected.",
+    def __init__(self, field: str, where: str) -> None:
+        super().__init__(
+            f"The field {field!r} is empty. The setting skip_empty leaves out such records.",
             where=where,
+            settings={"skip_empty": True},
         )
+
+
+def _record(record: files.Record) -> Record:
     values: dict[str, str] = {}
     for field in FIELDS:
-        value = row.get(field, "" if field == "input" else None)
-        if value is None:
-            found = ", ".join(map(str, row)) or "none"
+        if field == "input" and record.get(field, None) is None:
+            values[field] = ""  # null is as good as left out
+            continue
+        try:
+            values[field] = record.text(field).strip()
+        except files.MissingFieldError as error:
             raise UserError(
-                f"The record has no field {field!r}. Its fields are: {found}. The fields "
-                "instruction and output, and optionally input, are expected.",
-                where=where,
-            )
-        if not isinstance(value, str):
-            raise UserError(
-                f"The field {field!r} is a {type(value).__name__}. A string is expected.",
-                where=where,
-            )
-        if field != "input" and not value.strip():
-            raise UserError(f"The field {field!r} is empty.", where=where)
-        values[field] = value.strip()
+                f"{error.message} The fields instruction and output, and optionally input, are "
+                "expected.",
+                where=record.where,
+            ) from error
+        if field != "input" and not values[field]:
+            raise _EmptyError(field, record.where)
     return Record(values["instruction"], values["output"], values["input"])
 
 

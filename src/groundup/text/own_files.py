@@ -1,0 +1,80 @@
+"""Recognize files that groundup wrote: they are never sources of text.
+
+A data folder may be inside the folder that is read, so a scan would find the corpus, the results
+and the runs of the last time and make training text of them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.base.files import read_json
+from groundup.base.run import RUN_CONTENT
+
+PAGE_MARK = b'<meta name="generator" content="groundup">'
+"""In the head of every page that groundup writes."""
+_PAGE_HEAD_BYTES = 1024
+_TOKENIZERS = (("ladder.json",), ("tokenizer.json", "vocabulary.txt"))
+"""Files that are together in one folder only if groundup wrote a tokenizer."""
+_RUN_FILES = ("config.toml", "metrics.jsonl")
+"""Both are in every run folder in which a step was done."""
+_BESIDE_RESULTS = ("corpus/manifest.json", "data/corpus/manifest.json", "config.toml", "story")
+
+
+def is_own_folder(folder: Path) -> bool:
+    """Whether groundup wrote this folder: a corpus, a token store, a tokenizer, results or a run.
+
+    A data folder is not one of them: it may contain texts of the user as well.
+    """
+    if any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+        return True
+    if folder.name == "results" and any((folder.parent / n).exists() for n in _BESIDE_RESULTS):
+        return True
+    manifest = _manifest(folder)
+    is_corpus = {"format_version", "sides"} <= manifest.keys()
+    is_store = {"format_version", "shards"} <= manifest.keys()
+    return is_corpus or is_store or _is_run(folder, manifest)
+
+
+def is_own(path: Path) -> bool:
+    """Whether groundup wrote this file or folder, or what it is inside of.
+
+    A file of the user may be in a run folder, beside what belongs to the run.
+    """
+    path = path.resolve()
+    if is_own_page(path) or is_own_folder(path):
+        return True
+    for folder in path.parents:
+        if _is_run(folder, _manifest(folder)):
+            return path.relative_to(folder).parts[0] in RUN_CONTENT
+        if is_own_folder(folder):
+            return True
+    return False
+
+
+def is_own_page(path: Path) -> bool:
+    """Whether this is a page that groundup wrote, such as report.html."""
+    if path.suffix.lower() != ".html":
+        return False
+    try:
+        with open(path, "rb") as file:
+            return PAGE_MARK in file.read(_PAGE_HEAD_BYTES)
+    except OSError:
+        return False
+
+
+def _is_run(folder: Path, manifest: dict[str, Any]) -> bool:
+    versions = manifest.get("versions")
+    is_described = isinstance(versions, dict) and "groundup" in versions
+    return is_described or all((folder / name).is_file() for name in _RUN_FILES)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a folder; empty if it has none that can be read."""
+    if not (folder / "manifest.json").is_file():
+        return {}
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except UserError:
+        return {}
+    return manifest if isinstance(manifest, dict) else {}

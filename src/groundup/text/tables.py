@@ -1,0 +1,147 @@
+"""Tables of text: CSV, and TSV with or without quoting. Every error names the line.
+
+A row that has more or fewer fields than the header is refused, and so is a quotation mark that is
+never closed: both would shift texts into other columns or join many rows silently.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from groundup.base.errors import UserError
+from groundup.text.left_out import LeftOut
+
+_LARGEST_FIELD = 2**27
+"""Characters; only a quotation mark that is never closed makes a longer field."""
+
+_LOOKS_QUOTED = (
+    "rows with quotation marks at the start of a field; the format 'tsv-quoted' removes the marks"
+)
+
+TableFormat = Literal["csv", "tsv", "tsv-quoted"]
+T = TypeVar("T")
+Row = tuple[int, list[str]]
+"""The line at which a row begins, and its fields."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The column names of a table, and its rows as they are read."""
+
+    columns: list[str]
+    rows: Iterator[Row]
+
+
+def read_table(
+    chunks: Iterable[str],
+    format: TableFormat,
+    *,
+    where: str,
+    default_columns: Sequence[str] = (),
+    left_out: LeftOut | None = None,
+) -> Table:
+    """Read a table whose first row has the names of its columns.
+
+    Args:
+        chunks: The text, with its own line ends; only a line feed ends a row.
+        format: csv, tsv (every character is part of a field but tabs and line feeds) or
+            tsv-quoted. A CSV header without a comma may use semicolons or tabs.
+        where: The file, for messages.
+        default_columns: Column names of a TSV file without a header. It is taken to have none if
+            its first row has this many fields and other names.
+        left_out: Counts fields of unquoted TSV that look quoted.
+
+    Raises:
+        UserError: The header has no or equal names; later, a row has another width, or a quotation
+            mark is never closed.
+    """
+    lines = split_lines(chunks)
+    first = next((line for line in lines if line.strip()), None)
+    if first is None:
+        raise UserError(
+            "The table is empty. A first line with the names of its columns is expected.",
+            where=where,
+        )
+    lines = _again(first, lines)
+    if format == "tsv":
+        rows = _unquoted(lines, where, left_out)
+    else:
+        rows = _quoted(lines, "\t" if format == "tsv-quoted" else _delimiter(first), where)
+    number, header = next(rows)
+    columns = [name.strip() for name in header]
+    fits = format == "tsv" and len(columns) == len(default_columns)
+    if fits and set(columns) != set(default_columns):
+        columns, rows = list(default_columns), _again((number, header), rows)
+    twice = next((name for name in columns if columns.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"The header has two columns named {twice!r}. Different names are expected.",
+            where=f"{where}:{number}",
+        )
+    return Table(columns, _of_equal_width(rows, len(columns), where))
+
+
+def split_lines(chunks: Iterable[str]) -> Iterator[str]:
+    r"""Split into lines without their line feed; no other character ends one (U+2028 does not).
+
+    >>> list(split_lines(["one\ntw", "o\n"]))
+    ['one', 'two', '']
+    """
+    rest: list[str] = []
+    for chunk in chunks:
+        first, *others = chunk.split("\n")
+        rest.append(first)
+        if others:
+            yield "".join(rest)
+            yield from others[:-1]
+            rest = [others[-1]]
+    yield "".join(rest)
+
+
+def _delimiter(header: str) -> str:
+    """Find what separates the columns of a CSV file: Excel writes semicolons in many countries."""
+    return next((mark for mark in ",;\t" if mark in header), ",")
+
+
+def _again(first: T, rest: Iterator[T]) -> Iterator[T]:
+    yield first
+    yield from rest
+
+
+def _unquoted(lines: Iterable[str], where: str, left_out: LeftOut | None) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip("\r"):
+            continue
+        fields = line.removesuffix("\r").split("\t")
+        if left_out is not None and any(field.startswith('"') for field in fields):
+            left_out.add(_LOOKS_QUOTED, f"{where}:{number}", action="Kept as they are")
+        yield number, fields
+
+
+def _quoted(lines: Iterable[str], delimiter: str, where: str) -> Iterator[Row]:
+    csv.field_size_limit(_LARGEST_FIELD)
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
+    number = 1
+    try:
+        for row in reader:
+            if row:
+                yield number, row
+            number = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"The row that begins here is not valid CSV ({error}). If it contains a quotation mark "
+            "that is never closed, all rows after it would become part of its text.",
+            where=f"{where}:{number}",
+        ) from error
+
+
+def _of_equal_width(rows: Iterator[Row], width: int, where: str) -> Iterator[Row]:
+    for number, row in rows:
+        if len(row) != width:
+            raise UserError(
+                f"This row has {len(row)} columns. {width} are expected, as in the header. A text "
+                "that contains the separator must be in quotation marks.",
+                where=f"{where}:{number}",
+            )
+        yield number, row
