@@ -114,9 +114,7 @@ def test_missing_paths_and_folders_without_text(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read(f"{tmp_path}/*.txt")
     write(tmp_path / "picture.png", b"\x89PNG")
-    with pytest.raises(
-        UserError, match=r"no text file\. Left out: binary files: 1 \(picture"
-    ):
+    with pytest.raises(UserError, match=r"no text file\. Left out: binary files: 1 \(picture"):
         read(tmp_path)
 
 

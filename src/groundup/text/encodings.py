@@ -118,7 +118,7 @@ def decoded_start(head: bytes, encoding: str) -> str:
         text = decoder.decode(head)
     except UnicodeError:  # a codec that knows no lenient mode
         return ""
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff")
 
 
 def decoded(

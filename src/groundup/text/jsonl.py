@@ -64,7 +64,7 @@ def parse_json_lines(lines: Iterable[str], *, where: Path | str) -> Iterator[tup
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise UserError(
-                f"The text of line {number} is not JSON ({error.msg}, column {error.colno}). "
+                f"The text of line {number} is not JSON ({_reason(error)}, column {error.colno}). "
                 "One JSON value per line is expected.",
                 where=f"{where}:{number}",
             ) from error
@@ -93,10 +93,17 @@ def parse_json_list(chunks: Iterable[str], *, where: Path | str) -> Iterator[tup
             value = orjson.loads(text)
         except orjson.JSONDecodeError as error:
             raise UserError(
-                f"This record is not JSON ({error.msg}, character {error.pos + 1} of the record).",
+                f"This record is not JSON ({_reason(error)}, character {error.pos + 1} of the "
+                "record).",
                 where=f"{where}, record {number}",
             ) from error
         yield number, value
+
+
+def _reason(error: orjson.JSONDecodeError) -> str:
+    if "surrogate" in error.msg:
+        return "it contains half of a surrogate pair, which is not a character"
+    return error.msg
 
 
 def _elements(chunks: Iterable[str], where: Path | str) -> Iterator[tuple[str, str]]:

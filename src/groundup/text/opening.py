@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.text.config import FileConfig
+from groundup.text.documents import clean
 from groundup.text.encodings import (
     UnreadableError,
     check_start,
@@ -58,6 +59,12 @@ class OpenedFile:
     def __init__(self, source: Source, stream: "_Stream", format: Format, encoding: str) -> None:
         self.source, self.format, self.encoding = source, format, encoding
         self._stream = stream
+
+    @property
+    def has_line_feeds(self) -> bool:
+        """Whether lines end with line feeds, not with carriage returns alone (old Macintosh)."""
+        start = decoded_start(self._stream.head, self.encoding)
+        return "\n" in start or "\r" not in start
 
     def chunks(self, *, universal_newlines: bool = True) -> Iterator[str]:
         """Decode the file in chunks.
@@ -174,7 +181,8 @@ def open_source(source: Source, config: FileConfig) -> Iterator[OpenedFile]:
             yield OpenedFile(source, stream, "parquet", encoding)
             return
         check_start(stream.head, encoding, where)
-        format = format_of(source.suffix, decoded_start(stream.head, encoding), where=where)
+        start = clean(decoded_start(stream.head, encoding))
+        format = format_of(source.suffix, start, where=where)
         yield OpenedFile(source, stream, format, encoding)
 
 

@@ -18,12 +18,14 @@ from groundup.text.documents import Document, clean, join_pieces
 from groundup.text.encodings import UnreadableError
 from groundup.text.left_out import LeftOut
 from groundup.text.opening import open_source
-from groundup.text.pieces import PIECE_CHARACTERS, Piece, cut_into_pieces
+from groundup.text.pieces import Piece, cut_into_pieces
 from groundup.text.records import NullError, Record, dataset_records, file_records
 from groundup.text.sources import Source, find_sources
 
-_HELD_PIECES = 2**23 // PIECE_CHARACTERS
+_HELD_CHARACTERS = 2**23
 """A file of a folder is held until it is read completely, up to this size."""
+_COST_OF_A_PIECE = 2**6
+"""Characters that take as much memory as an empty piece."""
 
 SourceWord = str | os.PathLike[str] | Source
 
@@ -106,19 +108,20 @@ def _readable_pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> I
         yield from pieces
         return
     held: list[Piece] = []
+    size = 0
     try:
         for piece in pieces:
             held.append(piece)
-            if len(held) > _HELD_PIECES:
+            size += len(piece.text) + _COST_OF_A_PIECE
+            if size > _HELD_CHARACTERS:
                 break
     except UserError as error:
-        if len(held) > _HELD_PIECES:
-            raise
         kind = error.kind if isinstance(error, UnreadableError) else "unreadable files"
         shown = source.name if isinstance(error, UnreadableError) else error.located
         left_out.add(kind, shown)
         raise _LeftOutError(error) from error
     yield from held
+    del held
     yield from pieces
 
 

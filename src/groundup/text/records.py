@@ -194,7 +194,7 @@ def file_records(
                 yield Record(f"{name}:{number}", f"{where}, record {number}", values)
         case "csv" | "tsv" | "tsv-quoted":
             table = read_table(
-                file.chunks(universal_newlines=False),
+                file.chunks(universal_newlines=not file.has_line_feeds),
                 file.format,
                 where=where,
                 default_columns=default_columns,

@@ -110,10 +110,14 @@ def _again(first: T, rest: Iterator[T]) -> Iterator[T]:
 
 
 def _unquoted(lines: Iterable[str], where: str, left_out: LeftOut | None) -> Iterator[Row]:
+    line_end: str | None = None
     for number, line in enumerate(lines, 1):
-        if not line.strip("\r"):
+        if line_end is None:  # a carriage return ends every line, or it is part of a text
+            line_end = "\r" if line.endswith("\r") else ""
+        line = line.removesuffix(line_end)
+        if not line:
             continue
-        fields = line.removesuffix("\r").split("\t")
+        fields = line.split("\t")
         if left_out is not None and any(field.startswith('"') for field in fields):
             left_out.add(_LOOKS_QUOTED, f"{where}:{number}", action="Kept as they are")
         yield number, fields
@@ -121,10 +125,21 @@ def _unquoted(lines: Iterable[str], where: str, left_out: LeftOut | None) -> Ite
 
 def _quoted(lines: Iterable[str], delimiter: str, where: str) -> Iterator[Row]:
     csv.field_size_limit(_LARGEST_FIELD)
-    reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, strict=True)
-    number = 1
+    last = ""
+
+    def watched() -> Iterator[str]:
+        nonlocal last
+        for last in lines:
+            yield f"{last}\n"
+
+    reader = csv.reader(watched(), delimiter=delimiter, strict=True)
+    number, ends_with_cr = 1, True
     try:
         for row in reader:
+            if number == 1:
+                ends_with_cr = last.endswith("\r")
+            elif last.endswith("\r") and not ends_with_cr:
+                raise csv.Error("it ends with a carriage return, unlike the rows before it")
             if row:
                 yield number, row
             number = reader.line_num + 1
