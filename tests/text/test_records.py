@@ -9,6 +9,7 @@ import lzma
 import string
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -33,7 +34,7 @@ ANY_TEXT = st.text() | st.lists(MARKS | st.sampled_from(string.ascii_letters), m
 TABLES = st.lists(st.tuples(ANY_TEXT, ANY_TEXT), min_size=1, max_size=6)
 
 
-def as_csv(rows: Rows, **dialect: object) -> bytes:
+def as_csv(rows: Rows, **dialect: Any) -> bytes:
     file = io.StringIO(newline="")
     writer = csv.writer(file, **dialect)
     writer.writerow(COLUMNS)
@@ -43,7 +44,7 @@ def as_csv(rows: Rows, **dialect: object) -> bytes:
 
 def as_plain_tsv(rows: Rows) -> bytes:
     try:
-        options = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+        options: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
         return as_csv(rows, lineterminator="\n", **options)
     except csv.Error:  # a tab or a line feed in a text: such a table has no .tsv without quoting
         assume(False)

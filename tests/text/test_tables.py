@@ -9,8 +9,10 @@ from groundup.text.left_out import LeftOut
 from groundup.text.tables import TableFormat, read_table
 
 
-def rows(text: str, format: TableFormat = "csv", **options: object) -> list[tuple[int, list[str]]]:
-    table = read_table([text], format, where="t", **options)
+def rows(
+    text: str, format: TableFormat = "csv", left_out: LeftOut | None = None
+) -> list[tuple[int, list[str]]]:
+    table = read_table([text], format, where="t", left_out=left_out)
     return list(table.rows)
 
 

@@ -12,6 +12,8 @@ from groundup.text.catalog import CATALOG
 
 _SPLIT = {"by document": "split by document", "by last part": "split within each document"}
 
+_SMALL_SHARE = 0.02
+
 
 def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
     """Prepare and print what was found."""
@@ -78,4 +80,6 @@ def _show_audit(audit: Audit) -> None:
 
 
 def _shares(rows: list[tuple[str, float]]) -> str:
-    return ", ".join(f"{name} {share:.1%}" for name, share in rows) or "none"
+    """List the shares; small ones are mistakes of the identification more often than not."""
+    named = [f"{name} {share:.1%}" for name, share in rows if share >= _SMALL_SHARE]
+    return ", ".join(named) or "none"

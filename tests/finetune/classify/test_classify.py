@@ -21,7 +21,7 @@ def config(run: Path) -> ClassifyConfig:
     rows = [f"{animal}\tthe {animal} sat {i} times" for i in range(12) for animal in ("cat", "dog")]
     labels = run.parent / "animals.tsv"
     labels.write_text("\n".join([*rows, "dog\t" + "the dog sat on the log " * 20]))
-    return ClassifyConfig(run=run, labels=labels, steps=12, batch_size=4, threads=1)
+    return ClassifyConfig(run=run, labels=str(labels), steps=12, batch_size=4, threads=1)
 
 
 def test_the_readme_loads_the_classifier(

@@ -123,8 +123,7 @@ def test_the_settings_of_the_error_work(tmp_path: Path, name: str, content: str)
     with pytest.raises(UserError) as caught:
         read_labels(path)
     assert caught.value.settings == {"text_column": "message", "label_column": "kind"}
-    columns = {name: str(column) for name, column in caught.value.settings.items()}
-    assert len(read_labels(path, **columns)) == 4
+    assert len(read_labels(path, text_column="message", label_column="kind")) == 4
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

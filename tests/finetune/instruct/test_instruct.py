@@ -23,7 +23,7 @@ def config(run: Path) -> InstructConfig:
     file = run.parent / "records.jsonl"
     file.write_text("\n".join(map(json.dumps, records)))
     return InstructConfig(
-        run=run, records=file, steps=30, batch_size=4, max_new_tokens=6, threads=1
+        run=run, records=str(file), steps=30, batch_size=4, max_new_tokens=6, threads=1
     )
 
 
@@ -64,7 +64,7 @@ def test_from_a_checkpoint_the_assistant_goes_to_the_run(config: InstructConfig)
 def test_records_that_do_not_fit_the_context(config: InstructConfig) -> None:
     assert config.records is not None
     long = [{"instruction": f"{i} fills the context " * 20, "output": "yes"} for i in range(4)]
-    config.records.write_text("\n".join(map(json.dumps, long)))
+    Path(config.records).write_text("\n".join(map(json.dumps, long)))
     with pytest.raises(UserError, match="context length of 24 tokens"):
         instruct(config)
 
