@@ -1,12 +1,15 @@
-"""JSON lines: numbers of lines, and errors that name them."""
+"""JSON lines and lists: numbers of lines and records, and errors that name them."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.text.jsonl import read_json_lines
+from groundup.text.jsonl import parse_json_list, read_json_lines
 
 
 def test_values_come_with_their_line_numbers(tmp_path: Path) -> None:
@@ -36,3 +39,36 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, wor
         path.write_bytes(content)
     with pytest.raises(UserError, match=words):
         list(read_json_lines(path))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+def in_chunks(text: str, size: int) -> list[str]:
+    return [text[i : i + size] for i in range(0, len(text), size)]
+
+
+@given(values=st.lists(JSON), size=st.integers(1, 7), ascii_only=st.booleans())
+def test_a_list_is_that_of_the_json_module(values: list[Any], size: int, ascii_only: bool) -> None:
+    text = json.dumps(values, ensure_ascii=ascii_only)
+    found = [value for _, value in parse_json_list(in_chunks(text, size), where="a")]
+    assert found == values
+
+
+@given(
+    text=st.lists(st.sampled_from(["[", "]", "{", "}", '"', ",", "\\", " ", "a", "1", ":", "\n"])),
+    size=st.integers(1, 4),
+)
+def test_what_the_json_module_refuses_is_refused(text: list[str], size: int) -> None:
+    joined = f"[{''.join(text)}"
+    try:
+        expected = json.loads(joined)
+    except json.JSONDecodeError:
+        with pytest.raises(UserError):
+            list(parse_json_list(in_chunks(joined, size), where="a"))
+        return
+    assert [v for _, v in parse_json_list(in_chunks(joined, size), where="a")] == expected

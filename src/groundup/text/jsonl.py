@@ -15,7 +15,7 @@ import orjson
 from groundup.base.errors import UserError
 
 _LIST_MARK = re.compile(r'[\[\]{}",]')
-_STRING_MARK = re.compile(r'["\\]')
+_IN_STRING = re.compile(r'(?:[^"\\]|\\.)*+', re.DOTALL)
 
 
 def read_json_lines(path: Path | str, *, encoding: str = "utf-8") -> Iterator[tuple[int, Any]]:
@@ -112,10 +112,15 @@ def _elements(chunks: Iterable[str], where: Path | str) -> Iterator[tuple[str, s
     for chunk in chunks:
         start = at = 0
         while at < len(chunk):
-            if escaped:
-                at, escaped = at + 1, False
+            if in_string:
+                at = at + 1 if escaped else at
+                found = _IN_STRING.match(chunk, at)
+                assert found is not None
+                at = found.end() + 1
+                escaped = chunk[at - 1 : at] == "\\"  # the chunk ends behind a backslash
+                in_string = escaped or at > len(chunk)
                 continue
-            found = (_STRING_MARK if in_string else _LIST_MARK).search(chunk, at)
+            found = _LIST_MARK.search(chunk, at)
             if depth == 0 and chunk[at : found and found.start()].strip(" \t\n\r"):
                 raise _not_a_list(is_over, where)
             if found is None:
@@ -123,16 +128,14 @@ def _elements(chunks: Iterable[str], where: Path | str) -> Iterator[tuple[str, s
             mark, at = found[0], found.end()
             if is_over or (depth == 0 and mark != "["):
                 raise _not_a_list(is_over, where)
-            if mark == "\\":
-                escaped = True
-            elif mark == '"':
-                in_string = not in_string
+            if mark == '"':
+                in_string = True
             elif mark in "[{":
                 depth += 1
                 start = at if depth == 1 else start
             elif mark in "]}":
                 depth -= 1
-            if depth == 0 or (depth == 1 and mark == "," and not in_string):
+            if depth == 0 or (depth == 1 and mark == ","):
                 yield chunk[start : at - 1], mark
                 start, is_over = at, depth == 0
         if depth > 0:
