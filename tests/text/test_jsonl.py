@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
@@ -59,6 +59,7 @@ def test_a_list_is_that_of_the_json_module(values: list[Any], size: int, ascii_o
     assert found == values
 
 
+@example(text=['"', '"', "}"], size=1)
 @given(
     text=st.lists(st.sampled_from(["[", "]", "{", "}", '"', ",", "\\", " ", "a", "1", ":", "\n"])),
     size=st.integers(1, 4),

@@ -135,6 +135,8 @@ def _elements(chunks: Iterable[str], where: Path | str) -> Iterator[tuple[str, s
                 start = at if depth == 1 else start
             elif mark in "]}":
                 depth -= 1
+                if depth == 0 and mark == "}":
+                    raise _not_a_list(is_over, where)
             if depth == 0 or (depth == 1 and mark == ","):
                 yield chunk[start : at - 1], mark
                 start, is_over = at, depth == 0
