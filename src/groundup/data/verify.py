@@ -28,6 +28,8 @@ class VerifyResult:
     """The parts of a data folder, all of them intact."""
 
     parts: tuple[VerifiedPart, ...]
+    notes: tuple[str, ...] = ()
+    """What is not encoded yet."""
 
 
 def verify(config: VerifyConfig) -> VerifyResult:

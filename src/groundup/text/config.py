@@ -32,3 +32,5 @@ class PrepareConfig(Config):
     """Field or column of a record (jsonl, csv, parquet) that contains the text."""
     audit: bool = True
     """Search for duplicates and identify the languages."""
+    overwrite: bool = False
+    """Replace what the folder contains already."""
