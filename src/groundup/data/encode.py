@@ -139,7 +139,10 @@ def encode_corpus(
     """
     sizes = read_sizes(data / "corpus")
     known = check_stores(data, sizes, tokenizer, overwrite=overwrite)
-    already = {side: _bytes_already_stored(data, side, known[side], tokenizer) for side in SIDES}
+    already = {
+        side: _bytes_already_stored(data, side, sizes[side], known[side], tokenizer)
+        for side in SIDES
+    }
     total = sum(sizes[side].n_file_bytes - already[side] for side in SIDES)
     done = 0
 
@@ -271,10 +274,14 @@ def remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
             shutil.rmtree(folder)
 
 
-def _bytes_already_stored(data: Path, side: Side, n_bytes: int, tokenizer: Tokenizer) -> int:
+def _bytes_already_stored(
+    data: Path, side: Side, size: SideSize, n_bytes: int, tokenizer: Tokenizer
+) -> int:
     """Return how much of the corpus file an intact store of this tokenizer contains already."""
     folder, manifest = data / side, store_manifest(data / side)
     if manifest is None or manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        return 0
+    if n_bytes == size.n_file_bytes and manifest["n_documents"] != size.n_documents:
         return 0
     if n_bytes:
         try:
