@@ -32,6 +32,7 @@ from groundup.text.prepare import prepare
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.train import train_tokenizer
+from groundup.train.data import open_data
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"
 TEXT = "The cat sat on the mat and the dog ran over the hill. "
@@ -339,3 +340,15 @@ def test_the_same_sources_as_in_version_0_1_are_prepared_again(work: Path) -> No
     refused(data, make, "two.txt")
     Path("one.txt").write_text("edited. " + TEXT * 50)
     make("one.txt", "two.txt")
+
+
+def test_the_command_that_repairs_a_corpus_makes_the_same_one(work: Path) -> None:
+    data = make("two.txt", seed=3, validation_frac=0.25)
+    make("one.txt", append=True)
+    before = (data / "corpus" / "train.jsonl").read_bytes()
+    (data / "corpus" / "train.jsonl").write_bytes(before[:-9] + b"x" + before[-8:])
+    with pytest.raises(UserError, match="corrupt") as caught:
+        verify(VerifyConfig(data=data))
+    run_printed(str(caught.value).split("Try: ")[1])
+    assert (data / "corpus" / "train.jsonl").read_bytes() == before
+    assert "text files but no prepared" in str(refused(work, open_data, work))

@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, cast, get_args
 
 import orjson
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, sha256_file, write_json
+from groundup.text.config import PrepareConfig
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
 from groundup.text.sources import looks_binary
@@ -117,7 +118,7 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
         UserError: There is no corpus, or a file is missing or too short.
     """
     if not (corpus / "manifest.json").is_file():
-        raise _no_corpus(corpus.parent)
+        raise no_corpus(corpus.parent)
     manifest = read_json(corpus / "manifest.json")
     sizes = recorded_sizes(manifest)
     for side, size in sizes.items():
@@ -268,7 +269,8 @@ def store_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if is_store else None
 
 
-def _no_corpus(data: Path) -> UserError:
+def no_corpus(data: Path) -> UserError:
+    """The error for a folder that holds no prepared corpus."""
     files = [path for path in data.glob("[!.]*") if path.is_file()]
     if not all(map(looks_binary, files)):
         return UserError(
@@ -284,7 +286,11 @@ def _no_corpus(data: Path) -> UserError:
 
 
 def _prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
-    """Write the command that prepares the same sources again, as far as they are known."""
+    """Write the command that prepares the same text again, as far as it is known."""
     sources = recorded_sources(manifest) if manifest else []
-    words = " ".join(map(quoted, sources)) if sources and "-" not in sources else "my.txt"
+    if manifest is None or not sources or "-" in sources:
+        return f"groundup prepare my.txt --out {quoted(data)}"
+    usual, options = PrepareConfig(), manifest.get("options", {})
+    changed = {k: v for k, v in options.items() if v != getattr(usual, k, v)}
+    words = " ".join(map(quoted, [*sources, *as_options(changed)]))
     return f"groundup prepare {words} --out {quoted(data)}"

@@ -163,9 +163,10 @@ def _write_corpus(
                 longest = longest[:_N_LONGEST]
         if must_be_equal and present is not None and not writer.is_equal(present):
             raise refused_change(config.out, present)
+        before = recorded_sources(held) if held is not None else []
         names = source_names(config.sources or [BUILTIN_NAME])
         writer.finish(
-            sources=sorted({*names, *(recorded_sources(held) if held is not None else [])}),
+            sources=list(dict.fromkeys([*before, *names])),
             stamps=(held["stamps"] if held is not None else []) + [s.stamp for s in sources],
             options=options,
             rule=splitter.rule,

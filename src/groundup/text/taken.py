@@ -129,8 +129,8 @@ def free_name(folder: Path) -> Path:
 
 
 def source_names(words: Iterable[str]) -> list[str]:
-    """Identify the sources that were named, from any working directory."""
-    return sorted({_name(word) for word in words})
+    """Identify the sources that were named, in order, from any working directory."""
+    return list(dict.fromkeys(map(_name, words)))
 
 
 def describe(held: dict[str, Any]) -> str:
@@ -162,7 +162,7 @@ def _name(word: str) -> str:
 def _is_same(held: dict[str, Any], words: Iterable[str], sources: Iterable[Source]) -> bool:
     """Whether a corpus was made from these sources, unchanged or not."""
     if "sources" in held:
-        return recorded_sources(held) == source_names(words)
+        return set(recorded_sources(held)) == set(source_names(words))
     # Version 0.1 recorded files. None of them may get lost.
     places = {source.place for source in sources}
     return set(recorded_sources(held)) <= places | {str(Path(p).resolve()) for p in places}
