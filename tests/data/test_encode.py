@@ -70,7 +70,11 @@ def test_another_tokenizer_replaces_the_one_of_the_data_folder(source: str, tmp_
     for folder, vocab_size in ((data, 280), (other, 265)):
         prepare(PrepareConfig(sources=(source,), out=folder))
         train_and_encode(TrainAndEncodeConfig(data=folder, vocab_size=vocab_size))
-    encode(EncodeConfig(data=data, tokenizer=other / "tokenizer"))
+    before = stores(data)
+    with pytest.raises(UserError, match=r"already has a tokenizer with 280 .*data-2"):
+        encode(EncodeConfig(data=data, tokenizer=other / "tokenizer"))
+    assert stores(data) == before
+    encode(EncodeConfig(data=data, tokenizer=other / "tokenizer", overwrite=True))
     assert load_tokenizer(data / "tokenizer").vocab_size == 265
     assert stores(data) == stores(other)
 

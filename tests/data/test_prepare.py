@@ -380,7 +380,7 @@ def test_character_stores_and_custom_patterns_are_the_tokenizer_s_own(tmp_path: 
         train_bpe(texts, 300, pattern=r".{1,7}"),
     ):
         tokenizer.save(tmp_path / "t")
-        run(tmp_path / "data", source, tokenizer=str(tmp_path / "t"))
+        run(tmp_path / "data", source, tokenizer=str(tmp_path / "t"), overwrite=True)
         store = TokenStore.open(tmp_path / "data" / "train")
         end = store.manifest["end_of_text"]
         expected = [

@@ -52,7 +52,9 @@ def test_the_store_of_another_text_is_replaced(tmp_path: Path) -> None:
     second = documents(tmp_path / "b.jsonl", range(100, 190))
     data, fresh = tmp_path / "data", tmp_path / "fresh"
     prepare_and_encode(PrepareAndEncodeConfig(sources=(first,), out=data, tokenizer=one))
-    prepare_and_encode(PrepareAndEncodeConfig(sources=(second,), out=data, tokenizer=one))
+    prepare_and_encode(
+        PrepareAndEncodeConfig(sources=(second,), out=data, tokenizer=one, overwrite=True)
+    )
     prepare_and_encode(PrepareAndEncodeConfig(sources=(second,), out=fresh, tokenizer=one))
     assert ids(data) == ids(fresh)
 

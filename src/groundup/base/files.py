@@ -57,8 +57,12 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         if goal.exists():
             old = _beside(goal)
             os.replace(goal, old)
-            os.replace(temporary, goal)
-            shutil.rmtree(old)
+            try:
+                os.replace(temporary, goal)
+            except BaseException:
+                os.replace(old, goal)
+                raise
+            shutil.rmtree(old, ignore_errors=True)
         else:
             os.replace(temporary, goal)
         _sync(goal.parent)

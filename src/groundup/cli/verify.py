@@ -1,7 +1,7 @@
 """`groundup verify`: compare every byte of a data folder with its checksums."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, table
+from groundup.cli.console import next_command, note, table
 from groundup.data.config import VerifyConfig
 from groundup.data.verify import VerifyResult, verify
 
@@ -17,5 +17,9 @@ def run(config: VerifyConfig) -> VerifyResult:
             for part in result.parts
         ],
     )
-    next_command(f"groundup windows {quoted(config.data)}")
+    for line in result.notes:
+        note(line)
+    names = {part.name for part in result.parts}
+    step = "encode" if result.notes else "train-tokenizer" if names == {"corpus"} else "windows"
+    next_command(f"groundup {step} {quoted(config.data)}")
     return result

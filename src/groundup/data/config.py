@@ -19,6 +19,8 @@ class EncodeConfig(Config):
     """Tokenizer folder, which is copied to DATA/tokenizer. None: DATA/tokenizer as it is."""
     engine: Literal["local", "ray"] = "local"
     """Where to encode: in this process, or on a Ray cluster that shares the data folder."""
+    overwrite: bool = False
+    """Replace what the folder contains already."""
 
 
 @dataclass(frozen=True, kw_only=True)

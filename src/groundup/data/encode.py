@@ -8,26 +8,36 @@ At the end the parts are joined, in order, into the store, which gets its name a
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from groundup.base.errors import UserError
-from groundup.base.files import read_json, remove_left_over, sha256_bytes
+from groundup.base.files import remove_left_over, sha256_bytes
 from groundup.base.malloc import MemoryReturner
+from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig
-from groundup.data.manifest import is_store
 from groundup.data.parts import Part, encode_part, is_done, read_part
 from groundup.data.ray_engine import encode_on_ray
+from groundup.data.replacing import check_stores
 from groundup.data.store import TokenStore
-from groundup.text.corpus import SIDES, SideSize, n_referenced_bytes, read_sizes, reference
+from groundup.text.corpus import (
+    SIDES,
+    SideSize,
+    read_sizes,
+    reference,
+    store_manifest,
+)
 from groundup.text.split import Side
+from groundup.text.taken import changing
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 
 _log = logging.getLogger(__name__)
@@ -63,17 +73,31 @@ class EncodeResult:
 def encode(config: EncodeConfig, on_progress: Progress | None = None) -> EncodeResult:
     """Encode DATA/corpus with a tokenizer into the token stores DATA/train and DATA/validation.
 
+    Another tokenizer, or stores that a run was trained on, are replaced only with `overwrite`. An
+    error leaves the data folder as it was.
+
     Raises:
         UserError: There is no corpus or no tokenizer, or the stores cannot be written.
     """
+    undo_interrupted(config.data)
     sizes = read_sizes(config.data / "corpus")
     own_folder = config.data / "tokenizer"
     for name in ("tokenizer", *SIDES):
         remove_left_over(config.data / name)
     tokenizer = load_tokenizer(config.tokenizer or own_folder)
-    if config.tokenizer is not None:
-        tokenizer.save(own_folder)
-    stores = encode_corpus(config.data, tokenizer, engine=config.engine, on_progress=on_progress)
+    is_new = config.tokenizer is not None and check_tokenizer(
+        config.data, tokenizer, config.tokenizer, overwrite=config.overwrite
+    )
+    with changing(config.data, always=is_new, names=SIDES), parts_kept_if_useful(config.data):
+        if is_new:
+            tokenizer.save(own_folder)
+        stores = encode_corpus(
+            config.data,
+            tokenizer,
+            engine=config.engine,
+            overwrite=config.overwrite,
+            on_progress=on_progress,
+        )
     sides = {
         side: EncodedSide(
             n_documents=store.n_documents,
@@ -95,6 +119,7 @@ def encode_corpus(
     tokenizer: Tokenizer,
     *,
     engine: Literal["local", "ray"] = "local",
+    overwrite: bool = False,
     on_progress: Progress | None = None,
 ) -> dict[Side, TokenStore]:
     """Encode both sides of DATA/corpus; names of special tokens in it are ordinary text.
@@ -106,13 +131,18 @@ def encode_corpus(
         tokenizer: The tokenizer.
         engine: "local" for this process, "ray" for all cores of a Ray cluster of one machine or
             of several that share the folder; the stores are bit-identical.
+        overwrite: Whether to replace stores of another text, and stores that a run was trained on.
         on_progress: Called with the number of bytes done and in total.
 
     Raises:
         UserError: There is no corpus, or the stores cannot be written.
     """
     sizes = read_sizes(data / "corpus")
-    already = {side: _bytes_already_stored(data, side, sizes[side], tokenizer) for side in SIDES}
+    known = check_stores(data, sizes, tokenizer, overwrite=overwrite)
+    already = {
+        side: _bytes_already_stored(data, side, sizes[side], known[side], tokenizer)
+        for side in SIDES
+    }
     total = sum(sizes[side].n_file_bytes - already[side] for side in SIDES)
     done = 0
 
@@ -122,41 +152,57 @@ def encode_corpus(
         if on_progress is not None:
             on_progress(done, total)
 
+    # All parts come before the first store: an interruption loses none of them.
+    made = {
+        side: _make_parts(data, side, sizes[side], already[side], tokenizer, engine, report)
+        for side in SIDES
+        if already[side] < sizes[side].n_file_bytes
+    }
     stores: dict[Side, TokenStore] = {}
     for side in SIDES:
-        place, size = data / side, sizes[side]
-        if already[side] == size.n_file_bytes:
+        place, sources = data / side, [reference(side, sizes[side])]
+        parts = (read_part(part, tokenizer) for part in made.get(side, []))
+        if side not in made:
             stores[side] = TokenStore.open(place)
-            _remove_parts(data, side)  # of a run killed after its store was complete
-            continue
-        folder = _parts_folder(data, side, size.sha256, tokenizer, already[side])
-        join = _needs_complete_documents(tokenizer)
-        parts = _plan(data, side, size, already[side], join, folder)
-        todo = []
-        for part in parts:
-            if is_done(part):
-                report(part.stop - part.start)
-            else:
-                todo.append(part)
-        if engine == "ray":
-            encode_on_ray(todo, tokenizer, folder, report)
-        else:
-            _encode_locally(todo, tokenizer, report)
-        made = (read_part(part, tokenizer) for part in parts)
-        sources = [reference(side, size)]
-        if already[side]:
-            stores[side] = TokenStore.open(place).append_parts(made, sources=sources)
+        elif already[side]:
+            stores[side] = TokenStore.open(place).append_parts(parts, sources=sources)
         else:
             stores[side] = TokenStore.build_from_parts(
                 place,
-                made,
+                parts,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_fingerprint=tokenizer.fingerprint,
                 end_of_text=tokenizer.special_tokens.get(END_OF_TEXT),
                 sources=sources,
             )
-        shutil.rmtree(folder)
+    for side in SIDES:
+        remove_parts(data, side)  # also those of a run killed after its store was complete
     return stores
+
+
+def _make_parts(
+    data: Path,
+    side: Side,
+    size: SideSize,
+    already: int,
+    tokenizer: Tokenizer,
+    engine: Literal["local", "ray"],
+    report: Callable[[int], None],
+) -> list[Part]:
+    """Encode the parts of one side that an interrupted call has not finished; return all."""
+    folder = _parts_folder(data, side, size.sha256, tokenizer, already)
+    parts = _plan(data, side, size, already, _needs_complete_documents(tokenizer), folder)
+    todo = []
+    for part in parts:
+        if is_done(part):
+            report(part.stop - part.start)
+        else:
+            todo.append(part)
+    if engine == "ray":
+        encode_on_ray(todo, tokenizer, folder, report)
+    else:
+        _encode_locally(todo, tokenizer, report)
+    return parts
 
 
 def _encode_locally(parts: list[Part], tokenizer: Tokenizer, report: Callable[[int], None]) -> None:
@@ -197,25 +243,46 @@ def _parts_folder(
     """Return the folder of the parts, named by what decides them; remove all other parts."""
     key = sha256_bytes(f"{corpus_sha256} {tokenizer.fingerprint} {already}".encode())[:16]
     folder = data / f".{side}-parts-{key}"
-    _remove_parts(data, side, keep=folder)
+    remove_parts(data, side, keep=folder)
     return folder
 
 
-def _remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
+@contextmanager
+def parts_kept_if_useful(data: Path, *, keep: bool = True) -> Iterator[None]:
+    """Remove the parts if an error in the block leaves the stores as they were before.
+
+    The next call continues with them if there were no stores, or if it was Ctrl-C.
+
+    Args:
+        data: The data folder.
+        keep: False: they are removed after any error.
+    """
+    had_stores = any((data / side).is_dir() for side in SIDES)
+    try:
+        yield
+    except BaseException as error:
+        if not keep or (had_stores and isinstance(error, Exception)):
+            for side in SIDES:
+                remove_parts(data, side)
+        raise
+
+
+def remove_parts(data: Path, side: Side, keep: Path | None = None) -> None:
+    """Remove the parts of one side, except one folder."""
     for folder in data.glob(f".{side}-parts-*"):
         if folder != keep:
             shutil.rmtree(folder)
 
 
-def _bytes_already_stored(data: Path, side: Side, size: SideSize, tokenizer: Tokenizer) -> int:
+def _bytes_already_stored(
+    data: Path, side: Side, size: SideSize, n_bytes: int, tokenizer: Tokenizer
+) -> int:
     """Return how much of the corpus file an intact store of this tokenizer contains already."""
-    folder = data / side
-    if not is_store(folder):
+    folder, manifest = data / side, store_manifest(data / side)
+    if manifest is None or manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
         return 0
-    manifest = read_json(folder / "manifest.json")
-    if manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+    if n_bytes == size.n_file_bytes and manifest["n_documents"] != size.n_documents:
         return 0
-    n_bytes = n_referenced_bytes(data, side, size, manifest)
     if n_bytes:
         try:
             TokenStore.open(folder).verify()

@@ -83,9 +83,8 @@ def manifest_checksum(manifest: dict[str, Any]) -> str:
 
 def damaged(folder: Path, name: str, found: str) -> UserError:
     """Return the error for a file of a store that must be rebuilt."""
-    return UserError(
-        f"{found} Rebuild the token store.", where=folder / name, command=rebuild_command(folder)
-    )
+    command = rebuild_command(folder) if (folder.parent / "corpus").is_dir() else ""
+    return UserError(f"{found} Rebuild the token store.", where=folder / name, command=command)
 
 
 def rebuild_command(folder: Path) -> str:

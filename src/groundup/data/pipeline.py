@@ -3,12 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
-from groundup.data.encode import encode
+from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
-from groundup.text.corpus import SIDES
+from groundup.data.replacing import check_stores
+from groundup.text.corpus import SIDES, read_sizes
 from groundup.text.prepare import PrepareResult, Progress, prepare
+from groundup.text.taken import changing
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.train import TrainTokenizerResult, train_tokenizer
 
 
@@ -33,19 +37,32 @@ def prepare_and_encode(
 ) -> PrepareAndEncodeResult:
     """Prepare a corpus; encode it if a tokenizer is given, or if token stores are appended to.
 
+    An error leaves a data folder as it was.
+
     Raises:
         UserError: A source or the tokenizer cannot be read, or the text is too short.
     """
-    tokenizer = config.tokenizer
-    if tokenizer is None and config.append and any(is_store(config.out / s) for s in SIDES):
-        tokenizer = config.out / "tokenizer"
-    if tokenizer is not None:
-        load_tokenizer(tokenizer)  # refuse a wrong folder before reading any text
-    prepared = prepare(config, on_progress)
-    n_tokens = None
-    if tokenizer is not None:
-        encode_config = EncodeConfig(data=config.out, tokenizer=tokenizer, engine=config.engine)
-        n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
+    data = config.out
+    undo_interrupted(data)
+    encodes = config.append and any(is_store(data / side) for side in SIDES)
+    if config.tokenizer is not None:  # refuse a wrong folder before reading any text
+        tokenizer = load_tokenizer(config.tokenizer)
+        check_tokenizer(data, tokenizer, config.tokenizer, overwrite=config.overwrite)
+        encodes = True
+    elif encodes:
+        load_tokenizer(data / "tokenizer")
+    is_append = config.append and (data / "corpus").is_dir()
+    with changing(data, always=is_append), parts_kept_if_useful(data, keep=not is_append):
+        prepared = prepare(config, on_progress)
+        n_tokens = None
+        if encodes:
+            encode_config = EncodeConfig(
+                data=data,
+                tokenizer=config.tokenizer,
+                engine=config.engine,
+                overwrite=config.overwrite,
+            )
+            n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
     return PrepareAndEncodeResult(**vars(prepared), n_tokens=n_tokens)
 
 
@@ -54,12 +71,18 @@ def train_and_encode(
 ) -> TrainAndEncodeResult:
     """Train a tokenizer on a corpus and encode the corpus with it.
 
+    An error leaves a tokenizer and token stores as they were.
+
     Raises:
-        UserError: There is no corpus, or the vocabulary is too small.
+        UserError: There is no corpus, the vocabulary is too small, or there is another tokenizer.
     """
-    trained = train_tokenizer(config)
-    encode_config = EncodeConfig(data=config.data, engine=config.engine)
-    n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
+    data, overwrite = config.data, config.overwrite
+    undo_interrupted(data)
+    check_stores(data, read_sizes(data / "corpus"), None, overwrite=overwrite)
+    with changing(data, names=("tokenizer", *SIDES)), parts_kept_if_useful(data):
+        trained = train_tokenizer(config)
+        encode_config = EncodeConfig(data=data, engine=config.engine, overwrite=overwrite)
+        n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
     return TrainAndEncodeResult(**vars(trained), n_tokens=n_tokens)
 
 

@@ -5,12 +5,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.data.config import VerifyConfig
 from groundup.data.manifest import is_store, rebuild_command
+from groundup.data.replacing import encode_elsewhere
 from groundup.data.store import TokenStore
-from groundup.text.corpus import SIDES, read_sizes, verify_corpus
+from groundup.text.corpus import (
+    SIDES,
+    SideSize,
+    n_referenced_bytes,
+    read_sizes,
+    reference,
+    store_manifest,
+    verify_corpus,
+)
+from groundup.text.split import Side
 from groundup.tokenizer.files import load_tokenizer
 
 
@@ -28,13 +39,16 @@ class VerifyResult:
     """The parts of a data folder, all of them intact."""
 
     parts: tuple[VerifiedPart, ...]
+    notes: tuple[str, ...] = ()
+    """What is not encoded yet."""
 
 
 def verify(config: VerifyConfig) -> VerifyResult:
-    """Compare every file with its checksum, and the stores with the tokenizer beside them.
+    """Compare every file with its checksum, and the stores with the tokenizer and the corpus.
 
     Raises:
-        UserError: There is nothing to verify, or files are damaged; the message names all of them.
+        UserError: There is nothing to verify, files are damaged, or they do not belong together;
+            the message names all of them.
     """
     data = config.data
     checks: list[tuple[str, int, Callable[[], None]]] = []
@@ -62,9 +76,66 @@ def verify(config: VerifyConfig) -> VerifyResult:
             continue
         elapsed_s = time.perf_counter() - started_at
         intact.append(VerifiedPart(name=name, n_bytes=n_bytes, elapsed_s=elapsed_s))
+    notes: list[str] = []
+    if not damage:
+        for check_together in (_compare_with_corpus, _compare_sides):
+            try:
+                notes += check_together(data)
+            except UserError as found:
+                damage.append(str(found))
     if damage:
         raise UserError("\n".join(damage))
-    return VerifyResult(parts=tuple(intact))
+    return VerifyResult(parts=tuple(intact), notes=tuple(notes))
+
+
+def _compare_with_corpus(data: Path) -> list[str]:
+    """Refuse stores of another text than the corpus; list what is not encoded yet."""
+    stores = {side: manifest for side in SIDES if (manifest := store_manifest(data / side))}
+    if not (data / "corpus" / "manifest.json").is_file() or not stores:
+        return []
+    notes, problems = [], []
+    for side, size in read_sizes(data / "corpus").items():
+        manifest = stores.get(side)
+        n_bytes = n_referenced_bytes(data, side, size, manifest) if manifest else 0
+        n_stored = manifest["n_documents"] if manifest else 0
+        is_complete = n_bytes == size.n_file_bytes
+        fits = n_stored == size.n_documents if is_complete else n_stored < size.n_documents
+        if manifest and not (n_bytes and fits):
+            problems.append(_other_text(data, side, size, manifest))
+        elif n_stored < size.n_documents:
+            n = size.n_documents - n_stored
+            notes.append(f"{side}: not yet encoded: {n:,} {'document' if n == 1 else 'documents'}.")
+    if problems:
+        raise UserError(
+            f"{' '.join(problems)} Encode the corpus again, in another data folder, or with "
+            "overwrite, which replaces the stores.",
+            where=data,
+            command=encode_elsewhere(data),
+        )
+    return notes
+
+
+def _other_text(data: Path, side: Side, size: SideSize, manifest: dict[str, Any]) -> str:
+    made_from = " ".join(map(str, manifest.get("sources", []))) or "an unknown text"
+    return (
+        f"The token store {data / side} does not belong to the corpus: it has "
+        f"{manifest['n_documents']:,} documents, made from {made_from}, and the corpus has "
+        f"{size.n_documents:,} documents, {reference(side, size)}."
+    )
+
+
+def _compare_sides(data: Path) -> list[str]:
+    """Refuse two stores of different tokenizers."""
+    stores = [store_manifest(data / side) for side in SIDES]
+    fingerprints = {store["tokenizer_fingerprint"] for store in stores if store is not None}
+    if len(fingerprints) > 1:
+        raise UserError(
+            "The training and the validation tokens were made with different tokenizers. "
+            "Encode the text again.",
+            where=data,
+            command=rebuild_command(data / SIDES[0]),
+        )
+    return []
 
 
 def _n_bytes(store: Path) -> int:

@@ -52,3 +52,5 @@ class PrepareConfig(ReadConfig):
     """Random seed of the split, which also depends on the hash of each document."""
     audit: bool = True
     """Search for duplicates and identify the languages."""
+    overwrite: bool = False
+    """Replace what the folder contains already."""

@@ -22,8 +22,9 @@ from typing import Any, BinaryIO, cast, get_args
 
 import orjson
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, sha256_file, write_json
+from groundup.text.config import PrepareConfig
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
 from groundup.text.sources import looks_binary
@@ -31,6 +32,8 @@ from groundup.text.split import Side
 
 UNIT_BYTES = 2**22
 SIDES: tuple[Side, ...] = get_args(Side)
+DATA_PARTS = ("corpus", *SIDES, "tokenizer")
+"""The folders inside a data folder that commands write."""
 
 
 @dataclass(kw_only=True)
@@ -96,6 +99,12 @@ class CorpusWriter:
         sides = {side: asdict(size) for side, size in self.sizes.items()}
         write_json(self.folder / "manifest.json", {"format_version": 1, "sides": sides, **more})
 
+    def is_equal(self, manifest: dict[str, Any]) -> bool:
+        """Whether what was written so far is the complete text of another corpus."""
+        return all(
+            self._digests[side].hexdigest() == manifest["sides"][side]["sha256"] for side in SIDES
+        )
+
     def close(self) -> None:
         """Close the files; without `finish` before, nothing was added."""
         for file in self._files.values():
@@ -109,23 +118,48 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
         UserError: There is no corpus, or a file is missing or too short.
     """
     if not (corpus / "manifest.json").is_file():
-        raise _no_corpus(corpus.parent)
-    table = read_json(corpus / "manifest.json")["sides"]
-    sizes: dict[Side, SideSize] = {}
-    for side in SIDES:
-        units = [(start, is_first) for start, is_first in table[side]["units"]]
-        sizes[side] = SideSize(**{**table[side], "units": units})
+        raise no_corpus(corpus.parent)
+    manifest = read_json(corpus / "manifest.json")
+    sizes = recorded_sizes(manifest)
+    for side, size in sizes.items():
         file = corpus / f"{side}.jsonl"
         found = file.stat().st_size if file.is_file() else None
-        if found is None or found < sizes[side].n_file_bytes:
+        if found is None or found < size.n_file_bytes:
             raise UserError(
                 f"This file {'is missing' if found is None else f'has {found:,} bytes'}. "
-                f"The {sizes[side].n_file_bytes:,} bytes that were prepared are expected; "
+                f"The {size.n_file_bytes:,} bytes that were prepared are expected; "
                 "prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent),
+                command=_prepare_command(corpus.parent, manifest),
             )
     return sizes
+
+
+def recorded_sizes(manifest: dict[str, Any]) -> dict[Side, SideSize]:
+    """Take the sizes of both sides from the manifest of a corpus."""
+    table = manifest["sides"]
+    return {
+        side: SideSize(
+            **{**table[side], "units": [(start, first) for start, first in table[side]["units"]]}
+        )
+        for side in SIDES
+    }
+
+
+def recorded_sources(manifest: dict[str, Any]) -> list[str]:
+    """Give the names of the sources of a corpus; version 0.1 recorded each file instead."""
+    if "sources" in manifest:
+        return list(manifest["sources"])
+    stamps = manifest.get("stamps", [])
+    return sorted({str(stamp[1] if len(stamp) > 2 else stamp[0]) for stamp in stamps})
+
+
+def is_corpus(folder: Path) -> bool:
+    """Whether a folder, if there is one, contains nothing but a corpus, intact or not."""
+    if not folder.is_dir():
+        return not folder.exists()
+    names = {"manifest.json", *(f"{side}.jsonl" for side in SIDES)}
+    return all(path.name in names or path.suffix == ".tmp" for path in folder.iterdir())
 
 
 def verify_corpus(corpus: Path) -> None:
@@ -141,7 +175,7 @@ def verify_corpus(corpus: Path) -> None:
                 "This file is corrupt: its checksum differs from the one in manifest.json. "
                 "Prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent),
+                command=_prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
             )
 
 
@@ -218,19 +252,25 @@ def remove_outdated(data: Path) -> list[Path]:
     """
     removed = []
     for side, size in read_sizes(data / "corpus").items():
-        folder = data / side
-        try:
-            manifest = read_json(folder / "manifest.json")
-        except UserError:
-            continue
-        is_store = isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
-        if is_store and n_referenced_bytes(data, side, size, manifest) == 0:
+        folder, manifest = data / side, store_manifest(data / side)
+        if manifest is not None and n_referenced_bytes(data, side, size, manifest) == 0:
             shutil.rmtree(folder)
             removed.append(folder)
     return removed
 
 
-def _no_corpus(data: Path) -> UserError:
+def store_manifest(folder: Path) -> dict[str, Any] | None:
+    """Read the manifest of a token store, intact or not; None: the folder is not one."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except UserError:
+        return None
+    is_store = isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
+    return manifest if is_store else None
+
+
+def no_corpus(data: Path) -> UserError:
+    """The error for a folder that holds no prepared corpus."""
     files = [path for path in data.glob("[!.]*") if path.is_file()]
     if not all(map(looks_binary, files)):
         return UserError(
@@ -245,5 +285,12 @@ def _no_corpus(data: Path) -> UserError:
     )
 
 
-def _prepare_command(data: Path) -> str:
-    return f"groundup prepare my.txt --out {quoted(data)}"
+def _prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
+    """Write the command that prepares the same text again, as far as it is known."""
+    sources = recorded_sources(manifest) if manifest else []
+    if manifest is None or not sources or "-" in sources:
+        return f"groundup prepare my.txt --out {quoted(data)}"
+    usual, options = PrepareConfig(), manifest.get("options", {})
+    changed = {k: v for k, v in options.items() if v != getattr(usual, k, v)}
+    words = " ".join(map(quoted, [*sources, *as_options(changed)]))
+    return f"groundup prepare {words} --out {quoted(data)}"

@@ -6,23 +6,32 @@ a corpus of the same sources and settings is kept.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over
 from groundup.base.malloc import MemoryReturner
+from groundup.base.undo import undo_interrupted
 from groundup.text.audit import Audit, Auditor
 from groundup.text.builtin import BUILTIN_NAME
 from groundup.text.config import PrepareConfig
-from groundup.text.corpus import SIDES, CorpusWriter, remove_outdated, verify_corpus
+from groundup.text.corpus import (
+    SIDES,
+    CorpusWriter,
+    recorded_sources,
+    remove_outdated,
+    verify_corpus,
+)
 from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
 from groundup.text.sources import Source, find_sources
 from groundup.text.split import Splitter
+from groundup.text.taken import changing, check_replaceable, refused_change, source_names
 
 _log = logging.getLogger(__name__)
 
@@ -65,13 +74,16 @@ class PrepareResult:
 def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareResult:
     """Read, clean, split and audit documents, and write them to DATA/corpus.
 
-    Token stores in DATA that were made from another text are removed.
+    A corpus of other sources, or one that a run was trained on, is replaced only with `overwrite`.
+    Token stores in DATA that were made from the replaced text are removed. An error leaves the
+    data folder as it was.
 
     Raises:
-        UserError: A source cannot be read, or the text is too short.
+        UserError: A source cannot be read, the text is too short, or DATA contains something else.
     """
     words = list(config.sources) or [BUILTIN_NAME]
     corpus = config.out / "corpus"
+    undo_interrupted(config.out)
     for name in ("corpus", *SIDES):
         remove_left_over(config.out / name)
     held = read_json(corpus / "manifest.json") if (corpus / "manifest.json").is_file() else None
@@ -90,15 +102,22 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
         _log.info("the corpus in %s was made from the same sources: kept", corpus)
         todo = []
     elif todo:
-        try:
-            _write_corpus(config, todo, held if config.append else None, left_out, on_progress)
-        except BaseException:
-            with suppress(OSError):
-                config.out.rmdir()  # only if it is empty: nothing was written
-            raise
-    # A store of another text would open, and be wrong.
-    for folder in remove_outdated(config.out):
-        _log.warning("removed %s: its tokens were made from another text", folder)
+        must_be_equal = False
+        if not config.append:
+            must_be_equal = check_replaceable(
+                config.out, held, words, sources, overwrite=config.overwrite
+            )
+        elif runs := runs_on(config.out):
+            _log.warning(
+                "The run %s was trained on this data. After the append, the data differs from what "
+                "the run records.",
+                runs[0],
+            )
+        with changing(config.out, always=config.append):
+            _write_corpus(config, todo, held, left_out, on_progress, must_be_equal)
+            # A store of another text would open, and be wrong.
+            for folder in [] if config.append else remove_outdated(config.out):
+                _log.warning("removed %s: its tokens were made from another text", folder)
     manifest = read_json(corpus / "manifest.json")
     return _result(config.out, words, manifest, len(sources) - len(todo))
 
@@ -109,8 +128,10 @@ def _write_corpus(
     held: dict[str, Any] | None,
     left_out: LeftOut,
     on_progress: Progress | None,
+    must_be_equal: bool,
 ) -> None:
-    """Write the corpus; with the manifest `held` of a present one, append to it."""
+    """Write the corpus, or append to the present one, whose manifest is `held`."""
+    present, held = held, held if config.append else None
     auditor = Auditor() if config.audit else None
     longest = [] if held is None else [(name, size) for name, size in held["longest"]]
     size = 0
@@ -142,7 +163,12 @@ def _write_corpus(
             if piece.is_last and (len(longest) < _N_LONGEST or size > longest[-1][1]):
                 longest = sorted([*longest, (piece.name, size)], key=lambda row: -row[1])
                 longest = longest[:_N_LONGEST]
+        if must_be_equal and present is not None and not writer.is_equal(present):
+            raise refused_change(config.out, present)
+        before = recorded_sources(held) if held is not None else []
+        names = source_names(config.sources or [BUILTIN_NAME])
         writer.finish(
+            sources=list(dict.fromkeys([*before, *names])),
             stamps=(held["stamps"] if held is not None else []) + [s.stamp for s in sources],
             options=options,
             rule=splitter.rule,

@@ -19,6 +19,8 @@ class TrainTokenizerConfig(Config):
     """Maximum vocabulary size of BPE: 256 bytes, the merges and four special tokens."""
     pattern: str = "gpt4"
     """Pre-tokenizer pattern of BPE: gpt2, gpt4 or a regular expression of the regex package."""
+    overwrite: bool = False
+    """Replace what the folder contains already."""
 
 
 @dataclass(frozen=True, kw_only=True)

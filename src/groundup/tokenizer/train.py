@@ -4,10 +4,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.undo import undo_interrupted
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
+from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.replacing import check_training, record_training, refused
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
@@ -45,12 +48,15 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     """Train a tokenizer on DATA/corpus and save it as DATA/tokenizer.
 
     A character tokenizer also takes the characters of the validation set: a character without an
-    id could not be encoded.
+    id could not be encoded. A tokenizer with other settings, or one that a run was trained with,
+    is replaced only with `overwrite`.
 
     Raises:
-        UserError: There is no corpus, or the vocabulary is too small.
+        UserError: There is no corpus, the vocabulary is too small, or there is another tokenizer.
     """
     started_at = time.perf_counter()
+    undo_interrupted(config.data)
+    must_be = check_training(config)
     validation = "\n".join(document.text for document in read_corpus(config.data, "validation"))
     training = (document.text for document in read_corpus(config.data, "train"))
     tokenizer: BPETokenizer | CharacterTokenizer
@@ -60,7 +66,10 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
         tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern)
     elapsed_s = time.perf_counter() - started_at
     folder = config.data / "tokenizer"
+    if must_be is not None and tokenizer.fingerprint != must_be:
+        raise refused(config, load_tokenizer(folder))
     tokenizer.save(folder)
+    record_training(config)
     merged = (
         [tokenizer.decode([256 + i]) for i in range(len(tokenizer.merges))]
         if isinstance(tokenizer, BPETokenizer)

@@ -4,8 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
+from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
 from groundup.model.config import GPTConfig
+from groundup.text.corpus import SIDES, no_corpus
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.config import PretrainConfig
@@ -38,7 +40,9 @@ def open_data(data: Path) -> Data:
             command=f"groundup prepare --out {quoted(data)} && "
             f"groundup train-tokenizer {quoted(data)}",
         )
-    stores = {side: TokenStore.open(data / side) for side in ("train", "validation")}
+    if not (data / "corpus").is_dir() and not any(is_store(data / side) for side in SIDES):
+        raise no_corpus(data)
+    stores = {side: TokenStore.open(data / side) for side in SIDES}
     tokenizer = load_tokenizer(data / "tokenizer")
     for side, store in stores.items():
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
