@@ -6,12 +6,15 @@ the oldest exchange when the conversation no longer fits into the context.
 """
 
 import codecs
+import logging
 from collections.abc import Callable, Iterator
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render_prompt
+
+_log = logging.getLogger(__name__)
 
 Speak = Callable[[list[int], int], Iterator[int]]
 """Called with the ids and the maximum number of new ones; yields new ids one at a time."""
@@ -107,4 +110,10 @@ class ChatSession:
                 )
             # A question is dropped together with its answer, which makes no sense alone.
             del self.messages[:2]
+            if not self.n_forgotten:
+                _log.warning(
+                    "The conversation is longer than the context of %d tokens: its oldest "
+                    "questions and answers are left out from now on",
+                    self._context_length,
+                )
             self.n_forgotten += 1

@@ -10,6 +10,9 @@ from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import open_model
 
+ASSISTANT_MARK = "assistant.json"
+"""A file that `instruct` writes after the model: a folder that has it is a complete assistant."""
+
 
 @dataclass(frozen=True)
 class LanguageModel:

@@ -4,6 +4,7 @@ Padding is on the right, where the causal mask hides it from the text, and pooli
 A text therefore gets the same scores in any batch.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -24,6 +25,7 @@ from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import load_model, save_model
 
 Pooling = Literal["mean", "last"]
+_log = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
@@ -83,15 +85,13 @@ class Classifier(nn.Module):
         return nn.functional.cross_entropy(self.forward(ids, last + 1).float(), labels)
 
 
-def encode_texts(
-    texts: Sequence[str], tokenizer: Tokenizer, context_length: int
-) -> list[list[int]]:
-    """Encode each text, truncated to the context length.
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """Encode each text.
 
     Raises:
         UserError: A text has no tokens.
     """
-    rows = [tokenizer.encode(text)[:context_length] for text in texts]
+    rows = [tokenizer.encode(text) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
             raise UserError(f"Text {number} is empty.")
@@ -110,15 +110,18 @@ class LoadedClassifier:
         """The class names."""
         return self.classifier.names
 
-    @torch.no_grad()
     def probabilities(self, texts: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "B K"]:
         """Compute the probability of each class for each text; every row sums to one."""
-        if not texts:
+        return self._probabilities(encode_texts(texts, self.tokenizer), batch_size)
+
+    @torch.no_grad()
+    def _probabilities(self, encoded: list[list[int]], batch_size: int) -> Float[Tensor, "B K"]:
+        if not encoded:
             return torch.zeros(0, len(self.names))
         device = self.classifier.head.weight.device
         was_training = self.classifier.training
         self.classifier.eval()
-        rows = encode_texts(texts, self.tokenizer, self.classifier.max_tokens)
+        rows = [ids[: self.classifier.max_tokens] for ids in encoded]
         # Texts of similar length share a batch, which needs the least padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.zeros(len(rows), len(self.names))
@@ -132,12 +135,19 @@ class LoadedClassifier:
         return result
 
     def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """Return the most likely class of each text.
+        """Return the most likely class of each text; a warning counts the texts that are cut.
 
         Raises:
             UserError: A text is empty.
         """
-        best = self.probabilities(texts, batch_size=batch_size).argmax(dim=1)
+        encoded, max_tokens = encode_texts(texts, self.tokenizer), self.classifier.max_tokens
+        n_cut = sum(len(ids) > max_tokens for ids in encoded)
+        if n_cut:
+            _log.warning(
+                "%d of %d texts are longer than %d tokens and are cut to that length",
+                n_cut, len(texts), max_tokens,
+            )  # fmt: skip
+        best = self._probabilities(encoded, batch_size).argmax(dim=1)
         return [self.names[int(k)] for k in best]
 
 

@@ -14,8 +14,9 @@ class ClassifyConfig(Config):
     """Fine-tune the model of a run as a text classifier."""
 
     run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The classifier is written to
-    RUN/classifier."""
+    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    out: Path | None = None
+    """Folder to create. If the name is taken, -2 is added. None: RUN/classifier."""
     labels: Path | None = None
     """File of labeled texts (.tsv, .csv or .jsonl). None: passages of the documents of the run,
     labeled by document."""

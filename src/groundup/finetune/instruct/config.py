@@ -14,8 +14,9 @@ class InstructConfig(Config):
     """Fine-tune the model of a run to follow instructions."""
 
     run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The assistant is written to
-    RUN/assistant."""
+    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    out: Path | None = None
+    """Folder to create. If the name is taken, -2 is added. None: RUN/assistant."""
     records: Path | None = None
     """File of instruction records (.json or .jsonl). None: synthetic records made from the
     documents of the run."""
