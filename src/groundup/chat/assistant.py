@@ -63,4 +63,5 @@ def open_chat(config: ChatConfig) -> ChatSession:
         language_model.tokenizer,
         context_length=model.config.context_length,
         max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
+        stop_ids=language_model.stop_ids,
     )

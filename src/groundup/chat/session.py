@@ -7,7 +7,7 @@ the oldest exchange when the conversation no longer fits into the context.
 
 import codecs
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.protocol import Tokenizer
@@ -28,13 +28,20 @@ class ChatSession:
         tokenizer: The tokenizer of that model, with the four special tokens of the chat template.
         context_length: Context length of the model: conversation and answer together.
         max_new_tokens: Maximum length of an answer, in tokens.
+        stop_ids: Further ids that end an answer, besides `<|end|>` and `<|endoftext|>`.
 
     Raises:
         UserError: An answer of this length leaves no room for a question.
     """
 
     def __init__(
-        self, speak: Speak, tokenizer: Tokenizer, *, context_length: int, max_new_tokens: int = 64
+        self,
+        speak: Speak,
+        tokenizer: Tokenizer,
+        *,
+        context_length: int,
+        max_new_tokens: int = 64,
+        stop_ids: Collection[int] = (),
     ) -> None:
         if max_new_tokens < 1 or max_new_tokens >= context_length:
             raise UserError(
@@ -52,7 +59,7 @@ class ChatSession:
             tokenizer.special_tokens[name]
             for name in (END, END_OF_TEXT)
             if name in tokenizer.special_tokens
-        }
+        } | set(stop_ids)
 
     def reset(self) -> None:
         """Clear the conversation."""

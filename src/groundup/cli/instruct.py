@@ -19,6 +19,11 @@ def run(config: InstructConfig) -> InstructResult:
             f"Training set: {result.n_records:,} records. Test set: {len(result.answers):,} "
             "records. Only the answers are targets of the loss."
         )
+        if result.added_tokens:
+            note(
+                "The tokenizer had no chat tokens. Added, with new rows of the embedding: "
+                f"{', '.join(result.added_tokens)}."
+            )
         for sentence in result.left_out:
             warn(sentence)
         if result.before is not None and result.after is not None:

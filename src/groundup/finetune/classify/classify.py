@@ -83,7 +83,7 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
     with after.step("Writing the settings"):
         run.write_config(config)
     with after.step("Writing the manifest"):
-        run.write_manifest(_manifest(config, result))
+        run.write_manifest({**_manifest(config, result), **foundation.special_ids.to_manifest()})
     with after.step("Writing the metrics"):
         log_steps(run, steps)
     with after.step("Testing the classifier"):

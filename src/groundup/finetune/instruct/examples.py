@@ -58,7 +58,7 @@ def make_examples(config: InstructConfig, tokenizer: Tokenizer, context_length: 
     fitting = [r for r, row in zip(records, rows, strict=True) if row is not None]
     test = [r for r, row in zip(test, test_rows, strict=True) if row is not None]
     n_too_long = n_read - len(fitting) - len(test)
-    is_enough = fitting and test
+    is_enough = bool(fitting and test)
     if config.records is not None:
         is_enough = len({record.prompt for record in fitting}) >= 2
     if n_too_long and not is_enough:

@@ -15,6 +15,7 @@ from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.finetune.batches import RowLoader
 from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.instruct.answers import answer_all
+from groundup.finetune.instruct.chat_tokens import with_chat_tokens
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.examples import Examples, make_examples
 from groundup.finetune.instruct.result import (
@@ -27,7 +28,7 @@ from groundup.finetune.instruct.result import (
 from groundup.finetune.instruct.synthetic import grade
 from groundup.finetune.outcome import AfterTraining, save_to_new_folder
 from groundup.finetune.training import OnStep, log_steps, mean_loss, tune
-from groundup.tokenizer.special import END, END_OF_TEXT
+from groundup.tokenizer.special import END
 from groundup.train.loop import Step
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.weights.checkpoint_format import save_model
@@ -47,6 +48,7 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
     """
     started_at = time.perf_counter()
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
+    foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
     model, tokenizer = foundation.model, foundation.tokenizer
     wanted = target_folder(config.run, config.out, "assistant", model)
     examples = make_examples(config, tokenizer, model.config.context_length)
@@ -63,6 +65,7 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
         n_too_long=examples.n_too_long,
         n_repeated=examples.n_repeated,
         context_length=model.config.context_length,
+        added_tokens=added_tokens,
         max_new_tokens=config.max_new_tokens,
         answers=[],
         before=None,
@@ -76,7 +79,7 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
     with after.step("Writing the settings"):
         run.write_config(config)
     with after.step("Writing the manifest"):
-        run.write_manifest(_manifest(config, result))
+        run.write_manifest({**_manifest(config, result), **foundation.special_ids.to_manifest()})
     with after.step("Writing the metrics"):
         log_steps(run, steps)
     with after.step("Measuring the test loss"):
@@ -120,8 +123,7 @@ def _save(assistant: LanguageModel, examples: Examples, folder: Path) -> None:
 def _answers(
     config: InstructConfig, assistant: LanguageModel, examples: Examples
 ) -> list[list[int]]:
-    special = assistant.tokenizer.special_tokens
-    stops = {special[name] for name in (END, END_OF_TEXT) if name in special}
+    stops = {assistant.tokenizer.special_tokens[END], *assistant.stop_ids}
     return answer_all(assistant.model, examples.prompts, config.max_new_tokens, stop_ids=stops)
 
 
@@ -158,6 +160,7 @@ def _manifest(config: InstructConfig, result: InstructResult) -> dict[str, objec
         "foundation": str(config.run),
         "n_records": result.n_records,
         "n_records_read": result.n_read,
+        "added_tokens": list(result.added_tokens),
         "left_out": {
             "longer than the context": result.n_too_long,
             "same prompt as a test record": result.n_repeated,
