@@ -7,11 +7,10 @@ A text therefore gets the same scores in any batch.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -22,7 +21,7 @@ from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.weights.checkpoint_format import load_model, save_model
+from groundup.weights.checkpoint_format import fill_model, load_model, load_tensors, save_model
 
 Pooling = Literal["mean", "last"]
 _log = logging.getLogger(__name__)
@@ -177,7 +176,7 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
         path: A run folder, or its `classifier` folder.
 
     Raises:
-        UserError: There is no complete classifier, or its head does not match its checksum.
+        UserError: There is no complete classifier, or a file is damaged or cannot be read.
     """
     path = Path(path)
     folder = path if (path / "labels.json").is_file() else path / "classifier"
@@ -185,19 +184,46 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
         raise UserError(
             "This folder contains no complete classifier.",
             where=path,
-            command=f"groundup classify {quoted(path)}",
+            command=f"groundup classify {quoted(path)}" if path.is_dir() else "",
         )
-    labels = read_json(folder / "labels.json")
-    if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
+    try:
+        labels = _read_labels(folder / "labels.json")
+        if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
+            raise UserError(
+                "This file does not match its checksum. Train the classifier again.",
+                where=folder / "head.safetensors",
+            )
+        classifier = Classifier(
+            load_model(folder),
+            labels["names"],
+            pooling=labels["pooling"],
+            max_tokens=labels["max_tokens"],
+        )
+        tensors = load_tensors(folder / "head.safetensors")
+        fill_model(classifier.head, tensors, where=folder / "head.safetensors")
+        return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
+    except OSError as error:
         raise UserError(
-            "This file does not match its checksum. Train the classifier again.",
-            where=folder / "head.safetensors",
-        )
-    classifier = Classifier(
-        load_model(folder),
-        labels["names"],
-        pooling=labels["pooling"],
-        max_tokens=labels["max_tokens"],
+            f"This cannot be read ({error.strerror or error}). The folder of a classifier, as "
+            "`groundup classify` writes it, is expected.",
+            where=str(error.filename or folder),
+        ) from error
+
+
+def _read_labels(file: Path) -> dict[str, Any]:
+    """Read and check labels.json."""
+    labels = read_json(file)
+    labels = labels if isinstance(labels, dict) else {}
+    names = labels.get("names")
+    is_valid = (
+        isinstance(names, list)
+        and len(names) >= 2
+        and all(isinstance(name, str) for name in names)
+        and labels.get("pooling") in get_args(Pooling)
+        and type(labels.get("max_tokens")) is int
+        and labels["max_tokens"] >= 1
+        and isinstance(labels.get("head_sha256"), str)
     )
-    classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
-    return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
+    if not is_valid:
+        raise UserError("This file is damaged. Train the classifier again.", where=file)
+    return labels
