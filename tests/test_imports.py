@@ -16,9 +16,9 @@ def test_import_groundup_loads_neither_torch_nor_numpy() -> None:
 
 def test_rooms_do_not_hide_functions() -> None:
     import groundup.evaluation.evaluate
+    import groundup.evaluation.export
     import groundup.generation.engine
     import groundup.inspection.explain
-    import groundup.weights.export
 
     assert callable(groundup.evaluate)
     assert callable(groundup.generate)

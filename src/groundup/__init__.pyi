@@ -23,8 +23,10 @@ from .data.windows import Windows as Windows
 from .evaluation.config import EvaluateConfig as EvaluateConfig
 from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
+from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
+from .evaluation.pretrained import import_pretrained as import_pretrained
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.instruct.config import InstructConfig as InstructConfig
@@ -64,7 +66,5 @@ from .train.optimizer import OptimizerConfig as OptimizerConfig
 from .train.schedule import ScheduleConfig as ScheduleConfig
 from .weights.config import ExportConfig as ExportConfig
 from .weights.config import ImportConfig as ImportConfig
-from .weights.export import export as export
-from .weights.pretrained import import_pretrained as import_pretrained
 
 __version__: str

@@ -12,7 +12,9 @@ from groundup.tokenizer.template import Message
 TOKENIZER = CharacterTokenizer.from_text("abcdefghijklmnopqrstuvwxyz ?")
 
 
-def test_a_question_is_forgotten_together_with_its_answer() -> None:
+def test_a_question_is_forgotten_together_with_its_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """Without the long first question alone, everything would fit."""
 
     def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
@@ -24,6 +26,7 @@ def test_a_question_is_forgotten_together_with_its_answer() -> None:
     list(chat.ask("b" * 20))
     assert chat.messages == [Message("user", "b" * 20), Message("assistant", "yes")]
     assert chat.n_forgotten == 1
+    assert "longer than the context of 80 tokens" in caplog.text
 
 
 @pytest.mark.parametrize("name", [END, END_OF_TEXT])

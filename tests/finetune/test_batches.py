@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import RowLoader, language_row, pad_rows
-from groundup.finetune.instruct.instruct import conversation
+from groundup.finetune.instruct.examples import conversation
 from groundup.finetune.instruct.records import Record
 from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
@@ -102,9 +102,21 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
 def test_an_answer_beyond_the_context_is_left_out() -> None:
     ids, mask = conversation(Record("a" * 40, "b"), TOKENIZER)
     assert language_row(ids, mask, 32) is None
-    row = language_row(*conversation(Record("a", "b" * 40), TOKENIZER), 32)
-    assert row is not None
-    assert len(row[0]) == 32
+    assert language_row(*conversation(Record("a", "b" * 40), TOKENIZER), 32) is None
+
+
+@given(question=st.integers(1, 40), answer=st.integers(1, 40), context_length=st.integers(4, 60))
+def test_an_answer_is_never_cut_and_its_end_is_trained(
+    question: int, answer: int, context_length: int
+) -> None:
+    ids, mask = conversation(Record("a" * question, "b" * answer), TOKENIZER)
+    row = language_row(ids, mask, context_length)
+    if row is None:
+        assert question + answer + 4 > context_length + 1
+        return
+    assert len(row[0]) <= context_length
+    trained = [target for target in row[1] if target != IGNORE_INDEX]
+    assert trained == [*TOKENIZER.encode("b" * answer), TOKENIZER.special_tokens[END]]
 
 
 @given(n_rows=st.integers(1, 30), batch_size=st.integers(1, 8), seed=st.integers(0, 99))

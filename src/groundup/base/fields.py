@@ -89,8 +89,10 @@ class Kind:
             if typing.get_origin(hint) is Annotated:
                 metadata, hint = (*metadata, *hint.__metadata__), hint.__origin__
             elif typing.get_origin(hint) in (types.UnionType, typing.Union):
-                (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
-                optional = True
+                parts = set(typing.get_args(hint))
+                optional = optional or types.NoneType in parts
+                parts -= {types.NoneType}
+                hint = str if parts == {str, Path} else parts.pop()
             else:
                 return cls(hint, optional, metadata)
 
@@ -251,7 +253,8 @@ def _leaves(
 def check(config: Any) -> None:
     """Check every field of a config against its type and range.
 
-    A string for a path, a path for a string, and a list for a tuple, are converted.
+    A string for a path, a path for a string, and a list for a tuple, are converted. A field of type
+    `str | Path` holds a string.
 
     Raises:
         UserError: A value has the wrong type or is out of its range.

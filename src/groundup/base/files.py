@@ -102,8 +102,11 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 file completely, or leave the old one."""
-    write_bytes(path, text.encode("utf-8"))
+    r"""Write a UTF-8 file completely, or leave the old one.
+
+    Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape, such as `\ud83d`.
+    """
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
 
 
 def write_json(path: Path | str, value: Any) -> None:

@@ -8,11 +8,8 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
-from groundup.evaluation.load import load
+from groundup.evaluation.load import ASSISTANT_MARK, load
 from groundup.generation.engine import stream
-
-_MARK = "assistant.json"
-"""The last file that `instruct` writes, so a folder that has it is complete."""
 
 
 def find_assistant(path: Path) -> Path:
@@ -21,10 +18,10 @@ def find_assistant(path: Path) -> Path:
     Raises:
         UserError: There is no such folder, or nothing in it was fine-tuned on instructions.
     """
-    if (path / _MARK).is_file():
+    if (path / ASSISTANT_MARK).is_file():
         return path
     run = RunFolder.open(path).path
-    complete = [file.parent for file in run.glob(f"assistant*/{_MARK}")]
+    complete = [file.parent for file in run.glob(f"assistant*/{ASSISTANT_MARK}")]
     if not complete:
         raise UserError(
             "There is no assistant in this run. Fine-tune the model on instructions first.",
@@ -66,4 +63,5 @@ def open_chat(config: ChatConfig) -> ChatSession:
         language_model.tokenizer,
         context_length=model.config.context_length,
         max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
+        stop_ids=language_model.stop_ids,
     )

@@ -6,12 +6,15 @@ the oldest exchange when the conversation no longer fits into the context.
 """
 
 import codecs
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Collection, Iterator
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render_prompt
+
+_log = logging.getLogger(__name__)
 
 Speak = Callable[[list[int], int], Iterator[int]]
 """Called with the ids and the maximum number of new ones; yields new ids one at a time."""
@@ -25,13 +28,20 @@ class ChatSession:
         tokenizer: The tokenizer of that model, with the four special tokens of the chat template.
         context_length: Context length of the model: conversation and answer together.
         max_new_tokens: Maximum length of an answer, in tokens.
+        stop_ids: Further ids that end an answer, besides `<|end|>` and `<|endoftext|>`.
 
     Raises:
         UserError: An answer of this length leaves no room for a question.
     """
 
     def __init__(
-        self, speak: Speak, tokenizer: Tokenizer, *, context_length: int, max_new_tokens: int = 64
+        self,
+        speak: Speak,
+        tokenizer: Tokenizer,
+        *,
+        context_length: int,
+        max_new_tokens: int = 64,
+        stop_ids: Collection[int] = (),
     ) -> None:
         if max_new_tokens < 1 or max_new_tokens >= context_length:
             raise UserError(
@@ -49,7 +59,7 @@ class ChatSession:
             tokenizer.special_tokens[name]
             for name in (END, END_OF_TEXT)
             if name in tokenizer.special_tokens
-        }
+        } | set(stop_ids)
 
     def reset(self) -> None:
         """Clear the conversation."""
@@ -107,4 +117,10 @@ class ChatSession:
                 )
             # A question is dropped together with its answer, which makes no sense alone.
             del self.messages[:2]
+            if not self.n_forgotten:
+                _log.warning(
+                    "The conversation is longer than the context of %d tokens: its oldest "
+                    "questions and answers are left out from now on",
+                    self._context_length,
+                )
             self.n_forgotten += 1

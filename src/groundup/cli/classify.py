@@ -2,17 +2,51 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten, step_progress
-from groundup.finetune.classify.classify import ClassifyResult, Prediction, classify
+from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
+from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.classify.result import ClassifyResult, Prediction
 
 
 def run(config: ClassifyConfig) -> ClassifyResult:
     """Fine-tune a classifier and show the result."""
     with step_progress("classify", config.steps, "texts") as on_step:
         result = classify(config, on_step)
-    _show_data(config, result)
-    _show_accuracy(result)
+    with shown(result.folder):
+        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        _show_data(config, result)
+        _show_accuracy(result)
+        for warning in result.warnings:
+            warn(warning)
+        next_command(f"groundup instruct {quoted(config.run)}")
+    return result
+
+
+def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
+    note(
+        f"Labels: {result.source}. Training set: {result.n_train:,} texts. Test set: "
+        f"{result.n_test:,} texts. Classes: {len(result.names)}."
+    )
+    for sentence in result.not_used:
+        note(sentence)
+    if config.labels is None:
+        note("The model was pretrained on the text of these documents, but not on these labels.")
+
+
+def _show_accuracy(result: ClassifyResult) -> None:
+    if result.accuracy is None:
+        return
+    table(
+        "Accuracy on the test set",
+        ["model", "correct", "accuracy", "95 % interval"],
+        [
+            [name, f"{share.n_right} of {share.n}", f"{share.value:.1%}", interval(share)]
+            for name, share in result.shares.items()
+        ],
+    )
+    bag = result.bag_of_words
+    is_worse = bag is not None and bag.n_right > result.accuracy.n_right
+    (warn if is_worse else note)(result.verdict)
     table(
         "Confusion matrix (rows: true class; columns: predicted class)",
         ["", *result.names],
@@ -29,40 +63,6 @@ def run(config: ClassifyConfig) -> ClassifyResult:
             for p in examples(result.predictions)
         ],
     )
-    note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
-    next_command(f"groundup instruct {quoted(config.run)}")
-    return result
-
-
-def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
-    note(
-        f"Labels: {result.source}. Training set: {result.n_train:,} texts. Test set: "
-        f"{result.n_test:,} texts. Classes: {len(result.names)}."
-    )
-    if result.n_duplicates:
-        note(f"Duplicate texts left out: {result.n_duplicates}.")
-    if result.n_cut:
-        note(f"Texts truncated to at most {config.max_tokens} tokens: {result.n_cut}.")
-    if config.labels is None:
-        note("The model was pretrained on the text of these documents, but not on these labels.")
-
-
-def _show_accuracy(result: ClassifyResult) -> None:
-    models = {
-        "fine-tuned model": result.accuracy,
-        "bag-of-words baseline": result.bag_of_words,
-        "majority-class baseline": result.majority,
-    }
-    table(
-        "Accuracy on the test set",
-        ["model", "correct", "accuracy", "95 % interval"],
-        [
-            [name, f"{share.n_right} of {share.n}", f"{share.value:.1%}", interval(share)]
-            for name, share in models.items()
-        ],
-    )
-    is_worse = result.bag_of_words.n_right > result.accuracy.n_right
-    (warn if is_worse else note)(result.verdict)
 
 
 def examples(predictions: list[Prediction], n: int = 3) -> list[Prediction]:

@@ -23,11 +23,13 @@ console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 _PLAIN_EVERY_S = 10.0
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
-    r"""Replace control characters with U+FFFD: generated text must not control the terminal.
+    r"""Replace control characters, and halves of surrogate pairs, with U+FFFD.
+
+    Generated text must not control the terminal, and no terminal can show half of a pair.
 
     >>> harmless("red\x1b[31m and a\tline\n")
     'red�[31m and a\tline\n'
@@ -87,7 +89,8 @@ def warn(text: str) -> None:
 
 def next_command(command: str) -> None:
     """Print the next command to type."""
-    console.print(f"\n[dim]next:[/dim] [bold green]{escape(command)}[/bold green]", soft_wrap=True)
+    command = escape(harmless(command))
+    console.print(f"\n[dim]next:[/dim] [bold green]{command}[/bold green]", soft_wrap=True)
 
 
 _FRAME = (
@@ -185,7 +188,7 @@ def error(mistake: UserError) -> None:
     located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
     screen.print(located, soft_wrap=not screen.is_terminal, end=separator if command else "\n")
     if command:
-        screen.print(f"Try: {escape(command)}", soft_wrap=True)
+        screen.print(f"Try: {escape(harmless(command))}", soft_wrap=True)
 
 
 def with_command(mistake: UserError) -> str:

@@ -2,8 +2,8 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
+from groundup.evaluation.export import ExportResult, export
 from groundup.weights.config import ExportConfig
-from groundup.weights.export import ExportResult, export
 
 
 def run(config: ExportConfig) -> ExportResult:
@@ -18,6 +18,11 @@ def run(config: ExportConfig) -> ExportResult:
         f"The exported model was read back. On {result.n_checked_tokens} random tokens, its logits "
         f"differ from those of the original by at most {result.max_logit_difference:.2g}."
     )
+    if result.n_checked_template_ids:
+        note(
+            "The chat template was read back. It gives the same ids as training, on "
+            f"{result.n_checked_template_ids} ids."
+        )
     if result.has_tokenizer:
         note(
             "Load it with transformers, without internet access: "

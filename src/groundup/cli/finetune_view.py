@@ -1,7 +1,9 @@
 """What the views of `classify` and `instruct` share."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from groundup.cli.console import harmless, progress
 from groundup.evaluation.intervals import Share
@@ -23,6 +25,18 @@ def step_progress(name: str, n_steps: int, unit: str) -> Iterator[OnStep]:
             )
 
         yield on_step
+
+
+@contextmanager
+def shown(folder: Path) -> Iterator[None]:
+    """Print a result; if that fails, write on stderr where the model is saved."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of a pipe has closed it
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        text = f"The result cannot be printed ({error}). The model is saved in {folder}."
+        print(text.encode("ascii", errors="backslashreplace").decode(), file=sys.stderr)
 
 
 def interval(share: Share) -> str:

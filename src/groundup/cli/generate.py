@@ -28,7 +28,8 @@ def run(config: GenerateConfig) -> GenerateResult:
 def _print(prompt: str, sample: Sample) -> None:
     console.print(f"\n[dim]{sample.setting}[/dim]")
     console.print(harmless(prompt), style="dim", markup=False, end="")
-    console.print(harmless(sample.text), markup=False)
+    text = harmless(sample.text)
+    console.print(text, markup=False) if text else console.print("(no further text)")
 
 
 def _show_copied(result: GenerateResult) -> None:

@@ -2,35 +2,50 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten, step_progress
+from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
 from groundup.evaluation.intervals import Share
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.instruct import Answer, InstructResult, instruct
+from groundup.finetune.instruct.instruct import instruct
+from groundup.finetune.instruct.result import Answer, InstructResult
 
 
 def run(config: InstructConfig) -> InstructResult:
     """Fine-tune an assistant and show the result."""
     with step_progress("instruct", config.steps, "answer tokens") as on_step:
         result = instruct(config, on_step)
-    note(
-        f"Training set: {result.n_records:,} records. Test set: {len(result.answers):,} records. "
-        "Only the answers are targets of the loss."
-    )
-    if result.n_too_long:
-        warn(f"Records left out because the prompt fills the context: {result.n_too_long}.")
+    with shown(result.folder):
+        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        note(
+            f"Training set: {result.n_records:,} records. Test set: {len(result.answers):,} "
+            "records. Only the answers are targets of the loss."
+        )
+        if result.added_tokens:
+            note(
+                "The tokenizer had no chat tokens. Added, with new rows of the embedding: "
+                f"{', '.join(result.added_tokens)}."
+            )
+        for sentence in result.left_out:
+            warn(sentence)
+        if result.before is not None and result.after is not None:
+            _show_test(result, result.before, result.after)
+        for warning in result.warnings:
+            warn(warning)
+        next_command(f"groundup chat {quoted(result.folder)}")
+    return result
+
+
+def _show_test(result: InstructResult, before: Share, after: Share) -> None:
     kinds = result.by_kind() if result.is_synthetic else {}
     table(
         "Accuracy on the test set",
         ["kind", "prompts", "before", "after", "95 % interval (after)"],
-        [
-            *(_row(kind, *shares) for kind, shares in kinds.items()),
-            _row("all", result.before, result.after),
-        ],
+        [*(_row(kind, *shares) for kind, shares in kinds.items()), _row("all", before, after)],
     )
-    note(
-        f"Test loss: {result.loss_before_nats:.3f} nats/token before fine-tuning, "
-        f"{result.loss_after_nats:.3f} after."
-    )
+    if result.loss_after_nats is not None:
+        note(
+            f"Test loss: {result.loss_before_nats:.3f} nats/token before fine-tuning, "
+            f"{result.loss_after_nats:.3f} after."
+        )
     table(
         "Examples from the test set",
         ["", "prompt", "before", "after", "expected"],
@@ -46,10 +61,7 @@ def run(config: InstructConfig) -> InstructResult:
         ],
     )
     note(result.verdict)
-    note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
     note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
-    next_command(f"groundup chat {quoted(config.run)}")
-    return result
 
 
 def _row(kind: str, before: Share, after: Share) -> list[str]:

@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         resume = (
             f" The same command resumes it: {command}"
             if verb.resumable
-            else f" The same command starts again: {command}"
+            else f" The same command starts again from the beginning: {command}"
         )
         print(f"\nStopped.{resume}", file=sys.stderr)
         return 130

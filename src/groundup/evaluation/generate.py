@@ -12,9 +12,7 @@ from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.recitation import recitation
 from groundup.evaluation.run_data import data_of
-from groundup.generation.engine import generate
 from groundup.text.corpus import corpus_file, read_corpus
-from groundup.tokenizer.special import END_OF_TEXT
 from groundup.weights.huggingface import can_export
 
 RECITED_CHARACTERS = 32
@@ -59,7 +57,8 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
     repeats itself.
 
     Raises:
-        UserError: There is no model, or the prompt is empty and the tokenizer has no end of text.
+        UserError: There is no model, or the prompt is empty and the model has no token that begins
+            a text.
     """
     run = RunFolder.of(config.run)
     language_model = load(config.run)
@@ -123,29 +122,16 @@ def _continue(
     temperature: float,
     seed: int,
 ) -> str:
-    """Generate one continuation, up to an end-of-text token."""
-    tokenizer = language_model.tokenizer
-    end = tokenizer.special_tokens.get(END_OF_TEXT)
-    ids = tokenizer.encode(prompt)
-    if not ids:
-        if end is None:
-            raise UserError(
-                "The prompt is empty. A text to continue is expected.",
-                settings={"prompt": "Once upon a time"},
-            )
-        ids = [end]
+    """Generate one continuation, up to an end of text."""
     is_random = temperature > 0
-    new = generate(
-        language_model.model,
-        ids,
+    return language_model.generate(
+        prompt,
         config.max_new_tokens,
         temperature=temperature,
         top_k=config.top_k if is_random else None,
         top_p=config.top_p if is_random else None,
-        stop_ids=() if end is None else (end,),
         seed=seed,
     )
-    return tokenizer.decode(new)
 
 
 def _first_words(data: Path) -> str:

@@ -1,17 +1,28 @@
 """Open a trained model together with its tokenizer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
+from groundup.data.protocol import ArrayTokens
+from groundup.evaluation.loss import evaluate_loss
+from groundup.generation.engine import generate
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.weights.checkpoint_format import open_model
+from groundup.weights.special_ids import SpecialIds
+
+ASSISTANT_MARK = "assistant.json"
+"""A file that `instruct` writes after the model: a folder that has it is a complete assistant."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LanguageModel:
     """A model and its tokenizer."""
 
@@ -19,6 +30,92 @@ class LanguageModel:
     tokenizer: Tokenizer
     path: Path
     """The folder the weights were read from."""
+    special_ids: SpecialIds = field(default_factory=SpecialIds)
+    """The ids at which texts begin and end, of a model that was imported."""
+    is_assistant: bool = False
+    """Whether the model was fine-tuned by `instruct`."""
+
+    def __repr__(self) -> str:
+        """Name the run, the step, the size and the vocabulary."""
+        run, step = RunFolder.of(self.path).path, self.path.name.removeprefix("step-")
+        facts = [f"step {int(step)}"] if step.isdecimal() else []
+        n_parameters = sum(p.numel() for p in self.model.parameters())
+        facts += [f"{_short(n_parameters)} parameters", f"vocabulary {self.tokenizer.vocab_size:,}"]
+        return f"LanguageModel({', '.join([str(run), *facts])})"
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Ids that end a text or an answer.
+
+        They are the end of a turn for an assistant, the ends of texts that an imported model names,
+        and `<|endoftext|>`.
+        """
+        special = self.tokenizer.special_tokens
+        names = (END,) if self.is_assistant else ()
+        own = [special[name] for name in (*names, END_OF_TEXT) if name in special]
+        ids = [*own[: len(names)], *self.special_ids.eos, *own[len(names) :]]
+        return tuple(dict.fromkeys(i for i in ids if 0 <= i < self.model.config.vocab_size))
+
+    @property
+    def start_ids(self) -> list[int]:
+        """The ids that begin a text without a prompt; empty if the model has no such id."""
+        end = self.tokenizer.special_tokens.get(END_OF_TEXT)
+        candidates = (self.special_ids.bos, end, *self.special_ids.eos)
+        V = self.tokenizer.vocab_size
+        return [i for i in candidates if i is not None and 0 <= i < V][:1]
+
+    def generate(
+        self,
+        text: str = "",
+        max_new_tokens: int = 80,
+        *,
+        temperature: float | int = 0.8,
+        top_k: int | None = None,
+        top_p: float | None = 0.95,
+        seed: int = 0,
+    ) -> str:
+        """Continue a text and return the continuation.
+
+        Args:
+            text: Text to continue. Empty: the model starts a new text.
+            max_new_tokens: Maximum number of new tokens.
+            temperature: Sampling temperature. 0: always the most likely token.
+            top_k: Sample from this many most likely tokens. None disables it.
+            top_p: Sample from the smallest set of tokens with this total probability. None
+                disables it.
+            seed: Random seed of the sample.
+
+        Raises:
+            UserError: A setting is out of range, or the text is empty and the model has no token
+                that begins a text.
+        """
+        ids = self.tokenizer.encode(text) or self.start_ids
+        if not ids:
+            raise UserError(
+                "The prompt is empty, and the model has no token that begins a text. A text to "
+                "continue is expected.",
+                settings={"prompt": "Once upon a time"},
+            )
+        new = generate(
+            self.model,
+            ids,
+            max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            stop_ids=self.stop_ids,
+            seed=seed,
+        )
+        return self.tokenizer.decode(new)
+
+    def loss(self, text: str) -> float:
+        """Compute the mean loss on a text, in nats/token. The first token is not a target.
+
+        Raises:
+            UserError: The text has fewer than two tokens.
+        """
+        tokens = ArrayTokens(np.array(self.tokenizer.encode(text), dtype=np.int64))
+        return evaluate_loss(self.model, tokens).nats
 
 
 def load(path: Path | str) -> LanguageModel:
@@ -28,22 +125,71 @@ def load(path: Path | str) -> LanguageModel:
     names it), or else the latest. Where one is damaged, a warning names it and the next is tried.
 
     Raises:
-        UserError: There is no model, or none that is intact, or it does not fit the tokenizer.
+        UserError: There is no model, or none that is intact, or it does not fit the tokenizer, or
+            a file cannot be read.
     """
+    try:
+        return _load(path)
+    except OSError as error:
+        raise UserError(
+            f"This cannot be read ({error.strerror or error}). A readable run folder is expected.",
+            where=str(error.filename or path),
+        ) from error
+
+
+def run_of(path: Path | str, folder: Path) -> RunFolder:
+    """Find the run of the weights in `folder`, which were found from `path`.
+
+    An assistant or a classifier has its own tokenizer beside the weights, and is its own run.
+    """
+    return RunFolder(folder) if (folder / "tokenizer").is_dir() else RunFolder.of(path)
+
+
+def _load(path: Path | str) -> LanguageModel:
     folder, model = open_model(path)
-    run = RunFolder.of(path)
+    run = run_of(path, folder)
     if not run.tokenizer.is_dir():
         raise UserError(
-            "There is no tokenizer for this model. A folder `tokenizer` is expected in the run.",
+            "There is no tokenizer for this model, so it cannot read or write text. A folder "
+            "`tokenizer` with the tokenizer that it was trained with is expected in the run.",
             where=run.path,
         )
     tokenizer = load_tokenizer(run.tokenizer)
-    if model.config.vocab_size != tokenizer.vocab_size:
-        raise UserError(
-            f"The vocabulary of the model has {model.config.vocab_size} tokens, that of its "
-            f"tokenizer {tokenizer.vocab_size}. The tokenizer that it was trained with is "
-            "expected.",
-            where=run.tokenizer,
-        )
+    check_vocabulary(model, tokenizer, where=run.tokenizer)
+    # The rows beyond the tokenizer are padding: no token has these ids, so none is generated.
+    model.n_used_ids = tokenizer.vocab_size
     model.eval()
-    return LanguageModel(model=model, tokenizer=tokenizer, path=folder)
+    return LanguageModel(
+        model=model,
+        tokenizer=tokenizer,
+        path=folder,
+        special_ids=SpecialIds.of_manifest(run.read_manifest(), run.manifest_path),
+        is_assistant=(run.path / ASSISTANT_MARK).is_file(),
+    )
+
+
+def check_vocabulary(model: GPT, tokenizer: Tokenizer, *, where: Any) -> None:
+    """Check that every token has a row of the embedding. More rows than tokens are allowed.
+
+    Raises:
+        UserError: The tokenizer has more tokens.
+    """
+    if model.config.vocab_size < tokenizer.vocab_size:
+        raise UserError(
+            f"The tokenizer has {tokenizer.vocab_size:,} tokens, and the model has embeddings for "
+            f"{model.config.vocab_size:,} of them. The tokenizer that the model was trained with "
+            "is expected.",
+            where=where,
+        )
+
+
+def _short(n: int) -> str:
+    """Write a count with three digits.
+
+    >>> _short(950), _short(36_992), _short(1_972_000), _short(1_540_000_000)
+    ('950', '36,992', '1.97 M', '1.54 G')
+    """
+    for size, unit in ((1e9, "G"), (1e6, "M")):
+        if n >= size:
+            return f"{n / size:.2f} {unit}"
+    return f"{n:,}"

@@ -32,16 +32,16 @@ def pad_rows(rows: Sequence[Sequence[int]], *, pad: int) -> Int[Tensor, "B T"]:
 def language_row(ids: Sequence[int], mask: Sequence[int], context_length: int) -> Row | None:
     """Make inputs and next-token targets of one conversation; only tokens with mask 1 are targets.
 
-    Tokens beyond the context length are cut off. Returns None when no target is left.
+    Returns None when the conversation is longer than the context, or has no target: an answer is
+    never cut, because a model that is trained on cut answers does not learn to end them.
 
     >>> language_row([7, 8, 9, 2], [0, 0, 1, 1], context_length=16)
     ([7, 8, 9], [-100, 9, 2])
     """
-    kept, is_target = list(ids[: context_length + 1]), list(mask[: context_length + 1])
-    targets = [
-        token if m else IGNORE_INDEX for token, m in zip(kept[1:], is_target[1:], strict=True)
-    ]
-    return (kept[:-1], targets) if any(t != IGNORE_INDEX for t in targets) else None
+    if len(ids) > context_length + 1 or not any(mask[1:]):
+        return None
+    targets = [token if m else IGNORE_INDEX for token, m in zip(ids[1:], mask[1:], strict=True)]
+    return list(ids[:-1]), targets
 
 
 def label_row(ids: Sequence[int], label: int) -> Row:

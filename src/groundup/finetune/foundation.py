@@ -7,6 +7,8 @@ from groundup.base.malloc import keep_freed
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.run_data import data_of
+from groundup.finetune.outcome import check_place
+from groundup.model.gpt import GPT
 from groundup.text.corpus import read_corpus
 from groundup.text.documents import Document
 
@@ -28,6 +30,23 @@ def open_foundation(run: Path, *, device: str, threads: int | None) -> LanguageM
     foundation = load(run)
     foundation.model.to(where)
     return foundation
+
+
+def target_folder(run: Path, out: Path | None, name: str, model: GPT) -> Path:
+    """Choose where the fine-tuned model will be written, and check that it can be.
+
+    Args:
+        run: The run of the foundation model, or one of its checkpoints.
+        out: The folder that was asked for. None: RUN/`name`.
+        name: "classifier" or "assistant".
+        model: The foundation model.
+
+    Raises:
+        UserError: The location cannot be written to, or the disk is too full.
+    """
+    folder = RunFolder.of(run).path / name if out is None else out
+    check_place(folder, sum(p.numel() * p.element_size() for p in model.parameters()))
+    return folder
 
 
 def documents_of(run: Path, data: Path | None, split: str) -> list[Document]:

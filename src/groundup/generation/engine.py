@@ -158,6 +158,8 @@ def _last_logits(model: GPT, ids: Sequence[int], cache: KVCache | None) -> torch
         batch = torch.tensor([ids], dtype=torch.long, device=model.device)
         # The head computes the last position only: it is the largest matrix of a small model.
         last = model.hidden(batch, cache=cache)[:, -1:]  # (1, 1, C)
-        return model.logits(last)[0, 0].float().cpu()
+        logits = model.logits(last)[0, 0].float().cpu()
+        logits[model.n_used_ids :] = float("-inf")  # ids without a token
+        return logits
     finally:
         model.train(training)

@@ -55,7 +55,7 @@ def explain(config: ExplainConfig) -> ExplainResult:
         )
     weights = seen.attention[config.layer, config.head]
     tokens = [visible(tokenizer.decode([index])) for index in ids]
-    probabilities = seen.logits[-1].softmax(dim=-1)
+    probabilities = seen.logits[-1, : model.n_used_ids].softmax(dim=-1)
     best = probabilities.topk(min(_N_NEXT, len(probabilities)))
     return ExplainResult(
         report=write_report(run.path, text=text),

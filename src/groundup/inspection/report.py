@@ -97,7 +97,7 @@ def _attention(run: Path, text: str) -> dict[str, Any] | None:
     if not ids:
         return None
     seen = capture(model, ids)
-    probabilities = seen.logits[-1].softmax(dim=-1)
+    probabilities = seen.logits[-1, : model.n_used_ids].softmax(dim=-1)
     best = probabilities.topk(min(8, len(probabilities)))
     return {
         "tokens": [tokenizer.decode([index]) for index in ids],

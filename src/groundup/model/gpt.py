@@ -158,6 +158,8 @@ class GPT(nn.Module):
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.n_used_ids = config.vocab_size
+        """Ids from here on have no token; generation never draws them."""
         self.activation_checkpointing = False
         """Store only each block's input for the backward pass, and compute the rest again."""
         self.token_embedding = Embedding(config.vocab_size, config.d_model)

@@ -53,7 +53,7 @@ def render_prompt(messages: Sequence[Message], tokenizer: Tokenizer) -> list[int
 def _special(tokenizer: Tokenizer, name: str) -> int:
     if name not in tokenizer.special_tokens:
         raise UserError(
-            f"This tokenizer has no {name}. A tokenizer with the chat tokens is expected; "
-            "`groundup train-tokenizer` adds them to every vocabulary.",
+            f"This tokenizer has no {name}. A tokenizer with the chat tokens is expected, such as "
+            "that of an assistant: `groundup instruct` adds them.",
         )
     return tokenizer.special_tokens[name]

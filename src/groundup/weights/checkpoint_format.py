@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.base.checkpoints import first_intact
 from groundup.base.config import from_mapping, to_mapping
@@ -86,7 +86,7 @@ def load_model(folder: Path | str) -> GPT:
     for name, checksum in about["weights"].items():
         if not (folder / name).is_file():
             raise UserError("The weights are missing.", where=folder / name)
-        if sha256_file(folder / name) != checksum:
+        if _checksum(folder / name) != checksum:
             raise UserError(
                 "The weights are damaged: their checksum is not the one in model.json. "
                 "Use another checkpoint, or restore a copy.",
@@ -98,6 +98,13 @@ def load_model(folder: Path | str) -> GPT:
     return model
 
 
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_file(path)
+    except OSError as error:
+        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
+
+
 def stored_tensors(model: GPT) -> dict[str, Tensor]:
     """List the tensors to write: every parameter once, on the CPU, tied embeddings once."""
     return {
@@ -105,8 +112,8 @@ def stored_tensors(model: GPT) -> dict[str, Tensor]:
     }
 
 
-def fill_model(model: GPT, tensors: dict[str, Tensor], *, where: Path) -> None:
-    """Copy named tensors into the parameters of a model; names and shapes must match exactly.
+def fill_model(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
+    """Copy named tensors into the parameters of a module; names and shapes must match exactly.
 
     Raises:
         UserError: A tensor is missing, unexpected, or of another shape; the message names it.
@@ -153,6 +160,9 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError as error:
         raise UserError("This file is missing.", where=path) from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"This file cannot be read ({reason}).", where=path) from error
     except SafetensorError as error:
         raise UserError(f"This is not a valid safetensors file ({error}).", where=path) from error
 

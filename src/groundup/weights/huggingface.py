@@ -15,6 +15,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
 from groundup.weights.checkpoint_format import fill_model, load_tensors
+from groundup.weights.special_ids import SpecialIds, one_end
 
 WRITTEN_FILES = frozenset(
     (
@@ -23,6 +24,7 @@ WRITTEN_FILES = frozenset(
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
+        "chat_template.jinja",
     )
 )
 """Files of an export. A folder with any other file in it is not replaced."""
@@ -44,7 +46,7 @@ def export_huggingface(
     folder = Path(folder)
     refuse_foreign_folder(folder)
     with atomic_folder(folder) as temporary:
-        write_huggingface(model, temporary, end_of_text_id=end_of_text_id)
+        write_huggingface(model, temporary, one_end(end_of_text_id))
 
 
 def can_export(config: GPTConfig) -> bool:
@@ -54,7 +56,7 @@ def can_export(config: GPTConfig) -> bool:
     return gpt2.is_gpt2(config) or llama.is_llama(config)
 
 
-def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = None) -> None:
+def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
     """Write config.json, generation_config.json and model.safetensors into a folder."""
     if not can_export(model.config):
         raise UserError(
@@ -64,10 +66,11 @@ def write_huggingface(model: GPT, folder: Path, *, end_of_text_id: int | None = 
         )
     family = gpt2 if gpt2.is_gpt2(model.config) else llama
     about, tensors = family.write_config(model.config), family.write_tensors(model)
-    ends = {"bos_token_id": end_of_text_id, "eos_token_id": end_of_text_id}
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-    write_json(folder / "config.json", {**about, **ends, "dtype": dtype, "torch_dtype": dtype})
-    write_json(folder / "generation_config.json", {**ends, "pad_token_id": end_of_text_id})
+    write_json(
+        folder / "config.json", {**about, **ids.config, "dtype": dtype, "torch_dtype": dtype}
+    )
+    write_json(folder / "generation_config.json", dict(ids.generation))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

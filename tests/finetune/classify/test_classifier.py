@@ -114,9 +114,11 @@ def test_a_damaged_or_absent_classifier_is_refused(tmp_path: Path) -> None:
         load_classifier(tmp_path)
 
 
-def test_an_empty_text_is_an_error_and_a_long_one_is_cut() -> None:
+def test_an_empty_text_is_an_error_and_a_long_one_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     loaded = make("mean")
     with pytest.raises(UserError, match="Text 2 is empty"):
         loaded.predict(["a", ""])
     long = "abcdefg " * 10
     torch.testing.assert_close(loaded.probabilities([long]), loaded.probabilities([long[:16]]))
+    loaded.predict(["a", long[:16], long])
+    assert "1 of 3 texts are longer than 16 tokens and are cut" in caplog.text

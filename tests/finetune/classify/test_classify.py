@@ -12,8 +12,9 @@ from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
 from groundup.cli import classify as view
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.classify.classify import classify, compare
+from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.classify.result import compare
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def config(run: Path) -> ClassifyConfig:
     rows = [f"{animal}\tthe {animal} sat {i} times" for i in range(12) for animal in ("cat", "dog")]
     labels = run.parent / "animals.tsv"
     labels.write_text("\n".join([*rows, "dog\t" + "the dog sat on the log " * 20]))
-    return ClassifyConfig(run=run, labels=str(labels), steps=12, batch_size=4, threads=1)
+    return ClassifyConfig(run=run, labels=labels, steps=12, batch_size=4, threads=1)
 
 
 def test_the_readme_loads_the_classifier(
@@ -30,7 +31,7 @@ def test_the_readme_loads_the_classifier(
     result = view.run(config)
     screen = capsys.readouterr().out
     assert "Training set: 19 texts. Test set: 6 texts. Classes: 2." in screen
-    assert "Texts truncated to at most 128 tokens: 1." in screen
+    assert "1 of 25 texts are longer than 24 tokens and are cut to that length." in screen
     assert result.verdict in " ".join(screen.split())
     readme = (result.folder / "README.md").read_text()
     assert str(result.accuracy) in readme

@@ -59,6 +59,11 @@ def test_a_document_that_repeats_a_larger_one_is_passed_over() -> None:
     documents = [Document(n, t) for n, t in zip("abcd", (large, inside, other, third), strict=True)]
     split = passages_by_source(documents, n_classes=3, n_characters=80, test_frac=0.3)
     assert set(split.names) == {"a", "c", "d"}
+    assert split.left_out["documents that repeat a larger one"] == 1
+    assert split.left_out["smaller documents"] == 0
+    passages = [len(cut_passages(text, 80)) for text in (large, other, third)]
+    left = [count for what, count in split.left_out.items() if what.startswith("passages")]
+    assert left == [sum(passages) - 3 * min(passages)]
 
 
 def test_a_single_document_is_labelled_by_its_parts() -> None:

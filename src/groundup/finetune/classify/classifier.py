@@ -4,13 +4,13 @@ Padding is on the right, where the causal mask hides it from the text, and pooli
 A text therefore gets the same scores in any batch.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
-from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor, nn
 
@@ -21,9 +21,10 @@ from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.weights.checkpoint_format import load_model, save_model
+from groundup.weights.checkpoint_format import fill_model, load_model, load_tensors, save_model
 
 Pooling = Literal["mean", "last"]
+_log = logging.getLogger(__name__)
 
 
 class Classifier(nn.Module):
@@ -83,15 +84,13 @@ class Classifier(nn.Module):
         return nn.functional.cross_entropy(self.forward(ids, last + 1).float(), labels)
 
 
-def encode_texts(
-    texts: Sequence[str], tokenizer: Tokenizer, context_length: int
-) -> list[list[int]]:
-    """Encode each text, truncated to the context length.
+def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
+    """Encode each text.
 
     Raises:
         UserError: A text has no tokens.
     """
-    rows = [tokenizer.encode(text)[:context_length] for text in texts]
+    rows = [tokenizer.encode(text) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
             raise UserError(f"Text {number} is empty.")
@@ -110,15 +109,18 @@ class LoadedClassifier:
         """The class names."""
         return self.classifier.names
 
-    @torch.no_grad()
     def probabilities(self, texts: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "B K"]:
         """Compute the probability of each class for each text; every row sums to one."""
-        if not texts:
+        return self._probabilities(encode_texts(texts, self.tokenizer), batch_size)
+
+    @torch.no_grad()
+    def _probabilities(self, encoded: list[list[int]], batch_size: int) -> Float[Tensor, "B K"]:
+        if not encoded:
             return torch.zeros(0, len(self.names))
         device = self.classifier.head.weight.device
         was_training = self.classifier.training
         self.classifier.eval()
-        rows = encode_texts(texts, self.tokenizer, self.classifier.max_tokens)
+        rows = [ids[: self.classifier.max_tokens] for ids in encoded]
         # Texts of similar length share a batch, which needs the least padding.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         result = torch.zeros(len(rows), len(self.names))
@@ -132,12 +134,19 @@ class LoadedClassifier:
         return result
 
     def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """Return the most likely class of each text.
+        """Return the most likely class of each text; a warning counts the texts that are cut.
 
         Raises:
             UserError: A text is empty.
         """
-        best = self.probabilities(texts, batch_size=batch_size).argmax(dim=1)
+        encoded, max_tokens = encode_texts(texts, self.tokenizer), self.classifier.max_tokens
+        n_cut = sum(len(ids) > max_tokens for ids in encoded)
+        if n_cut:
+            _log.warning(
+                "%d of %d texts are longer than %d tokens and are cut to that length",
+                n_cut, len(texts), max_tokens,
+            )  # fmt: skip
+        best = self._probabilities(encoded, batch_size).argmax(dim=1)
         return [self.names[int(k)] for k in best]
 
 
@@ -167,7 +176,7 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
         path: A run folder, or its `classifier` folder.
 
     Raises:
-        UserError: There is no complete classifier, or its head does not match its checksum.
+        UserError: There is no complete classifier, or a file is damaged or cannot be read.
     """
     path = Path(path)
     folder = path if (path / "labels.json").is_file() else path / "classifier"
@@ -175,19 +184,46 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
         raise UserError(
             "This folder contains no complete classifier.",
             where=path,
-            command=f"groundup classify {quoted(path)}",
+            command=f"groundup classify {quoted(path)}" if path.is_dir() else "",
         )
-    labels = read_json(folder / "labels.json")
-    if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
+    try:
+        labels = _read_labels(folder / "labels.json")
+        if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
+            raise UserError(
+                "This file does not match its checksum. Train the classifier again.",
+                where=folder / "head.safetensors",
+            )
+        classifier = Classifier(
+            load_model(folder),
+            labels["names"],
+            pooling=labels["pooling"],
+            max_tokens=labels["max_tokens"],
+        )
+        tensors = load_tensors(folder / "head.safetensors")
+        fill_model(classifier.head, tensors, where=folder / "head.safetensors")
+        return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
+    except OSError as error:
         raise UserError(
-            "This file does not match its checksum. Train the classifier again.",
-            where=folder / "head.safetensors",
-        )
-    classifier = Classifier(
-        load_model(folder),
-        labels["names"],
-        pooling=labels["pooling"],
-        max_tokens=labels["max_tokens"],
+            f"This cannot be read ({error.strerror or error}). The folder of a classifier, as "
+            "`groundup classify` writes it, is expected.",
+            where=str(error.filename or folder),
+        ) from error
+
+
+def _read_labels(file: Path) -> dict[str, Any]:
+    """Read and check labels.json."""
+    labels = read_json(file)
+    labels = labels if isinstance(labels, dict) else {}
+    names = labels.get("names")
+    is_valid = (
+        isinstance(names, list)
+        and len(names) >= 2
+        and all(isinstance(name, str) for name in names)
+        and labels.get("pooling") in get_args(Pooling)
+        and type(labels.get("max_tokens")) is int
+        and labels["max_tokens"] >= 1
+        and isinstance(labels.get("head_sha256"), str)
     )
-    classifier.head.load_state_dict(load_file(folder / "head.safetensors"))
-    return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
+    if not is_valid:
+        raise UserError("This file is damaged. Train the classifier again.", where=file)
+    return labels

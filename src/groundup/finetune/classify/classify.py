@@ -6,14 +6,14 @@ measured on the same test set, with Wilson intervals.
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 from groundup.base.files import write_json
 from groundup.base.run import RunFolder
-from groundup.evaluation.intervals import Share, wilson
-from groundup.finetune.batches import RowLoader, label_row
+from groundup.evaluation.intervals import wilson
+from groundup.evaluation.load import LanguageModel
+from groundup.finetune.batches import Row, RowLoader, label_row
 from groundup.finetune.classify.baselines import (
     bag_of_words_predictions,
     majority_predictions,
@@ -27,116 +27,98 @@ from groundup.finetune.classify.classifier import (
 )
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.labels import LabelSplit, read_labels, split_labels
-from groundup.finetune.classify.passages import passages_by_source
-from groundup.finetune.foundation import documents_of, open_foundation
+from groundup.finetune.classify.passages import PassageSplit, passages_by_source
+from groundup.finetune.classify.result import (
+    ClassifyResult,
+    Prediction,
+    confusion_matrix,
+    readme,
+)
+from groundup.finetune.foundation import documents_of, open_foundation, target_folder
+from groundup.finetune.outcome import AfterTraining, save_to_new_folder
 from groundup.finetune.training import OnStep, log_steps, tune
+from groundup.text.left_out import LeftOut
 from groundup.train.loop import Step
 from groundup.train.optimizer import Optimizer, OptimizerConfig
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A test text with its label and the prediction of the classifier."""
-
-    text: str
-    label: str
-    predicted: str
-    probability: float
-    """Probability of the predicted class."""
-
-    @property
-    def is_correct(self) -> bool:
-        """Whether the prediction is the label."""
-        return self.label == self.predicted
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClassifyResult:
-    """The folder of a trained classifier, its accuracy, and the accuracy of the baselines."""
-
-    folder: Path
-    """RUN/classifier; `load_classifier` opens it."""
-    source: str
-    """Meaning of the labels, or the name of the file they come from."""
-    names: tuple[str, ...]
-    n_train: int
-    n_test: int
-    n_duplicates: int
-    """Number of examples left out because the same text occurs twice."""
-    predictions: list[Prediction]
-    accuracy: Share
-    majority: Share
-    bag_of_words: Share
-    confusion: list[list[int]]
-    """Confusion matrix: rows are true classes, columns predicted ones, in the order of `names`."""
-    n_cut: int
-    """Number of texts that were truncated."""
-    steps: list[Step]
-    elapsed_s: float
-
-    @property
-    def verdict(self) -> str:
-        """The comparison with the bag of words in one sentence."""
-        return compare(self.accuracy, self.bag_of_words)
-
-
-def compare(ours: Share, bag: Share) -> str:
-    """Compare the model with the bag of words, considering the confidence intervals.
-
-    >>> from groundup.evaluation.intervals import wilson
-    >>> compare(wilson(50, 100), wilson(90, 100))
-    'The bag of words is better than the fine-tuned model; the intervals do not overlap.'
-    """
-    if bag.low > ours.high:
-        return "The bag of words is better than the fine-tuned model; the intervals do not overlap."
-    if ours.low > bag.high:
-        return "The fine-tuned model is better than the bag of words; the intervals do not overlap."
-    if ours.n_right == bag.n_right:
-        ahead = "Both have the same accuracy"
-    elif ours.n_right > bag.n_right:
-        ahead = "The fine-tuned model has the higher accuracy"
-    else:
-        ahead = "The bag of words has the higher accuracy, at a fraction of the cost"
-    return f"{ahead}. The intervals overlap, so a test set of {ours.n} texts is not conclusive."
-
-
-def confusion_matrix(
-    names: Sequence[str], labels: Sequence[str], predicted: Sequence[str]
-) -> list[list[int]]:
-    """Count texts by true class (row) and predicted class (column).
-
-    >>> confusion_matrix(["a", "b"], ["a", "a", "b"], ["a", "b", "b"])
-    [[1, 1], [0, 1]]
-    """
-    counts = [[0] * len(names) for _ in names]
-    for label, guess in zip(labels, predicted, strict=True):
-        counts[names.index(label)][names.index(guess)] += 1
-    return counts
 
 
 def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyResult:
     """Train a classifier, test it, compare it with the baselines, and write it to RUN/classifier.
 
-    No checkpoints are written: a run that is interrupted starts again from the beginning.
+    The classifier is saved right after training. If a later step fails, such as the test, the
+    result has a warning. No checkpoints are written: a run that is interrupted starts again from
+    the beginning.
 
     Raises:
         UserError: The labels are invalid (see `read_labels`), the text is too short to make labels
-            from it, or the run contains no model.
+            from it, the run contains no model, or the classifier cannot be written.
     """
     started_at = time.perf_counter()
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
-    split = _examples(config)
-    model, tokenizer = foundation.model, foundation.tokenizer
-    limit = min(config.max_tokens, model.config.context_length)
-    n_cut = sum(len(tokenizer.encode(e.text)) > limit for e in split.train + split.test)
+    wanted = target_folder(config.run, config.out, "classifier", foundation.model)
+    reading = LeftOut()
+    split = _examples(config, reading)
+    max_tokens = min(config.max_tokens, foundation.model.config.context_length)
+    rows, n_cut = _rows(split, foundation, max_tokens)
+    classifier = Classifier(
+        foundation.model, split.names, pooling=config.pooling, max_tokens=max_tokens
+    )
+    classifier.to(foundation.model.device)
+    steps = _train(config, classifier, rows, on_step)
+    loaded = LoadedClassifier(classifier, foundation.tokenizer)
+    folder = save_to_new_folder(wanted, lambda path: save_classifier(loaded, path))
+    after = AfterTraining(folder)
+    run = RunFolder(folder)
+    result = ClassifyResult(
+        folder=folder,
+        source=split.source,
+        names=split.names,
+        n_train=len(split.train),
+        n_test=len(split.test),
+        n_duplicates=split.n_duplicates,
+        left_out=dict(split.left_out) if isinstance(split, PassageSplit) else {},
+        reading=reading,
+        n_cut=n_cut,
+        max_tokens=max_tokens,
+        steps=steps,
+        elapsed_s=0.0,
+        warnings=after.warnings,
+    )
+    with after.step("Writing the settings"):
+        run.write_config(config)
+    with after.step("Writing the manifest"):
+        run.write_manifest({**_manifest(config, result), **foundation.special_ids.to_manifest()})
+    with after.step("Writing the metrics"):
+        log_steps(run, steps)
+    with after.step("Testing the classifier"):
+        result = _tested(loaded, split, result)
+    with after.step("Testing the majority-class baseline"):
+        n_right = n_correct(majority_predictions(split), split.test)
+        result = replace(result, majority=wilson(n_right, len(split.test)))
+    with after.step("Testing the bag-of-words baseline"):
+        n_right = n_correct(bag_of_words_predictions(split), split.test)
+        result = replace(result, bag_of_words=wilson(n_right, len(split.test)))
+    with after.step("Writing the accuracy"):
+        write_json(run.evaluation / "accuracy.json", result.summary())
+    with after.step("Writing the README"):
+        run.write_readme(readme(result))
+    return replace(result, elapsed_s=time.perf_counter() - started_at)
+
+
+def _rows(split: LabelSplit, foundation: LanguageModel, max_tokens: int) -> tuple[list[Row], int]:
+    """Encode the training texts; also count the texts of both sets that are cut."""
+    texts = [example.text for example in split.train + split.test]
+    encoded = encode_texts(texts, foundation.tokenizer)
     rows = [
-        label_row(ids, split.index(example.label))
-        for ids, example in zip(
-            encode_texts([e.text for e in split.train], tokenizer, limit), split.train, strict=True
-        )
+        label_row(ids[:max_tokens], split.index(example.label))
+        for ids, example in zip(encoded, split.train, strict=False)
     ]
-    classifier = Classifier(model, split.names, pooling=config.pooling, max_tokens=limit)
-    classifier.to(next(model.parameters()).device)
+    return rows, sum(len(ids) > max_tokens for ids in encoded)
+
+
+def _train(
+    config: ClassifyConfig, classifier: Classifier, rows: list[Row], on_step: OnStep | None
+) -> list[Step]:
     optimizer = Optimizer(
         classifier,
         OptimizerConfig(
@@ -144,42 +126,46 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
         ),
     )
     batches = iter(RowLoader(rows, config.batch_size, seed=config.seed))
-    steps = tune(
+    return tune(
         classifier, batches, classifier.loss, optimizer, n_steps=config.steps, on_step=on_step
     )
-    loaded = LoadedClassifier(classifier, tokenizer)
+
+
+def _tested(loaded: LoadedClassifier, split: LabelSplit, result: ClassifyResult) -> ClassifyResult:
     probabilities = loaded.probabilities([example.text for example in split.test])
     predictions = [
         Prediction(e.text, e.label, split.names[int(p.argmax())], float(p.max()))
         for e, p in zip(split.test, probabilities, strict=True)
     ]
     predicted = [p.predicted for p in predictions]
-    n = len(split.test)
-    result = ClassifyResult(
-        folder=RunFolder.create(RunFolder.of(config.run).path / "classifier").path,
-        source=split.source,
-        names=split.names,
-        n_train=len(split.train),
-        n_test=n,
-        n_duplicates=split.n_duplicates,
+    return replace(
+        result,
         predictions=predictions,
-        accuracy=wilson(n_correct(predicted, split.test), n),
-        majority=wilson(n_correct(majority_predictions(split), split.test), n),
-        bag_of_words=wilson(n_correct(bag_of_words_predictions(split), split.test), n),
+        accuracy=wilson(n_correct(predicted, split.test), len(split.test)),
         confusion=confusion_matrix(split.names, [e.label for e in split.test], predicted),
-        n_cut=n_cut,
-        steps=steps,
-        elapsed_s=time.perf_counter() - started_at,
     )
-    _store(config, result)
-    save_classifier(loaded, result.folder)
-    return result
 
 
-def _examples(config: ClassifyConfig) -> LabelSplit:
+def _manifest(config: ClassifyConfig, result: ClassifyResult) -> dict[str, object]:
+    return {
+        "foundation": str(config.run),
+        "labels": result.source,
+        "n_texts": {"train": result.n_train, "test": result.n_test},
+        "n_cut": result.n_cut,
+        "max_tokens": result.max_tokens,
+        "left_out": {"duplicates": result.n_duplicates, **result.left_out},
+        "reading": result.reading.to_table(),
+    }
+
+
+def _examples(config: ClassifyConfig, reading: LeftOut) -> LabelSplit:
     if config.labels is not None:
         examples = read_labels(
-            config.labels, config, text_column=config.text_column, label_column=config.label_column
+            config.labels,
+            config,
+            text_column=config.text_column,
+            label_column=config.label_column,
+            left_out=reading,
         )
         return split_labels(
             examples, test_frac=config.test_frac, seed=config.seed, source=Path(config.labels).name
@@ -190,53 +176,3 @@ def _examples(config: ClassifyConfig) -> LabelSplit:
         n_characters=config.passage_characters,
         test_frac=config.test_frac,
     )
-
-
-def _store(config: ClassifyConfig, result: ClassifyResult) -> None:
-    run = RunFolder(result.folder)
-    run.write_config(config)
-    log_steps(run, result.steps)
-    shares = {
-        "tuned_model": result.accuracy,
-        "bag_of_words": result.bag_of_words,
-        "majority_class": result.majority,
-    }
-    evaluation = {
-        name: {"n_right": s.n_right, "n": s.n, "low_frac": s.low, "high_frac": s.high}
-        for name, s in shares.items()
-    }
-    write_json(
-        run.path / "evaluation" / "accuracy.json",
-        {**evaluation, "classes": list(result.names), "confusion": result.confusion},
-    )
-    run.write_readme(readme(result))
-    run.write_manifest({"foundation": str(config.run), "labels": result.source})
-
-
-def readme(result: ClassifyResult) -> str:
-    """Write the README.md of a classifier, in Markdown."""
-    return f"""# Classifier: {result.source}
-
-Training set: {result.n_train} texts. Test set: {result.n_test} texts.
-Classes: {", ".join(result.names)}.
-
-| model | test accuracy |
-|---|---|
-| fine-tuned model | {result.accuracy} |
-| bag-of-words baseline | {result.bag_of_words} |
-| majority-class baseline | {result.majority} |
-
-{result.verdict}
-
-Load it in Python:
-
-```python
-from groundup.finetune.classify.classifier import load_classifier
-
-classifier = load_classifier({str(result.folder)!r})
-print(classifier.predict(["A text to classify."]))
-```
-
-Fine-tuning writes no checkpoints: when `groundup classify` is interrupted, it starts again from the
-beginning.
-"""

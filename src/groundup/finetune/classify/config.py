@@ -15,9 +15,10 @@ class ClassifyConfig(FileConfig):
     """Fine-tune the model of a run as a text classifier."""
 
     run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The classifier is written to
-    RUN/classifier."""
-    labels: str | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    out: Path | None = None
+    """Folder to create. If the name is taken, -2 is added. None: RUN/classifier."""
+    labels: str | Path | None = None
     """File of labeled texts (jsonl, json, csv, tsv or parquet), a folder of such files, or any
     other source. None: passages of the documents of the run, labeled by document."""
     text_column: str = "text"

@@ -7,6 +7,7 @@ one is skipped, because two classes would then share one text.
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from groundup.base.errors import UserError
@@ -21,6 +22,14 @@ MAX_REPEATED_FRAC = 0.2
 """A document is skipped if more than this fraction of its long lines is in a larger one."""
 MIN_PASSAGES = 4
 """Minimum number of passages per class."""
+
+
+@dataclass(frozen=True)
+class PassageSplit(LabelSplit):
+    """A split of passages, with what of the documents is not in it."""
+
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Counts by what was left out."""
 
 
 def cut_passages(text: str, n_characters: int) -> list[str]:
@@ -46,7 +55,7 @@ def cut_passages(text: str, n_characters: int) -> list[str]:
 
 def passages_by_source(
     documents: Iterable[Document], *, n_classes: int, n_characters: int, test_frac: float
-) -> LabelSplit:
+) -> PassageSplit:
     """Make a training and a test set of passages labeled by document, balanced by class.
 
     Where fewer than `n_classes` documents are long enough, the largest document is cut into
@@ -55,7 +64,8 @@ def passages_by_source(
     Raises:
         UserError: The text is too short to give each class a few passages.
     """
-    chosen, enough = _largest_distinct(list(documents), n_classes, 10 * n_characters)
+    documents = list(documents)
+    chosen, enough, n_repeating = _largest_distinct(documents, n_classes, 10 * n_characters)
     largest = chosen[0].text if chosen else ""
     if enough:
         sources = list(zip(short_names([d.name for d in chosen]), chosen, strict=True))
@@ -83,7 +93,21 @@ def passages_by_source(
             (test if is_test else train).append(LabeledText(text, name))
     seen = {example.text for example in train}
     unseen = [example for example in test if example.text not in seen]
-    return LabelSplit(train, unseen, tuple(cut), source, n_duplicates=len(test) - len(unseen))
+    n_used = len(chosen) if enough else min(1, len(chosen))
+    return PassageSplit(
+        train,
+        unseen,
+        tuple(cut),
+        source,
+        n_duplicates=len(test) - len(unseen),
+        left_out={
+            "documents that repeat a larger one": n_repeating,
+            "smaller documents": len(documents) - n_used - n_repeating,
+            "passages of the larger documents, so that all classes have the same size,": (
+                sum(map(len, cut.values())) - n_each * len(cut)
+            ),
+        },
+    )
 
 
 def blocks_for_test(n_passages: int, test_frac: float) -> list[bool]:
@@ -119,8 +143,13 @@ def short_names(names: Sequence[str]) -> list[str]:
 
 def _largest_distinct(
     documents: Sequence[Document], n_classes: int, n_characters: int
-) -> tuple[list[Document], bool]:
-    """Return the largest documents that do not repeat each other, and whether they are enough."""
+) -> tuple[list[Document], bool, int]:
+    """Choose the largest documents that do not repeat each other.
+
+    Returns:
+        The documents, whether they are enough, and the number of those that repeat another one.
+    """
+    n_repeating = 0
     chosen: list[Document] = []
     seen: set[str] = set()
     for document in sorted(documents, key=lambda d: (-len(d.text), d.name)):
@@ -129,8 +158,9 @@ def _largest_distinct(
         lines = {line.strip() for line in document.text.splitlines() if len(line.strip()) >= 40}
         if lines and len(lines & seen) / len(lines) > MAX_REPEATED_FRAC:
             _log.info("%s repeats a larger document and is skipped", document.name)
+            n_repeating += 1
             continue
         chosen.append(document)
         seen |= lines
     enough = len(chosen) == n_classes and len(chosen[-1].text) >= n_characters
-    return chosen, enough
+    return chosen, enough, n_repeating

@@ -45,7 +45,7 @@ def answer_all(
             ids = pad_rows([rows[i] for i in open_rows], pad=0).to(device)
             last = torch.tensor([len(rows[i]) - 1 for i in open_rows], device=device)
             logits = model(ids)[torch.arange(len(open_rows), device=device), last]  # (B, V)
-            best = logits.argmax(dim=1).tolist()
+            best = logits[:, : model.n_used_ids].argmax(dim=1).tolist()
             for i, token in zip(open_rows, best, strict=True):
                 if token not in stop_ids:
                     answers[i].append(token)

@@ -15,9 +15,10 @@ class InstructConfig(FileConfig):
     """Fine-tune the model of a run to follow instructions."""
 
     run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The assistant is written to
-    RUN/assistant."""
-    records: str | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    out: Path | None = None
+    """Folder to create. If the name is taken, -2 is added. None: RUN/assistant."""
+    records: str | Path | None = None
     """File of instruction records (jsonl, json, csv, tsv or parquet), a folder of such files, or
     any other source. None: synthetic records made from the documents of the run."""
     data: Path | None = None

@@ -5,131 +5,102 @@ A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, in the 
 greedily before and after fine-tuning, and deterministic graders decide which answers are correct.
 """
 
+import dataclasses
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
 from groundup.base.run import RunFolder
-from groundup.evaluation.intervals import Share, wilson
-from groundup.evaluation.load import LanguageModel
-from groundup.finetune.batches import Row, RowLoader, language_row
-from groundup.finetune.foundation import documents_of, open_foundation
+from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
+from groundup.finetune.batches import RowLoader
+from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.instruct.answers import answer_all
+from groundup.finetune.instruct.chat_tokens import with_chat_tokens
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.records import Record, read_records, split_records
-from groundup.finetune.instruct.synthetic import YES_OR_NO, grade, make_synthetic_records
+from groundup.finetune.instruct.examples import Examples, make_examples
+from groundup.finetune.instruct.result import (
+    Answer,
+    InstructResult,
+    answers_page,
+    readme,
+    shares,
+)
+from groundup.finetune.instruct.synthetic import grade
+from groundup.finetune.outcome import AfterTraining, save_to_new_folder
 from groundup.finetune.training import OnStep, log_steps, mean_loss, tune
-from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.special import END, END_OF_TEXT
-from groundup.tokenizer.template import Message, render, render_prompt
+from groundup.tokenizer.special import END
 from groundup.train.loop import Step
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.weights.checkpoint_format import save_model
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A test record with its graded answers before and after fine-tuning."""
-
-    record: Record
-    before: str
-    after: str
-    right_before: bool
-    right_after: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructResult:
-    """The folder of a fine-tuned assistant and its answers to the test prompts."""
-
-    folder: Path
-    """RUN/assistant; `groundup.load` opens it, `groundup chat` talks to it."""
-    n_records: int
-    """Number of training records."""
-    n_too_long: int
-    """Number of records left out because the prompt alone fills the context."""
-    answers: list[Answer]
-    before: Share
-    after: Share
-    loss_before_nats: float
-    """Mean test loss per answer token before fine-tuning."""
-    loss_after_nats: float
-    """Mean test loss per answer token after fine-tuning."""
-    steps: list[Step]
-    elapsed_s: float
-
-    def by_kind(self) -> dict[str, tuple[Share, Share]]:
-        """Return the accuracy before and after for each kind of record ("" if unknown)."""
-        kinds = dict.fromkeys(answer.record.kind for answer in self.answers)
-        return {kind: _shares([a for a in self.answers if a.record.kind == kind]) for kind in kinds}
-
-    @property
-    def is_synthetic(self) -> bool:
-        """Whether the records were generated, so that each kind has its grader."""
-        return all(answer.record.kind for answer in self.answers)
-
-    @property
-    def verdict(self) -> str:
-        """What the accuracy means, in one or two sentences."""
-        if not self.is_synthetic:
-            return (
-                f"{self.after.n_right} of {self.after.n} answers match the expected text exactly. "
-                "An exact match is a strict measure of free text: read some answers too."
-            )
-        after = {kind: share.value for kind, (_, share) in self.by_kind().items()}
-        # A random guess answers half of the yes-or-no questions correctly.
-        learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
-        failed = [kind for kind, x in after.items() if x < 0.2]
-        return (
-            f"Learned: {'; '.join(learned) or 'none'}. Not learned: {'; '.join(failed) or 'none'}. "
-            "A small model answers only the kinds of questions that it was trained on; it answers "
-            "any other question with the same few sentences."
-        )
-
-
-def conversation(record: Record, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """Encode a record in the chat template; the mask is 1 on the answer and its end."""
-    messages = [Message("user", record.prompt), Message("assistant", record.output)]
-    return render(messages, tokenizer)
-
-
 def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructResult:
     """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
 
-    No checkpoints are written: a run that is interrupted starts again from the beginning.
+    The assistant is saved right after training. If a later step fails, such as the test, the
+    result has a warning. No checkpoints are written: a run that is interrupted starts again from
+    the beginning.
 
     Raises:
         UserError: A record is malformed (see `read_records`), the text is too short for synthetic
-            records, the run contains no model, or its tokenizer has no chat tokens.
+            records, too few records fit the context, the run contains no model, or the assistant
+            cannot be written.
     """
     started_at = time.perf_counter()
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
+    foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
     model, tokenizer = foundation.model, foundation.tokenizer
-    train, test = _records(config)
-    context_length = model.config.context_length
-    rows = _rows(train, tokenizer, context_length)
-    test_rows = _rows(test, tokenizer, context_length)
-    if not rows or not test_rows:
-        raise UserError(
-            f"No record fits the context length of {context_length} tokens. Shorter records or a "
-            "model with a longer context are expected.",
-            where=config.records,
-        )
-    prompts = [render_prompt([Message("user", r.prompt)], tokenizer) for r in test]
-    stops = {tokenizer.special_tokens[END]} | {
-        tokenizer.special_tokens[name]
-        for name in (END_OF_TEXT,)
-        if name in tokenizer.special_tokens
-    }
+    wanted = target_folder(config.run, config.out, "assistant", model)
+    examples = make_examples(config, tokenizer, model.config.context_length)
+    before = _answers(config, foundation, examples)
+    loss_before = mean_loss(model, examples.test_rows)
+    steps = _train(config, foundation, examples, on_step)
+    folder = save_to_new_folder(wanted, lambda path: _save(foundation, examples, path))
+    after = AfterTraining(folder)
+    run = RunFolder(folder)
+    result = InstructResult(
+        folder=folder,
+        n_records=len(examples.rows),
+        n_read=examples.n_read,
+        n_too_long=examples.n_too_long,
+        n_repeated=examples.n_repeated,
+        reading=examples.reading,
+        context_length=model.config.context_length,
+        added_tokens=added_tokens,
+        max_new_tokens=config.max_new_tokens,
+        answers=[],
+        before=None,
+        after=None,
+        loss_before_nats=loss_before,
+        loss_after_nats=None,
+        steps=steps,
+        elapsed_s=0.0,
+        warnings=after.warnings,
+    )
+    with after.step("Writing the settings"):
+        run.write_config(config)
+    with after.step("Writing the manifest"):
+        run.write_manifest({**_manifest(config, result), **foundation.special_ids.to_manifest()})
+    with after.step("Writing the metrics"):
+        log_steps(run, steps)
+    with after.step("Measuring the test loss"):
+        loss_after = mean_loss(model, examples.test_rows)
+        result = dataclasses.replace(result, loss_after_nats=loss_after)
+    with after.step("Testing the assistant"):
+        result = _tested(config, foundation, examples, before, result)
+    with after.step("Writing the answers"):
+        write_text(run.samples / "answers.md", answers_page(result.answers))
+    with after.step("Writing the results"):
+        write_json(folder / ASSISTANT_MARK, result.summary())
+    with after.step("Writing the README"):
+        run.write_readme(readme(result))
+    return dataclasses.replace(result, elapsed_s=time.perf_counter() - started_at)
 
-    def answers() -> list[str]:
-        found = answer_all(model, prompts, config.max_new_tokens, stop_ids=stops)
-        return [tokenizer.decode(ids) for ids in found]
 
-    before, loss_before = answers(), mean_loss(model, test_rows)
+def _train(
+    config: InstructConfig, foundation: LanguageModel, examples: Examples, on_step: OnStep | None
+) -> list[Step]:
+    model = foundation.model
     optimizer = Optimizer(
         model,
         OptimizerConfig(
@@ -139,108 +110,61 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
             weight_decay=0.0,
         ),
     )
-    batches = iter(RowLoader(rows, config.batch_size, seed=config.seed))
-    steps = tune(model, batches, model.loss, optimizer, n_steps=config.steps, on_step=on_step)
-    graded = [
+    batches = iter(RowLoader(examples.rows, config.batch_size, seed=config.seed))
+    return tune(model, batches, model.loss, optimizer, n_steps=config.steps, on_step=on_step)
+
+
+def _save(assistant: LanguageModel, examples: Examples, folder: Path) -> None:
+    save_model(assistant.model, folder)
+    assistant.tokenizer.save(folder / "tokenizer")
+    # Written last: a folder with this file has a complete assistant. The test adds its numbers.
+    write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
+
+
+def _answers(
+    config: InstructConfig, assistant: LanguageModel, examples: Examples
+) -> list[list[int]]:
+    stops = {assistant.tokenizer.special_tokens[END], *assistant.stop_ids}
+    return answer_all(assistant.model, examples.prompts, config.max_new_tokens, stop_ids=stops)
+
+
+def _tested(
+    config: InstructConfig,
+    assistant: LanguageModel,
+    examples: Examples,
+    before: list[list[int]],
+    result: InstructResult,
+) -> InstructResult:
+    decode, context_length = assistant.tokenizer.decode, assistant.model.config.context_length
+    after = _answers(config, assistant, examples)
+    n_cut = sum(
+        len(ids) == config.max_new_tokens or len(prompt) + len(ids) == context_length
+        for prompt, ids in zip(examples.prompts, after, strict=True)
+    )
+    texts = [(decode(a), decode(b)) for a, b in zip(before, after, strict=True)]
+    answers = [
         Answer(r, a, b, grade(r, a), grade(r, b))
-        for r, a, b in zip(test, before, answers(), strict=True)
+        for r, (a, b) in zip(examples.test, texts, strict=True)
     ]
-    share_before, share_after = _shares(graded)
-    folder = RunFolder.create(RunFolder.of(config.run).path / "assistant").path
-    result = InstructResult(
-        folder=folder,
-        n_records=len(rows),
-        n_too_long=len(train) - len(rows),
-        answers=graded,
+    share_before, share_after = shares(answers)
+    return dataclasses.replace(
+        result,
+        answers=answers,
+        n_cut_answers=n_cut,
         before=share_before,
         after=share_after,
-        loss_before_nats=loss_before,
-        loss_after_nats=mean_loss(model, test_rows),
-        steps=steps,
-        elapsed_s=time.perf_counter() - started_at,
-    )
-    _store(config, result, foundation)
-    return result
-
-
-def _records(config: InstructConfig) -> tuple[list[Record], list[Record]]:
-    if config.records is not None:
-        return split_records(
-            read_records(config.records, config),
-            test_frac=config.test_frac,
-            max_test=config.max_test,
-            seed=config.seed,
-        )
-    return make_synthetic_records(
-        [d.text for d in documents_of(config.run, config.data, "train")],
-        [d.text for d in documents_of(config.run, config.data, "validation")],
-        n_train=config.steps * config.batch_size,
-        n_test_per_kind=config.test_per_kind,
-        seed=config.seed,
     )
 
 
-def _rows(records: Sequence[Record], tokenizer: Tokenizer, context_length: int) -> list[Row]:
-    """Encode the records; those whose prompt alone fills the context are left out."""
-    rows = (language_row(*conversation(r, tokenizer), context_length) for r in records)
-    return [row for row in rows if row is not None]
-
-
-def _shares(answers: Sequence[Answer]) -> tuple[Share, Share]:
-    return (
-        wilson(sum(a.right_before for a in answers), len(answers)),
-        wilson(sum(a.right_after for a in answers), len(answers)),
-    )
-
-
-def _store(config: InstructConfig, result: InstructResult, assistant: LanguageModel) -> None:
-    run = RunFolder(result.folder)
-    run.write_config(config)
-    log_steps(run, result.steps)
-    lines = [
-        f"**{a.record.prompt}**\n\n- expected: {a.record.output}\n- before: {a.before!r}\n"
-        f"- after: {a.after!r} ({'correct' if a.right_after else 'wrong'})\n"
-        for a in result.answers
-    ]
-    write_text(run.path / "samples" / "answers.md", "\n".join(lines))
-    save_model(assistant.model, run.path)
-    assistant.tokenizer.save(run.path / "tokenizer")
-    run.write_readme(readme(result))
-    run.write_manifest({"foundation": str(config.run), "n_records": result.n_records})
-    # Written last: a folder with assistant.json is complete.
-    write_json(
-        run.path / "assistant.json",
-        {
-            "n_records": result.n_records,
-            "n_right_before": result.before.n_right,
-            "n_right_after": result.after.n_right,
-            "n_held_out": result.after.n,
-            "loss_before_nats": result.loss_before_nats,
-            "loss_after_nats": result.loss_after_nats,
-            "n_right_after_by_kind": {
-                kind or "all": after.n_right for kind, (_, after) in result.by_kind().items()
-            },
+def _manifest(config: InstructConfig, result: InstructResult) -> dict[str, object]:
+    return {
+        "foundation": str(config.run),
+        "n_records": result.n_records,
+        "n_records_read": result.n_read,
+        "added_tokens": list(result.added_tokens),
+        "left_out": {
+            "longer than the context": result.n_too_long,
+            "same prompt as a test record": result.n_repeated,
         },
-    )
-
-
-def readme(result: InstructResult) -> str:
-    """Write the README.md of an assistant, in Markdown."""
-    return f"""# Assistant
-
-Training set: {result.n_records} records. Test set: {len(result.answers)} records.
-
-| fine-tuning | test accuracy | test loss in nats/token |
-|---|---|---|
-| before | {result.before} | {result.loss_before_nats:.3f} |
-| after | {result.after} | {result.loss_after_nats:.3f} |
-
-{result.verdict}
-
-All answers to the test prompts are in `samples/answers.md`. Chat with the assistant:
-
-    groundup chat {quoted(result.folder)}
-
-Fine-tuning writes no checkpoints: when `groundup instruct` is interrupted, it starts again from the
-beginning.
-"""
+        "reading": result.reading.to_table(),
+    }

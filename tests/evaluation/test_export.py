@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
+from groundup.evaluation.export import export
+from groundup.evaluation.pretrained import import_pretrained
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import open_model, save_model
 from groundup.weights.config import ExportConfig, ImportConfig
-from groundup.weights.export import export
-from groundup.weights.pretrained import import_pretrained
 
 CONFIG = GPTConfig(vocab_size=300, context_length=16, d_model=16, n_layers=2, n_heads=2)
 

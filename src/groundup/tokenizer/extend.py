@@ -1,0 +1,57 @@
+"""Add special tokens to a tokenizer, such as the chat tokens to the tokenizer of GPT-2."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.base.files import read_json, write_json
+from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.save import added_token
+
+
+def with_special_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer:
+    """Return a copy with further special tokens, which get the ids after the last one.
+
+    The ids of all other tokens stay the same.
+
+    Raises:
+        UserError: The tokenizer is of a kind that takes no further tokens.
+    """
+    missing = [name for name in names if name not in tokenizer.special_tokens]
+    if not missing:
+        return tokenizer
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "tokenizer"
+        tokenizer.save(folder)
+        description, change = folder / "tokenizer.json", _add_to_bpe
+        if not description.is_file():
+            description, change = folder / "ladder.json", _add_to_list
+        if not description.is_file():
+            raise UserError(
+                f"The tokenizer has no {', '.join(missing)}, and a {type(tokenizer).__name__} "
+                "takes no further tokens. A tokenizer with these special tokens is expected."
+            )
+        content = read_json(description)
+        change(content, missing, tokenizer.vocab_size)
+        write_json(description, content)
+        return load_tokenizer(folder)
+
+
+def _add_to_bpe(content: dict[str, Any], names: Sequence[str], first: int) -> None:
+    """Add to a tokenizer.json; a token that is there already, but not special, keeps its id."""
+    vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    for name in names:
+        kept = next((token["id"] for token in added if token["content"] == name), None)
+        index = vocabulary.get(name) if kept is None else kept
+        if index is None:
+            index, first = first, first + 1
+        added[:] = [token for token in added if token["content"] != name]
+        added.append(added_token(name, index))
+
+
+def _add_to_list(content: dict[str, Any], names: Sequence[str], first: int) -> None:
+    """Add to a ladder.json, where the special tokens follow the others in order."""
+    content["special_tokens"] += names
