@@ -280,8 +280,8 @@ def test_sizes_that_are_none_are_refused(name: str, value: Any) -> None:
 
 
 def test_numpy_sizes_are_accepted() -> None:
-    sizes: Any = [np.int64(4), np.uint8(4), np.int32(2)]
-    loader = create_dataloader_v1("text", *sizes, shuffle=False, tokenizer=T())
+    sizes: Any = {"batch_size": np.int64(4), "max_length": np.uint8(4), "stride": np.int32(2)}
+    loader = create_dataloader_v1("text", shuffle=False, tokenizer=T(), **sizes)
     assert [x.shape for x, _ in loader] == [(4, 4), (4, 4)]
 
 

@@ -46,8 +46,8 @@ def encode_text(tokenizer: Encoder, text: str) -> NDArray[np.integer]:
             "expected, such as tiktoken.get_encoding('gpt2')."
         )
     if _takes_allowed_special(encode):
-        return _as_ids(encode(text, allowed_special={"<|endoftext|>"}))
-    return _as_ids(encode(text))
+        return check_ids(encode(text, allowed_special={"<|endoftext|>"}))
+    return check_ids(encode(text))
 
 
 def _takes_allowed_special(encode: Callable[..., Any]) -> bool:
@@ -63,8 +63,13 @@ def _takes_allowed_special(encode: Callable[..., Any]) -> bool:
     return passes_on and "text_pair" not in parameters
 
 
-def _as_ids(found: Any) -> NDArray[np.integer]:
-    """Check what a tokenizer returned, and store it in the smallest type of a token store."""
+@own_checks
+def check_ids(found: Any) -> NDArray[np.integer]:
+    """Check what a tokenizer returned, and store it in the smallest type of a token store.
+
+    Raises:
+        UserError: It is no list of token ids.
+    """
     found = getattr(found, "ids", found)  # the Encoding of the tokenizers library
     if isinstance(found, Tensor):
         found = found.detach().cpu().numpy()
