@@ -5,138 +5,234 @@ Defaults, lengths, values, dtypes, batch type and use of torch's random state ar
 four bytes per token, instead of two int64 tensors per window (16 * T / stride bytes per token).
 """
 
-from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
-from typing import Any, Protocol, SupportsIndex, overload, runtime_checkable
+import logging
+import operator
+import pickle
+import sys
+from collections.abc import Callable, Iterable, Sized
+from functools import cached_property
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from groundup.base.arguments import WrongTypeError, own_checks, whole_number
 from groundup.base.errors import UserError
-from groundup.data.store import token_dtype
+from groundup.data.encoder import Encoder, encode_text
 from groundup.data.windows import Windows
 
+_log = logging.getLogger(__name__)
 
-@runtime_checkable
-class Encoder(Protocol):
-    """Any tokenizer with the `encode` of the book: one of tiktoken or of this package."""
-
-    def encode(self, text: str, *, allowed_special: AbstractSet[str]) -> list[int]:
-        """Return the ids of a text."""
-        ...
+Pair = tuple[Tensor, Tensor]
 
 
-class GPTDatasetV1(Dataset[tuple[Tensor, Tensor]]):
+class GPTDatasetV1(Dataset[Pair]):
     """All windows of a text as (inputs, targets), (T,) int64 each, targets shifted by one.
+
+    `input_ids` and `target_ids` are the lists of the book. They are made when they are first used,
+    and from then on items and length are read from them, so changes to them are seen.
 
     Args:
         txt: Text; `<|endoftext|>` in it is the special token, as in the book.
-        tokenizer: Tokenizer with `encode(text, allowed_special=...)`.
+        tokenizer: Tokenizer with `encode(text, allowed_special=...)` or `encode(text)`.
         max_length: T, tokens per window.
         stride: Distance between the starts of two windows, in tokens.
 
     Raises:
-        UserError: The text is shorter than one window.
+        UserError: An argument has the wrong type or is out of range, or the tokenizer returns
+            something else than token ids.
     """
 
+    @own_checks
     def __init__(self, txt: str, tokenizer: Encoder, max_length: int, stride: int) -> None:
-        ids = tokenizer.encode(txt, allowed_special={"<|endoftext|>"})
-        dtype = token_dtype(max(ids, default=0) + 1)
-        self._windows = Windows(np.array(ids, dtype=dtype), max_length, stride)
+        max_length = whole_number("max_length", max_length)
+        stride = whole_number("stride", stride)
+        ids = encode_text(tokenizer, txt)
+        self.tokenizer = tokenizer
+        self._windows: Windows | None = None
+        if len(ids) > max_length:
+            # A stride beyond the text gives one window, as its length does.
+            self._windows = Windows(ids, max_length, min(stride, len(ids)))
+        else:
+            _log.warning(
+                "The text has %d token%s, too few for a window of max_length=%d inputs and their "
+                "targets, so the dataset is empty. Use a longer text or a smaller max_length.",
+                len(ids), "" if len(ids) == 1 else "s", max_length,
+            )  # fmt: skip
 
     def __len__(self) -> int:
         """Return the number of windows."""
-        return len(self._windows)
+        return len(self.input_ids) if self._has_lists else self._n_windows
 
-    def __getitem__(self, idx: SupportsIndex) -> tuple[Tensor, Tensor]:
+    @overload
+    def __getitem__(self, idx: SupportsIndex) -> Pair: ...
+    @overload
+    def __getitem__(self, idx: slice) -> tuple[list[Tensor], list[Tensor]]: ...
+    @own_checks  # the lists hold what the user puts into them
+    def __getitem__(self, idx: SupportsIndex | slice) -> Pair | tuple[list[Tensor], list[Tensor]]:
         """Return one window's inputs and targets; they share no memory."""
+        if isinstance(idx, slice):
+            return self.input_ids[idx], self.target_ids[idx]
+        if self._has_lists:
+            return self.input_ids[idx], self.target_ids[idx]
+        return self._window(idx)
+
+    @own_checks  # a subclass may return anything
+    def __getitems__(self, indices: Iterable[SupportsIndex]) -> list[Pair]:
+        """Return several windows at once; torch's DataLoader and `Subset` call this."""
+        if self._has_lists or type(self).__getitem__ is not _GETITEM:
+            return [self[index] for index in indices]
+        places, n = [operator.index(index) for index in indices], self._n_windows
+        if not all(-n <= place < n for place in places):
+            raise IndexError(f"windows {places} are out of range for {n}")
+        if self._windows is None:
+            return []
+        inputs, targets = self._windows.gather(np.array(places, dtype=np.int64) % n)
+        return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))
+
+    @cached_property
+    def input_ids(self) -> list[Tensor]:
+        """Inputs of all windows."""
+        return [self._window(i)[0] for i in range(self._n_windows)]
+
+    @cached_property
+    def target_ids(self) -> list[Tensor]:
+        """Targets of all windows."""
+        return [self._window(i)[1] for i in range(self._n_windows)]
+
+    @property
+    def _has_lists(self) -> bool:
+        return "input_ids" in self.__dict__ or "target_ids" in self.__dict__
+
+    @property
+    def _n_windows(self) -> int:
+        return 0 if self._windows is None else len(self._windows)
+
+    def _window(self, idx: SupportsIndex) -> Pair:
+        if self._windows is None:
+            raise IndexError(f"window {operator.index(idx)} is out of range for 0")
         inputs, targets = self._windows[idx]
         return torch.from_numpy(inputs.astype(np.int64)), torch.from_numpy(targets.astype(np.int64))
 
-    def __getitems__(self, indices: list[int]) -> list[tuple[Tensor, Tensor]]:
-        """Return several windows at once; torch's DataLoader and `Subset` call this."""
-        n = len(self)
-        if not all(-n <= index < n for index in indices):
-            raise IndexError(f"windows {indices} are out of range for {n}")
-        inputs, targets = self._windows.gather(np.array(indices, dtype=np.int64) % n)
-        return list(zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True))
-
-    @property
-    def input_ids(self) -> "Column":
-        """Inputs of all windows, as the list of that name in the book."""
-        return Column(self, 0)
-
-    @property
-    def target_ids(self) -> "Column":
-        """Targets of all windows, as the list of that name in the book."""
-        return Column(self, 1)
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what worker processes get: without a tokenizer that cannot be pickled."""
+        state = self.__dict__.copy()
+        try:
+            pickle.dumps(state.get("tokenizer"))
+        except Exception:  # of any class: it comes from the tokenizer
+            del state["tokenizer"]
+        return state
 
 
-class Column(Sequence[Tensor]):
-    """Inputs or targets of a dataset as a sequence, computed on access."""
-
-    def __init__(self, dataset: GPTDatasetV1, half: int) -> None:
-        self._dataset, self._half = dataset, half
-
-    def __len__(self) -> int:
-        """Return the number of windows."""
-        return len(self._dataset)
-
-    @overload
-    def __getitem__(self, index: int) -> Tensor: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Tensor]: ...
-    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
-        """Return the tensor of one window, or a list of them for a slice."""
-        if isinstance(index, slice):
-            return [self._dataset[i][self._half] for i in range(*index.indices(len(self)))]
-        return self._dataset[index][self._half]
+_GETITEM = GPTDatasetV1.__getitem__
 
 
+@own_checks
 def create_dataloader_v1(
     txt: str,
     batch_size: int = 4,
     max_length: int = 256,
     stride: int = 128,
-    shuffle: bool = True,
+    shuffle: bool | None = None,
     drop_last: bool = True,
     num_workers: int = 0,
     *,
     tokenizer: Encoder | None = None,
+    sampler: "Sampler[int] | Iterable[int] | Callable[[GPTDatasetV1], Sampler[int]] | None" = None,
+    pin_memory: bool = False,
+    generator: torch.Generator | None = None,
+    collate_fn: Callable[[list[Pair]], Any] | None = None,
+    worker_init_fn: Callable[[int], None] | None = None,
+    persistent_workers: bool = False,
 ) -> "DataLoader[Any]":
     """Create the book's loader; each batch is a list [inputs, targets], (B, T) int64 each.
+
+    A text that is shorter than a window, or gives no full batch while `drop_last` is on, gives an
+    empty loader as in the book, and a warning is logged.
 
     Args:
         txt: Text.
         batch_size: B, windows per batch.
         max_length: T, tokens per window.
         stride: Distance between the starts of two windows, in tokens.
-        shuffle: Use a new order in each epoch, drawn from torch's global random state.
+        shuffle: Use a new order in each epoch, drawn from `generator` or torch's global random
+            state. None: True, as in the book, unless a sampler is given.
         drop_last: Drop the last batch if it is not full.
         num_workers: Number of worker processes; 0 loads in this process.
         tokenizer: Tokenizer of the text. None uses tiktoken's "gpt2", as the book does.
+        sampler: Order of the windows, as torch's DataLoader takes it, or a function that makes one
+            from the dataset: `sampler=torch.utils.data.DistributedSampler` gives each process of a
+            process group its own windows. Call `loader.sampler.set_epoch(epoch)` before each epoch,
+            otherwise every epoch has the same order.
+        pin_memory: Copy batches into pinned memory, for a faster copy to a GPU.
+        generator: Random state of the order. None uses torch's global random state.
+        collate_fn: Function that makes a batch from a list of windows. None stacks them.
+        worker_init_fn: Function called in each worker process with its number.
+        persistent_workers: Keep the worker processes from one epoch to the next.
 
     Raises:
-        UserError: The text is shorter than a window, or gives no full batch while `drop_last` is
-            on: a training loop over an empty loader would do nothing, or report NaN.
+        UserError: An argument has the wrong type or is out of range, or both a sampler and
+            `shuffle=True` are given.
     """
-    dataset = GPTDatasetV1(txt, tokenizer or _gpt2(), max_length, stride)
-    if drop_last and len(dataset) < batch_size:
-        raise UserError(
-            f"The text gives {len(dataset)} windows, fewer than one batch of {batch_size}, and "
-            "drop_last drops an incomplete batch. A longer text, a smaller stride, a smaller batch "
-            "or drop_last=False is expected.",
-            settings={"batch_size": len(dataset)},
+    if hasattr(batch_size, "encode") and not isinstance(batch_size, str):
+        raise WrongTypeError(
+            "A tokenizer was passed as batch_size, the second argument. Pass it by name: "
+            "create_dataloader_v1(txt, tokenizer=tokenizer)."
         )
-    return DataLoader(
+    batch_size = whole_number("batch_size", batch_size)
+    num_workers = whole_number("num_workers", num_workers, at_least=0)
+    if batch_size > sys.maxsize:
+        raise UserError(f"batch_size is {batch_size}. At most {sys.maxsize} is expected.")
+    if sampler is not None and shuffle:
+        raise UserError(
+            "A sampler and shuffle=True were given. The sampler decides the order, so shuffle must "
+            "be left out.",
+            settings={"shuffle": False},
+        )
+    dataset = GPTDatasetV1(txt, _gpt2() if tokenizer is None else tokenizer, max_length, stride)
+    _warn_of_shared_windows(len(dataset), sampler)
+    if not len(dataset):
+        sampler, shuffle = None, False  # torch's random sampler refuses an empty dataset
+    elif callable(sampler):
+        sampler = sampler(dataset)
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=shuffle,
+        shuffle=sampler is None if shuffle is None else shuffle,
+        sampler=sampler,
         drop_last=drop_last,
         num_workers=num_workers,
+        pin_memory=pin_memory,
+        generator=generator,
+        collate_fn=collate_fn,
+        worker_init_fn=worker_init_fn,
+        persistent_workers=persistent_workers,
     )
+    n_windows = len(loader.sampler) if isinstance(loader.sampler, Sized) else batch_size
+    if drop_last and 0 < n_windows < batch_size:
+        _log.warning(
+            "There are %d windows, fewer than one batch of %d, and drop_last drops an incomplete "
+            "batch, so the loader is empty. Use a longer text, a smaller stride, batch_size=%d or "
+            "drop_last=False.",
+            n_windows, batch_size, n_windows,
+        )  # fmt: skip
+    return loader
+
+
+def _warn_of_shared_windows(n_windows: int, sampler: object) -> None:
+    """Warn if several processes train together and would all read the same windows."""
+    distributed = torch.distributed
+    if sampler is None and distributed.is_available() and distributed.is_initialized():
+        n_processes = distributed.get_world_size()
+        if n_processes > 1:
+            _log.warning(
+                "%d processes train together, and each of them reads all %d windows. Pass "
+                "sampler=torch.utils.data.DistributedSampler to give each process its own part, "
+                "and call loader.sampler.set_epoch(epoch) before each epoch.",
+                n_processes, n_windows,
+            )  # fmt: skip
 
 
 def _gpt2() -> Encoder:

@@ -2,11 +2,16 @@
 
 import logging
 from collections.abc import Collection, Iterator, Sequence
+from typing import Any, TypedDict, Unpack, overload
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
-from groundup.base.errors import UserError
+from groundup.base.arguments import own_checks, whole_number
 from groundup.generation.cache import KVCache
+from groundup.generation.prompt import check_prompt, is_batch
 from groundup.generation.sampling import check_sampling, draw, next_token_probabilities
 from groundup.model.gpt import GPT
 
@@ -28,9 +33,10 @@ def window_start(n_tokens: int, context_length: int) -> int:
     return -(-excess // step) * step
 
 
+@own_checks
 def stream(
     model: GPT,
-    ids: Sequence[int],
+    ids: Sequence[int] | Tensor | NDArray[np.integer],
     max_new_tokens: int,
     *,
     temperature: float | int = 1.0,
@@ -48,7 +54,7 @@ def stream(
 
     Args:
         model: Model to sample from. It is in evaluation mode while it computes logits.
-        ids: Token ids of the prompt, at least one.
+        ids: Token ids of the prompt, at least one: a list, or a tensor or array (T,).
         max_new_tokens: Maximum number of new tokens.
         temperature: Divides the logits: below 1 makes likely tokens likelier, above 1 makes the
             text more random. 0 always takes the most likely token.
@@ -65,20 +71,8 @@ def stream(
     """
     # The checks run when `stream` is called, not at the first token; hence the inner generator.
     check_sampling(temperature, top_k, top_p)
-    if max_new_tokens < 0:
-        raise UserError(
-            f"max_new_tokens is {max_new_tokens}. Expected 0 or more.",
-            settings={"max_new_tokens": 100},
-        )
-    if not ids:
-        raise UserError("The prompt has no tokens. Expected at least one.")
-    V = model.config.vocab_size
-    outside = [i for i in ids if not 0 <= i < V]
-    if outside:
-        raise UserError(
-            f"The prompt has the token id {outside[0]}, and the vocabulary ends at {V - 1}. Use "
-            "the tokenizer that the model was trained with."
-        )
+    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, at_least=0)
+    tokens = check_prompt(ids, model.config.vocab_size)
 
     def sample() -> Iterator[int]:
         T = model.config.context_length
@@ -87,7 +81,6 @@ def stream(
         cache = (
             KVCache(model.config, device=weight.device, dtype=weight.dtype) if use_cache else None
         )
-        tokens = list(ids)
         start, warned = 0, False
         for _ in range(max_new_tokens):
             moved = window_start(len(tokens), T)
@@ -115,9 +108,36 @@ def stream(
     return sample()
 
 
+class _Settings(TypedDict, total=False):
+    """Keyword arguments of `generate`, as its overloads share them."""
+
+    temperature: float | int
+    top_k: int | None
+    top_p: float | None
+    stop_ids: Collection[int]
+    seed: int
+    use_cache: bool
+
+
+@overload
+def generate(
+    model: GPT, ids: Sequence[int], max_new_tokens: int, **settings: Unpack[_Settings]
+) -> list[int]: ...
+@overload
+def generate(
+    model: GPT, ids: Sequence[Sequence[int]], max_new_tokens: int, **settings: Unpack[_Settings]
+) -> list[list[int]]: ...
+@overload
 def generate(
     model: GPT,
-    ids: Sequence[int],
+    ids: Tensor | NDArray[np.integer],
+    max_new_tokens: int,
+    **settings: Unpack[_Settings],
+) -> list[Any]: ...
+@own_checks
+def generate(
+    model: GPT,
+    ids: Sequence[int] | Sequence[Sequence[int]] | Tensor | NDArray[np.integer],
     max_new_tokens: int,
     *,
     temperature: float | int = 1.0,
@@ -126,27 +146,36 @@ def generate(
     stop_ids: Collection[int] = (),
     seed: int = 0,
     use_cache: bool = True,
-) -> list[int]:
+) -> list[int] | list[list[int]]:
     """Return the new token ids of `stream` as a list; same arguments, same errors.
+
+    For a batch (a list of rows, or a tensor or array (B, T)) the result is one list per row. Each
+    row is generated as if it were alone, with the same seed.
 
     >>> from groundup.model.config import GPTConfig
     >>> model = GPT(GPTConfig(vocab_size=9, context_length=8, d_model=16, n_layers=1, n_heads=2))
-    >>> len(generate(model, [1, 2, 3], 4, seed=5))
+    >>> len(generate(model, torch.tensor([1, 2, 3]), 4, seed=5))
     4
+    >>> [len(row) for row in generate(model, [[1, 2, 3], [4, 5]], 4)]
+    [4, 4]
     """
-    return list(
-        stream(
-            model,
-            ids,
-            max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            stop_ids=stop_ids,
-            seed=seed,
-            use_cache=use_cache,
+
+    def new_ids(prompt: Any) -> list[int]:
+        return list(
+            stream(
+                model,
+                prompt,
+                max_new_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                stop_ids=stop_ids,
+                seed=seed,
+                use_cache=use_cache,
+            )
         )
-    )
+
+    return [new_ids(row) for row in ids] if is_batch(ids) else new_ids(ids)
 
 
 @torch.inference_mode()
