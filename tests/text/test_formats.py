@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import struct
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from groundup.base.errors import UserError
@@ -127,7 +130,7 @@ def test_the_field_of_an_object_in_an_object(tmp_path: Path) -> None:
     [
         ("null", "'text' is null"),
         ("3", "'text' is the number 3"),
-        ("[1]", "'text' is a list of 1 values"),
+        ("[1]", "'text' is a list of 1 value"),
         ('{"a": 1}', "'text' is an object"),
         ("true", "'text' is true"),
         ('"\\ud83d"', "half of a surrogate pair"),
@@ -147,3 +150,41 @@ def test_records_whose_text_is_null_can_be_left_out(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "good"}\n{"text": null}\n')
     assert list(read_documents(path, skip_empty=True)) == [Document("a.jsonl:1", "good")]
+
+
+def test_parquet_that_is_not_utf8(tmp_path: Path) -> None:
+    bad = pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(struct.pack("<ii", 0, 4)), pa.py_buffer(b"ab\xff.")]
+    )
+    column = pa.concat_arrays([pa.array(["good"] * 300), bad])
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": column}), path)
+    with pytest.raises(UserError, match=r"row 301: .* not valid UTF-8 \(byte 2 is 0xff"):
+        texts(path)
+    pyarrow.parquet.write_table(pa.table({"text": ["good"], "name": ["x"]}), path)
+    path.write_bytes(path.read_bytes().replace(b"name", b"na\xffe"))
+    with pytest.raises(UserError, match="cannot be read"):
+        texts(path)
+
+
+def test_columns_of_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    rows = {"text": ["one", None], "tags": [["a"], []], "data": [{"inner": "x"}, {"inner": "y"}]}
+    pyarrow.parquet.write_table(pa.table({**rows, "raw": [b"x", b"y"]}), path)
+    assert texts(path, text_field="data.inner") == ["x", "y"]
+    assert texts(path, skip_empty=True) == ["one"]
+    for field, words in (("text", "is null"), ("tags", "a list of 1 value"), ("raw", "binary")):
+        with pytest.raises(UserError, match=words):
+            texts(path, text_field=field)
+    with pytest.raises(UserError, match=r"it has: text, tags, data, raw.*text_field='text'"):
+        texts(path, text_field="body")
+
+
+def test_a_damaged_parquet_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pa.table({"text": ["good text"] * 999}), path)
+    content = path.read_bytes()
+    for cut in (4, 100, len(content) - 5):
+        path.write_bytes(content[:cut])
+        with pytest.raises(UserError, match="Parquet"):
+            texts(path)

@@ -54,7 +54,7 @@ def _open(file: BinaryIO, where: str) -> Any:
     parquet = needed("pyarrow.parquet", "sources", where)
     try:
         return parquet.ParquetFile(file)
-    except (arrow.ArrowException, OSError) as error:
+    except (arrow.ArrowException, OSError, ValueError) as error:  # a name that is not UTF-8
         raise UserError(
             f"This Parquet file cannot be read ({_first_line(error)}).", where=where
         ) from error

@@ -131,7 +131,7 @@ def described(value: Any) -> str:
         case dict():
             return "an object"
         case list():
-            return f"a list of {len(value)} values"
+            return f"a list of {len(value)} value{'' if len(value) == 1 else 's'}"
         case bytes():
             return "binary data"
     return f"a value of type {type(value).__name__}"

@@ -85,7 +85,7 @@ def test_a_quotation_mark_in_a_tsv_swallows_nothing(tmp_path: Path) -> None:
         (
             "list.jsonl",
             '{"text": "x", "label": "a"}\n[1]\n',
-            ["is a list of 1 values", ":2"],
+            ["is a list of 1 value", ":2"],
         ),
         ("broken.jsonl", '{"text": "x", "label": "a"}\n{"text"\n', ["not JSON", ":2"]),
         (
