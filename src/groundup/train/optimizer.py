@@ -196,12 +196,12 @@ class Optimizer:
 
 def _stacked_rows(model: "torch.nn.Module") -> dict[str, int]:
     """Rows of each head's query, key or value matrix, and of each half of a gated MLP."""
-    from groundup.model.attention import Attention
-    from groundup.model.gpt import MLP
+    from groundup.model.layers import MLP
+    from groundup.model.multi_head import MultiHeadAttention
 
     rows = {}
     for name, module in model.named_modules():
-        if isinstance(module, Attention):
+        if isinstance(module, MultiHeadAttention):
             rows[f"{name}.qkv.weight"] = module.d_head
         elif isinstance(module, MLP) and module.gated:
             rows[f"{name}.up.weight"] = len(module.up.weight) // 2
