@@ -76,8 +76,8 @@ def scaled_dot_product_attention(
             be a multiple of the number of key heads (grouped-query attention).
         keys: What each of S positions offers.
         values: What each of S positions passes on; their width E may differ from D.
-        mask: Boolean, True where a query may attend to a key; it is broadcast to (..., T, S). A query that
-            may attend to no key gets zeros. None: all keys.
+        mask: Boolean, True where a query may attend to a key; it is broadcast to (..., T, S). A
+            query that may attend to no key gets zeros. None: all keys.
         causal: Also mask the keys after each query; the queries are the last T of S positions.
         dropout: Fraction of the attention weights that are set to zero.
 
