@@ -67,7 +67,7 @@ def scaled_dot_product_attention(
     mask: Shaped[Tensor, "*#K T S"] | None = None,
     *,
     causal: bool = False,
-    dropout: float = 0.0,
+    dropout: float | int = 0.0,
 ) -> Float[Tensor, "*N T E"]:
     """Compute softmax(Q K^T / sqrt(D)) V over any leading dimensions, with torch's fused kernel.
 
@@ -119,7 +119,7 @@ def attention_fused(
     keys: Float[Tensor, "B G S D"],
     values: Float[Tensor, "B G S D"],
     *,
-    dropout: float = 0.0,
+    dropout: float | int = 0.0,
 ) -> Float[Tensor, "B H T D"]:
     """Compute the same as `attention_formula` by whichever kernel trains faster."""
     T, S = queries.shape[2], keys.shape[2]
@@ -143,7 +143,7 @@ def attention_blocks(
     keys: Float[Tensor, "B G T D"],
     values: Float[Tensor, "B G T D"],
     *,
-    dropout: float = 0.0,
+    dropout: float | int = 0.0,
     block: int = ATTENTION_BLOCK,
 ) -> Float[Tensor, "B H T D"]:
     """Compute attention by matrix products of `block` queries and the keys visible to them.

@@ -209,7 +209,7 @@ class MLP(nn.Module):
         *,
         activation: Activation = "swiglu",
         bias: bool = False,
-        dropout: float = 0.0,
+        dropout: float | int = 0.0,
         initialize: bool = True,
     ) -> None:
         super().__init__()

@@ -79,7 +79,7 @@ class MultiHeadAttention(nn.Module):
         qk_norm: Literal["rms", "layer"] | None = None,
         norm_eps: float = 1e-6,
         rotary_layout: RotaryLayout = "half",
-        dropout: float = 0.0,
+        dropout: float | int = 0.0,
         layer: int = 0,
         initialize: bool = True,
     ) -> None:

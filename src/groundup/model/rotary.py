@@ -17,7 +17,7 @@ RotaryLayout = Literal["half", "interleaved"]
 def rotary_tables(
     context_length: int,
     d_head: int,
-    base: float = 10_000.0,
+    base: float | int = 10_000.0,
     layout: RotaryLayout = "half",
 ) -> tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]:
     """Cosines and sines of the rotation angles at each position, for `rotate`.
@@ -93,7 +93,7 @@ class RotaryEmbedding(nn.Module):
         self,
         d_head: int,
         context_length: int,
-        base: float = 10_000.0,
+        base: float | int = 10_000.0,
         layout: RotaryLayout = "half",
     ) -> None:
         super().__init__()

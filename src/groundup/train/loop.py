@@ -197,7 +197,7 @@ def train_steps(
 
 
 def clip_grad_norm(
-    parameters: Iterable[torch.nn.Parameter], max_norm: float | None, *, world: World = ALONE
+    parameters: Iterable[torch.nn.Parameter], max_norm: float | int | None, *, world: World = ALONE
 ) -> float:
     """Scale all gradients by one factor, so that the gradient norm is at most `max_norm`.
 
