@@ -13,9 +13,8 @@ from groundup.model.attention import (
     attention_fused,
     attention_weights,
     causal_mask,
-    rotary_tables,
-    rotate,
 )
+from groundup.model.rotary import rotary_tables, rotate
 
 generator = torch.Generator().manual_seed(123)
 T, D = 5, 8  # five positions; vectors of eight numbers

@@ -34,8 +34,21 @@ from .finetune.instruct.instruct import instruct as instruct
 from .generation.engine import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain
+from .model.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .model.config import GPTConfig as GPTConfig
 from .model.gpt import GPT as GPT
+from .model.layers import MLP as MLP
+from .model.layers import Embedding as Embedding
+from .model.layers import LayerNorm as LayerNorm
+from .model.layers import Linear as Linear
+from .model.layers import RMSNorm as RMSNorm
+from .model.layers import gelu as gelu
+from .model.layers import silu as silu
+from .model.layers import softmax as softmax
+from .model.layers import swiglu as swiglu
+from .model.loss import cross_entropy as cross_entropy
+from .model.multi_head import MultiHeadAttention as MultiHeadAttention
+from .model.rotary import RotaryEmbedding as RotaryEmbedding
 from .planning.config import PlanConfig as PlanConfig
 from .planning.plan import plan as plan
 from .pretraining.compare import compare as compare
@@ -57,14 +70,20 @@ from .tokenizer.show import tokens as tokens
 from .tokenizer.train import train_tokenizer as train_tokenizer
 from .tokenizer.train_bpe import train_bpe as train_bpe
 from .tokenizer.words import WordTokenizer as WordTokenizer
+from .train.adamw import AdamW as AdamW
 from .train.config import CheckpointConfig as CheckpointConfig
 from .train.config import HardwareConfig as HardwareConfig
 from .train.config import PretrainConfig as PretrainConfig
 from .train.config import SampleConfig as SampleConfig
 from .train.config import ValidationConfig as ValidationConfig
+from .train.loop import clip_grad_norm as clip_grad_norm
 from .train.optimizer import OptimizerConfig as OptimizerConfig
 from .train.schedule import ScheduleConfig as ScheduleConfig
+from .train.schedule import cosine_schedule as cosine_schedule
+from .train.schedule import linear_schedule as linear_schedule
 from .weights.config import ExportConfig as ExportConfig
 from .weights.config import ImportConfig as ImportConfig
+from .weights.module_checkpoint import load_checkpoint as load_checkpoint
+from .weights.module_checkpoint import save_checkpoint as save_checkpoint
 
 __version__: str

@@ -16,11 +16,10 @@ from groundup.model.attention import (
     attention_fused,
     attention_weights,
     causal_mask,
-    rotary_tables,
-    rotate,
 )
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.rotary import rotary_tables, rotate
 from groundup.reference import attention as reference
 
 RotaryLayout = Literal["half", "interleaved"]
@@ -162,7 +161,7 @@ def test_heads_that_look_back_look_one_two_three_back(
     T = 24
     ids = torch.randint(config.vocab_size, (1, T), generator=torch.Generator().manual_seed(3))
     block: Any = model.blocks[0]
-    rotary = model.rotary_cos[:T], model.rotary_sin[:T]
+    rotary = model.rotary.cos[:T], model.rotary.sin[:T]
     normed = block.attention_norm(model.token_embedding(ids))
     queries, keys, _ = block.attention.project(normed, rotary)
     weights = attention_weights(queries, keys)[0]  # (H, T, S)

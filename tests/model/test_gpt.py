@@ -1,5 +1,6 @@
 """The model: sizes, first loss, determinism, training, precision, compilation."""
 
+import inspect
 import math
 import subprocess
 import sys
@@ -191,3 +192,41 @@ def test_cuda_equals_cpu() -> None:
     torch.testing.assert_close(
         gpu.loss(ids.cuda(), targets.cuda()).cpu(), cpu.loss(ids, targets), rtol=1e-4, atol=1e-4
     )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        torch.arange(5),
+        torch.arange(5)[None, None],
+        torch.zeros(1, 5),
+        torch.zeros(1, 5, dtype=torch.bool),
+        torch.zeros(1, 5, dtype=torch.uint8),
+        torch.tensor([[3, 11]]),
+        torch.tensor([[-1, 3]]),
+        torch.zeros(2, 0, dtype=torch.int64),
+    ],
+    ids=str,
+)
+def test_wrong_input_is_refused_in_one_sentence(wrong: Any) -> None:
+    model = GPT(GPTConfig(vocab_size=11, context_length=8, d_model=16, n_layers=1, n_heads=2))
+    for read in (model, model.hidden, lambda ids: model.loss(ids, ids)):
+        with pytest.raises(UserError, match=r"\(B, T\) int64 below 11 is expected"):
+            read(wrong)
+    with pytest.raises(UserError, match="are of type list"):
+        inspect.unwrap(GPT.check_ids)(model, [[1, 2]])  # without jaxtyping's own check
+    with pytest.raises(UserError, match="9 tokens do not fit in the model's context of 8"):
+        model(torch.zeros(1, 9, dtype=torch.int64))
+    assert model(torch.tensor([[0, 10]], dtype=torch.int32)).shape == (1, 2, 11)
+
+
+def test_exact_gelu_is_another_model_than_the_tanh_form() -> None:
+    ids = torch.arange(8)[None]
+    logits = []
+    for activation in ("gelu", "gelu-exact"):
+        config = GPTConfig(
+            vocab_size=11, context_length=8, d_model=16, n_layers=1, n_heads=2, init="torch",
+            activation=activation,
+        )  # fmt: skip
+        logits.append(GPT(config, seed=1)(ids))
+    assert 1e-7 < (logits[0] - logits[1]).abs().max().item() < 1e-2

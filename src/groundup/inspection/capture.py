@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.model.attention import Attention, attention_weights
+from groundup.model.attention import attention_weights
 from groundup.model.gpt import GPT, Block
+from groundup.model.multi_head import MultiHeadAttention
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def capture(model: GPT, ids: list[int]) -> Capture:
     seen: dict[int, tuple[Any, ...]] = {}
     layers = [block.attention for block in model.blocks if isinstance(block, Block)]
 
-    def record(layer: Attention, arguments: tuple[Any, ...]) -> None:
+    def record(layer: MultiHeadAttention, arguments: tuple[Any, ...]) -> None:
         seen[layer.layer] = arguments
 
     hooks = [layer.register_forward_pre_hook(record) for layer in layers]

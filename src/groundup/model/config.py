@@ -72,8 +72,8 @@ class GPTConfig(Config):
     """Normalize each query and key, which keeps attention stable at high learning rates."""
     qk_gain: Annotated[Positive, _EXPERIMENTAL] = 1.0
     """Initial scale of the attention scores with qk_norm. It is trained."""
-    activation: Literal["swiglu", "gelu", "relu2"] = "swiglu"
-    """MLP: SwiGLU, GELU (tanh form) as in GPT-2, or squared ReLU, which is the fastest."""
+    activation: Literal["swiglu", "gelu", "gelu-exact", "relu2"] = "swiglu"
+    """MLP: SwiGLU, GELU as in GPT-2 (tanh form), exact GELU, or squared ReLU, the fastest."""
     ngram: Annotated[Count, _EXPERIMENTAL] = 1
     """Longest n-gram of tokens that has its own embedding. 1: single tokens only."""
     ngram_rows: Annotated[Count, _EXPERIMENTAL] = 16_384

@@ -1,100 +1,38 @@
-"""The language model, top to bottom: norm, MLP, block, GPT.
+"""The language model, from its parts: the block and the GPT class.
 
 Token ids are embedded as vectors; every block adds the outputs of its attention and its MLP to
 them; a final norm and the head compute a logit for each token of the vocabulary at each position.
 The config decides whether the class is GPT-2, a model of the Llama family or our own small model.
 """
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.utils.checkpoint import checkpoint
 
 from groundup.base.errors import UserError
-from groundup.model.attention import Attention, KeyValueCache, rotary_tables
 from groundup.model.config import GPTConfig
+from groundup.model.layers import MLP, Embedding, LayerNorm, Linear, RMSNorm
 from groundup.model.loss import head_cross_entropy
+from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
 from groundup.model.ngram_embedding import NGramEmbedding
-from groundup.model.uninitialized import Embedding, Linear
-
-
-class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, without subtracting the mean as LayerNorm does.
-
-    Source: "Root Mean Square Layer Normalization", equation 4.
-    """
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Float[Tensor, "*B C"]) -> Float[Tensor, "*B C"]:
-        """Normalize along the last axis."""
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+from groundup.model.recompute import recomputed
+from groundup.model.rotary import RotaryEmbedding
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
     """Build the norm of the config: RMSNorm, or LayerNorm as in GPT-2."""
     if config.norm == "rms":
         return RMSNorm(config.d_model, config.norm_eps)
-    return nn.LayerNorm(config.d_model, eps=config.norm_eps, bias=config.bias)
-
-
-class _SquaredReLU(torch.autograd.Function):
-    """max(x, 0)^2, with one saved tensor and one kernel in the backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        positive = F.relu(x)
-        ctx.save_for_backward(positive)
-        return positive * positive
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        return torch.addcmul(gradient.new_zeros(()), gradient, positive, value=2)
-
-
-squared_relu: Callable[[Tensor], Tensor] = _SquaredReLU.apply
-
-
-class MLP(nn.Module):
-    """Position-wise feed-forward network: linear, activation, linear.
-
-    Source: "Gaussian Error Linear Units", section 2; for SwiGLU "GLU Variants Improve Transformer",
-    equation 6; for the squared ReLU "Primer: Searching for Efficient Transformers", section 4.1.
-    """
-
-    def __init__(self, config: GPTConfig) -> None:
-        super().__init__()
-        self.activation = config.activation
-        self.gated = config.activation == "swiglu"
-        self.dropout = config.dropout
-        # For swiglu the rows of the gate come first, then those that it multiplies: one matrix
-        # product instead of two.
-        self.up = Linear(config.d_model, config.ff_width * (1 + self.gated), bias=config.bias)
-        self.down = Linear(config.ff_width, config.d_model, bias=config.bias)
-
-    def forward(self, x: Float[Tensor, "B T C"]) -> Float[Tensor, "B T C"]:
-        """Compute what the MLP adds to the residual stream."""
-        if self.gated:
-            gate, up = self.up(x).chunk(2, dim=-1)  # (B, T, F) each
-            hidden = F.silu(gate) * up
-        elif self.activation == "relu2":
-            hidden = squared_relu(self.up(x))  # (B, T, F)
-        else:
-            hidden = F.gelu(self.up(x), approximate="tanh")  # (B, T, F)
-        return F.dropout(self.down(hidden), self.dropout, self.training)
+    return LayerNorm(config.d_model, config.norm_eps, bias=config.bias)
 
 
 class Block(nn.Module):
     """One pre-norm transformer layer: x + attention(norm(x)), then x + MLP(norm(x)).
+
+    `GPT.initialize` sets its weights; the constructor leaves them uninitialized.
 
     Source: "On Layer Normalization in the Transformer Architecture", figure 1 (b), pre-norm.
     """
@@ -102,9 +40,29 @@ class Block(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
         self.attention_norm = make_norm(config)
-        self.attention = Attention(config, layer)
+        self.attention = MultiHeadAttention(
+            config.d_model,
+            config.n_heads,
+            n_kv_heads=config.kv_heads,
+            d_head=config.head_width,
+            qkv_bias=config.qkv_bias,
+            bias=config.bias,
+            qk_norm=config.norm if config.qk_norm else None,
+            norm_eps=config.norm_eps,
+            rotary_layout=config.rotary_layout,
+            dropout=config.dropout,
+            layer=layer,
+            initialize=False,
+        )
         self.mlp_norm = make_norm(config)
-        self.mlp = MLP(config)
+        self.mlp = MLP(
+            config.d_model,
+            config.ff_width,
+            activation=config.activation,
+            bias=config.bias,
+            dropout=config.dropout,
+            initialize=False,
+        )
 
     def forward(
         self,
@@ -116,27 +74,6 @@ class Block(nn.Module):
         x = x + self.attention(self.attention_norm(x), rotary, cache)  # (B, T, C)
         stream: Tensor = x + self.mlp(self.mlp_norm(x))  # (B, T, C)
         return stream
-
-
-def _checkpointed(
-    block: nn.Module, x: Float[Tensor, "B T C"], rotary: tuple[Tensor, Tensor] | None
-) -> Float[Tensor, "B T C"]:
-    """Run a block with activation checkpointing: its backward pass computes it again.
-
-    Source: "Training Deep Nets with Sublinear Memory Cost", section 3.
-    """
-    weights: dict[str, Tensor] = dict(block.named_parameters())
-
-    def with_current_weights(x: Tensor) -> Tensor:
-        result: Tensor = functional_call(block, weights, (x, rotary))
-        return result
-
-    # In mixed precision the block holds rounded copies of the weights only during the forward pass.
-    # The closure keeps them for the recomputation.
-    are_copies = not all(isinstance(weight, nn.Parameter) for weight in weights.values())
-    run = with_current_weights if are_copies else block
-    result: Tensor = checkpoint(run, x, *(() if are_copies else (rotary,)), use_reentrant=False)
-    return result
 
 
 class GPT(nn.Module):
@@ -152,9 +89,6 @@ class GPT(nn.Module):
     torch.Size([1, 3, 11])
     """
 
-    rotary_cos: Tensor
-    rotary_sin: Tensor
-
     def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
@@ -162,25 +96,25 @@ class GPT(nn.Module):
         """Ids from here on have no token; generation never draws them."""
         self.activation_checkpointing = False
         """Store only each block's input for the backward pass, and compute the rest again."""
-        self.token_embedding = Embedding(config.vocab_size, config.d_model)
+        self.token_embedding = Embedding(config.vocab_size, config.d_model, initialize=False)
         self.position_embedding = (
-            Embedding(config.context_length, config.d_model)
+            Embedding(config.context_length, config.d_model, initialize=False)
             if config.positions == "learned"
             else None
         )
         self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
         self.final_norm = make_norm(config)
-        self.head = Linear(config.d_model, config.vocab_size, bias=False)
+        self.head = Linear(config.d_model, config.vocab_size, bias=False, initialize=False)
         if config.tie_embeddings:
             self.head.weight = self.token_embedding.weight
-        if config.positions == "rotary":
-            cos, sin = rotary_tables(
-                config.context_length, config.head_width, config.rotary_base, config.rotary_layout
+        self.rotary = (
+            RotaryEmbedding(
+                config.head_width, config.context_length, config.rotary_base, config.rotary_layout
             )
-            # Not persistent: they follow from the config, so checkpoints do not contain them.
-            self.register_buffer("rotary_cos", cos, persistent=False)
-            self.register_buffer("rotary_sin", sin, persistent=False)
+            if config.positions == "rotary"
+            else None
+        )
         self.initialize(seed)
 
     @torch.no_grad()
@@ -241,49 +175,84 @@ class GPT(nn.Module):
             assert isinstance(first, Block)
             first.attention.look_back(config.rotary_base, generator)
 
-    def hidden(
-        self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
-    ) -> Float[Tensor, "B T C"]:
-        """Compute the hidden states after the final norm: the input of the head or a classifier.
+    def check_ids(self, ids: Tensor, start: int = 0) -> None:
+        """Check that these are token ids, (B, T), that the model can read.
+
+        On a GPU the values are not read, because the step would have to wait for them.
+
+        Args:
+            ids: The token ids.
+            start: Number of positions before them.
 
         Raises:
-            UserError: There are more positions than the context length.
+            UserError: The shape or the type is another, an id is not in the vocabulary, or there
+                are more positions than the context length.
+        """
+        V, context_length = self.config.vocab_size, self.config.context_length
+        found = ""
+        if not isinstance(ids, Tensor):
+            found = f"are of type {type(ids).__name__}"
+        elif ids.dtype not in (torch.int64, torch.int32) or ids.ndim != 2 or not ids.shape[1]:
+            found = f"are {tuple(ids.shape)} {str(ids.dtype).removeprefix('torch.')}"
+        elif ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+            low, high = (int(end) for end in ids.aminmax())
+            found = "" if low >= 0 and high < V else f"range from {low:,} to {high:,}"
+        if found:
+            raise UserError(
+                f"The token ids {found}. A tensor (B, T) int64 below {V:,} is expected, for B "
+                "texts of T tokens."
+            )
+        if start + ids.shape[1] > context_length:
+            raise UserError(
+                f"{start + ids.shape[1]} tokens do not fit in the model's context of "
+                f"{context_length}. Use a shorter text, or a model with a longer context_length."
+            )
+
+    # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where
+    # jaxtyping checks annotations.
+    def hidden(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T C"]:
+        """Compute the hidden states after the final norm: the input of the head or a classifier.
+
+        Args:
+            ids: Token ids, (B, T) int64.
+            cache: Holds the positions before them. None: `ids` are the start of the text.
+
+        Raises:
+            UserError: `check_ids` refuses the ids.
         """
         start = 0 if cache is None else cache.length
+        self.check_ids(ids, start)
         stop = start + ids.shape[1]
-        if stop > self.config.context_length:
-            raise UserError(
-                f"{stop} tokens do not fit in the model's context of "
-                f"{self.config.context_length}. Use a shorter text, or a model with a longer "
-                "context_length."
-            )
         x: Tensor = self.token_embedding(ids)  # (B, T, C)
         if self.ngram_embedding is not None:
             x = x + self.ngram_embedding(ids, None if cache is None else cache.ids).to(x.dtype)
         rotary = None
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start:stop]  # (B, T, C)
-        else:
+        elif self.rotary is not None:
             rotary = (
-                self.rotary_cos[start:stop].to(x.dtype),
-                self.rotary_sin[start:stop].to(x.dtype),
+                self.rotary.cos[start:stop].to(x.dtype),
+                self.rotary.sin[start:stop].to(x.dtype),
             )  # (T, D) each
         x = F.dropout(x, self.config.dropout, self.training)
         checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = _checkpointed(block, x, rotary) if checkpointing else block(x, rotary, cache)
+            x = recomputed(block, x, rotary) if checkpointing else block(x, rotary, cache)
         if cache is not None:
             # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)  # (B, T, C)
         return normed
 
-    def forward(
-        self, ids: Int[Tensor, "B T"], *, cache: KeyValueCache | None = None
-    ) -> Float[Tensor, "B T V"]:
+    def forward(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T V"]:
         """Compute the logits of the next token at every position.
 
-        With a cache, `ids` follow the stored positions and are added to them.
+        Args:
+            ids: Token ids, (B, T) int64.
+            cache: Holds the positions before `ids`, and gets those of `ids`.
+
+        Raises:
+            UserError: `check_ids` refuses the ids.
         """
         return self.logits(self.hidden(ids, cache=cache))
 
@@ -293,13 +262,18 @@ class GPT(nn.Module):
         return logits
 
     def loss(
-        self,
-        ids: Int[Tensor, "B T"],
-        targets: Int[Tensor, "B T"],
-        *,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, ids: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean"
     ) -> Float[Tensor, ""]:
-        """Compute the cross-entropy in nats over the targets that are not -100."""
+        """Compute the cross-entropy in nats over the targets that are not -100.
+
+        Args:
+            ids: Token ids, (B, T) int64.
+            targets: The id after each of them, of the same shape.
+            reduction: See `cross_entropy`.
+
+        Raises:
+            UserError: `check_ids` refuses the ids.
+        """
         hidden = self.hidden(ids)  # (B, T, C)
         return head_cross_entropy(hidden, self.head.weight, targets, reduction=reduction)
 

@@ -12,26 +12,42 @@ from groundup.model.count import LOGITS_AT_ONCE
 
 
 def cross_entropy(
-    logits: Float[Tensor, "B T V"],
-    targets: Int[Tensor, "B T"],
+    logits: Float[Tensor, "*N V"],
+    targets: Int[Tensor, "*N"],
     *,
+    ignore_index: int = IGNORE_INDEX,
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Float[Tensor, ""]:
-    """Compute -log softmax(logits)[target] over the targets that are not -100, in float32.
+    """Compute -log softmax(logits)[target] in nats, over any leading dimensions.
 
-    "mean" divides by the number of counted targets, and is NaN if there are none. For micro-batches
-    with unequal numbers of targets, add the "sum" of each and divide by the total number once.
+    In float32, or in float64 if the logits are. "mean" divides by the number of counted targets,
+    and is NaN if there are none. For micro-batches with unequal numbers of targets, add the "sum"
+    of each and divide by the total number once.
+
+    Args:
+        logits: One value per token of the vocabulary.
+        targets: The correct tokens.
+        ignore_index: Targets with this value are not counted.
+        reduction: "mean" or "sum" over the counted targets.
+
+    Raises:
+        IndexError: A target is not in the vocabulary (on a CPU).
 
     >>> import torch
     >>> round(cross_entropy(torch.zeros(1, 3, 7), torch.tensor([[0, 6, -100]])).item(), 4)  # ln 7
     1.9459
     """
     return F.cross_entropy(
-        logits.flatten(0, 1).float(),
+        logits.reshape(-1, logits.shape[-1]).to(_exact(logits.dtype)),
         targets.flatten().long(),
-        ignore_index=IGNORE_INDEX,
+        ignore_index=ignore_index,
         reduction=reduction,
     )
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """Number format of sums over the vocabulary: bfloat16 would lose small terms."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def head_cross_entropy(
@@ -67,14 +83,14 @@ class _HeadCrossEntropy(torch.autograd.Function):
         needs_gradient = any(ctx.needs_input_grad)
         counted = targets != IGNORE_INDEX
         targets = targets.clamp(min=0)[:, None].long()
-        total = hidden.new_zeros((), dtype=torch.float32)
+        exact = _exact(hidden.dtype)
+        total = hidden.new_zeros((), dtype=exact)
         d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (B T, C)
-        # A sum over many chunks: in float32, because bfloat16 would lose small terms.
-        d_head = torch.zeros_like(head, dtype=torch.float32) if needs_gradient else None  # (V, C)
+        d_head = torch.zeros_like(head, dtype=exact) if needs_gradient else None  # (V, C)
         rows = max(1, LOGITS_AT_ONCE // len(head))
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = (hidden[part] @ head.T).float()  # (rows, V)
+            logits = (hidden[part] @ head.T).to(exact)  # (rows, V)
             sums = logits.logsumexp(dim=-1, keepdim=True)  # (rows, 1)
             nats = (sums - logits.gather(1, targets[part])).squeeze(1)  # (rows,)
             total += nats[counted[part]].sum()

@@ -126,7 +126,12 @@ class Trainer:
         if self.progress.steps_s is None:
             return replace(schedule, peak_frac=peak_frac)
         return ClockSchedule(
-            seconds=self.progress.steps_s, warmup_steps=schedule.warmup_steps, peak_frac=peak_frac
+            seconds=self.progress.steps_s,
+            warmup_steps=schedule.warmup_steps,
+            decay_frac=schedule.decay_frac,
+            decay=schedule.decay,
+            peak_frac=peak_frac,
+            final_frac=schedule.final_frac,
         )
 
     def _time_for_steps(self, window_s: float) -> float:

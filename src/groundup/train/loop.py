@@ -7,7 +7,7 @@ stops; between two steps nothing is in progress, so a run is saved or stopped th
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -159,7 +159,7 @@ def train_steps(
             part.backward()  # type: ignore[no-untyped-call]
             loss_nats += part.item()
         (loss_nats,) = world.sum(loss_nats / world.size)
-        grad_norm = _clip(optimizer, max_grad_norm, world)
+        grad_norm = clip_grad_norm(optimizer.parameters, max_grad_norm, world=world)
         rate = optimizer.learning_rate * factor
         if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
             raise diverged(
@@ -196,13 +196,41 @@ def train_steps(
         )
 
 
-def _clip(optimizer: Optimizer, max_grad_norm: float | None, world: World) -> float:
-    parts = gradients(optimizer.parameters)
+def clip_grad_norm(
+    parameters: Iterable[torch.nn.Parameter], max_norm: float | int | None, *, world: World = ALONE
+) -> float:
+    """Scale all gradients by one factor, so that the gradient norm is at most `max_norm`.
+
+    The gradient norm is the root of the sum of the squares of all gradients. If it is not above
+    `max_norm`, nothing is changed; if it is NaN, neither.
+
+    Args:
+        parameters: Parameters; those without a gradient are left out.
+        max_norm: The highest gradient norm. None: measure only.
+        world: The processes that share the parameters.
+
+    Returns:
+        The gradient norm before clipping.
+
+    Raises:
+        UserError: `max_norm` is not a positive number.
+
+    Source: "On the difficulty of training Recurrent Neural Networks", algorithm 1.
+
+    >>> weight = torch.nn.Parameter(torch.zeros(2))
+    >>> weight.grad = torch.tensor([3.0, 4.0])
+    >>> clip_grad_norm([weight], 1.0), weight.grad
+    (5.0, tensor([0.6000, 0.8000]))
+    """
+    if max_norm is not None and not max_norm > 0:
+        raise UserError(f"max_norm is {max_norm!r}. A number above 0 is expected.")
+    parameters = list(parameters)
+    parts = gradients(parameters)
     norm: float = torch.nn.utils.get_total_norm(parts).item()
-    if any(is_shared(parameter) for parameter in optimizer.parameters):
+    if any(is_shared(parameter) for parameter in parameters):
         norm = world.sum(norm**2)[0] ** 0.5
-    if max_grad_norm is not None and norm > max_grad_norm:
-        torch._foreach_mul_(parts, max_grad_norm / norm)
+    if max_norm is not None and norm > max_norm:
+        torch._foreach_mul_(parts, max_norm / norm)
     return norm
 
 

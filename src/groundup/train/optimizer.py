@@ -8,7 +8,7 @@ has only a few weights. torch is imported only by the functions, so that `--help
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName, Positive
@@ -47,6 +47,12 @@ class OptimizerConfig(Config):
     """Momentum (Muon only)."""
     newton_schulz_steps: Annotated[int, Ge(3), Le(5)] = 5
     """Newton-Schulz iterations that orthogonalize an update: 3, 4 or 5 (Muon only)."""
+    adam_beta1: Annotated[float, Ge(0), Lt(1), Mark.NO_COST] = 0.9
+    """Decay rate of AdamW's average of the gradient."""
+    adam_beta2: Annotated[float, Ge(0), Lt(1), Mark.NO_COST] = 0.95
+    """Decay rate of AdamW's average of the squared gradient."""
+    adam_eps: Annotated[Positive, Mark.NO_COST] = 1e-10
+    """Constant that keeps an update by AdamW from dividing by zero."""
     max_grad_norm: Annotated[float, Gt(0), Mark.NO_COST] | None = None
     """Clip the gradient norm to this value. None: no clipping."""
 
@@ -70,7 +76,6 @@ class Optimizer:
         config: Names the optimizer. With "muon" the matrices inside the blocks are updated by Muon;
             embeddings, norms and biases by AdamW. With "adamw" AdamW updates all parameters at one
             learning rate, with weight decay on matrices only.
-        betas: Decay rates of AdamW's averages of the gradient and its square.
         dtype: Number format of Muon's products. None: the fastest that is exact enough on this
             device.
 
@@ -95,7 +100,6 @@ class Optimizer:
         model: "torch.nn.Module",
         config: OptimizerConfig = OptimizerConfig(),
         *,
-        betas: tuple[float, float] = (0.9, 0.95),
         dtype: "torch.dtype | None" = None,
     ) -> None:
         from groundup.train.adamw import AdamW
@@ -136,8 +140,8 @@ class Optimizer:
         embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
         head_rate = embedding_rate * _HEAD_WIDTH / width if by_muon else embedding_rate
-        self._groups = [
-            AdamW(members, learning_rate=peak, weight_decay=decay, betas=betas)
+        groups = [
+            {"params": list(members.items()), "lr": peak, "peak": peak, "weight_decay": decay}
             for members, peak, decay in (
                 (adam_matrices, rate, config.weight_decay),
                 (embeddings, embedding_rate, embedding_decay),
@@ -147,12 +151,16 @@ class Optimizer:
             )
             if members
         ]
+        betas = (config.adam_beta1, config.adam_beta2)
+        self._adamw = AdamW(groups, betas=betas, eps=config.adam_eps) if groups else None
 
     def step(self, factor: float) -> None:
         """Update every parameter once, at `factor` times the peak learning rates."""
         self._muon.step(self.learning_rate * factor)
-        for group in self._groups:
-            group.step(factor)
+        if self._adamw is not None:
+            for group in self._adamw.param_groups:
+                group["lr"] = group["peak"] * factor
+            self._adamw.step()
 
     def zero_grad(self) -> None:
         """Set the gradients to None."""
@@ -172,10 +180,7 @@ class Optimizer:
 
         These are the tensors themselves, not copies: the next step changes them.
         """
-        state = self._muon.state()
-        for group in self._groups:
-            state |= group.state()
-        return state
+        return self._muon.state() | (self._adamw.tensors() if self._adamw else {})
 
     def load_state(self, state: dict[str, "torch.Tensor"]) -> None:
         """Load what `state` returned.
@@ -190,18 +195,18 @@ class Optimizer:
                 "loaded with the settings that the run was started with."
             )
         self._muon.load_state(state)
-        for group in self._groups:
-            group.load_state(state)
+        if self._adamw is not None:
+            self._adamw.load_tensors(state)
 
 
 def _stacked_rows(model: "torch.nn.Module") -> dict[str, int]:
     """Rows of each head's query, key or value matrix, and of each half of a gated MLP."""
-    from groundup.model.attention import Attention
-    from groundup.model.gpt import MLP
+    from groundup.model.layers import MLP
+    from groundup.model.multi_head import MultiHeadAttention
 
     rows = {}
     for name, module in model.named_modules():
-        if isinstance(module, Attention):
+        if isinstance(module, MultiHeadAttention):
             rows[f"{name}.qkv.weight"] = module.d_head
         elif isinstance(module, MLP) and module.gated:
             rows[f"{name}.up.weight"] = len(module.up.weight) // 2

@@ -26,6 +26,8 @@ LAYER_NAMES = (
     ("mlp.down.weight", "mlp.c_proj.weight", True),
     ("mlp.down.bias", "mlp.c_proj.bias", False),
 )
+ACTIVATIONS: dict[str, str] = {"gelu": "gelu_new", "gelu-exact": "gelu"}
+"""Our names of the activation, and theirs."""
 TOP_NAMES = (
     ("token_embedding.weight", "wte.weight"),
     ("position_embedding.weight", "wpe.weight"),
@@ -39,7 +41,7 @@ def is_gpt2(config: GPTConfig) -> bool:
     return (
         config.norm == "layer"
         and config.positions == "learned"
-        and config.activation == "gelu"
+        and config.activation in ACTIVATIONS
         and config.bias
         and not config.qk_norm
         and config.kv_heads == config.n_heads
@@ -59,7 +61,7 @@ def write_config(config: GPTConfig) -> dict[str, Any]:
         "n_layer": config.n_layers,
         "n_head": config.n_heads,
         "n_inner": config.ff_width,
-        "activation_function": "gelu_new",
+        "activation_function": ACTIVATIONS[config.activation],
         "layer_norm_epsilon": config.norm_eps,
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,
@@ -75,9 +77,9 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
         UserError: The config describes a variant that GPT does not implement.
     """
     activation = about.get("activation_function", "gelu_new")
-    if activation not in ("gelu_new", "gelu_pytorch_tanh"):
+    if activation not in ("gelu_new", "gelu_pytorch_tanh", "gelu"):
         raise UserError(
-            f"activation_function is {activation!r}. Expected gelu_new or gelu_pytorch_tanh.",
+            f"activation_function is {activation!r}. Expected gelu_new, gelu_pytorch_tanh or gelu.",
             where=where,
         )
     for switch in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
@@ -94,7 +96,7 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
         norm_eps=about.get("layer_norm_epsilon", 1e-5),
         positions="learned",
         qk_norm=False,
-        activation="gelu",
+        activation="gelu-exact" if activation == "gelu" else "gelu",
         bias=True,
         qkv_bias=True,
         tie_embeddings=about.get("tie_word_embeddings", True),

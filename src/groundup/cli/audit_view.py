@@ -1,0 +1,46 @@
+"""Show the audit of a corpus: duplicates, languages and scripts."""
+
+from textwrap import shorten
+
+from groundup.cli.console import note, table, warn
+from groundup.text.audit import Audit
+
+_SMALL_SHARE = 0.02
+"""Smaller shares of a language are more often mistakes of the identification."""
+
+
+def show_audit(audit: Audit) -> None:
+    """Print what an audit found."""
+    sample = "" if audit.sampled_frac == 1 else f" (in a sample of {audit.sampled_frac:.1%})"
+    places = {
+        "within training": (audit.n_passages_train, audit.within_train),
+        "within validation": (audit.n_passages_validation, audit.within_validation),
+        "validation in training": (audit.n_passages_validation, audit.across),
+    }
+    table(
+        f"Duplicate passages{sample}",
+        ["where", "passages", "exact duplicates", "near duplicates"],
+        [
+            [name, f"{n:,}", f"{found.n_exact:,}", f"{found.n_near:,}"]
+            for name, (n, found) in places.items()
+        ],
+    )
+    for name, (_, found) in places.items():
+        for shown in found.examples[:1]:
+            words = shorten(" ".join(shown.text.split()), 80)
+            documents = " and ".join(dict.fromkeys((shown.first, shown.second)))
+            note(f'{name}, in {documents}, {shown.jaccard:.0%} similar: "{words}"')
+    if audit.across.examples:
+        warn(
+            "Some validation text also occurs in the training set, where the model can memorize "
+            "it. The validation loss will be too low."
+        )
+    note(
+        f"Languages: {_shares(audit.languages)}. Scripts: {_shares(audit.scripts)}. "
+        f"Characters that are not text: {audit.non_text_frac:.2%}."
+    )
+
+
+def _shares(rows: list[tuple[str, float]]) -> str:
+    named = [f"{name} {share:.1%}" for name, share in rows if share >= _SMALL_SHARE]
+    return ", ".join(named) or "none"
