@@ -7,6 +7,7 @@ read; no program reads it.
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, write_json, write_text
 
 
@@ -38,7 +39,11 @@ def save_bpe(tokenizer: ByteLevelBPE, folder: Path) -> None:
 
 
 def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
-    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json."""
+    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json.
+
+    Raises:
+        UserError: Other libraries would read other ids.
+    """
     spell = byte_spelling()
 
     def spelled(token: bytes) -> str:
@@ -46,7 +51,17 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
 
     table = tokenizer.token_table
     skipped = set(tokenizer.special_tokens.values())
-    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped}
+    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped and token}
+    special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    for name, index in special:
+        if name in vocabulary:
+            raise UserError(
+                f"The special token {name!r} (id {index}) is written like the ordinary token "
+                f"{vocabulary[name]}. A tokenizer.json cannot tell the two apart.",
+            )
+    if [index for _, index in special] != [*range(len(vocabulary), len(table))]:
+        # Other libraries number special tokens from the end on, unless the vocabulary has them.
+        vocabulary |= special
     merges = [[spelled(table[a]), spelled(table[b])] for a, b in tokenizer.merges]
     return {
         "version": "1.0",
@@ -62,7 +77,7 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
                 "normalized": False,
                 "special": True,
             }
-            for name, index in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+            for name, index in special
         ],
         "normalizer": None,
         "pre_tokenizer": {
