@@ -110,7 +110,7 @@ class BPETokenizer:
         >>> BPETokenizer.from_bytes(vocab, [(b"h", b"i")], ["<|x|>"]).encode("hi<|x|>", "all")
         [256, 257]
         """
-        table = _as_table(vocab)
+        table = as_table(vocab)
         id_of = {token: index for index, token in enumerate(table) if token}
         pairs: list[Pair] = []
         for rank, pair in enumerate(merges):
@@ -201,6 +201,10 @@ class BPETokenizer:
         """
         return self._id_of_bytes[token]
 
+    def merge_bytes(self, pretoken: bytes) -> list[int]:
+        """Encode the bytes of one pretoken as ids."""
+        return self._merge([self._byte_ids[byte] for byte in pretoken])
+
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder: tokenizer.json, and vocabulary.txt for people to read."""
         save_bpe(self, Path(folder))
@@ -210,7 +214,7 @@ class BPETokenizer:
         if known is not None:
             return known
         data = pretoken.encode("utf-8", errors="surrogatepass")
-        ids = self._merge([self._byte_ids[byte] for byte in data])
+        ids = self.merge_bytes(data)
         if len(self._cache) >= _CACHED_PRETOKENS:
             self._cache.clear()
         if len(data) <= _LONG_PRETOKEN:
@@ -273,7 +277,7 @@ def _derive_table(merges: Sequence[Pair]) -> list[bytes]:
     return table
 
 
-def _as_table(vocab: Mapping[int, bytes]) -> list[bytes]:
+def as_table(vocab: Mapping[int, bytes]) -> list[bytes]:
     """List the bytes of each id; an id without a token has no bytes."""
     ids = sorted(vocab)
     if ids and not 0 <= ids[0] <= ids[-1] < 2 * len(ids) + MOST_HOLES:
