@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer, Pair
 from groundup.tokenizer.pretokens import splitter
+from groundup.tokenizer.round_trip import check_pattern, check_round_trip
 from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
 
@@ -39,11 +40,14 @@ def train_bpe(
     Training ends early when no pair occurs twice.
 
     Raises:
-        UserError: The vocabulary cannot hold the bytes and special tokens, or the text is empty.
+        TypeError: `texts` is one string, or an argument has another type.
+        UserError: The vocabulary cannot hold the bytes and special tokens, the text is empty, or
+            the pattern is not a regular expression.
 
     >>> train_bpe(["aaabdaaabac"], 256 + 3, special_tokens=()).merges
     [(97, 97), (97, 98), (256, 257)]
     """
+    _check_types(texts, vocab_size, pattern)
     n_merges = vocab_size - 256 - len(special_tokens)
     if n_merges < 0:
         raise UserError(
@@ -51,6 +55,7 @@ def train_bpe(
             f"special tokens. A size of {256 + len(special_tokens)} or more is expected.",
             settings={"vocab_size": 1024},
         )
+    check_pattern(pattern)
     counts = count_pretokens(texts, pattern)
     if not counts:
         raise UserError("There is no text to train on. Texts with at least one word are expected.")
@@ -59,14 +64,30 @@ def train_bpe(
         _log.warning("only %d of %d merges: no pair occurs twice", len(merges), n_merges)
     first = 256 + len(merges)
     special = {name: first + i for i, name in enumerate(special_tokens)}
-    return BPETokenizer(merges, pattern=pattern, special_tokens=special)
+    tokenizer = BPETokenizer(merges, pattern=pattern, special_tokens=special)
+    check_round_trip(tokenizer)
+    return tokenizer
+
+
+def _check_types(texts: object, vocab_size: object, pattern: object) -> None:
+    if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"texts is a {type(texts).__name__}. A list or other iterable of strings is expected, "
+            "as in train_bpe([text], 1024)."
+        )
+    if not isinstance(vocab_size, int) or isinstance(vocab_size, bool):
+        raise TypeError(f"vocab_size is {vocab_size!r}. An integer is expected.")
+    if not isinstance(pattern, str):
+        raise TypeError(f"The pattern is a {type(pattern).__name__}. A string is expected.")
 
 
 def count_pretokens(texts: Iterable[str], pattern: str) -> Counter[bytes]:
     """Count each distinct pretoken; memory grows with the distinct ones, not with the text."""
     split = splitter(pattern)
     counts: Counter[str] = Counter()
-    for text in texts:
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Text {number} is a {type(text).__name__}. A string is expected.")
         counts.update(split(text))
     return Counter(
         {word.encode("utf-8", errors="surrogatepass"): count for word, count in counts.items()}
