@@ -13,8 +13,9 @@ from groundup.base.fields import Config, Count, NotNegative
 class ChatConfig(Config):
     """Settings of `chat`: talk to the assistant of a run."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant."""
+    run: Path | None = None
+    """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant.
+    Without it, the newest run with an assistant in runs/."""
     ask: str | None = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
     max_new_tokens: Count = 48

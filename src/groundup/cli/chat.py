@@ -3,6 +3,7 @@
 import sys
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.chat.assistant import find_assistant, open_chat
 from groundup.chat.config import ChatConfig
 from groundup.chat.terminal import HELP, converse
@@ -20,12 +21,13 @@ def run(config: ChatConfig) -> int:
     if not sys.stdin.isatty():
         # Answers only, one per question, so that the output of a pipe is the list of answers.
         return converse(session, lambda: sys.stdin.readline() or None, _write)
-    heading(f"chat with {find_assistant(config.run)}")
+    run = find_run(config.run, "assistant")
+    heading(f"chat with {find_assistant(run)}")
     note(f"This is a very small model; it answers what it was fine-tuned on. {HELP}.")
     n_answered = converse(session, lambda: console.input("[bold]you[/bold] > "), _write)
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     note(f"{questions} answered. The conversation is not saved.")
-    next_command(f"groundup chat {quoted(config.run)} --ask 'Which word comes first: old new'")
+    next_command(f"groundup explain {quoted(run)}")
     return n_answered
 
 

@@ -6,6 +6,7 @@ Color only on a terminal; plain lines when piped. Only `cli/` prints.
 import re
 import shlex
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from groundup.base.errors import UserError, as_options
 from groundup.cli.options import SHORT_OPTIONS, options_of
-from groundup.cli.verbs import VERBS
+from groundup.cli.verbs import VERBS, Verb
 
 console = Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
@@ -203,7 +204,11 @@ def command_that_helps(mistake: UserError) -> str:
     verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
     settings = mistake.settings
     if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
-        return shlex.join(["groundup", *retyped(typed, as_options(settings))])
+        others = {name: value for name, value in settings.items() if name != verb.positional}
+        words = retyped(typed, as_options(others))
+        if verb.positional in settings:
+            words = _with_positional(words, verb, str(settings[verb.positional]))
+        return shlex.join(["groundup", *words])
     return mistake.command
 
 
@@ -217,6 +222,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
     ['plan', 'data', '--out', 'runs/b']
     """
+    if not options:
+        return list(words)
     names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
     flags = {  # these have no value to replace
         word.removeprefix("--").removeprefix("no-")
@@ -238,6 +245,30 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
             continue
         kept.append(given)
     return [*kept, *options]
+
+
+def _with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
+    """Put a value in the place of the positional argument of a command."""
+    kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
+    kept, index = [words[0], value], 1
+    while index < len(words):
+        name, joined, _ = SHORT_OPTIONS.get(words[index], words[index]).partition("=")
+        is_option, end = name.startswith("--"), index + 1
+        kind = kinds.get(name)
+        if is_option and not joined and (name == "--config" or (kind and kind.type is not bool)):
+            end += 1
+            while kind and typing.get_origin(kind.type) is tuple and words[end : end + 1]:
+                if words[end].startswith("-"):
+                    break
+                end += 1
+        if is_option and name != _option(str(verb.positional)):
+            kept += words[index:end]
+        index = end
+    return kept
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _is_number(cell: str) -> bool:

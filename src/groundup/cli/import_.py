@@ -1,9 +1,14 @@
 """`groundup import FOLDER`: pretrained weights from a Hugging Face folder become a run folder."""
 
+from pathlib import Path
+
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, warn
+from groundup.text.sample_line import validation_line
 from groundup.weights.config import ImportConfig
 from groundup.weights.pretrained import ImportResult, import_pretrained
+
+_PROMPT_WORDS = 6
 
 
 def run(config: ImportConfig) -> ImportResult:
@@ -15,5 +20,9 @@ def run(config: ImportConfig) -> ImportResult:
     )
     if not result.has_tokenizer:
         warn("The folder has no tokenizer.json, so the model cannot read or write text.")
-    next_command(f"groundup generate {quoted(result.run)} --prompt 'Every effort moves you'")
+        next_command(f"groundup export {quoted(result.run)}")
+        return result
+    line = validation_line(Path("data")) or "Once upon a time"
+    prompt = " ".join(line.split()[:_PROMPT_WORDS])
+    next_command(f"groundup generate {quoted(result.run)} --prompt={quoted(prompt)}")
     return result

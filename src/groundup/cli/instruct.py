@@ -1,6 +1,7 @@
 """`groundup instruct`: fine-tune an assistant; show its answers before and after."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import next_command, note, table, warn
 from groundup.cli.finetune_view import interval, mark, shorten, step_progress
 from groundup.evaluation.intervals import Share
@@ -48,7 +49,7 @@ def run(config: InstructConfig) -> InstructResult:
     note(result.verdict)
     note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
     note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
-    next_command(f"groundup chat {quoted(config.run)}")
+    next_command(f"groundup chat {quoted(find_run(config.run))}")
     return result
 
 

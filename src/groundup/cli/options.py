@@ -115,10 +115,10 @@ def _has(mapping: dict[str, Any], path: tuple[str, ...]) -> bool:
 def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> inspect.Parameter:
     kind, default = leaf.kind, leaf.default
     more: dict[str, Any] = {}
-    if default is None:
-        more["show_default"] = lambda value: "none"
-    elif default in ("", ()):
+    if default in ("", ()) or (default is None and is_positional):
         more["show_default"] = False
+    elif default is None:
+        more["show_default"] = lambda value: "none"
     elif isinstance(default, Path):
         more["show_default"] = str
     if kind.choices:

@@ -2,10 +2,11 @@
 
 import gc
 import importlib
+import sys
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Verb:
     """The setting that names the folder where the result is recorded. None: it is not recorded."""
     takes_given: bool = False
     """Whether the view gets the names of the settings that were given explicitly."""
+    need: Literal["model", "training", "assistant"] = "model"
+    """What it needs of the newest run, which it takes where no run is given."""
     resumable: bool = False
     """Whether the same command continues after it was interrupted."""
 
@@ -45,11 +48,11 @@ def _verb(
     config: str,
     positional: str,
     home: str | None = None,
-    **flags: bool,
+    **more: Any,
 ) -> Verb:
     module = name.replace("-", "_") + ("_" if name == "import" else "")
     view = f"groundup.cli.{module}:run"
-    return Verb(name, stage, help, f"groundup.{config}", view, positional, home, **flags)
+    return Verb(name, stage, help, f"groundup.{config}", view, positional, home, **more)
 
 
 # fmt: off
@@ -66,7 +69,7 @@ VERBS = [
     _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source"),
     _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True),
-    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run"),
+    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", need="training"),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
     _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
@@ -74,7 +77,7 @@ VERBS = [
     _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.config:ExportConfig", "run", "run"),
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run"),
-    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run"),
+    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", need="assistant"),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
@@ -82,6 +85,7 @@ VERBS = [
 
 def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
     """Run a command on the screen and record its result in the folder that it worked on."""
+    from groundup.base.newest_run import newest_run
     from groundup.base.results import record_result
     from groundup.base.run import RunFolder
 
@@ -91,6 +95,11 @@ def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
     if not gc.isenabled():
         gc.freeze()  # all objects so far stay until the end
         gc.enable()
+    if verb.positional == "run" and config.run is None:
+        config = replace(config, run=newest_run(verb.need))
+        # The output of `chat` in a pipe is the list of answers.
+        stream = sys.stderr if name == "chat" else sys.stdout
+        print(f"Using the newest run: {config.run}", file=stream)
     result = view(config, given) if verb.takes_given else view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)

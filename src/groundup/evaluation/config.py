@@ -13,8 +13,8 @@ from groundup.base.fields import Config, Count, NotNegative, Whole
 class EvaluateConfig(Config):
     """Settings of `evaluate`: measure the loss of a run, beside two baselines."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     data: Path | None = None
     """Data folder with train/ and validation/ token stores. None: the data of the run."""
     batch_size: Count = 16
@@ -30,8 +30,8 @@ class EvaluateConfig(Config):
 class GenerateConfig(Config):
     """Settings of `generate`: let a trained model continue a text."""
 
-    run: Path = Path("runs/story")
-    """Run folder, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     prompt: str = ""
     """Text to continue. Empty: the first words of the validation set."""
     max_new_tokens: Whole = 80

@@ -7,6 +7,7 @@ from pathlib import Path
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.files import write_json
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.load import LanguageModel, load
@@ -61,8 +62,9 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
     Raises:
         UserError: There is no model, or the prompt is empty and the tokenizer has no end of text.
     """
-    run = RunFolder.of(config.run)
-    language_model = load(config.run)
+    path = find_run(config.run)
+    run = RunFolder.of(path)
+    language_model = load(path)
     language_model.model.to(choose_device(config.device))
     prompt, training_text, not_checked = config.prompt, None, None
     try:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.config import from_mapping, to_mapping
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
+from groundup.base.folder_kinds import find_run, is_data
+from groundup.base.newest_run import list_runs
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
@@ -82,7 +84,7 @@ def compare(config: CompareConfig) -> Comparison:
             found = "No run is named"
         raise UserError(
             f"{found}. Two or more different runs are expected.",
-            command="groundup compare runs/pretrain runs/pretrain-2",
+            command=_two_runs(),
         )
     if config.out.exists() and config.out.suffix != ".svg":
         raise UserError(
@@ -93,7 +95,7 @@ def compare(config: CompareConfig) -> Comparison:
     metrics: dict[str, list[dict[str, Any]]] = {}
     settings = []
     for name in config.runs:
-        run = RunFolder.open(name)
+        run = RunFolder.open(find_run(Path(name)))
         stored = from_mapping(PretrainConfig, run.read_config(), where=run.config_path)
         settings.append(_flat(to_mapping(stored)))
         metrics[name] = read_metrics(run)
@@ -114,6 +116,14 @@ def compare(config: CompareConfig) -> Comparison:
         same_text=len({each.validation for each in origins}) == 1,
         plot=config.out,
     )
+
+
+def _two_runs() -> str:
+    """Return the command that compares the two newest runs, or that makes another run."""
+    runs = [quoted(run.path) for run in list_runs() if run.metrics_path.is_file()]
+    if len(runs) > 1:
+        return f"groundup compare {runs[1]} {runs[0]}"
+    return "groundup pretrain" if is_data(Path("data")) else "groundup story"
 
 
 def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:

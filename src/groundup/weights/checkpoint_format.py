@@ -184,7 +184,6 @@ def model_folders(path: Path | str) -> list[Path]:
         raise UserError(
             "There is no file or folder of this name. A run folder or a checkpoint is expected.",
             where=path,
-            command="ls runs",
         )
     folder, run = path if path.is_dir() else path.parent, RunFolder.of(path)
     is_checkpoint = folder.resolve().parent == run.checkpoints_path.resolve()
@@ -196,6 +195,5 @@ def model_folders(path: Path | str) -> list[Path]:
             "There is no model here. A run folder with checkpoints, or a folder with model.json "
             "and model.safetensors, is expected.",
             where=path,
-            command="groundup pretrain",
         )
     return checkpoints

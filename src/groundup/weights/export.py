@@ -9,6 +9,7 @@ import torch
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import open_model
@@ -44,8 +45,9 @@ def export(config: ExportConfig) -> ExportResult:
         UserError: There is no model, no class of transformers computes it, the folder is taken, or
             the model that was read back differs.
     """
-    run = RunFolder.of(config.run)
-    checkpoint, model = open_model(config.run)
+    path = find_run(config.run)
+    run = RunFolder.of(path)
+    checkpoint, model = open_model(path)
     model.eval()
     folder = run.huggingface if config.out is None else config.out
     refuse_foreign_folder(folder)

@@ -7,10 +7,11 @@ measured on the same test set, with Wilson intervals.
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundup.base.files import write_json
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.intervals import Share, wilson
 from groundup.finetune.batches import RowLoader, label_row
@@ -124,6 +125,8 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
             from it, or the run contains no model.
     """
     started_at = time.perf_counter()
+    config = replace(config, run=find_run(config.run))
+    assert config.run is not None
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     split = _examples(config)
     model, tokenizer = foundation.model, foundation.tokenizer

@@ -13,9 +13,9 @@ from groundup.base.fields import Config, Count, NotNegative, Positive, Whole
 class ClassifyConfig(Config):
     """Fine-tune the model of a run as a text classifier."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The classifier is written to
-    RUN/classifier."""
+    run: Path | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints. Without it, the newest
+    run in runs/. The classifier is written to RUN/classifier."""
     labels: Path | None = None
     """File of labeled texts (.tsv, .csv or .jsonl). None: passages of the documents of the run,
     labeled by document."""

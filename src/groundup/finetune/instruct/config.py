@@ -13,9 +13,9 @@ from groundup.base.fields import Config, Count, Positive, Whole
 class InstructConfig(Config):
     """Fine-tune the model of a run to follow instructions."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints. The assistant is written to
-    RUN/assistant."""
+    run: Path | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints. Without it, the newest
+    run in runs/. The assistant is written to RUN/assistant."""
     records: Path | None = None
     """File of instruction records (.json or .jsonl). None: synthetic records made from the
     documents of the run."""

@@ -7,11 +7,12 @@ greedily before and after fine-tuning, and deterministic graders decide which an
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.intervals import Share, wilson
 from groundup.evaluation.load import LanguageModel
@@ -106,6 +107,8 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
             records, the run contains no model, or its tokenizer has no chat tokens.
     """
     started_at = time.perf_counter()
+    config = replace(config, run=find_run(config.run))
+    assert config.run is not None
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     model, tokenizer = foundation.model, foundation.tokenizer
     train, test = _records(config)
