@@ -157,7 +157,7 @@ def test_compare_proposes_runs_that_exist(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for few in ([], ["runs/model"]):
-        assert main(["compare", *few]) == 1
+        assert main(["compare", *few]) == 2
         line = help_line(capsys.readouterr().err)
         assert line == ["groundup", "compare", "runs/first", "runs/model"]
     assert main(line[1:]) == 0

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative
+from groundup.base.fields import Config, Count, Device, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +28,5 @@ class ChatConfig(Config):
     """Sample from the most likely tokens that together have this probability. None: from all."""
     seed: int = 0
     """Random seed. The same seed and questions give the same answers."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.cli.verbs import VERBS, Verb, call
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Return the exit status.
 
     Returns:
-        0: done; 1: the command failed; 2: the command line is wrong; 130: interrupted.
+        0: done; 1: the command failed, or a rule of `doctor`; 2: the command line is wrong; 130:
+        interrupted.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["help"]:
@@ -74,10 +75,10 @@ def main(arguments: list[str] | None = None) -> int:
             if parsed is None:  # its help was printed
                 return 0
             importlib.import_module(verb.view.split(":")[0])
-        call(verb.name, *parsed)
+        result = call(verb.name, *parsed)
     except UserError as mistake:
         console.error(mistake)
-        return 1
+        return 2 if isinstance(mistake, UsageError) else 1
     except KeyboardInterrupt:
         command = shlex.join(["groundup", *words])
         resume = (
@@ -90,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    return 0
+    return int(verb.is_check and bool(result.findings))
 
 
 class _Screen(logging.Handler):

@@ -28,6 +28,8 @@ class Verb:
     """Whether the view gets the names of the settings that were given explicitly."""
     need: Literal["model", "training", "assistant"] = "model"
     """What it needs of the newest run, which it takes where no run is given."""
+    is_check: bool = False
+    """Whether it fails where its result has findings."""
     resumable: bool = False
     """Whether the same command continues after it was interrupted."""
 
@@ -69,7 +71,7 @@ VERBS = [
     _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source"),
     _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True),
-    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", need="training"),
+    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", need="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
     _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import file_size, read_tokens, write_tokens
 from groundup.data.manifest import is_store
@@ -37,7 +37,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
         files = [config.out]
         store = _build_store(config)
     else:
-        raise UserError(
+        raise UsageError(
             f"The source has the format {config.from_format} and the format to write is "
             f"{config.to_format}. Exactly one of them must be a token store.",
             settings={"to_format": "nanogpt" if config.from_format == "store" else "store"},

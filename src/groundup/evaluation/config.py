@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative, Whole
+from groundup.base.fields import Config, Count, Device, NotNegative, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class EvaluateConfig(Config):
     stride: Count | None = None
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +46,5 @@ class GenerateConfig(Config):
     """Random seed of the first sample. Each further sample adds 1."""
     samples: Count = 3
     """Number of samples. A greedy one is generated before them."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import load
@@ -49,7 +49,7 @@ def explain(config: ExplainConfig) -> ExplainResult:
     seen = capture(model, ids)
     n_layers, n_heads = seen.attention.shape[:2]
     if not (-n_layers <= config.layer < n_layers and 0 <= config.head < n_heads):
-        raise UserError(
+        raise UsageError(
             f"There is no layer {config.layer} with a head {config.head}. The model has "
             f"{n_layers} layers of {n_heads} heads, counted from 0.",
             settings={"layer": 0, "head": 0},

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.config import from_mapping, to_mapping
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run, is_data
 from groundup.base.newest_run import list_runs
@@ -82,7 +82,7 @@ def compare(config: CompareConfig) -> Comparison:
         found = "A run is named twice" if n_runs > 1 else f"There is {n_runs} run to compare"
         if n_runs == 0:
             found = "No run is named"
-        raise UserError(
+        raise UsageError(
             f"{found}. Two or more different runs are expected.",
             command=_two_runs(),
         )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.base.run import RunFolder
 from groundup.text.sample_line import validation_line
 from groundup.tokenizer.config import TokensConfig
@@ -55,7 +55,7 @@ def tokens(config: TokensConfig) -> TokensResult:
     """
     text = _validation_line(config) if config.text is None else config.text
     if not text:
-        raise UserError("The text is empty.", settings={"text": "Hello, world"})
+        raise UsageError("The text is empty.", settings={"text": "Hello, world"})
     inside = config.data / "tokenizer"
     tokenizer = load_tokenizer(inside if inside.is_dir() else config.data)
     return TokensResult(

@@ -10,6 +10,9 @@ from torch.optim.adamw import adamw
 
 from groundup.train.sharding import as_part_of, gradients, own_part
 
+_FUSED = ("cpu", "cuda")
+"""The devices whose fused kernel is tested here; others use single operations."""
+
 
 class AdamW:
     """Adam with decoupled weight decay.
@@ -35,6 +38,7 @@ class AdamW:
         self.weight_decay = weight_decay
         self.betas = betas
         self._parameters = parameters
+        self._fused = all(p.device.type in _FUSED for p in parameters.values())
         parts = [own_part(parameter) for parameter in parameters.values()]
         self._means = [torch.zeros_like(part) for part in parts]
         self._squares = [torch.zeros_like(part) for part in parts]
@@ -56,7 +60,7 @@ class AdamW:
             selected(self._squares),
             [],
             selected(self._steps),
-            fused=True,
+            fused=self._fused,
             amsgrad=False,
             beta1=self.betas[0],
             beta2=self.betas[1],

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative, Positive, Whole
+from groundup.base.fields import Config, Count, Device, NotNegative, Positive, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class ClassifyConfig(Config):
     """Hidden states that the head reads: the mean over all tokens, or the last token."""
     seed: Whole = 0
     """Random seed of the train-test split and the batch order."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, Positive, Whole
+from groundup.base.fields import Config, Count, Device, Positive, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class InstructConfig(Config):
     """Maximum number of tokens generated per test answer."""
     seed: Whole = 0
     """Random seed of the synthetic records, the train-test split and the batch order."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""
