@@ -27,6 +27,7 @@ from typing import Annotated, Any, TypeVar
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UsageError, UserError
+from groundup.base.surrogates import has_surrogates
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -285,6 +286,8 @@ def check(config: Any) -> None:
             value = tuple(value)
         if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
             raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
+        if kind.type is str and isinstance(value, str) and has_surrogates(value):
+            raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
         if not kind.accepts(value):
             raise UsageError(f"{name} is {value!r}. {kind.expected}")
         if value is not getattr(config, name):

@@ -17,10 +17,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.errors import UserError, as_options
+from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
 from groundup.cli.verbs import VERBS, Verb
 
-console = Console(highlight=False, soft_wrap=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`; rich would end the process."""
+        raise
+
+
+console = _Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 _PLAIN_EVERY_S = 10.0
@@ -33,7 +41,7 @@ def harmless(text: str) -> str:
     >>> harmless("red\x1b[31m and a\tline\n")
     'red�[31m and a\tline\n'
     """
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", without_surrogates(text))
 
 
 def span(seconds: float | int) -> str:
@@ -88,7 +96,8 @@ def warn(text: str) -> None:
 
 def next_command(command: str) -> None:
     """Print the next command to type."""
-    console.print(f"\n[dim]next:[/dim] [bold green]{escape(command)}[/bold green]", soft_wrap=True)
+    shown = escape(without_surrogates(command))
+    console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
 
 _FRAME = (
@@ -207,7 +216,7 @@ def command_that_helps(mistake: UserError) -> str:
         others = {name: value for name, value in settings.items() if name != verb.positional}
         words = retyped(typed, as_options(others))
         if verb.positional in settings:
-            words = _with_positional(words, verb, str(settings[verb.positional]))
+            words = with_positional(words, verb, str(settings[verb.positional]))
         return shlex.join(["groundup", *words])
     return mistake.command
 
@@ -247,7 +256,7 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     return [*kept, *options]
 
 
-def _with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
+def with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
     """Put a value in the place of the positional argument of a command."""
     kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
     kept, index = [words[0], value], 1

@@ -17,6 +17,7 @@ from cyclopts import Group, Parameter, Token, convert
 from groundup.base.config import from_mapping, merge, nested, read_recipe, with_current_names
 from groundup.base.errors import UserError
 from groundup.base.fields import Leaf, Mark, leaves
+from groundup.base.surrogates import without_surrogates
 from groundup.cli.verbs import Verb
 
 _COMMON = "Common"
@@ -87,6 +88,8 @@ def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
     mapping = recipe
     for name, value in typed.items():
+        if known[name].kind.type is str and isinstance(value, str):
+            value = without_surrogates(value)  # a text, and not the name of a file
         mapping = merge(mapping, nested(known[name].path, _with_hyphen(value)))
     given = frozenset(name for name, leaf in known.items() if _has(mapping, leaf.path))
     try:

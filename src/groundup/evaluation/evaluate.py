@@ -6,8 +6,8 @@ from pathlib import Path
 
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
-from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run, not_data
+from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.data.manifest import rebuild_command
 from groundup.data.store import TokenStore
@@ -50,7 +50,7 @@ class EvaluateResult:
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Measure a run and write RUN/evaluation/loss.json.
+    """Measure a run and write RUN/evaluation/loss.json, if it can be written.
 
     Raises:
         UserError: There is no model, no validation set, or the data is of another tokenizer.
@@ -100,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         xz_bits_per_byte=compression.best,
         xz_alone_bits_per_byte=compression.alone,
     )
-    write_json(
+    record_if_possible(
         run.evaluation / "loss.json",
         {**vars(result), "lost_to": list(result.lost_to), "data": str(data)},
     )

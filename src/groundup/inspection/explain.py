@@ -22,7 +22,8 @@ _DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 class ExplainResult:
     """The attention of one head on one sentence, and where the report is."""
 
-    report: Path
+    report: Path | None
+    """None: it could not be written."""
     tokens: list[str]
     most_attended: list[str]
     """For each token, the token with the largest attention weight."""
@@ -58,8 +59,9 @@ def explain(config: ExplainConfig) -> ExplainResult:
     tokens = [visible(tokenizer.decode([index])) for index in ids]
     probabilities = seen.logits[-1].softmax(dim=-1)
     best = probabilities.topk(min(_N_NEXT, len(probabilities)))
+    report = write_report(run.path, text=text)
     return ExplainResult(
-        report=write_report(run.path, text=text),
+        report=report,
         tokens=tokens,
         most_attended=[tokens[int(row.argmax())] for row in weights],
         layer=config.layer % n_layers,

@@ -11,7 +11,7 @@ from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run, is_data
 from groundup.base.newest_run import list_runs
-from groundup.base.results import read_results
+from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.curves import draw_curves
@@ -47,7 +47,8 @@ class Comparison:
     """Whether all runs use the same tokenizer, so that nats/token can be compared."""
     same_text: bool
     """Whether all runs have the same validation set; otherwise their losses cannot be compared."""
-    plot: Path
+    plot: Path | None
+    """None: it could not be written."""
 
     @property
     def best(self) -> RunRow | None:
@@ -74,8 +75,7 @@ def compare(config: CompareConfig) -> Comparison:
     """Compare runs and draw their loss curves into one plot.
 
     Raises:
-        UserError: There are fewer than two runs, one has made no step, or the plot cannot be
-            written.
+        UserError: There are fewer than two runs, or one has made no step.
     """
     n_runs = len({Path(name).resolve() for name in config.runs})
     if n_runs < 2 or n_runs < len(config.runs):
@@ -107,14 +107,14 @@ def compare(config: CompareConfig) -> Comparison:
     size = sizes.pop() if len(sizes) == 1 else None
     origins = [_Origin.of(Path(name)) for name in metrics]
     svg = draw_curves(metrics, math.log(size) if isinstance(size, int) else None)
-    write_text(config.out, svg)
+    is_drawn = written_if_possible(lambda: write_text(config.out, svg))
     return Comparison(
         rows=tuple(_row(name, rows) for name, rows in metrics.items()),
         differences={key: values for key, values in columns.items() if len(set(values)) > 1},
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=size is not None and len({each.tokenizer for each in origins}) == 1,
         same_text=len({each.validation for each in origins}) == 1,
-        plot=config.out,
+        plot=config.out if is_drawn else None,
     )
 
 

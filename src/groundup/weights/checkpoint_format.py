@@ -4,10 +4,11 @@ Never pickle: reading a model cannot run code. `model.json` is written last and 
 of the weights, so a folder that was only partly written, or was damaged later, is refused.
 """
 
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor
 
 from groundup.base.checkpoints import first_intact
@@ -138,7 +139,10 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         OSError: The file cannot be written.
     """
     try:
-        save_file(tensors, path, metadata={"format": "pt"})
+        if _is_utf8(path):
+            save_file(tensors, path, metadata={"format": "pt"})
+        else:
+            path.write_bytes(save(tensors, metadata={"format": "pt"}))
     except SafetensorError as error:  # a full disk is reported by this exception too
         raise OSError(str(error)) from error
 
@@ -150,11 +154,20 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         UserError: The file is missing or not in the safetensors format.
     """
     try:
-        return load_file(path)
+        return load_file(path) if _is_utf8(path) else load(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError("This file is missing.", where=path) from error
     except SafetensorError as error:
         raise UserError(f"This is not a valid safetensors file ({error}).", where=path) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the library of safetensors can open it by its name."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def open_model(path: Path | str) -> tuple[Path, GPT]:
