@@ -40,6 +40,10 @@ class UserError(ValueError):
         return self.message if self.where is None else f"{self.where}: {self.message}"
 
 
+class UsageError(UserError):
+    """An argument that is wrong whatever the files contain. The command line exits with 2."""
+
+
 def as_options(settings: Mapping[str, object]) -> list[str]:
     """Write settings as command-line options.
 

@@ -15,6 +15,7 @@ the option of the command line (`--learning-rate`) and the keyword of `replace_s
 import dataclasses
 import functools
 import math
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
@@ -25,15 +26,30 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
+from groundup.base.surrogates import has_surrogates
 
 C = TypeVar("C")
 F = TypeVar("F", bound=Callable[..., Any])
+
+_INT_LIMIT = 2**63
+"""Files, arrays and generators hold no larger integers."""
 
 Count = Annotated[int, Ge(1)]
 Whole = Annotated[int, Ge(0)]
 Positive = Annotated[float, Gt(0), Lt(math.inf)]
 NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """What a text must match, and how that is said."""
+
+    regex: str
+    words: str
+
+
+Device = Annotated[str, Pattern(r"auto|cpu|mps|cuda(:\d{1,3})?", "auto, cpu, cuda, cuda:N or mps")]
 Fraction = Annotated[float, Ge(0), Le(1)]
 
 
@@ -137,7 +153,11 @@ class Kind:
             inner = Kind.of(typing.get_args(self.type)[0])
             return isinstance(value, tuple) and all(inner.accepts(item) for item in value)
         if self.type not in (int, float):
-            return not isinstance(self.type, type) or isinstance(value, self.type)
+            is_of_type = not isinstance(self.type, type) or isinstance(value, self.type)
+            pattern = self.find(Pattern)
+            return is_of_type and (
+                pattern is None or re.fullmatch(pattern.regex, value) is not None
+            )
         if isinstance(value, bool) or not isinstance(value, (int, self.type)) or value != value:
             return False
         holds = {
@@ -163,6 +183,8 @@ class Kind:
             name = "a list"
         elif self.is_config:
             name = "a table of settings"
+        elif pattern := self.find(Pattern):
+            name = pattern.words
         else:
             name = names.get(self.type, "a number" if finite == self.bounds else "a finite number")
         if [words for words, _ in finite] == ["at least", "at most"]:
@@ -267,8 +289,12 @@ def check(config: Any) -> None:
             value = str(value)
         elif isinstance(value, list) and typing.get_origin(kind.type) is tuple:
             value = tuple(value)
+        if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
+            raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
+        if kind.type is str and isinstance(value, str) and has_surrogates(value):
+            raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
         if not kind.accepts(value):
-            raise UserError(f"{name} is {value!r}. {kind.expected}")
+            raise UsageError(f"{name} is {value!r}. {kind.expected}")
         if value is not getattr(config, name):
             object.__setattr__(config, name, value)
 

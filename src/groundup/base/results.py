@@ -4,6 +4,8 @@
 """
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,31 @@ from groundup.base import files
 from groundup.base.errors import UserError, quoted
 
 _LIVE = object()
+_log = logging.getLogger(__name__)
 
 
 def result_file(folder: Path, command: str) -> Path:
     """Name the file that holds the result of a command on this folder."""
     return folder / "results" / f"{command}.json"
+
+
+def record_if_possible(path: Path, value: Any) -> bool:
+    """Write a value as JSON. Where that is not possible, log a warning: the result is known.
+
+    Returns:
+        Whether it was written.
+    """
+    return written_if_possible(lambda: files.write_json(path, _plain(value)))
+
+
+def written_if_possible(write: Callable[[], object]) -> bool:
+    """Write something that is not the main result; where that fails, log a warning."""
+    try:
+        write()
+    except UserError as error:
+        _log.warning("The result was not saved. %s", error.located)
+        return False
+    return True
 
 
 def record_result(folder: Path, command: str, result: Any) -> None:

@@ -76,7 +76,6 @@ class RunFolder:
                 "There is no run folder at this path. "
                 "A folder made by `groundup pretrain` or `groundup story` is expected.",
                 where=path,
-                command="ls runs",
             )
         return run
 
@@ -96,6 +95,19 @@ class RunFolder:
                 if any((folder / mark).exists() for mark in _MARKS):
                     return cls(folder)
         return cls(path.parent if path.is_file() else path)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder has any of the files that make it a run."""
+        return any((self.path / mark).exists() for mark in _MARKS)
+
+    @property
+    def outer(self) -> "RunFolder":
+        """The run that a classifier or an assistant was fine-tuned from; other runs: itself."""
+        here = self.path if self.path.name else self.path.resolve()
+        parent = RunFolder(here.parent)
+        inside = here.name.startswith(("classifier", "assistant"))
+        return parent if inside and parent.is_run else self
 
     @property
     def config_path(self) -> Path:
@@ -266,7 +278,6 @@ class RunFolder:
                 "This is not a pretraining run: it has no config.toml. "
                 "A folder made by `groundup pretrain` is expected.",
                 where=self.path,
-                command="ls runs",
             )
         return configs.read_recipe(self.config_path)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
@@ -40,7 +41,7 @@ def open_chat(config: ChatConfig) -> ChatSession:
     Raises:
         UserError: There is no assistant, or no intact model.
     """
-    language_model = load(find_assistant(config.run))
+    language_model = load(find_assistant(find_run(config.run, "assistant")))
     model = language_model.model.to(choose_device(config.device)).eval()
     n_asked = 0
 

@@ -6,15 +6,16 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative
+from groundup.base.fields import Config, Count, Device, NotNegative
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChatConfig(Config):
     """Settings of `chat`: talk to the assistant of a run."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant."""
+    run: Path | None = None
+    """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant.
+    Without it, the newest run with an assistant in runs/."""
     ask: str | None = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
     max_new_tokens: Count = 48
@@ -27,5 +28,5 @@ class ChatConfig(Config):
     """Sample from the most likely tokens that together have this probability. None: from all."""
     seed: int = 0
     """Random seed. The same seed and questions give the same answers."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

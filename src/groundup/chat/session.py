@@ -9,7 +9,7 @@ import codecs
 import logging
 from collections.abc import Callable, Collection, Iterator
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render_prompt
@@ -44,7 +44,7 @@ class ChatSession:
         stop_ids: Collection[int] = (),
     ) -> None:
         if max_new_tokens < 1 or max_new_tokens >= context_length:
-            raise UserError(
+            raise UsageError(
                 f"An answer of {max_new_tokens} tokens does not fit into a context of "
                 f"{context_length}. At least 1 token, and less than the context, is expected.",
                 settings={"max_new_tokens": max(1, context_length // 2)},
@@ -76,7 +76,7 @@ class ChatSession:
             UserError: The question is empty, or too long for the context.
         """
         if not question.strip():
-            raise UserError("The question is empty. Some text is expected.")
+            raise UsageError("The question is empty. Some text is expected.")
         self.messages.append(Message(role="user", content=question.strip()))
         try:
             prompt = self._fit()

@@ -3,10 +3,12 @@
 import sys
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
+from groundup.base.surrogates import without_surrogates
 from groundup.chat.assistant import find_assistant, open_chat
 from groundup.chat.config import ChatConfig
 from groundup.chat.terminal import HELP, converse
-from groundup.cli.console import console, heading, next_command, note
+from groundup.cli.console import console, harmless, heading, next_command, note
 
 
 def run(config: ChatConfig) -> int:
@@ -19,17 +21,26 @@ def run(config: ChatConfig) -> int:
         return 1
     if not sys.stdin.isatty():
         # Answers only, one per question, so that the output of a pipe is the list of answers.
-        return converse(session, lambda: sys.stdin.readline() or None, _write)
-    heading(f"chat with {find_assistant(config.run)}")
+        return converse(session, _read_line, _write)
+    run = find_run(config.run, "assistant")
+    heading(f"chat with {find_assistant(run)}")
     note(f"This is a very small model; it answers what it was fine-tuned on. {HELP}.")
-    n_answered = converse(session, lambda: console.input("[bold]you[/bold] > "), _write)
+    n_answered = converse(session, _ask_line, _write)
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     note(f"{questions} answered. The conversation is not saved.")
-    next_command(f"groundup chat {quoted(config.run)} --ask 'Which word comes first: old new'")
+    next_command(f"groundup explain {quoted(run)}")
     return n_answered
 
 
+def _read_line() -> str | None:
+    return without_surrogates(sys.stdin.readline()) or None
+
+
+def _ask_line() -> str:
+    return without_surrogates(console.input("[bold]you[/bold] > "))
+
+
 def _write(text: str) -> None:
-    """Write immediately and unchanged: rich would read brackets in an answer as markup."""
-    sys.stdout.write(text)
+    """Write immediately and not by rich, which would read brackets in an answer as markup."""
+    sys.stdout.write(harmless(text))
     sys.stdout.flush()

@@ -1,6 +1,7 @@
 """`groundup classify`: fine-tune a classifier; show its accuracy, the baselines and some errors."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import next_command, note, table, warn
 from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
 from groundup.finetune.classify.classify import classify
@@ -18,7 +19,7 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         _show_accuracy(result)
         for warning in result.warnings:
             warn(warning)
-        next_command(f"groundup instruct {quoted(config.run)}")
+        next_command(f"groundup instruct {quoted(find_run(config.run))}")
     return result
 
 

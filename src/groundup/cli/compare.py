@@ -38,7 +38,8 @@ def run(config: CompareConfig) -> Comparison:
         note("The settings of these runs are the same.")
     if result.same_until_step:
         note(f"Up to step {result.same_until_step:,}, the training losses are bit-identical.")
-    note(f"Plot of the loss curves: {result.plot}")
+    if result.plot is not None:
+        note(f"Plot of the loss curves: {result.plot}")
     _recommend(result)
     return result
 

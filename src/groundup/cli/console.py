@@ -6,6 +6,7 @@ Color only on a terminal; plain lines when piped. Only `cli/` prints.
 import re
 import shlex
 import time
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
@@ -16,10 +17,18 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.errors import UserError, as_options
+from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
-from groundup.cli.verbs import VERBS
+from groundup.cli.verbs import VERBS, Verb
 
-console = Console(highlight=False, soft_wrap=False)
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to `main`; rich would end the process."""
+        raise
+
+
+console = _Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 _PLAIN_EVERY_S = 10.0
@@ -34,7 +43,7 @@ def harmless(text: str) -> str:
     >>> harmless("red\x1b[31m and a\tline\n")
     'red�[31m and a\tline\n'
     """
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", without_surrogates(text))
 
 
 def span(seconds: float | int) -> str:
@@ -89,8 +98,8 @@ def warn(text: str) -> None:
 
 def next_command(command: str) -> None:
     """Print the next command to type."""
-    command = escape(harmless(command))
-    console.print(f"\n[dim]next:[/dim] [bold green]{command}[/bold green]", soft_wrap=True)
+    shown = escape(harmless(command))
+    console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
 
 _FRAME = (
@@ -206,7 +215,11 @@ def command_that_helps(mistake: UserError) -> str:
     verb = next((verb for verb in VERBS if typed[:1] == [verb.name]), None)
     settings = mistake.settings
     if settings and verb is not None and settings.keys() <= options_of(verb.config_class()).keys():
-        return shlex.join(["groundup", *retyped(typed, as_options(settings))])
+        others = {name: value for name, value in settings.items() if name != verb.positional}
+        words = retyped(typed, as_options(others))
+        if verb.positional in settings:
+            words = with_positional(words, verb, str(settings[verb.positional]))
+        return shlex.join(["groundup", *words])
     return mistake.command
 
 
@@ -220,6 +233,8 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
     ['plan', 'data', '--out', 'runs/b']
     """
+    if not options:
+        return list(words)
     names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
     flags = {  # these have no value to replace
         word.removeprefix("--").removeprefix("no-")
@@ -241,6 +256,30 @@ def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
             continue
         kept.append(given)
     return [*kept, *options]
+
+
+def with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
+    """Put a value in the place of the positional argument of a command."""
+    kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
+    kept, index = [words[0], value], 1
+    while index < len(words):
+        name, joined, _ = SHORT_OPTIONS.get(words[index], words[index]).partition("=")
+        is_option, end = name.startswith("--"), index + 1
+        kind = kinds.get(name)
+        if is_option and not joined and (name == "--config" or (kind and kind.type is not bool)):
+            end += 1
+            while kind and typing.get_origin(kind.type) is tuple and words[end : end + 1]:
+                if words[end].startswith("-"):
+                    break
+                end += 1
+        if is_option and name != _option(str(verb.positional)):
+            kept += words[index:end]
+        index = end
+    return kept
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _is_number(cell: str) -> bool:

@@ -1,6 +1,7 @@
 """`groundup doctor`: every rule with its result, then the cause and the fix of each problem."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import next_command, note, table, warn
 from groundup.pretraining.config import DoctorConfig
 from groundup.pretraining.doctor import RULES, Diagnosis, doctor
@@ -24,5 +25,5 @@ def run(config: DoctorConfig) -> Diagnosis:
     if not result.findings:
         note("No rule found a problem.")
     if result.checkpoint is not None:
-        next_command(f"groundup evaluate {quoted(config.run)}")
+        next_command(f"groundup evaluate {quoted(find_run(config.run))}")
     return result

@@ -1,6 +1,7 @@
 """`groundup evaluate RUN`: the loss of the model, beside two baselines on the same bytes."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
@@ -42,5 +43,5 @@ def run(config: EvaluateConfig) -> EvaluateResult:
         )
     else:
         note("The model is better than both baselines.")
-    next_command(f"groundup generate {quoted(config.run)}")
+    next_command(f"groundup generate {quoted(find_run(config.run))}")
     return result

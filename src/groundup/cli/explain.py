@@ -3,6 +3,8 @@
 from rich.text import Text
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
+from groundup.base.run import RunFolder
 from groundup.cli.console import console, next_command, note, table
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.explain import ExplainResult, explain
@@ -27,8 +29,9 @@ def run(config: ExplainConfig) -> ExplainResult:
         ["token", "probability"],
         [[token, f"{probability:.1%}"] for token, probability in result.next_tokens],
     )
-    note(f"Report: {result.report}")
-    folder = result.report.parent
+    if result.report is not None:
+        note(f"Report: {result.report}")
+    folder = RunFolder.of(find_run(config.run)).outer.path
     command = "chat" if any(folder.glob("assistant*/assistant.json")) else "instruct"
     next_command(f"groundup {command} {quoted(folder)}")
     return result

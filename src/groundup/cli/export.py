@@ -1,6 +1,7 @@
 """`groundup export RUN`: write the trained model as a Hugging Face folder, and check it."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluation.export import ExportResult, export
 from groundup.weights.config import ExportConfig
@@ -31,5 +32,5 @@ def run(config: ExportConfig) -> ExportResult:
         )
     else:
         warn("The run has no tokenizer in the Hugging Face format: only the model was exported.")
-    next_command(f"groundup classify {quoted(config.run)}")
+    next_command(f"groundup classify {quoted(find_run(config.run))}")
     return result

@@ -1,6 +1,7 @@
 """`groundup generate RUN`: let the model continue a text, and show what is copied."""
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
 from groundup.cli.console import console, harmless, next_command, note, table, warn
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.generate import (
@@ -21,7 +22,7 @@ def run(config: GenerateConfig) -> GenerateResult:
     else:
         warn(f"The samples were not compared with the training text. {result.not_checked}")
     command = "export" if result.can_export else "classify"
-    next_command(f"groundup {command} {quoted(config.run)}")
+    next_command(f"groundup {command} {quoted(find_run(config.run))}")
     return result
 
 

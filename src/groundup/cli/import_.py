@@ -1,9 +1,14 @@
 """`groundup import FOLDER`: pretrained weights from a Hugging Face folder become a run folder."""
 
+from pathlib import Path
+
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, warn
 from groundup.evaluation.pretrained import ImportResult, import_pretrained
+from groundup.text.sample_line import validation_line
 from groundup.weights.config import ImportConfig
+
+_PROMPT_WORDS = 6
 
 
 def run(config: ImportConfig) -> ImportResult:
@@ -25,5 +30,7 @@ def run(config: ImportConfig) -> ImportResult:
         )
         next_command(f"groundup export {quoted(result.run)}")
         return result
-    next_command(f"groundup generate {quoted(result.run)} --prompt 'Every effort moves you'")
+    line = validation_line(Path("data")) or "Once upon a time"
+    prompt = " ".join(line.split()[:_PROMPT_WORDS])
+    next_command(f"groundup generate {quoted(result.run)} --prompt={quoted(prompt)}")
     return result

@@ -6,6 +6,7 @@ A command's package is imported only when the command runs, so that `--help` doe
 import atexit
 import gc
 import importlib
+import io
 import logging
 import os
 import shlex
@@ -15,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
+from groundup.cli.streams import accept_all_text, guarded, open_closed_streams
 from groundup.cli.verbs import VERBS, Verb, call
 
 if TYPE_CHECKING:
@@ -37,8 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command. Return the exit status.
 
     Returns:
-        0: done; 1: the command failed; 2: the command line is wrong; 130: interrupted.
+        0: done; 1: the command failed, or a rule of `doctor`; 2: the command line is wrong; 130:
+        interrupted.
     """
+    accept_all_text()
     words = sys.argv[1:] if arguments is None else list(arguments)
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
@@ -49,6 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"groundup {_version()}")
         return 0
     from groundup.cli import console
+    from groundup.cli.places import refuse_unwritable
 
     # Only warnings are printed; the log file of a run gets all messages.
     logging.getLogger("groundup").setLevel(logging.INFO)
@@ -73,11 +78,12 @@ def main(arguments: list[str] | None = None) -> int:
                 return 2
             if parsed is None:  # its help was printed
                 return 0
+            refuse_unwritable(verb, parsed[0])
             importlib.import_module(verb.view.split(":")[0])
-        call(verb.name, *parsed)
+        result = call(verb.name, *parsed)
     except UserError as mistake:
         console.error(mistake)
-        return 1
+        return 2 if isinstance(mistake, UsageError) else 1
     except KeyboardInterrupt:
         command = shlex.join(["groundup", *words])
         resume = (
@@ -88,9 +94,13 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nStopped.{resume}", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
         return 0
-    return 0
+    except OSError as error:
+        console.error(_of_file(error))
+        return 1
+    finally:
+        screen.print_rest()
+    return int(verb.is_check and bool(result.findings))
 
 
 class _Screen(logging.Handler):
@@ -99,13 +109,30 @@ class _Screen(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self._printed: set[str] = set()
+        self._rest: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print to the current stderr, which a progress bar replaces."""
         text = self.format(record)
-        if text not in self._printed:
-            self._printed.add(text)
+        if text in self._printed:
+            return
+        self._printed.add(text)
+        if record.name == "groundup.base.results":  # the results themselves go first
+            self._rest.append(text)
+        else:
             print(text, file=sys.stderr)
+
+    def print_rest(self) -> None:
+        """Print the warnings that come after the results."""
+        while self._rest:
+            print(self._rest.pop(0), file=sys.stderr)
+
+
+def _of_file(error: OSError) -> UserError:
+    """A file that cannot be read or written, where the library has no better words for it."""
+    what = "This file cannot be opened" if error.filename else "The command failed"
+    where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else None
+    return UserError(f"{what} ({error.strerror or error}).", where=where)
 
 
 @contextmanager
@@ -233,14 +260,21 @@ def script() -> None:
     exits without destroying each object.
     """
     gc.disable()
+    open_closed_streams()
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout, guard = guarded(sys.stdout)
     statuses: list[int] = []
 
     def leave() -> None:
         for status in statuses:  # empty after an exception: then Python prints it
             with suppress(BrokenPipeError, ValueError):  # the reader of a pipe has closed it
                 sys.stdout.flush()
+            with suppress(OSError, ValueError):
+                if guard.failure is not None:
+                    why = guard.failure.strerror
+                    print(f"error: The output cannot be written ({why}).", file=sys.stderr)
                 sys.stderr.flush()
-            os._exit(status)
+            os._exit(status or int(guard.failure is not None))
 
     atexit.register(leave)  # the first to be registered runs last
     try:

@@ -17,6 +17,7 @@ from cyclopts import Group, Parameter, Token, convert
 from groundup.base.config import from_mapping, merge, nested, read_recipe, with_current_names
 from groundup.base.errors import UserError
 from groundup.base.fields import Leaf, Mark, leaves
+from groundup.base.surrogates import without_surrogates
 from groundup.cli.verbs import Verb
 
 _COMMON = "Common"
@@ -87,6 +88,8 @@ def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
     mapping = recipe
     for name, value in typed.items():
+        if known[name].kind.type is str and isinstance(value, str):
+            value = without_surrogates(value)  # a text, and not the name of a file
         mapping = merge(mapping, nested(known[name].path, _with_hyphen(value)))
     given = frozenset(name for name, leaf in known.items() if _has(mapping, leaf.path))
     try:
@@ -115,10 +118,10 @@ def _has(mapping: dict[str, Any], path: tuple[str, ...]) -> bool:
 def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> inspect.Parameter:
     kind, default = leaf.kind, leaf.default
     more: dict[str, Any] = {}
-    if default is None:
-        more["show_default"] = lambda value: "none"
-    elif default in ("", ()):
+    if default in ("", ()) or (default is None and is_positional):
         more["show_default"] = False
+    elif default is None:
+        more["show_default"] = lambda value: "none"
     elif isinstance(default, Path):
         more["show_default"] = str
     if kind.choices:

@@ -1,6 +1,7 @@
 """`groundup story`: run all commands end to end on one text, in one run folder."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
@@ -17,7 +18,7 @@ def run(config: StoryConfig) -> Path:
     story = open_story(config)
     if story.is_resumed:
         note(f"Resuming the unfinished story in {story.path}/")
-    run_stages(story, call, on_start=_show_start, on_skip=_show_skipped)
+    run_stages(story, partial(call, must_record=True), on_start=_show_start, on_skip=_show_skipped)
     elapsed_s = time.monotonic() - started_at
     story.finish(elapsed_s)
     console.print()

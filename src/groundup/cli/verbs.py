@@ -2,10 +2,11 @@
 
 import gc
 import importlib
+import sys
 from collections.abc import Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,14 @@ class Verb:
     """The setting that is given without the name of an option."""
     home: str | None = None
     """The setting that names the folder where the result is recorded. None: it is not recorded."""
+    writes: str | None = None
+    """The setting that names where its main result is written; it is checked before the start."""
     takes_given: bool = False
     """Whether the view gets the names of the settings that were given explicitly."""
+    need: Literal["model", "training", "assistant"] = "model"
+    """What it needs of the newest run, which it takes where no run is given."""
+    is_check: bool = False
+    """Whether it fails where its result has findings."""
     resumable: bool = False
     """Whether the same command continues after it was interrupted."""
 
@@ -45,44 +52,54 @@ def _verb(
     config: str,
     positional: str,
     home: str | None = None,
-    **flags: bool,
+    **more: Any,
 ) -> Verb:
     module = name.replace("-", "_") + ("_" if name == "import" else "")
     view = f"groundup.cli.{module}:run"
-    return Verb(name, stage, help, f"groundup.{config}", view, positional, home, **flags)
+    return Verb(name, stage, help, f"groundup.{config}", view, positional, home, **more)
 
 
 # fmt: off
 # ruff: noqa: E501
 VERBS = [
-    _verb("story", _ALL, "Run all stages on one text.", "story.config:StoryConfig", "sources", resumable=True),
-    _verb("prepare", _BUILD, "Read, split and audit documents.", "data.config:PrepareAndEncodeConfig", "sources", "out"),
+    _verb("story", _ALL, "Run all stages on one text.", "story.config:StoryConfig", "sources", resumable=True, writes="out"),
+    _verb("prepare", _BUILD, "Read, split and audit documents.", "data.config:PrepareAndEncodeConfig", "sources", "out", writes="out"),
     _verb("verify", _BUILD, "Check every file of a data folder against its checksum.", "data.config:VerifyConfig", "data"),
-    _verb("train-tokenizer", _BUILD, "Train a tokenizer and encode the corpus with it.", "data.config:TrainAndEncodeConfig", "data", "data"),
-    _verb("encode", _BUILD, "Encode the corpus with a tokenizer.", "data.config:EncodeConfig", "data", "data", resumable=True),
+    _verb("train-tokenizer", _BUILD, "Train a tokenizer and encode the corpus with it.", "data.config:TrainAndEncodeConfig", "data", "data", writes="data"),
+    _verb("encode", _BUILD, "Encode the corpus with a tokenizer.", "data.config:EncodeConfig", "data", "data", resumable=True, writes="data"),
     _verb("tokens", _BUILD, "Show a text as tokens.", "tokenizer.config:TokensConfig", "data"),
     _verb("windows", _BUILD, "Show input-target pairs and batches.", "data.config:WindowsConfig", "data", "data"),
     _verb("ledger", _BUILD, "Account for every token of an epoch.", "data.config:LedgerConfig", "data", "data"),
-    _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source"),
+    _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source", writes="out"),
     _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
-    _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True),
-    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run"),
+    _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True, writes="out"),
+    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", need="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
     _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
-    _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source"),
-    _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.config:ExportConfig", "run", "run"),
-    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run"),
-    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run"),
-    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run"),
+    _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
+    _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.config:ExportConfig", "run", "run", writes="out"),
+    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="run"),
+    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="run"),
+    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", need="assistant"),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
 
 
-def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
-    """Run a command on the screen and record its result in the folder that it worked on."""
-    from groundup.base.results import record_result
+def call(
+    name: str, config: Any, given: Set[str] = frozenset(), *, must_record: bool = False
+) -> Any:
+    """Run a command on the screen and record its result in the folder that it worked on.
+
+    Args:
+        name: The name of the command.
+        config: Its settings.
+        given: The names of the settings that were given explicitly.
+        must_record: Whether a result that cannot be recorded is an error, and not only a warning.
+    """
+    from groundup.base.newest_run import newest_run
+    from groundup.base.results import record_result, written_if_possible
     from groundup.base.run import RunFolder
 
     verb = next(verb for verb in VERBS if verb.name == name)
@@ -91,10 +108,18 @@ def call(name: str, config: Any, given: Set[str] = frozenset()) -> Any:
     if not gc.isenabled():
         gc.freeze()  # all objects so far stay until the end
         gc.enable()
+    if verb.positional == "run" and config.run is None:
+        config = replace(config, run=newest_run(verb.need))
+        # The output of `chat` in a pipe is the list of answers.
+        stream = sys.stderr if name == "chat" else sys.stdout
+        print(f"Using the newest run: {config.run}", file=stream)
     result = view(config, given) if verb.takes_given else view(config)
     if verb.home is not None:
         folder: Path = getattr(config, verb.home)
         if verb.home == "run":  # a checkpoint's results go to its run
             folder = RunFolder.of(folder).path
-        record_result(folder, name, result)
+        if must_record:
+            record_result(folder, name, result)
+        else:
+            written_if_possible(lambda: record_result(folder, name, result))
     return result

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import file_size, read_tokens, write_tokens
+from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
+from groundup.text.corpus import SIDES
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 
@@ -29,18 +31,30 @@ def convert(config: ConvertConfig) -> ConvertResult:
             the source cannot be read, or the target format cannot hold it.
     """
     if config.from_format == "store" and config.to_format != "store":
-        store = TokenStore.open(config.source)
+        store = _open_source(config.source)
         files = write_tokens(store, config.out, config.to_format)
     elif config.from_format != "store" and config.to_format == "store":
         files = [config.out]
         store = _build_store(config)
     else:
-        raise UserError(
+        raise UsageError(
             f"The source has the format {config.from_format} and the format to write is "
             f"{config.to_format}. Exactly one of them must be a token store.",
             settings={"to_format": "nanogpt" if config.from_format == "store" else "store"},
         )
     return ConvertResult(files=files, n_tokens=store.n_tokens, n_documents=store.n_documents)
+
+
+def _open_source(source: Path) -> TokenStore:
+    stores = [source / side for side in SIDES if is_store(source / side)]
+    if stores and not is_store(source):
+        raise UserError(
+            "This is a data folder, not a token store. One of its stores is expected: "
+            f"{' or '.join(map(str, stores))}.",
+            where=source,
+            settings={"source": str(stores[0])},
+        )
+    return TokenStore.open(source)
 
 
 def _build_store(config: ConvertConfig) -> TokenStore:

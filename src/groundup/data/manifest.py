@@ -9,6 +9,7 @@ import numpy as np
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_bytes, write_json
+from groundup.base.folder_kinds import not_data
 from groundup.data.token_files import ShardWriter, starts_header
 
 FORMAT_VERSION = 1
@@ -94,6 +95,9 @@ def rebuild_command(folder: Path) -> str:
 
 
 def _no_store(folder: Path) -> UserError:
+    is_inside = folder.name in ("train", "validation")
+    if is_inside and (wrong := not_data(folder.parent)) is not None:
+        return wrong
     stores = [side for side in ("train", "validation") if is_store(folder / side)]
     if stores:
         places = " or ".join(str(folder / side) for side in stores)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
+from groundup.base.folder_kinds import not_data
 from groundup.data.config import VerifyConfig
 from groundup.data.manifest import is_store, rebuild_command
 from groundup.data.replacing import encode_elsewhere
@@ -61,7 +62,7 @@ def verify(config: VerifyConfig) -> VerifyResult:
         if is_store(data / side):
             checks.append((side, _n_bytes(data / side), partial(_verify_store, data / side)))
     if not checks:
-        raise UserError(
+        raise not_data(data) or UserError(
             "There is nothing to verify. A data folder made by `groundup prepare` or a token store "
             "is expected.",
             where=data,

@@ -6,15 +6,15 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, NotNegative, Whole
+from groundup.base.fields import Config, Count, Device, NotNegative, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
     """Settings of `evaluate`: measure the loss of a run, beside two baselines."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     data: Path | None = None
     """Data folder with train/ and validation/ token stores. None: the data of the run."""
     batch_size: Count = 16
@@ -22,16 +22,16 @@ class EvaluateConfig(Config):
     stride: Count | None = None
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig(Config):
     """Settings of `generate`: let a trained model continue a text."""
 
-    run: Path = Path("runs/story")
-    """Run folder, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     prompt: str = ""
     """Text to continue. Empty: the first words of the validation set."""
     max_new_tokens: Whole = 80
@@ -46,5 +46,5 @@ class GenerateConfig(Config):
     """Random seed of the first sample. Each further sample adds 1."""
     samples: Count = 3
     """Number of samples. A greedy one is generated before them."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError, quoted
-from groundup.base.files import write_json
+from groundup.base.errors import UserError
+from groundup.base.folder_kinds import find_run, not_data
+from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
+from groundup.data.manifest import rebuild_command
 from groundup.data.store import TokenStore
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.load import load
@@ -48,13 +50,14 @@ class EvaluateResult:
 
 
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
-    """Measure a run and write RUN/evaluation/loss.json.
+    """Measure a run and write RUN/evaluation/loss.json, if it can be written.
 
     Raises:
         UserError: There is no model, no validation set, or the data is of another tokenizer.
     """
-    run = RunFolder.of(config.run)
-    language_model = load(config.run)
+    path = find_run(config.run)
+    run = RunFolder.of(path)
+    language_model = load(path)
     tokenizer = language_model.tokenizer
     model = language_model.model.to(choose_device(config.device))
     data = data_of(run) if config.data is None else config.data
@@ -97,7 +100,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         xz_bits_per_byte=compression.best,
         xz_alone_bits_per_byte=compression.alone,
     )
-    write_json(
+    record_if_possible(
         run.evaluation / "loss.json",
         {**vars(result), "lost_to": list(result.lost_to), "data": str(data)},
     )
@@ -106,10 +109,10 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
 
 def _open_store(data: Path, name: str) -> TokenStore:
     if not (data / name).is_dir():
-        raise UserError(
-            f"There is no {name} store in this folder. Data made by `groundup prepare` and "
-            "`groundup train-tokenizer` is expected.",
+        raise not_data(data) or UserError(
+            f"There is no {name} store in this folder. Data encoded by `groundup train-tokenizer` "
+            "or `groundup encode` is expected.",
             where=data,
-            command=f"groundup prepare --out {quoted(data)}",
+            command=rebuild_command(data / name) if (data / "corpus").is_dir() else "",
         )
     return TokenStore.open(data / name)

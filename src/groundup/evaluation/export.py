@@ -13,6 +13,7 @@ import torch
 
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.base.folder_kinds import find_run
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.pretrained import KEPT_FILES
 from groundup.model.gpt import GPT
@@ -56,14 +57,15 @@ def export(config: ExportConfig) -> ExportResult:
         UserError: There is no model, no class of transformers computes it, the folder is taken, or
             what was read back differs.
     """
-    run = run_of(config.run, model_folders(config.run)[0])
+    path = find_run(config.run)
+    run = run_of(path, model_folders(path)[0])
     folder = run.huggingface if config.out is None else config.out
     refuse_foreign_folder(folder)
     tokenizer = run.tokenizer / "tokenizer.json"
     has_tokenizer = tokenizer.is_file() and _is_huggingface_schema(tokenizer)
-    language_model = load(config.run) if has_tokenizer else None
+    language_model = load(path) if has_tokenizer else None
     if language_model is None:
-        checkpoint, model = open_model(config.run)
+        checkpoint, model = open_model(path)
         ids = SpecialIds.of_manifest(run.read_manifest(), run.manifest_path)
     else:
         checkpoint, model = language_model.path, language_model.model

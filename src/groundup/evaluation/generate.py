@@ -6,7 +6,8 @@ from pathlib import Path
 
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
-from groundup.base.files import write_json
+from groundup.base.folder_kinds import find_run
+from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.load import LanguageModel, load
@@ -51,7 +52,7 @@ OnSample = Callable[[str, Sample], None]
 
 
 def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) -> GenerateResult:
-    """Generate samples and write them to RUN/samples/generated.json.
+    """Generate samples and write them to RUN/samples/generated.json, if it can be written.
 
     The first sample is greedy: it shows what the model holds to be most likely, and how soon that
     repeats itself.
@@ -60,8 +61,9 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
         UserError: There is no model, or the prompt is empty and the model has no token that begins
             a text.
     """
-    run = RunFolder.of(config.run)
-    language_model = load(config.run)
+    path = find_run(config.run)
+    run = RunFolder.of(path)
+    language_model = load(path)
     language_model.model.to(choose_device(config.device))
     prompt, training_text, not_checked = config.prompt, None, None
     try:
@@ -87,7 +89,7 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
         samples.append(sample)
         if on_sample is not None:
             on_sample(prompt, sample)
-    write_json(
+    record_if_possible(
         run.samples / "generated.json",
         {"prompt": prompt, "samples": [vars(sample) for sample in samples]},
     )

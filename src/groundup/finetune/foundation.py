@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from groundup.base.device import choose_device, set_threads
+from groundup.base.folder_kinds import find_run
 from groundup.base.malloc import keep_freed
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel, load
@@ -49,15 +50,15 @@ def target_folder(run: Path, out: Path | None, name: str, model: GPT) -> Path:
     return folder
 
 
-def documents_of(run: Path, data: Path | None, split: str) -> list[Document]:
+def documents_of(run: Path | None, data: Path | None, split: str) -> list[Document]:
     """Read the documents that a run was trained on ("train") or validated on ("validation").
 
     Args:
-        run: The run folder, or any path inside it.
+        run: The run folder, or any path inside it. None: the newest run.
         data: The data folder. None: the data of the run.
         split: "train" or "validation".
 
     Raises:
         UserError: The data of the run was not found, or has changed since.
     """
-    return list(read_corpus(data_of(RunFolder.of(run)) if data is None else data, split))
+    return list(read_corpus(data_of(RunFolder.of(find_run(run))) if data is None else data, split))

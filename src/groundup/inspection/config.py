@@ -10,8 +10,8 @@ from groundup.base.fields import Config, Whole
 class ExplainConfig(Config):
     """Settings of `explain`: show the attention on one sentence, and write the report."""
 
-    run: Path = Path("runs/story")
-    """Run folder with a trained model, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     text: str | None = None
     """Sentence whose attention is shown. None: a line of the validation set."""
     layer: int = -1

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import load
 from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.report import LONGEST_SENTENCE, write_report
-from groundup.text.corpus import read_corpus
+from groundup.text.sample_line import validation_line
 from groundup.tokenizer.show import visible
 
 _N_NEXT = 5
-_FEWEST_WORDS = 8
 _DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 
 
@@ -22,7 +22,8 @@ _DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 class ExplainResult:
     """The attention of one head on one sentence, and where the report is."""
 
-    report: Path
+    report: Path | None
+    """None: it could not be written."""
     tokens: list[str]
     most_attended: list[str]
     """For each token, the token with the largest attention weight."""
@@ -40,15 +41,16 @@ def explain(config: ExplainConfig) -> ExplainResult:
     Raises:
         UserError: There is no model, or no such layer or head.
     """
-    run = RunFolder.of(config.run)
-    language_model = load(config.run)
+    path = find_run(config.run)
+    run = RunFolder.of(path).outer
+    language_model = load(path)
     tokenizer, model = language_model.tokenizer, language_model.model
     text = config.text or _validation_line(run)
     ids = tokenizer.encode(text)[: min(LONGEST_SENTENCE, model.config.context_length)]
     seen = capture(model, ids)
     n_layers, n_heads = seen.attention.shape[:2]
     if not (-n_layers <= config.layer < n_layers and 0 <= config.head < n_heads):
-        raise UserError(
+        raise UsageError(
             f"There is no layer {config.layer} with a head {config.head}. The model has "
             f"{n_layers} layers of {n_heads} heads, counted from 0.",
             settings={"layer": 0, "head": 0},
@@ -57,8 +59,9 @@ def explain(config: ExplainConfig) -> ExplainResult:
     tokens = [visible(tokenizer.decode([index])) for index in ids]
     probabilities = seen.logits[-1, : model.n_used_ids].softmax(dim=-1)
     best = probabilities.topk(min(_N_NEXT, len(probabilities)))
+    report = write_report(run.path, text=text)
     return ExplainResult(
-        report=write_report(run.path, text=text),
+        report=report,
         tokens=tokens,
         most_attended=[tokens[int(row.argmax())] for row in weights],
         layer=config.layer % n_layers,
@@ -74,10 +77,6 @@ def explain(config: ExplainConfig) -> ExplainResult:
 def _validation_line(run: RunFolder) -> str:
     """Read the first longer line of the validation set, or use a fixed sentence."""
     try:
-        for document in read_corpus(data_of(run), "validation"):
-            for line in document.text.splitlines():
-                if len(line.split()) >= _FEWEST_WORDS:
-                    return line.strip()
+        return validation_line(data_of(run)) or _DEFAULT_TEXT
     except UserError:
-        pass
-    return _DEFAULT_TEXT
+        return _DEFAULT_TEXT

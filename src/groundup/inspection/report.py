@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
-from groundup.base.results import read_results
+from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import load
 from groundup.evaluation.run_data import data_of
@@ -24,8 +24,8 @@ LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""
 
 
-def write_report(run: Path | str, *, text: str | None = None) -> Path:
-    """Write RUN/report.html and return its path.
+def write_report(run: Path | str, *, text: str | None = None) -> Path | None:
+    """Write RUN/report.html and return its path; None if it cannot be written.
 
     Args:
         run: The run folder.
@@ -52,8 +52,8 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path:
             attention=_attention(folder.path, text),
         )
     )
-    write_text(folder.report, page)
-    return folder.report
+    is_written = written_if_possible(lambda: write_text(folder.report, page))
+    return folder.report if is_written else None
 
 
 def page_templates() -> jinja2.Environment:
@@ -81,7 +81,7 @@ def _stages(run: RunFolder) -> tuple[dict[str, Any], str | None]:
 
 def _curve(run: RunFolder, metrics: list[dict[str, Any]], expected: float | None) -> str:
     svg = draw_curves({"": metrics}, expected)
-    write_text(run.figures / "loss.svg", svg)
+    written_if_possible(lambda: write_text(run.figures / "loss.svg", svg))
     return svg
 
 

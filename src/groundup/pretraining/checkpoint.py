@@ -55,7 +55,7 @@ from groundup.weights.checkpoint_format import (
 
 _log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
-_RANDOM_CPU, _RANDOM_CUDA = "random/cpu", "random/cuda"
+_RANDOM_CPU, _RANDOM_CUDA, _RANDOM_MPS = "random/cpu", "random/cuda", "random/mps"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -114,6 +114,8 @@ def take_snapshot(
         random[_RANDOM_CPU] = torch.get_rng_state()
         if torch.cuda.is_available():
             random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
+        if model.device.type == "mps":
+            random[_RANDOM_MPS] = torch.mps.get_rng_state()
     return Snapshot(
         config=model.config,
         weights=copied(dict(model.named_parameters())),
@@ -259,12 +261,15 @@ def load_checkpoint(
         return progress
     fill_model(model, load_tensors(checkpoint / _WEIGHTS), where=checkpoint)
     tensors = load_tensors(checkpoint / _OPTIMIZER)
-    random_cpu, random_cuda = (tensors.pop(name, None) for name in (_RANDOM_CPU, _RANDOM_CUDA))
+    names = (_RANDOM_CPU, _RANDOM_CUDA, _RANDOM_MPS)
+    random_cpu, random_cuda, random_mps = (tensors.pop(name, None) for name in names)
     optimizer.load_state(tensors)
     if random_cpu is not None:
         torch.set_rng_state(random_cpu)
     if random_cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_cuda)
+    if random_mps is not None and model.device.type == "mps":
+        torch.mps.set_rng_state(random_mps)
     return progress
 
 

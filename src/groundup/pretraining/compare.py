@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.config import from_mapping, to_mapping
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_text
-from groundup.base.results import read_results
+from groundup.base.folder_kinds import find_run, is_data
+from groundup.base.newest_run import list_runs
+from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.curves import draw_curves
@@ -45,7 +47,8 @@ class Comparison:
     """Whether all runs use the same tokenizer, so that nats/token can be compared."""
     same_text: bool
     """Whether all runs have the same validation set; otherwise their losses cannot be compared."""
-    plot: Path
+    plot: Path | None
+    """None: it could not be written."""
 
     @property
     def best(self) -> RunRow | None:
@@ -72,17 +75,16 @@ def compare(config: CompareConfig) -> Comparison:
     """Compare runs and draw their loss curves into one plot.
 
     Raises:
-        UserError: There are fewer than two runs, one has made no step, or the plot cannot be
-            written.
+        UserError: There are fewer than two runs, or one has made no step.
     """
     n_runs = len({Path(name).resolve() for name in config.runs})
     if n_runs < 2 or n_runs < len(config.runs):
         found = "A run is named twice" if n_runs > 1 else f"There is {n_runs} run to compare"
         if n_runs == 0:
             found = "No run is named"
-        raise UserError(
+        raise UsageError(
             f"{found}. Two or more different runs are expected.",
-            command="groundup compare runs/pretrain runs/pretrain-2",
+            command=_two_runs(),
         )
     if config.out.exists() and config.out.suffix != ".svg":
         raise UserError(
@@ -93,7 +95,7 @@ def compare(config: CompareConfig) -> Comparison:
     metrics: dict[str, list[dict[str, Any]]] = {}
     settings = []
     for name in config.runs:
-        run = RunFolder.open(name)
+        run = RunFolder.open(find_run(Path(name)))
         stored = from_mapping(PretrainConfig, run.read_config(), where=run.config_path)
         settings.append(_flat(to_mapping(stored)))
         metrics[name] = read_metrics(run)
@@ -105,15 +107,23 @@ def compare(config: CompareConfig) -> Comparison:
     size = sizes.pop() if len(sizes) == 1 else None
     origins = [_Origin.of(Path(name)) for name in metrics]
     svg = draw_curves(metrics, math.log(size) if isinstance(size, int) else None)
-    write_text(config.out, svg)
+    is_drawn = written_if_possible(lambda: write_text(config.out, svg))
     return Comparison(
         rows=tuple(_row(name, rows) for name, rows in metrics.items()),
         differences={key: values for key, values in columns.items() if len(set(values)) > 1},
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=size is not None and len({each.tokenizer for each in origins}) == 1,
         same_text=len({each.validation for each in origins}) == 1,
-        plot=config.out,
+        plot=config.out if is_drawn else None,
     )
+
+
+def _two_runs() -> str:
+    """Return the command that compares the two newest runs, or that makes another run."""
+    runs = [quoted(run.path) for run in list_runs() if run.metrics_path.is_file()]
+    if len(runs) > 1:
+        return f"groundup compare {runs[1]} {runs[0]}"
+    return "groundup pretrain" if is_data(Path("data")) else "groundup story"
 
 
 def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:

@@ -10,8 +10,8 @@ from groundup.base.fields import Config
 class DoctorConfig(Config):
     """Which run to check."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder of pretrain, finished or not."""
+    run: Path | None = None
+    """Run folder of pretrain, finished or not. Without it, the newest run in runs/."""
     data: Path | None = None
     """Data folder. None: the data of the run."""
 

@@ -7,6 +7,7 @@ from typing import Any
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
@@ -57,7 +58,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     Raises:
         UserError: The folder is not a run of pretrain.
     """
-    run = RunFolder.open(config.run)
+    run = RunFolder.open(find_run(config.run, "training"))
     settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.config_path))
     findings: list[Finding] = []
     skipped: dict[str, str] = {}

@@ -24,10 +24,11 @@ import orjson
 
 from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, sha256_file, write_json
+from groundup.base.folder_kinds import not_data
+from groundup.base.newest_run import or_free_name
 from groundup.text.config import PrepareConfig
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
-from groundup.text.sources import looks_binary
 from groundup.text.split import Side
 
 UNIT_BYTES = 2**22
@@ -271,17 +272,10 @@ def store_manifest(folder: Path) -> dict[str, Any] | None:
 
 def no_corpus(data: Path) -> UserError:
     """The error for a folder that holds no prepared corpus."""
-    files = [path for path in data.glob("[!.]*") if path.is_file()]
-    if not all(map(looks_binary, files)):
-        return UserError(
-            "This folder contains text files but no prepared corpus. Prepare the text first.",
-            where=data,
-            command=f"groundup prepare {quoted(data)}",
-        )
-    return UserError(
+    return not_data(data) or UserError(
         "There is no prepared corpus. A data folder written by `groundup prepare` is expected.",
         where=data,
-        command=_prepare_command(data),
+        command=f"groundup prepare --out {quoted(or_free_name(data))}",
     )
 
 

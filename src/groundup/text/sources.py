@@ -16,6 +16,7 @@ from urllib.parse import unquote, urlsplit
 from groundup.base.errors import UserError, quoted
 from groundup.base.extras import needed
 from groundup.base.files import sha256_bytes
+from groundup.base.surrogates import without_surrogates
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
 from groundup.text.formats import BINARY_SUFFIXES
@@ -51,7 +52,7 @@ class Source:
 
     def __str__(self) -> str:
         """Show where it is, for messages."""
-        return self.name if self.place == "-" else printable(self.place)
+        return self.name if self.place == "-" else without_surrogates(self.place)
 
     @property
     def is_builtin(self) -> bool:
@@ -80,15 +81,6 @@ class Source:
     @property
     def _suffixes(self) -> list[str]:
         return [suffix.lower() for suffix in PurePosixPath(self.name).suffixes]
-
-
-def printable(name: str) -> str:
-    r"""Write a file name so that every program can print it: bytes that are not UTF-8 as U+FFFD.
-
-    >>> printable("caf\udce9.txt")
-    'caf\ufffd.txt'
-    """
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = None) -> list[Source]:
@@ -123,7 +115,7 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
         exists = path.exists()
     except OSError as error:
         raise UserError(
-            f"This cannot be opened ({error.strerror}).", where=printable(word)
+            f"This cannot be opened ({error.strerror}).", where=without_surrogates(word)
         ) from error
     if exists:
         return [_named_file(path)]
@@ -138,7 +130,7 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
     if not kept:
         raise UserError(
             "All files of this pattern were written by groundup. Texts are expected.",
-            where=printable(word),
+            where=without_surrogates(word),
         )
     return [_file(str(file), file, is_found=True) for file in kept]
 
@@ -147,7 +139,7 @@ def _named_file(path: Path) -> Source:
     if is_own(path):
         raise UserError(
             "This file was written by groundup, not by you. A text of your own is expected.",
-            where=printable(str(path)),
+            where=without_surrogates(str(path)),
         )
     return _file(path.name, path, is_found=False)
 
@@ -155,19 +147,19 @@ def _named_file(path: Path) -> Source:
 def _file(name: str, path: Path, *, is_found: bool) -> Source:
     found = path.stat()
     stamp = [
-        printable(name),
-        printable(str(path.resolve())),
+        without_surrogates(name),
+        without_surrogates(str(path.resolve())),
         found.st_size,
         found.st_mtime_ns,
     ]
-    return Source(printable(name), str(path), stamp, found.st_size, is_found)
+    return Source(without_surrogates(name), str(path), stamp, found.st_size, is_found)
 
 
 def _in_folder(folder: Path, left_out: LeftOut) -> list[Source]:
     if is_own(folder):
         raise UserError(
             "This folder was written by groundup. A folder of texts is expected.",
-            where=printable(str(folder)),
+            where=without_surrogates(str(folder)),
         )
     passed_over = LeftOut()
     files = sorted(_walk(folder, passed_over))
@@ -175,7 +167,7 @@ def _in_folder(folder: Path, left_out: LeftOut) -> list[Source]:
         found = " ".join(["This folder contains no text file.", *passed_over.sentences()])
         raise UserError(
             f"{found} Files such as txt, md, jsonl, csv or parquet are expected.",
-            where=printable(str(folder)),
+            where=without_surrogates(str(folder)),
         )
     left_out.merge(passed_over)
     return [_file(str(file.relative_to(folder)), file, is_found=True) for file in files]
@@ -185,13 +177,13 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
     """Yield the files to read below a folder, and count the others."""
 
     def unreadable(error: OSError) -> None:
-        left_out.add("folders that cannot be read", printable(str(error.filename)))
+        left_out.add("folders that cannot be read", without_surrogates(str(error.filename)))
 
     for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place)
         for name in sorted(folders):
             below = here / name
-            shown = printable(f"{below.relative_to(folder)}/")
+            shown = without_surrogates(f"{below.relative_to(folder)}/")
             if name.startswith("."):
                 left_out.add("hidden folders", shown)
             elif below.is_symlink():
@@ -209,7 +201,7 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
 def _is_left_out(file: Path, name: str, left_out: LeftOut, is_ours: bool = False) -> bool:
     """Count a file that is not read because of what it is, before it is opened."""
-    shown = printable(name)
+    shown = without_surrogates(name)
     if is_ours or is_own_page(file):
         left_out.add("files that groundup wrote", shown)
     elif file.name.startswith("."):
@@ -283,9 +275,9 @@ def _nothing_at(word: str) -> UserError:
     nearest = difflib.get_close_matches(word, [*named, *beside], n=1)
     return UserError(
         "There is no such file, folder or named text. "
-        + (f"Did you mean {printable(nearest[0])}? " if nearest else "")
+        + (f"Did you mean {without_surrogates(nearest[0])}? " if nearest else "")
         + f"The named texts are {', '.join(named)}.",
-        where=printable(word),
+        where=without_surrogates(word),
         command=f"ls {quoted(folder)}" if folder.is_dir() else "",
     )
 

@@ -29,7 +29,7 @@ class TokensConfig(Config):
 
     data: Path = Path("data")
     """Tokenizer folder, or a data or run folder that contains one."""
-    text: str = "I HAD always thought Jack Gisburn rather a cheap genius"
-    """Text to tokenize."""
+    text: str | None = None
+    """Text to tokenize. None: a line of the validation set."""
     most: Count = 40
     """Maximum number of tokens in the table."""

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from html import escape
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
+from groundup.base.run import RunFolder
+from groundup.text.sample_line import validation_line
 from groundup.tokenizer.config import TokensConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.words import split_words
 
+_DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 _COLORS = ("234,179,8", "59,130,246", "34,197,94", "236,72,153", "139,92,246")
 
 
@@ -50,16 +53,27 @@ def tokens(config: TokensConfig) -> TokensResult:
     Raises:
         UserError: The text is empty, or there is no tokenizer.
     """
-    if not config.text:
-        raise UserError("The text is empty.", settings={"text": "Hello, world"})
+    text = _validation_line(config) if config.text is None else config.text
+    if not text:
+        raise UsageError("The text is empty.", settings={"text": "Hello, world"})
     inside = config.data / "tokenizer"
     tokenizer = load_tokenizer(inside if inside.is_dir() else config.data)
     return TokensResult(
-        tokens=show_tokens(config.text, tokenizer),
-        n_characters=len(config.text),
-        n_words=len(split_words(config.text)),
-        n_bytes=len(config.text.encode("utf-8")),
+        tokens=show_tokens(text, tokenizer),
+        n_characters=len(text),
+        n_words=len(split_words(text)),
+        n_bytes=len(text.encode("utf-8")),
     )
+
+
+def _validation_line(config: TokensConfig) -> str:
+    """Find a line of the text that the tokenizer was made for."""
+    run = RunFolder.of(config.data)
+    known = [place for place, is_known in run.data_folders() if is_known]
+    for data in (config.data, config.data.parent, *known):
+        if line := validation_line(data):
+            return line
+    return _DEFAULT_TEXT
 
 
 def show_tokens(text: str, tokenizer: Tokenizer) -> ShownTokens:

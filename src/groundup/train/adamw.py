@@ -17,6 +17,8 @@ from groundup.base.errors import UserError
 from groundup.train.sharding import as_part_of, gradients, own_part
 
 _AVERAGES = ("exp_avg", "exp_avg_sq")
+_FUSED = ("cpu", "cuda")
+"""The devices whose fused kernel is tested here; others use single operations."""
 
 
 class AdamW(Optimizer):
@@ -96,7 +98,7 @@ class AdamW(Optimizer):
                 [state["exp_avg_sq"] for state in states],
                 [],
                 [state["step"] for state in states],
-                fused=True,
+                fused=all(part.device.type in _FUSED for part in parts),
                 amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Count, Mark
+from groundup.base.fields import Config, Count, Device, Mark
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import ScheduleConfig
@@ -49,8 +49,8 @@ class SampleConfig(Config):
 class HardwareConfig(Config):
     """Where and in which number format the model is trained."""
 
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     """Number format of the matrix products. auto: bf16 if the hardware supports it, else fp32."""
     grad_accumulation_steps: Annotated[Count, Mark.BY_BUDGET] = 1

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
+from groundup.base.folder_kinds import not_data
 from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
 from groundup.model.config import GPTConfig
@@ -33,13 +34,8 @@ def open_data(data: Path) -> Data:
         WrongTokenizerError: The stores were encoded with another or a larger tokenizer.
         UserError: One of them is missing.
     """
-    if not data.is_dir():
-        raise UserError(
-            "This data folder does not exist. A folder made by `groundup prepare` is expected.",
-            where=data,
-            command=f"groundup prepare --out {quoted(data)} && "
-            f"groundup train-tokenizer {quoted(data)}",
-        )
+    if (wrong := not_data(data)) is not None:
+        raise wrong
     if not (data / "corpus").is_dir() and not any(is_store(data / side) for side in SIDES):
         raise no_corpus(data)
     stores = {side: TokenStore.open(data / side) for side in SIDES}

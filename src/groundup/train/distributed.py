@@ -102,7 +102,7 @@ class World:
         So it is not stored, and a run can be resumed with another number of processes.
         """
         if self.size > 1:
-            torch.manual_seed((self.seed * 1_000_003 + step) * 65_537 + self.rank)
+            torch.manual_seed(((self.seed * 1_000_003 + step) * 65_537 + self.rank) % 2**63)
 
     def of_first(self, value: float) -> float:
         """The value of the first process, in all processes."""

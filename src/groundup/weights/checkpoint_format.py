@@ -4,10 +4,11 @@ Never pickle: reading a model cannot run code. `model.json` is written last and 
 of the weights, so a folder that was only partly written, or was damaged later, is refused.
 """
 
+import os
 from pathlib import Path
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from torch import Tensor, nn
 
 from groundup.base.checkpoints import first_intact
@@ -145,7 +146,10 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         OSError: The file cannot be written.
     """
     try:
-        save_file(tensors, path, metadata={"format": "pt"})
+        if _is_utf8(path):
+            save_file(tensors, path, metadata={"format": "pt"})
+        else:
+            path.write_bytes(save(tensors, metadata={"format": "pt"}))
     except SafetensorError as error:  # a full disk is reported by this exception too
         raise OSError(str(error)) from error
 
@@ -157,7 +161,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         UserError: The file is missing or not in the safetensors format.
     """
     try:
-        return load_file(path)
+        return load_file(path) if _is_utf8(path) else load(path.read_bytes())
     except FileNotFoundError as error:
         raise UserError("This file is missing.", where=path) from error
     except OSError as error:
@@ -165,6 +169,15 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise UserError(f"This file cannot be read ({reason}).", where=path) from error
     except SafetensorError as error:
         raise UserError(f"This is not a valid safetensors file ({error}).", where=path) from error
+
+
+def _is_utf8(path: Path) -> bool:
+    """Whether the library of safetensors can open it by its name."""
+    try:
+        os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def open_model(path: Path | str) -> tuple[Path, GPT]:
@@ -194,7 +207,6 @@ def model_folders(path: Path | str) -> list[Path]:
         raise UserError(
             "There is no file or folder of this name. A run folder or a checkpoint is expected.",
             where=path,
-            command="ls runs",
         )
     folder, run = path if path.is_dir() else path.parent, RunFolder.of(path)
     is_checkpoint = folder.resolve().parent == run.checkpoints_path.resolve()
@@ -206,6 +218,5 @@ def model_folders(path: Path | str) -> list[Path]:
             "There is no model here. A run folder with checkpoints, or a folder with model.json "
             "and model.safetensors, is expected.",
             where=path,
-            command="groundup pretrain",
         )
     return checkpoints

@@ -10,8 +10,8 @@ from groundup.base.fields import Config
 class ExportConfig(Config):
     """Settings of `export`: write a trained model as a Hugging Face folder."""
 
-    run: Path = Path("runs/story")
-    """Run folder, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     out: Path | None = None
     """Folder to write. None: RUN/huggingface."""
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from groundup.base.files import write_json
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.intervals import wilson
 from groundup.evaluation.load import LanguageModel
@@ -54,6 +55,8 @@ def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyR
             from it, the run contains no model, or the classifier cannot be written.
     """
     started_at = time.perf_counter()
+    config = replace(config, run=find_run(config.run))
+    assert config.run is not None
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     wanted = target_folder(config.run, config.out, "classifier", foundation.model)
     reading = LeftOut()

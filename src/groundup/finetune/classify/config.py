@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from groundup.base.fields import Count, NotNegative, Positive, Whole
+from groundup.base.fields import Count, Device, NotNegative, Positive, Whole
 from groundup.text.config import FileConfig
 
 
@@ -14,8 +14,9 @@ from groundup.text.config import FileConfig
 class ClassifyConfig(FileConfig):
     """Fine-tune the model of a run as a text classifier."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints. Without it, the newest
+    run in runs/."""
     out: Path | None = None
     """Folder to create. If the name is taken, -2 is added. None: RUN/classifier."""
     labels: str | Path | None = None
@@ -47,7 +48,7 @@ class ClassifyConfig(FileConfig):
     """Hidden states that the head reads: the mean over all tokens, or the last token."""
     seed: Whole = 0
     """Random seed of the train-test split and the batch order."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Count, Positive, Whole
+from groundup.base.fields import Count, Device, Positive, Whole
 from groundup.text.config import FileConfig
 
 
@@ -14,8 +14,9 @@ from groundup.text.config import FileConfig
 class InstructConfig(FileConfig):
     """Fine-tune the model of a run to follow instructions."""
 
-    run: Path = Path("runs/pretrain")
-    """Run folder of the model to fine-tune, or one of its checkpoints."""
+    run: Path | None = None
+    """Run folder of the model to fine-tune, or one of its checkpoints. Without it, the newest
+    run in runs/."""
     out: Path | None = None
     """Folder to create. If the name is taken, -2 is added. None: RUN/assistant."""
     records: str | Path | None = None
@@ -41,7 +42,7 @@ class InstructConfig(FileConfig):
     """Maximum number of tokens generated per test answer."""
     seed: Whole = 0
     """Random seed of the synthetic records, the train-test split and the batch order."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda or cuda:N. auto takes a GPU if there is one."""
+    device: Device = "auto"
+    """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from groundup.base.files import write_json, write_text
+from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.finetune.batches import RowLoader
@@ -47,6 +48,8 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
             cannot be written.
     """
     started_at = time.perf_counter()
+    config = dataclasses.replace(config, run=find_run(config.run))
+    assert config.run is not None
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
     model, tokenizer = foundation.model, foundation.tokenizer

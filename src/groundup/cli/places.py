@@ -1,0 +1,63 @@
+"""Refuse a place where the result cannot be written, before a command starts to work."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+from groundup.base.errors import UserError, quoted
+from groundup.base.newest_run import newest_run
+from groundup.base.run import RunFolder
+from groundup.base.writable import why_not_writable, writable_place
+from groundup.cli.console import typed, with_positional
+from groundup.cli.verbs import Verb
+
+
+def refuse_unwritable(verb: Verb, config: Any) -> None:
+    """Check the folder that a command writes its main result to.
+
+    Raises:
+        UserError: It cannot be written to. The command in it writes somewhere else.
+    """
+    if verb.writes is None:
+        return
+    place = getattr(config, verb.writes)
+    if verb.name == "export" and place is None:
+        run = newest_run() if config.run is None else config.run
+        _refuse(RunFolder.of(run).huggingface, "out", inside=run)
+    elif verb.writes == "run":
+        place = newest_run() if place is None else place
+        _refuse_copying(verb, RunFolder.of(place).path)
+    elif verb.writes == "data":
+        _refuse_copying(verb, place)
+    else:
+        _refuse(place, verb.writes)
+
+
+def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:
+    if inside is not None and not inside.exists():
+        return  # that is the error to report
+    reason = why_not_writable(place if place.is_dir() else place.absolute().parent)
+    # A taken name gets a number: then a folder beside it is written.
+    reason = reason or why_not_writable(place.absolute().parent)
+    if reason is not None:
+        raise UserError(
+            f"This cannot be written ({reason}). A writable location is expected.",
+            where=place,
+            settings={setting: str(writable_place(place))},
+        )
+
+
+def _refuse_copying(verb: Verb, folder: Path) -> None:
+    """For a command without --out: its result is a part of the folder that it reads."""
+    if not folder.exists():
+        return
+    reason = why_not_writable(folder)
+    if reason is not None:
+        copy = writable_place(folder)
+        command = shlex.join(["groundup", *with_positional(typed, verb, str(copy))])
+        raise UserError(
+            f"The result of `{verb.name}` is written into this folder, which cannot be written to "
+            f"({reason}). Copy it, and work on the copy.",
+            where=folder,
+            command=f"cp -r {quoted(folder)} {quoted(copy)} && {command}",
+        )

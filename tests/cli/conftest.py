@@ -1,0 +1,52 @@
+# The package is imported inside fixtures: the plugin of jaxtyping has to come before it.
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+SHAPE = "--context-length 64 --d-model 16 --n-layers 1 --n-heads 1"
+
+
+@pytest.fixture(scope="session")
+def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with text.txt, data/, runs/first and the newer, fine-tuned runs/model.
+
+    It is made from inside, as a user does. Tests copy it: `project`.
+    """
+    from groundup.cli.main import main
+    from groundup.text.builtin import python_reference
+
+    project = tmp_path_factory.mktemp("small") / "project"
+    project.mkdir()
+    text = "\n\n".join(document.text for document in python_reference())
+    (project / "text.txt").write_text(text[:30_000], encoding="utf-8")
+    train = f"pretrain --steps 2 --batch-size 2 --sample-every 0 --no-curves {SHAPE}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        for command in (
+            "prepare text.txt",
+            "train-tokenizer --vocab-size 300",
+            f"{train} -o runs/first",
+            f"{train} -o runs/model --seed 2",
+            "instruct runs/model --steps 2 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+            "classify runs/model --steps 1 --batch-size 2 --n-classes 2",
+        ):
+            assert main(command.split()) == 0, command
+    return project
+
+
+@pytest.fixture
+def project(small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the small project as working directory; the recorded paths are its own."""
+    from groundup.cli import console
+
+    project = tmp_path / "project"
+    shutil.copytree(small_project, project)
+    for manifest in project.glob("runs/*/manifest.json"):
+        before = manifest.stat()
+        manifest.write_text(manifest.read_text().replace(str(small_project), str(project)))
+        os.utime(manifest, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(console.console, "width", 500)
+    return project
