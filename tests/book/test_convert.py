@@ -1,5 +1,6 @@
 """Weights that go from the book's model to ours, back, and in from OpenAI's layout."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_changed_models_are_refused() -> None:
 @pytest.mark.parametrize(
     "config",
     [
-        groundup.GPTConfig(d_model=24, n_heads=3),
+        groundup.GPTConfig(d_model=24, n_heads=3, norm_eps=1e-5, activation="gelu"),
+        dataclasses.replace(groundup.GPTConfig.gpt2(vocab_size=9), ngram=2, d_model=24, n_layers=1),
         groundup.GPTConfig(
             d_model=24, n_heads=3, norm="layer", norm_eps=1e-6, positions="learned", qk_norm=False,
             activation="gelu", bias=True,
