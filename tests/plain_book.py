@@ -11,11 +11,14 @@ from torch import Tensor, nn
 
 
 class Attention(nn.Module):
+    mask: Tensor
+
     def __init__(self, width: int, length: int, heads: int, drop: float, bias: bool) -> None:
         super().__init__()
         self.heads = heads
-        for name in ("W_query", "W_key", "W_value"):
-            self.add_module(name, nn.Linear(width, width, bias=bias))
+        self.W_query = nn.Linear(width, width, bias=bias)
+        self.W_key = nn.Linear(width, width, bias=bias)
+        self.W_value = nn.Linear(width, width, bias=bias)
         self.out_proj = nn.Linear(width, width)
         self.dropout = nn.Dropout(drop)
         later = torch.arange(length)[None, :] > torch.arange(length)[:, None]

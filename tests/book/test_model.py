@@ -78,7 +78,7 @@ def test_the_number_of_parameters_is_the_book_s() -> None:
     count = sum(p.numel() for p in model.parameters())
     assert count == 163_009_536
     assert count - model.out_head.weight.numel() == 124_412_160
-    block = model.trf_blocks[0]
+    block: Any = model.trf_blocks[0]
     assert sum(p.numel() for p in block.ff.parameters()) == 4_722_432
     assert sum(p.numel() for p in block.att.parameters()) == 2_360_064
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
@@ -144,10 +145,10 @@ def print_losses(epoch: int, step: int, losses: tuple[float, float]) -> None:
 
 
 def plot_losses(
-    epochs_seen: Sequence[float] | Tensor,
-    tokens_seen: Sequence[float] | Tensor,
-    train_losses: Sequence[float],
-    val_losses: Sequence[float],
+    epochs_seen: Sequence[float | int] | Tensor | NDArray[Any],
+    tokens_seen: Sequence[float | int] | Tensor | NDArray[Any],
+    train_losses: Sequence[float | int],
+    val_losses: Sequence[float | int],
 ) -> None:
     """Show the losses over epochs and tokens. No file is written, unlike in the book."""
     import matplotlib.pyplot as plt  # slow
