@@ -1,6 +1,6 @@
 """The interface of all tokenizers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -26,14 +26,6 @@ class Tokenizer(Protocol):
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
         """Encode text as ids."""
-        ...
-
-    def encode_iterable(
-        self,
-        chunks: Iterable[str],
-        allowed_special: AbstractSet[str] | Literal["all"] = frozenset(),
-    ) -> Iterator[int]:
-        """Encode the chunks of one text lazily: the ids of `encode` for the joined text."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
