@@ -124,6 +124,8 @@ class BPETokenizer:
         special: dict[str, int] = {}
         end = len(table)
         for name in special_tokens or ():
+            if name in special:
+                continue
             special[name] = id_of.get(name.encode("utf-8"), end)
             end = max(end, special[name] + 1)
         made = cls(pairs, pattern=pattern, special_tokens=special, token_table=table)

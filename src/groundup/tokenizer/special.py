@@ -35,6 +35,8 @@ def allowed_names(
             settings={"allowed_special": {allowed}},
         )
     names = set(special_tokens) if allowed == "all" else set(allowed)
+    if "" in names:
+        raise UserError("A special token has an empty name. At least one character is expected.")
     unknown = names - special_tokens.keys()
     if unknown:
         raise UserError(
