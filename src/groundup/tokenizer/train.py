@@ -11,6 +11,7 @@ from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.replacing import check_training, record_training, refused
+from groundup.tokenizer.save import describe_split
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
@@ -52,7 +53,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     is replaced only with `overwrite`.
 
     Raises:
-        UserError: There is no corpus, the vocabulary is too small, or there is another tokenizer.
+        UserError: There is no corpus, the vocabulary is too small, the pattern cannot be used, or
+            there is another tokenizer.
     """
     started_at = time.perf_counter()
     undo_interrupted(config.data)
@@ -63,7 +65,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     if config.kind == "characters":
         tokenizer = CharacterTokenizer.from_text("".join(set(validation).union(*training)))
     else:
-        tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern)
+        describe_split(config.pattern)  # what cannot be saved is not trained
+        tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern, ties=config.ties)
     elapsed_s = time.perf_counter() - started_at
     folder = config.data / "tokenizer"
     if must_be is not None and tokenizer.fingerprint != must_be:
