@@ -8,7 +8,7 @@ has only a few weights. torch is imported only by the functions, so that `--help
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Le
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName, Positive
@@ -47,7 +47,7 @@ class OptimizerConfig(Config):
     """Momentum (Muon only)."""
     newton_schulz_steps: Annotated[int, Ge(3), Le(5)] = 5
     """Newton-Schulz iterations that orthogonalize an update: 3, 4 or 5 (Muon only)."""
-    max_grad_norm: Annotated[float, Gt(0), Mark.NO_COST] | None = None
+    max_grad_norm: Annotated[Positive, Mark.NO_COST] | None = None
     """Clip the gradient norm to this value. None: no clipping."""
 
     def n_values(self, n_matrices: int, n_others: int) -> int:
