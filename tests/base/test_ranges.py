@@ -12,6 +12,8 @@ import pytest
 import groundup
 from groundup.base.errors import UserError
 from groundup.base.fields import Config, check, field_kinds
+from groundup.model.config import GPTConfig
+from groundup.train.optimizer import OptimizerConfig
 
 for module in pkgutil.walk_packages(groundup.__path__, "groundup."):
     if module.name.rsplit(".")[-1] in ("config", "schedule", "optimizer"):
@@ -59,6 +61,7 @@ def test_every_number_has_a_range(cls: type, name: str, type_: type) -> None:
     wrong = [-(10**30), math.nan, -math.inf, math.inf, True, "many"]
     wrong += [10**30, 2**63, 1.5] if type_ is int else []
     wrong += [-1] if name == "seed" else []
+    wrong += [1e300] if "rate" in name or cls in (GPTConfig, OptimizerConfig) else []
     for value in wrong:
         with pytest.raises(UserError, match=name):
             checked(cls, name, value)

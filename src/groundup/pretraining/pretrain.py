@@ -17,6 +17,7 @@ from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
+from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_memory
@@ -152,9 +153,11 @@ def _check_late_settings(config: PretrainConfig, data: Data) -> None:
     """Refuse what would fail only after some steps.
 
     Raises:
-        UserError: The prompt of the samples cannot be encoded, TensorBoard is not installed, or
-            the run folder cannot be created.
+        UserError: The text is shorter than the context, the prompt of the samples cannot be
+            encoded, TensorBoard is not installed, or the run folder cannot be created.
     """
+    if config.budget is None:  # otherwise the budget may choose another context length
+        Windows(data.train, config.model.context_length, config.stride)
     encode_prompt(data.tokenizer, config.samples.prompt)
     if config.tensorboard:
         needed("tensorboard", "tensorboard", "--tensorboard")
