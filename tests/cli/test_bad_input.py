@@ -119,7 +119,10 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--zzz", "3"], "Unknown option --zzz. Try: groundup pretrain --help"),
         (["pretrain", "--resume"], "resumed by the same command"),
         (["pretrain", "--vocab-size", "9"], "train-tokenizer"),
-        (["pretrain", "--seed", "1.5"], "--seed is '1.5'. A whole number is expected."),
+        (
+            ["pretrain", "--seed", "1.5"],
+            "--seed is '1.5'. A whole number of at least 0",
+        ),
         (["pretrain", "--n-heads", "none"], "--n-heads is 'none'"),
         (["pretrain", "--steps"], "--steps needs a value"),
         (["pretrain", "--steps", "1", "--steps", "2"], "--steps is given twice"),

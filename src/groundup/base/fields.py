@@ -160,6 +160,8 @@ class Kind:
             )
         if isinstance(value, bool) or not isinstance(value, (int, self.type)) or value != value:
             return False
+        if self.type is int and abs(value) >= 2**63:  # files, arrays and generators end there
+            return False
         holds = {
             "at least": lambda bound: value >= bound,
             "above": lambda bound: value > bound,

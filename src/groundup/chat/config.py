@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, Device, NotNegative
+from groundup.base.fields import Config, Count, Device, NotNegative, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class ChatConfig(Config):
     """Sample from this many most likely tokens only. None: from all."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
     """Sample from the most likely tokens that together have this probability. None: from all."""
-    seed: int = 0
+    seed: Whole = 0
     """Random seed. The same seed and questions give the same answers."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

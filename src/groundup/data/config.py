@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groundup.base.fields import Config, Count
+from groundup.base.fields import Config, Count, Whole
 from groundup.text.config import PrepareConfig
 from groundup.tokenizer.config import TrainTokenizerConfig
 
@@ -53,7 +53,7 @@ class WindowsConfig(Config):
     """Tokens between the starts of two windows. None: the context length."""
     batch_size: Count = 4
     """Number of windows in a batch."""
-    seed: int = 1234
+    seed: Whole = 1234
     """Random seed of the order of the windows."""
     page: Path | None = None
     """File to write an interactive HTML page of the sliding window to. None: no page."""

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.base.errors import UserError
 from groundup.base.files import atomic_path, read_json, sha256_file, write_json
 from groundup.data.store import token_dtype
 from groundup.text.corpus import read_corpus_pieces
@@ -45,10 +46,13 @@ def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
     n_tokens = 0
     digest = hashlib.sha256()
     with atomic_path(part.goal.with_suffix(".bin")) as temporary, open(temporary, "wb") as file:
-        for text, is_first, is_last in _texts(part):
+        for name, text, is_first, is_last in _texts(part):
             if is_first:
                 starts.append(n_tokens)
-            ids = to_ids(text).astype(dtype, copy=False)
+            try:
+                ids = to_ids(text).astype(dtype, copy=False)
+            except UserError as error:
+                raise UserError(error.message, where=name, command=error.command) from error
             for some in (ids, closing) if is_last else (ids,):
                 file.write(some.data)
                 digest.update(some.data)
@@ -83,12 +87,12 @@ def read_part(part: Part, tokenizer: Tokenizer) -> tuple[NDArray[np.integer], ND
     return ids, np.load(part.goal.with_suffix(".npy"))
 
 
-def _texts(part: Part) -> Iterator[tuple[str, bool, bool]]:
-    """Read (text, whether it begins a document, whether it ends one)."""
+def _texts(part: Part) -> Iterator[tuple[str, str, bool, bool]]:
+    """Read (name of the document, text, whether it begins a document, whether it ends one)."""
     pieces = read_corpus_pieces(part.data, part.side, part.start, part.stop)
     if not part.join:
         for piece in pieces:
-            yield piece.text, piece.is_first, piece.is_last
+            yield piece.name, piece.text, piece.is_first, piece.is_last
         return
     for document in join_pieces(pieces):
-        yield document.text, True, True
+        yield document.name, document.text, True, True

@@ -2,15 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from groundup.base.errors import UserError, quoted
+from groundup.base.files import read_json
 from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
 from groundup.data.replacing import check_stores
-from groundup.text.corpus import SIDES, read_sizes
+from groundup.text.corpus import SIDES, read_sizes, recorded_sources
 from groundup.text.prepare import PrepareResult, Progress, prepare
-from groundup.text.taken import changing
+from groundup.text.taken import changing, free_name
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.train import TrainTokenizerResult, train_tokenizer
@@ -62,7 +65,12 @@ def prepare_and_encode(
                 engine=config.engine,
                 overwrite=config.overwrite,
             )
-            n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
+            try:
+                n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
+            except UserError as error:
+                if is_append and error.command.startswith("groundup train-tokenizer"):
+                    raise _other_tokenizer_needed(data, error) from error
+                raise
     return PrepareAndEncodeResult(**vars(prepared), n_tokens=n_tokens)
 
 
@@ -84,6 +92,15 @@ def train_and_encode(
         encode_config = EncodeConfig(data=data, engine=config.engine, overwrite=overwrite)
         n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
     return TrainAndEncodeResult(**vars(trained), n_tokens=n_tokens)
+
+
+def _other_tokenizer_needed(data: Path, error: UserError) -> UserError:
+    """The error for text that the tokenizer of the stores cannot encode; it is not appended."""
+    goal = quoted(free_name(data))
+    sources = " ".join(map(quoted, recorded_sources(read_json(data / "corpus" / "manifest.json"))))
+    command = f"groundup prepare {sources} --out {goal} && groundup train-tokenizer {goal}"
+    message = f"Nothing was appended. {error.message}"
+    return UserError(message, where=error.where, command="" if "-" in sources.split() else command)
 
 
 def _encode_stage(on_progress: Progress | None) -> Callable[[int, int], None] | None:

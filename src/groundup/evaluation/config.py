@@ -42,7 +42,7 @@ class GenerateConfig(Config):
     """Sample from this many most likely tokens only. None: from all."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = 0.95
     """Sample from the most likely tokens that together have this probability. None: from all."""
-    seed: int = 0
+    seed: Whole = 0
     """Random seed of the first sample. Each further sample adds 1."""
     samples: Count = 3
     """Number of samples. A greedy one is generated before them."""

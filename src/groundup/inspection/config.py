@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge
 
 from groundup.base.fields import Config, Whole
 
@@ -14,7 +17,7 @@ class ExplainConfig(Config):
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     text: str | None = None
     """Sentence whose attention is shown. None: a line of the validation set."""
-    layer: int = -1
+    layer: Annotated[int, Ge(-1)] = -1
     """Layer whose attention is shown, counted from 0. -1 is the last."""
     head: Whole = 0
     """Attention head of that layer, counted from 0."""

@@ -15,6 +15,7 @@ from groundup.base.fields import Config, Count, Mark, Positive, Section
 
 _Shape = Annotated[Count, Mark.SHAPE]
 _EXPERIMENTAL = Section("Experimental")
+_Float32 = Annotated[Positive, Lt(1e35)]
 
 GPT2_SIZES: dict[str, tuple[int, int, int]] = {
     # name: (n_layers, n_heads, d_model); source: see `GPTConfig.gpt2`.
@@ -60,17 +61,17 @@ class GPTConfig(Config):
     """Width inside the MLP. None: 4 d_model; with swiglu 8/3 d_model, rounded up to 64."""
     norm: Literal["rms", "layer"] = "rms"
     """Normalization: RMSNorm, or LayerNorm as in GPT-2."""
-    norm_eps: Positive = 1e-6
+    norm_eps: _Float32 = 1e-6
     """Constant that keeps a norm from dividing by zero."""
     positions: Literal["rotary", "learned"] = "rotary"
     """Position information: rotary embeddings, or a learned embedding as in GPT-2."""
     rotary_layout: Literal["half", "interleaved"] = "half"
     """Pairs that are rotated in a head: i and i + d_head/2, or 2i and 2i + 1."""
-    rotary_base: Positive = 10_000.0
+    rotary_base: _Float32 = 10_000.0
     """Base of the rotary wavelengths (theta)."""
     qk_norm: bool = True
     """Normalize each query and key, which keeps attention stable at high learning rates."""
-    qk_gain: Annotated[Positive, _EXPERIMENTAL] = 1.0
+    qk_gain: Annotated[_Float32, _EXPERIMENTAL] = 1.0
     """Initial scale of the attention scores with qk_norm. It is trained."""
     activation: Literal["swiglu", "gelu", "gelu-exact", "relu2"] = "swiglu"
     """MLP: SwiGLU, GELU as in GPT-2 (tanh form), exact GELU, or squared ReLU, the fastest."""

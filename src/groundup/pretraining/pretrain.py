@@ -5,16 +5,19 @@ weights.
 """
 
 import math
+import os
 import time
 from collections.abc import Callable, Set
 from contextlib import ExitStack
 
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError
+from groundup.base.extras import needed
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
+from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_memory
@@ -23,10 +26,11 @@ from groundup.pretraining.curve_checks import Finding
 from groundup.pretraining.metrics import read_metrics
 from groundup.pretraining.report import PretrainResult, describe, run_readme
 from groundup.pretraining.run_lookup import chosen_before, open_run
+from groundup.pretraining.samples import encode_prompt, going_on
 from groundup.pretraining.trainer import Trainer
 from groundup.train.build import Setup, prepare_training
 from groundup.train.config import PretrainConfig
-from groundup.train.data import open_data, with_vocabulary
+from groundup.train.data import Data, open_data, with_vocabulary
 from groundup.train.loop import Step
 
 _SURE_BY = 1.3
@@ -61,6 +65,7 @@ def pretrain(
     """
     started_at = time.monotonic() if started_at is None else started_at
     data = open_data(config.data)
+    _check_late_settings(config, data)
     if config.budget is not None:
         config = chosen_before(config, given) or choose(
             config, data, duration_s(config.budget), given
@@ -104,14 +109,25 @@ def _finish(
             settings={"out": f"{run.path}-2"},
         )
     assert progress.first_validation_loss_nats is not None
-    rows = read_metrics(run)
+    best = run.checkpoints_path / step_name(progress.best_step)
+    # First what makes it a finished run. Nothing after this can take the model away.
+    run.write_manifest(
+        {
+            **manifest,
+            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "weights_sha256": weights_sha256(best),
+        }
+    )
+    rows = []
+    with going_on("The losses of the single steps"):
+        rows = read_metrics(run)
     result = PretrainResult(
         run=run.path,
         steps=progress.step,
         n_parameters=count_parameters(setup.config.model),
         n_targets=progress.n_targets,
-        first_loss_nats=rows[0]["loss_nats"],
-        last_loss_nats=rows[-1]["loss_nats"],
+        first_loss_nats=rows[0]["loss_nats"] if rows else math.nan,
+        last_loss_nats=rows[-1]["loss_nats"] if rows else math.nan,
         first_validation_loss_nats=progress.first_validation_loss_nats,
         validation_loss_nats=progress.best_loss_nats,
         best_step=progress.best_step,
@@ -120,19 +136,35 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
     )
-    best = run.checkpoints_path / step_name(progress.best_step)
+    with going_on("The result of the run"):
+        record_result(run.path, "pretrain", result)
     if setup.config.curves:
-        from groundup.pretraining.curves import draw_curves  # importing matplotlib is slow
+        with going_on("The figure of the loss"):
+            from groundup.pretraining.curves import draw_curves  # importing matplotlib is slow
 
-        uniform_nats = math.log(setup.config.model.vocab_size)
-        write_text(run.figures / "loss.svg", draw_curves({"": rows}, uniform_nats))
-    run.write_readme(run_readme(setup, result))
-    record_result(run.path, "pretrain", result)
-    run.write_manifest(
-        {
-            **manifest,
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "weights_sha256": weights_sha256(best),
-        }
-    )
+            uniform_nats = math.log(setup.config.model.vocab_size)
+            write_text(run.figures / "loss.svg", draw_curves({"": rows}, uniform_nats))
+    with going_on("The README of the run"):
+        run.write_readme(run_readme(setup, result))
     return result
+
+
+def _check_late_settings(config: PretrainConfig, data: Data) -> None:
+    """Refuse what would fail only after some steps.
+
+    Raises:
+        UserError: The text is shorter than the context, the prompt of the samples cannot be
+            encoded, TensorBoard is not installed, or the run folder cannot be created.
+    """
+    if config.budget is None:  # otherwise the budget may choose another context length
+        Windows(data.train, config.model.context_length, config.stride)
+    encode_prompt(data.tokenizer, config.samples.prompt)
+    if config.tensorboard:
+        needed("tensorboard", "tensorboard", "--tensorboard")
+    outer = next(folder for folder in config.out.absolute().parents if folder.exists())
+    if not config.out.exists() and not (outer.is_dir() and os.access(outer, os.W_OK)):
+        raise UserError(
+            "The run folder cannot be created. A writable location is expected.",
+            where=config.out,
+            settings={"out": "runs/another"},
+        )

@@ -11,7 +11,6 @@ from groundup.base.checkpoints import list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import write_json, write_text
 from groundup.base.run import RunFolder
-from groundup.generation.engine import generate
 from groundup.planning.budget import duration_s
 from groundup.planning.memory import checkpoint_bytes
 from groundup.pretraining.checkpoint import (
@@ -27,6 +26,7 @@ from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.interrupt import StopRequest, stop_between_steps
 from groundup.pretraining.metrics import drop_metrics_after, read_metrics
 from groundup.pretraining.report import log_metrics
+from groundup.pretraining.samples import going_on, write_sample
 from groundup.pretraining.tensorboard import TensorBoardWriter
 from groundup.train.build import Setup
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
@@ -249,8 +249,7 @@ class Trainer:
 
     def _log(self, step: Step) -> None:
         row = log_metrics(self.folder, step)
-        if self._tensorboard is not None:
-            self._tensorboard.add(row)
+        self._to_tensorboard(lambda board: board.add(row))
         if self.on_step is not None:
             self.on_step(step)
         for finding in self.checks.check(row):
@@ -279,8 +278,7 @@ class Trainer:
         elapsed_s = self.progress.elapsed_s
         self._restore(intact)
         self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
-        if self._tensorboard is not None:
-            self._tensorboard.go_back(self.progress.step)
+        self._to_tensorboard(lambda board: board.go_back(self.progress.step))
         if self.setup.world.is_first:
             # Immediately, so that a resumed run continues at these rates, too.
             write_progress(intact, self.progress)
@@ -294,14 +292,21 @@ class Trainer:
 
     @contextmanager
     def _tensorboard_open(self) -> Iterator[None]:
-        if not (self.config.tensorboard and self.setup.world.is_first):
-            yield
-            return
-        self._tensorboard = TensorBoardWriter(self.folder.path / "tensorboard", self.progress.step)
+        if self.config.tensorboard and self.setup.world.is_first:
+            folder = self.folder.path / "tensorboard"
+            self._tensorboard = TensorBoardWriter(folder, self.progress.step)
         try:
             yield
         finally:
-            self._tensorboard.close()
+            self._to_tensorboard(lambda board: board.close())
+
+    def _to_tensorboard(self, write: Callable[[TensorBoardWriter], None]) -> None:
+        """Write to TensorBoard, if it is open; after an error, nothing more is written."""
+        board, self._tensorboard = self._tensorboard, None
+        if board is not None:
+            with going_on("The rest of the TensorBoard log"):
+                write(board)
+                self._tensorboard = board
 
     def _report(self, finding: Finding) -> None:
         if self.on_finding is None:
@@ -311,32 +316,12 @@ class Trainer:
             self.on_finding(finding)
 
     def _sample(self, step: int) -> None:
-        with self.setup.world.usable(self.setup.model):
+        with going_on(f"The sample of step {step}"), self.setup.world.usable(self.setup.model):
             text = write_sample(self.setup)  # in all processes, because each may hold a shard
-        if not self.setup.world.is_first:
-            return
-        write_text(self.folder.samples / f"step-{step:06d}.txt", text + "\n")
-        if self.on_sample is not None:
-            self.on_sample(step, text)
-
-
-def write_sample(setup: Setup) -> str:
-    """Generate a continuation of the prompt; the text includes the prompt."""
-    tokenizer, config = setup.data.tokenizer, setup.config
-    ids = tokenizer.encode(config.samples.prompt)
-    if not ids:
-        start = setup.data.validation.read(0, min(12, setup.data.validation.n_tokens))
-        ids = [int(index) for index in start]
-    new = generate(
-        setup.model,
-        ids,
-        config.samples.sample_tokens,
-        temperature=0.8,
-        top_k=50,
-        stop_ids=tuple(tokenizer.special_tokens.values()),
-        seed=config.seed,
-    )
-    return tokenizer.decode([*ids, *new])
+            if self.setup.world.is_first:
+                if self.on_sample is not None:
+                    self.on_sample(step, text)
+                write_text(self.folder.samples / f"step-{step:06d}.txt", text + "\n")
 
 
 def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.duration import parse_duration_s
-from groundup.base.fields import Config, Count
+from groundup.base.fields import Config, Count, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class StoryConfig(Config):
     """Encoding of the text files."""
     prompt: str = ""
     """Prompt of the samples. Empty: the first words of the validation set."""
-    seed: int = 1234
+    seed: Whole = 1234
     """Random seed."""
 
     def __post_init__(self) -> None:

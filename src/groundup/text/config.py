@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Gt, Lt
 
-from groundup.base.fields import Config
+from groundup.base.fields import Config, Whole
 from groundup.text.formats import AnyFormat
 
 
@@ -48,7 +48,7 @@ class PrepareConfig(ReadConfig):
     """Append to the corpus in the data folder, whose order and split stay the same."""
     validation_frac: Annotated[float, Gt(0), Lt(1)] = 0.1
     """Fraction of the text to put in the validation set."""
-    seed: int = 1
+    seed: Whole = 1
     """Random seed of the split, which also depends on the hash of each document."""
     audit: bool = True
     """Search for duplicates and identify the languages."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Count, Device, Mark
+from groundup.base.fields import Config, Count, Device, Mark, Whole
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import ScheduleConfig
@@ -91,7 +91,7 @@ class PretrainConfig(Config):
     """Number of windows of text per step."""
     stride: Annotated[Count | None, Mark.NO_COST] = None
     """Tokens between the starts of two windows. None: the context length."""
-    seed: Annotated[int, Mark.NO_COST] = 1234
+    seed: Annotated[Whole, Mark.NO_COST] = 1234
     """Random seed of the initial weights and the order of the text."""
     curves: Annotated[bool, Mark.NO_COST] = True
     """Draw the loss and the learning rate into figures/ at the end."""

@@ -8,7 +8,7 @@ has only a few weights. torch is imported only by the functions, so that `--help
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName, Positive
@@ -16,7 +16,9 @@ from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName
 if TYPE_CHECKING:
     import torch
 
-_Rate = Annotated[Positive, Mark.NO_COST]
+_Float32 = Lt(1e35)
+"""Larger numbers overflow in the products that they are part of."""
+_Rate = Annotated[Positive, _Float32, Mark.NO_COST]
 
 EMBEDDINGS = ("token_embedding", "position_embedding")
 """First words of the names of embedding tables: a row belongs to a token or a position."""
@@ -41,7 +43,7 @@ class OptimizerConfig(Config):
     None: as learning_rate."""
     norm_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.01
     """Learning rate of norms and biases (Muon only). None: as learning_rate."""
-    weight_decay: Annotated[NotNegative, Mark.BY_BUDGET, Mark.NO_COST] = 1.0
+    weight_decay: Annotated[NotNegative, _Float32, Mark.BY_BUDGET, Mark.NO_COST] = 1.0
     """Weight decay of the matrices, times the learning rate. Repeated text needs more."""
     momentum: Annotated[Fraction, Mark.NO_COST] = 0.95
     """Momentum (Muon only)."""
@@ -51,9 +53,9 @@ class OptimizerConfig(Config):
     """Decay rate of AdamW's average of the gradient."""
     adam_beta2: Annotated[float, Ge(0), Lt(1), Mark.NO_COST] = 0.95
     """Decay rate of AdamW's average of the squared gradient."""
-    adam_eps: Annotated[Positive, Mark.NO_COST] = 1e-10
+    adam_eps: Annotated[Positive, _Float32, Mark.NO_COST] = 1e-10
     """Constant that keeps an update by AdamW from dividing by zero."""
-    max_grad_norm: Annotated[float, Gt(0), Mark.NO_COST] | None = None
+    max_grad_norm: Annotated[Positive, _Float32, Mark.NO_COST] | None = None
     """Clip the gradient norm to this value. None: no clipping."""
 
     def n_values(self, n_matrices: int, n_others: int) -> int:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.fields import Count, Device, NotNegative, Positive, Whole
 from groundup.text.config import FileConfig
@@ -38,9 +38,9 @@ class ClassifyConfig(FileConfig):
     """Number of optimizer steps."""
     batch_size: Count = 16
     """Number of texts per batch."""
-    learning_rate: Positive = 0.001
+    learning_rate: Annotated[Positive, Lt(1e35)] = 0.001
     """Peak learning rate of AdamW, for all weights."""
-    weight_decay: NotNegative = 0.01
+    weight_decay: Annotated[NotNegative, Lt(1e35)] = 0.01
     """Weight decay of the weight matrices."""
     max_tokens: Count = 128
     """Maximum number of tokens per text. Longer texts are truncated, also at the context length."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Gt, Le
+from annotated_types import Gt, Le, Lt
 
 from groundup.base.fields import Count, Device, Positive, Whole
 from groundup.text.config import FileConfig
@@ -34,9 +34,9 @@ class InstructConfig(FileConfig):
     """Number of optimizer steps."""
     batch_size: Count = 32
     """Number of conversations per batch."""
-    learning_rate: Positive = 0.02
+    learning_rate: Annotated[Positive, Lt(1e35)] = 0.02
     """Peak learning rate of Muon, for the weight matrices."""
-    embedding_learning_rate: Positive = 0.004
+    embedding_learning_rate: Annotated[Positive, Lt(1e35)] = 0.004
     """Peak learning rate of AdamW, for embeddings, gains and biases."""
     max_new_tokens: Count = 24
     """Maximum number of tokens generated per test answer."""
