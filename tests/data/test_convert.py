@@ -51,3 +51,15 @@ def test_the_function_is_not_hidden_by_a_module() -> None:
     assert callable(groundup.convert)
     assert callable(groundup.ledger)
     assert callable(groundup.verify)
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_named(data: Path, tmp_path: Path) -> None:
+    path = tmp_path / "t.bin"
+    path.write_bytes(b"\xff\xff\x01\x00")
+    config = ConvertConfig(
+        source=path, from_format="nanogpt", to_format="store", out=tmp_path / "store",
+        tokenizer=data / "tokenizer",
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"t\.bin: Token 0 has the id 65,535\. Ids from 0 to"):
+        convert(config)
+    assert not (tmp_path / "store").exists()

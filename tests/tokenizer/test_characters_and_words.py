@@ -1,5 +1,6 @@
 """Character and word tokenizers: what they keep, what they lose, the roadmap's numbers."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,55 @@ def test_saved_and_loaded(
     loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint
     assert loaded.encode("two\nfour") == tokenizer.encode("two\nfour")
+
+
+def test_words_without_special_tokens(tmp_path: Path) -> None:
+    tokenizer = WordTokenizer.from_text("a cat, a mat", special_tokens=())
+    tokenizer.save(tmp_path)
+    for each in (tokenizer, load_tokenizer(tmp_path)):
+        assert each.vocab_size == 4
+        assert each.decode(each.encode("a mat, a cat")) == "a mat, a cat"
+        with pytest.raises(UserError, match=r"The word 'dog' was not in the training text.*<\|unk"):
+            each.encode("a dog")
+    ended = WordTokenizer.from_text("a", special_tokens=["<|endoftext|>"])
+    assert ended.encode("a<|endoftext|>", "all") == [0, 1]
+    assert CharacterTokenizer.from_text("ab", special_tokens=()).encode("ba") == [1, 0]
+
+
+@pytest.mark.parametrize("kind", [CharacterTokenizer, WordTokenizer])
+@pytest.mark.parametrize("index", [-1, 3, 10**12])
+def test_ids_that_do_not_exist_are_errors(
+    kind: type[CharacterTokenizer] | type[WordTokenizer], index: int
+) -> None:
+    tokenizer = kind.from_text("a b", special_tokens=[UNKNOWN] if kind is WordTokenizer else [])
+    for use in (lambda: tokenizer.decode([index]), lambda: tokenizer.token_bytes(index)):
+        with pytest.raises(UserError, match=rf"no token with id {index}. An id from 0 to 2"):
+            use()
+
+
+def test_characters_are_single() -> None:
+    with pytest.raises(UserError, match="'ab' is among the characters"):
+        CharacterTokenizer(["a", "ab"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "syllables"}, r'kind is "syllables"\. "characters" or "words" is expected'),
+        ({"kind": None}, "kind is null"),
+        ({"version": 2}, "version is 2"),
+        ({"tokens": "ab"}, 'tokens is "ab"'),
+        ({"tokens": ["a", 1]}, r"tokens\[1\] is 1"),
+        ({"tokens": ["a", "a"]}, r"tokens\[1\] is \"a\""),
+        ({"tokens": ["ab"]}, r"tokens\[0\] is \"ab\""),
+        ({"tokens": [""]}, r"tokens\[0\] is"),
+        ({"special_tokens": {"a": 1}}, "special_tokens is"),
+        ({"special_tokens": ["a"]}, "special_tokens is .*Names other than 'a'"),
+        ({"more": 1}, "more is not supported"),
+    ],
+)
+def test_a_ladder_file_that_is_none(tmp_path: Path, change: dict, message: str) -> None:
+    content = {"version": 1, "kind": "characters", "tokens": ["a"], "special_tokens": ["<x>"]}
+    (tmp_path / "ladder.json").write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=rf"ladder\.json: .*{message}"):
+        load_tokenizer(tmp_path)

@@ -57,7 +57,7 @@ def _build_store(config: ConvertConfig) -> TokenStore:
     end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
     return TokenStore.build(
         config.out,
-        read_tokens(config.source, config.from_format, end_of_text),
+        read_tokens(config.source, config.from_format, end_of_text, tokenizer.vocab_size),
         vocab_size=tokenizer.vocab_size,
         tokenizer_fingerprint=tokenizer.fingerprint,
         end_of_text=end_of_text,

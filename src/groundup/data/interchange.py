@@ -29,6 +29,11 @@ _LLMC_HEADER_BYTES = 256 * 4
 _LLMC = {"<u2": (20240520, 1), "<u4": (20240801, 7)}
 _MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
 _MEGATRON_CODES = {8: "<u2", 4: "<i4"}
+_OTHER_FILES = {
+    _MEGATRON_MAGIC: "an index file of Megatron",
+    b"\x93NUMPY": "an array file of NumPy (.npy)",
+    b"PK\x03\x04": "a zip archive (.npz or .pt)",
+}
 
 
 def write_tokens(store: TokenStore, path: Path, format: Format) -> list[Path]:
@@ -62,7 +67,7 @@ def write_tokens(store: TokenStore, path: Path, format: Format) -> list[Path]:
 
 
 def read_tokens(
-    path: Path, format: Format, end_of_text: int | None = None
+    path: Path, format: Format, end_of_text: int | None = None, vocab_size: int | None = None
 ) -> Iterator[NDArray[np.integer]]:
     """Read the documents of another project's file, one array each, for `TokenStore.build`.
 
@@ -71,51 +76,130 @@ def read_tokens(
         format: Format of the file.
         end_of_text: Id that ends a document; it is not part of the result. None: files of nanoGPT
             and llm.c are one document.
+        vocab_size: Number of ids of the tokenizer that made them. None: not checked.
 
     Raises:
-        UserError: The file is missing, truncated or in another format.
+        UserError: The file is missing, empty, truncated or in another format, or its ids cannot be
+            of this vocabulary.
     """
+    path = Path(path)
+    n_ids = max(vocab_size or 0, (end_of_text or 0) + 1)
     if format == "megatron":
-        yield from _read_megatron(path, end_of_text)
+        yield from _read_megatron(path, end_of_text, n_ids, vocab_size)
         return
-    n_bytes = file_size(path)
+    head, n_bytes = _head(path)
     offset, dtype = 0, np.dtype("<u2")
     if format == "llmc":
-        offset, dtype, n_tokens = _llmc_header(path, n_bytes)
-        n_bytes = n_tokens * dtype.itemsize
-    elif n_bytes % 2:
-        raise UserError(
-            f"The file has {n_bytes:,} bytes. An even number is expected: two bytes per id.",
-            where=path,
-        )
-    ids = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(n_bytes // dtype.itemsize,))
-    if end_of_text is None:
-        yield ids
-        return
+        offset, dtype = _llmc_header(path, head, n_bytes)
+    _refuse_narrow(path, dtype, n_ids)
+    if format == "nanogpt":
+        _refuse_other_formats(path, head, n_bytes)
+    ids = np.memmap(path, dtype=dtype, mode="r", offset=offset)
     start = 0
     for block_start in range(0, len(ids), _BLOCK_TOKENS):
         block = ids[block_start : block_start + _BLOCK_TOKENS]
-        for end in (np.flatnonzero(block == end_of_text) + block_start).tolist():
-            yield ids[start:end]
-            start = end + 1
+        _refuse_unknown(path, block, block_start, vocab_size)
+        if format == "nanogpt" and block_start == 0:
+            _refuse_wider(path, block)
+        if end_of_text is not None:
+            for end in (np.flatnonzero(block == end_of_text) + block_start).tolist():
+                yield ids[start:end]
+                start = end + 1
     if start < len(ids):
         yield ids[start:]
 
 
-def _llmc_header(path: Path, n_bytes: int) -> tuple[int, np.dtype[Any], int]:
-    with open(path, "rb") as file:
-        raw = file.read(_LLMC_HEADER_BYTES)
-    header = np.frombuffer(raw, dtype="<i4") if len(raw) == _LLMC_HEADER_BYTES else np.zeros(3)
-    for dtype, (magic, version) in _LLMC.items():
-        if (int(header[0]), int(header[1])) == (magic, version):
-            n_tokens, size = int(header[2]), np.dtype(dtype).itemsize
-            if n_bytes != _LLMC_HEADER_BYTES + n_tokens * size:
-                raise UserError(
-                    f"The file has {n_bytes:,} bytes. According to its header "
-                    f"{_LLMC_HEADER_BYTES + n_tokens * size:,} bytes are expected.",
-                    where=path,
-                )
-            return _LLMC_HEADER_BYTES, np.dtype(dtype), n_tokens
+def _head(path: Path) -> tuple[bytes, int]:
+    """Return the first bytes of a token file, and its size."""
+    n_bytes = file_size(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(_LLMC_HEADER_BYTES)
+    except OSError as error:
+        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
+    if not n_bytes:
+        raise UserError("The file is empty. A file of token ids is expected.", where=path)
+    return head, n_bytes
+
+
+def _refuse_narrow(path: Path, dtype: np.dtype[Any], n_ids: int) -> None:
+    """Refuse ids of two bytes for a vocabulary that needs more: they were made by another one."""
+    if dtype.itemsize == 2 and n_ids > 2**16:
+        raise UserError(
+            "The file is read as ids of 2 bytes, which hold a vocabulary of at most 65,536, and "
+            f"this one has {n_ids:,}. The tokenizer that made the ids is expected; llm.c's and "
+            "Megatron's formats also hold ids of 4 bytes.",
+            where=path,
+        )
+
+
+def _refuse_other_formats(path: Path, head: bytes, n_bytes: int) -> None:
+    """Refuse a file that is not nanoGPT's, whose ids begin at the first byte."""
+    numbers = tuple(np.frombuffer(head[:8], "<i4").tolist()) if len(head) >= 8 else ()
+    if numbers in _LLMC.values():
+        raise UserError("This is a file of llm.c.", where=path, settings={"from_format": "llmc"})
+    for beginning, what in _OTHER_FILES.items():
+        if head.startswith(beginning):
+            raise UserError(
+                f"This is {what}. A file of 2-byte ids without a header is expected.", where=path
+            )
+    if n_bytes % 2:
+        raise UserError(
+            f"The file has {n_bytes:,} bytes. An even number is expected: two bytes per id.",
+            where=path,
+        )
+
+
+def _refuse_wider(path: Path, block: NDArray[np.integer]) -> None:
+    """Refuse ids of 4 or 8 bytes: read as 2 bytes, every other id is 0."""
+    pairs = block[: len(block) // 2 * 2].reshape(-1, 2)
+    zero = ~pairs.any(axis=0)
+    if len(pairs) >= 4 and zero[0] != zero[1]:
+        raise UserError(
+            "Every other id is 0, as if the file had ids of 4 bytes. The format holds ids of 2 "
+            "bytes, without a header.",
+            where=path,
+        )
+
+
+def _refuse_unknown(
+    path: Path, ids: NDArray[np.integer], first: int, vocab_size: int | None
+) -> None:
+    if vocab_size is None or not len(ids):
+        return
+    if int(ids.max()) >= vocab_size or int(ids.min()) < 0:
+        at = int(np.flatnonzero((ids >= vocab_size) | (ids < 0))[0])
+        raise UserError(
+            f"Token {first + at:,} has the id {int(ids[at]):,}. Ids from 0 to {vocab_size - 1:,} "
+            "are expected: those of the tokenizer that made the file.",
+            where=path,
+        )
+
+
+def _llmc_header(path: Path, head: bytes, n_bytes: int) -> tuple[int, np.dtype[Any]]:
+    """Return where the ids of a file of llm.c begin, and their type."""
+    header = np.frombuffer(head, "<i4") if len(head) == _LLMC_HEADER_BYTES else np.zeros(3)
+    for name, (magic, version) in _LLMC.items():
+        if int(header[0]) != magic:
+            continue
+        if int(header[1]) != version:
+            raise UserError(
+                f"The header has version {int(header[1])}. Version {version} is expected.",
+                where=path,
+            )
+        dtype, n_tokens = np.dtype(name), int(header[2])
+        if n_tokens < 1:
+            raise UserError(
+                f"The header states {n_tokens} tokens. At least one is expected.", where=path
+            )
+        expected = _LLMC_HEADER_BYTES + n_tokens * dtype.itemsize
+        if n_bytes != expected:
+            raise UserError(
+                f"The file has {n_bytes:,} bytes. According to its header {expected:,} bytes are "
+                "expected.",
+                where=path,
+            )
+        return _LLMC_HEADER_BYTES, dtype
     raise UserError("This is not a token file of llm.c: the header is different.", where=path)
 
 
@@ -141,41 +225,87 @@ def _write_megatron(store: TokenStore, path: Path) -> list[Path]:
     return [bin_path, idx_path]
 
 
-def _read_megatron(path: Path, end_of_text: int | None) -> Iterator[NDArray[np.integer]]:
+def _read_megatron(
+    path: Path, end_of_text: int | None, n_ids: int, vocab_size: int | None
+) -> Iterator[NDArray[np.integer]]:
     bin_path, idx_path = path.with_suffix(".bin"), path.with_suffix(".idx")
-    raw = memoryview(idx_path.read_bytes()) if file_size(idx_path) else memoryview(b"")
-    if raw[:9] != _MEGATRON_MAGIC or len(raw) < 34:
+    head, _ = _head(idx_path)
+    if head[:9] != _MEGATRON_MAGIC or len(head) < 34:
         raise UserError(
             "This is not an index file of Megatron: the first bytes are different.", where=idx_path
         )
-    version, code, n_sequences, n_documents = struct.unpack_from("<QBQQ", raw, 9)
+    version, code, n_sequences, n_documents = struct.unpack_from("<QBQQ", head, 9)
     if version != 1 or code not in _MEGATRON_CODES:
         raise UserError(
             f"The index has version {version} and id type {code}. Version 1 with uint16 (8) or "
             "int32 (4) is expected.",
             where=idx_path,
         )
-    if len(raw) != 34 + 12 * n_sequences + 8 * n_documents:
+    expected = 34 + 12 * n_sequences + 8 * n_documents
+    if (n_bytes := file_size(idx_path)) != expected:
         raise UserError(
-            f"The index has {len(raw):,} bytes. According to its header "
-            f"{34 + 12 * n_sequences + 8 * n_documents:,} bytes are expected.",
+            f"The index has {n_bytes:,} bytes. According to its header {expected:,} bytes are "
+            "expected.",
             where=idx_path,
         )
+    dtype = np.dtype(_MEGATRON_CODES[code])
+    _refuse_narrow(bin_path, dtype, n_ids)
+    raw = idx_path.read_bytes()
     lengths = np.frombuffer(raw, "<i4", n_sequences, 34)
     pointers = np.frombuffer(raw, "<i8", n_sequences, 34 + 4 * n_sequences)
     documents = np.frombuffer(raw, "<i8", n_documents, 34 + 12 * n_sequences)
-    dtype = np.dtype(_MEGATRON_CODES[code])
-    if n_sequences and int(pointers[-1]) + int(lengths[-1]) * dtype.itemsize > file_size(bin_path):
-        raise UserError("The file is shorter than its index states.", where=bin_path)
+    _, n_bin_bytes = _head(bin_path)
+    _check_megatron_index(idx_path, lengths, pointers, documents, n_bin_bytes, dtype.itemsize)
+    n_tokens = int(lengths.sum(dtype=np.int64))
+    if n_tokens * dtype.itemsize != n_bin_bytes:
+        raise UserError(
+            f"The file has {n_bin_bytes:,} bytes and is "
+            f"{'longer' if n_tokens * dtype.itemsize < n_bin_bytes else 'shorter'} than its index "
+            f"states: {n_tokens:,} ids of {dtype.itemsize} bytes.",
+            where=bin_path,
+        )
     ids = np.memmap(bin_path, dtype=dtype, mode="r")
     starts = pointers // dtype.itemsize
     for first, beyond in zip(documents[:-1].tolist(), documents[1:].tolist(), strict=True):
         here = slice(first, beyond)
         parts = [ids[s : s + n] for s, n in zip(starts[here], lengths[here], strict=True)]
-        document = np.concatenate(parts) if len(parts) != 1 else parts[0]
+        document = parts[0] if len(parts) == 1 else np.concatenate([ids[:0], *parts])
+        _refuse_unknown(bin_path, document, int(starts[first]) if parts else 0, vocab_size)
         if end_of_text is not None and len(document) and document[-1] == end_of_text:
             document = document[:-1]
         yield document
+
+
+def _check_megatron_index(
+    path: Path,
+    lengths: NDArray[np.int32],
+    pointers: NDArray[np.int64],
+    documents: NDArray[np.int64],
+    n_bytes: int,
+    itemsize: int,
+) -> None:
+    """Check that the sequences are in the file, and that the documents are all sequences."""
+    if not len(lengths):
+        raise UserError("The index states no sequences.", where=path)
+    beyond = n_bytes // itemsize - lengths  # as the first id; no product that could overflow
+    wrong = (lengths < 0) | (pointers < 0) | (pointers % itemsize != 0)
+    wrong |= pointers // itemsize > beyond
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"Sequence {at} has {lengths[at]} ids from byte {pointers[at]} on, and the file of ids "
+            f"is shorter or begins elsewhere: it has {n_bytes:,} bytes.",
+            where=path,
+        )
+    if (
+        len(documents) < 2
+        or documents[0] != 0
+        or documents[-1] != len(lengths)
+        or (documents[1:] < documents[:-1]).any()
+    ):
+        raise UserError(
+            f"The documents do not consist of the {len(lengths):,} sequences, in order.", where=path
+        )
 
 
 def _blocks(store: TokenStore) -> Iterator[NDArray[np.integer]]:

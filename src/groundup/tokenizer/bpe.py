@@ -9,7 +9,8 @@ Units"; Radford et al. (2019) for the byte level and the pattern.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +19,14 @@ from typing import Literal
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
 from groundup.tokenizer.pretokens import PATTERNS, splitter
+from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.save import save_bpe
 from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
 
 _CACHED_PRETOKENS = 200_000
 _LONG_PRETOKEN = 64
+MOST_HOLES = 1024
+"""A table may have as many ids without a token as with one, and this many more."""
 
 Pair = tuple[int, int]
 
@@ -51,28 +55,89 @@ class BPETokenizer:
         token_table: Sequence[bytes] | None = None,
     ) -> None:
         self.merges = list(merges)
-        self.pattern = PATTERNS.get(pattern, pattern)
-        if token_table is None:
-            table = [bytes([value]) for value in range(256)]
-            for left, right in self.merges:
-                table.append(table[left] + table[right])
-        else:
-            table = list(token_table)
+        self.pattern = PATTERNS.get(pattern, pattern) if isinstance(pattern, str) else pattern
+        self._split = splitter(self.pattern)
+        table = _derive_table(self.merges) if token_table is None else list(token_table)
         if special_tokens is None:
             special_tokens = {name: len(table) + i for i, name in enumerate(SPECIAL_TOKENS)}
         self.special_tokens = dict(special_tokens)
-        table += [b""] * (max([-1, *special_tokens.values()]) + 1 - len(table))
-        for name, index in special_tokens.items():
+        size = max([len(table) - 1, *self.special_tokens.values()]) + 1
+        if min(self.special_tokens.values(), default=0) < 0 or size > 2 * len(table) + MOST_HOLES:
+            raise UserError(
+                f"The ids of the special tokens are {sorted(self.special_tokens.values())[:9]}. "
+                f"Ids from 0 on, near those of the {len(table)} other tokens, are expected.",
+            )
+        table += [b""] * (size - len(table))
+        for name, index in self.special_tokens.items():
             table[index] = name.encode("utf-8")
         self.token_table = table
-        ordinary = set(range(len(table))) - set(special_tokens.values())
+        ordinary = set(range(len(table))) - set(self.special_tokens.values())
         self._id_of_bytes = {table[index]: index for index in sorted(ordinary)}
+        if missing := [value for value in range(256) if bytes([value]) not in self._id_of_bytes]:
+            raise UserError(
+                f"The vocabulary has no token for {len(missing)} of the 256 bytes, first for byte "
+                f"{missing[0]} ({bytes(missing[:1])!r}). The vocabulary of a byte-level BPE "
+                "tokenizer is expected.",
+            )
         self._byte_ids = [self._id_of_bytes[bytes([value])] for value in range(256)]
         # A merge's rank decides the order; the id it makes is looked up by its bytes.
         self._rank = {pair: rank for rank, pair in enumerate(self.merges)}
-        self._made = [self._id_of_bytes[table[a] + table[b]] for a, b in self.merges]
-        self._split = splitter(self.pattern)
+        self._made = [self._id_made(rank) for rank in range(len(self.merges))]
         self._cache: dict[str, list[int]] = {}
+
+    @classmethod
+    def from_bytes(
+        cls,
+        vocab: Mapping[int, bytes],
+        merges: Iterable[tuple[bytes, bytes]],
+        special_tokens: Iterable[str] | None = None,
+        *,
+        pattern: str = "gpt2",
+    ) -> "BPETokenizer":
+        """Build a tokenizer from tokens and merges as bytes, as courses and tiktoken hold them.
+
+        Args:
+            vocab: The bytes of each token by id; the ids stay as they are.
+            merges: Pairs of tokens by rank.
+            special_tokens: Names of special tokens. One that is in `vocab` keeps its id, the
+                others get the ids after the last one. None: no special tokens.
+            pattern: "gpt2", "gpt4" or a regular expression for the `regex` package.
+
+        Raises:
+            UserError: A byte has no token, a merge is not of tokens, or two ids have one token.
+
+        >>> vocab = {i: bytes([i]) for i in range(256)} | {256: b"hi"}
+        >>> BPETokenizer.from_bytes(vocab, [(b"h", b"i")], ["<|x|>"]).encode("hi<|x|>", "all")
+        [256, 257]
+        """
+        table = as_table(vocab)
+        id_of = {token: index for index, token in enumerate(table) if token}
+        pairs: list[Pair] = []
+        for rank, pair in enumerate(merges):
+            if len(pair) != 2 or not all(part in id_of for part in pair):
+                raise UserError(
+                    f"Merge {rank} is {pair!r}. A pair of tokens of the vocabulary is expected.",
+                )
+            pairs.append((id_of[pair[0]], id_of[pair[1]]))
+        special: dict[str, int] = {}
+        end = len(table)
+        for name in special_tokens or ():
+            special[name] = id_of.get(name.encode("utf-8"), end)
+            end = max(end, special[name] + 1)
+        made = cls(pairs, pattern=pattern, special_tokens=special, token_table=table)
+        check_round_trip(made)
+        return made
+
+    def _id_made(self, rank: int) -> int:
+        table, pair = self.token_table, self.merges[rank]
+        if len(pair) == 2 and all(0 <= part < len(table) for part in pair):
+            made = self._id_of_bytes.get(table[pair[0]] + table[pair[1]])
+            if made is not None:
+                return made
+            problem = f"makes {table[pair[0]] + table[pair[1]]!r}, which is not an ordinary token"
+        else:
+            problem = f"is {pair!r}, which is not a pair of ids below {len(table)}"
+        raise UserError(f"Merge {rank} {problem}. A merge of two tokens into a third is expected.")
 
     @property
     def vocab_size(self) -> int:
@@ -121,7 +186,7 @@ class BPETokenizer:
         Raises:
             UserError: There is no such id.
         """
-        if not 0 <= index < len(self.token_table):
+        if not 0 <= operator.index(index) < len(self.token_table):
             raise UserError(
                 f"There is no token with id {index}. An id from 0 to {self.vocab_size - 1} is "
                 "expected.",
@@ -136,6 +201,10 @@ class BPETokenizer:
         """
         return self._id_of_bytes[token]
 
+    def merge_bytes(self, pretoken: bytes) -> list[int]:
+        """Encode the bytes of one pretoken as ids."""
+        return self._merge([self._byte_ids[byte] for byte in pretoken])
+
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder: tokenizer.json, and vocabulary.txt for people to read."""
         save_bpe(self, Path(folder))
@@ -145,7 +214,7 @@ class BPETokenizer:
         if known is not None:
             return known
         data = pretoken.encode("utf-8", errors="surrogatepass")
-        ids = self._merge([self._byte_ids[byte] for byte in data])
+        ids = self.merge_bytes(data)
         if len(self._cache) >= _CACHED_PRETOKENS:
             self._cache.clear()
         if len(data) <= _LONG_PRETOKEN:
@@ -194,3 +263,35 @@ class BPETokenizer:
                     if new is not None:
                         heapq.heappush(heap, (new, left))
         return [index for index, dead in zip(ids, gone, strict=True) if not dead]
+
+
+def _derive_table(merges: Sequence[Pair]) -> list[bytes]:
+    """List the bytes of the 256 bytes and of what each merge makes."""
+    table = [bytes([value]) for value in range(256)]
+    for rank, (left, right) in enumerate(merges):
+        if not (0 <= left < len(table) and 0 <= right < len(table)):
+            raise UserError(
+                f"Merge {rank} is ({left}, {right}). Two ids below {len(table)} are expected.",
+            )
+        table.append(table[left] + table[right])
+    return table
+
+
+def as_table(vocab: Mapping[int, bytes]) -> list[bytes]:
+    """List the bytes of each id; an id without a token has no bytes."""
+    ids = sorted(vocab)
+    if ids and not 0 <= ids[0] <= ids[-1] < 2 * len(ids) + MOST_HOLES:
+        raise UserError(
+            f"The vocabulary has {len(ids)} tokens with ids from {ids[0]} to {ids[-1]}. "
+            "Ids from 0 on with few holes are expected.",
+        )
+    table = [b""] * (ids[-1] + 1 if ids else 0)
+    seen: dict[bytes, int] = {}
+    for index, token in vocab.items():
+        if seen.setdefault(token, index) != index:
+            raise UserError(
+                f"The ids {seen[token]} and {index} have the same token {token!r}. "
+                "One id per token is expected.",
+            )
+        table[index] = token
+    return table

@@ -1,6 +1,7 @@
 """The simplest tokenizer: every character is a token."""
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,11 @@ class CharacterTokenizer:
         self, characters: Iterable[str], *, special_tokens: Iterable[str] = SPECIAL_TOKENS
     ) -> None:
         self.characters = list(characters)
+        if any(len(character) != 1 for character in self.characters):
+            raise UserError(
+                f"{next(c for c in self.characters if len(c) != 1)!r} is among the characters. "
+                "A single character each is expected.",
+            )
         first = len(self.characters)
         self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
         self._id_of = {character: index for index, character in enumerate(self.characters)}
@@ -71,12 +77,25 @@ class CharacterTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text."""
-        return "".join(self._names[index] for index in ids)
+        return "".join(name_of(index, self._names) for index in ids)
 
     def token_bytes(self, index: int) -> bytes:
         """Return the bytes of one id."""
-        return self._names[index].encode("utf-8")
+        return name_of(index, self._names).encode("utf-8", errors="surrogatepass")
 
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder."""
         save_list(Path(folder), "characters", self.characters, list(self.special_tokens))
+
+
+def name_of(index: int, names: Sequence[str]) -> str:
+    """Return the text of an id.
+
+    Raises:
+        UserError: There is no such id.
+    """
+    if not 0 <= operator.index(index) < len(names):
+        raise UserError(
+            f"There is no token with id {index}. An id from 0 to {len(names) - 1} is expected.",
+        )
+    return names[index]

@@ -6,6 +6,8 @@ from typing import Literal
 
 from groundup.base.fields import Config, Count
 
+Ties = Literal["lowest-id", "greatest-bytes"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainTokenizerConfig(Config):
@@ -19,6 +21,8 @@ class TrainTokenizerConfig(Config):
     """Maximum vocabulary size of BPE: 256 bytes, the merges and four special tokens."""
     pattern: str = "gpt4"
     """Pre-tokenizer pattern of BPE: gpt2, gpt4 or a regular expression of the regex package."""
+    ties: Ties = "lowest-id"
+    """Equally frequent pair that BPE merges first: as Hugging Face's tokenizers, or as CS336."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,41 +4,61 @@ GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) and 
 read and written as well.
 """
 
-import base64
-import json
-from collections.abc import Sequence
+import shlex
+import sys
 from pathlib import Path
-from typing import Any
 
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import atomic_folder, read_json, write_json, write_text
-from groundup.tokenizer.bpe import BPETokenizer, Pair
+from groundup.base.files import atomic_folder, write_json, write_text
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
-from groundup.tokenizer.pretokens import PATTERNS
+from groundup.tokenizer.fields import read_object
+from groundup.tokenizer.huggingface import from_spelling, load_tokenizer_json
+from groundup.tokenizer.pretokens import splitter
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.ranks import load_tiktoken, published, save_tiktoken
+from groundup.tokenizer.round_trip import CANARY
 from groundup.tokenizer.save import byte_spelling
-from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
+from groundup.tokenizer.special import END_OF_TEXT
 from groundup.tokenizer.words import WordTokenizer
 
+__all__ = ["load_gpt2", "load_tiktoken", "load_tokenizer", "save_gpt2", "save_tiktoken"]
 
-def load_tokenizer(folder: Path | str) -> Tokenizer:
+
+def load_tokenizer(folder: Path | str, *, pattern: str | None = None) -> Tokenizer:
     """Load a tokenizer folder of ours or of Hugging Face, GPT-2's two files or tiktoken's ranks.
 
+    Args:
+        folder: Folder with the files, or a `.tiktoken` file.
+        pattern: Pattern that cuts text into pretokens, for the files that do not contain it:
+            "gpt2", "gpt4" or a regular expression. None: the published one, where the file is known
+            by its name.
+
     Raises:
-        UserError: There is no tokenizer that can be read.
+        UserError: There is no tokenizer that can be read, or its pattern is not known.
     """
     place = Path(folder)
     if (place / "tokenizer.json").is_file():
-        return _load_bpe(place / "tokenizer.json")
+        return load_tokenizer_json(place / "tokenizer.json")
     if (place / "ladder.json").is_file():
         return _load_list(place / "ladder.json")
     for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):
         if (place / vocabulary).is_file() and (place / merges).is_file():
-            return load_gpt2(place / vocabulary, place / merges)
+            return load_gpt2(place / vocabulary, place / merges, pattern)
     ranks = [place] if place.suffix == ".tiktoken" else sorted(place.glob("*.tiktoken"))
-    if len(ranks) == 1 and ranks[0].is_file():
-        of_gpt2 = any(name in ranks[0].name for name in ("r50k", "p50k", "gpt2"))
-        return load_tiktoken(ranks[0], "gpt2" if of_gpt2 else "gpt4")
+    if len(ranks) > 1:
+        raise UserError(
+            f"There are {len(ranks)} files with ranks: {', '.join(file.name for file in ranks)}. "
+            "The path of one of them is expected.",
+            where=place,
+        )
+    if ranks and ranks[0].is_file():
+        known = published(ranks[0])
+        if pattern is None and known is None:
+            raise _pattern_is_missing(ranks[0], "gpt2, r50k, p50k, cl100k and o200k")
+        if known is None or pattern is not None:
+            return load_tiktoken(ranks[0], pattern or "gpt4")
+        return load_tiktoken(ranks[0], known.pattern, known.special_tokens_for(ranks[0]))
     data = place.parent if place.name == "tokenizer" else place
     has_corpus = (data / "corpus" / "manifest.json").is_file()
     raise UserError(
@@ -49,68 +69,52 @@ def load_tokenizer(folder: Path | str) -> Tokenizer:
     )
 
 
-def load_gpt2(vocabulary: Path, merges: Path) -> BPETokenizer:
-    """Read GPT-2's vocabulary and merges as OpenAI published them; the ids are GPT-2's."""
-    ids: dict[str, int] = read_json(vocabulary)
-    lines = merges.read_text(encoding="utf-8").splitlines()
-    pairs = [tuple(line.split(" ")) for line in lines if line and not line.startswith("#version")]
-    return _from_spelling(ids, pairs, "gpt2", {END_OF_TEXT: ids[END_OF_TEXT]}, vocabulary)
+def load_gpt2(vocabulary: Path, merges: Path, pattern: str | None = None) -> BPETokenizer:
+    """Read a vocabulary and merges as OpenAI published GPT-2's; the ids are the same.
 
-
-def load_tiktoken(
-    path: Path, pattern: str, special_tokens: Sequence[str] = SPECIAL_TOKENS
-) -> BPETokenizer:
-    """Read a `.tiktoken` file: one line per token with its bytes in base64 and its rank, the id.
-
-    The file contains neither pattern nor special tokens; the latter get the ids after the last
-    rank. The merges are reconstructed: a token was merged from the two parts that its bytes merge
-    into with the tokens before it.
+    The files do not contain the pattern. With `<|endoftext|>` it is GPT-2's, unless another is
+    given; without it there are no special tokens, and the pattern has to be given.
 
     Raises:
-        UserError: A line is not a token, or a token cannot be the result of merges.
+        UserError: A file is not valid, or the pattern is not known.
     """
-    table: list[bytes] = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line:
+    ids = read_object(vocabulary).take_rest(int)
+    special = {END_OF_TEXT: ids[END_OF_TEXT]} if END_OF_TEXT in ids else {}
+    if pattern is None and not special:
+        raise _pattern_is_missing(vocabulary, "a vocabulary with <|endoftext|>, as GPT-2's")
+    try:
+        lines = merges.read_bytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"This file is not UTF-8 ({error}).", where=merges) from error
+    pairs: list[tuple[str, str]] = []
+    for number, line in enumerate(lines, 1):
+        parts = line.rstrip("\r").split(" ")
+        if parts == [""] or line.startswith("#version"):
             continue
-        try:
-            spelled, rank = line.split()
-            token = base64.b64decode(spelled, validate=True)
-            if int(rank) != len(table):
-                raise ValueError(f"rank {int(rank)} after {len(table) - 1}")
-        except ValueError as error:
+        if len(parts) != 2:
             raise UserError(
-                f"This line is not a token ({error}). "
-                "Bytes in base64, a space and the rank are expected.",
-                where=f"{path}:{number}",
-            ) from error
-        table.append(token)
-    special = {name: len(table) + i for i, name in enumerate(special_tokens)}
-    merges = _find_merges(table, path)
-    return BPETokenizer(merges, pattern=pattern, special_tokens=special, token_table=table)
-
-
-def save_tiktoken(tokenizer: BPETokenizer, path: Path) -> None:
-    """Write the ordinary tokens as tiktoken's ranks.
-
-    Raises:
-        UserError: Their ids are not in the order of the merges, or special tokens are among them.
-    """
-    special = set(tokenizer.special_tokens.values())
-    table = [token for i, token in enumerate(tokenizer.token_table) if i not in special]
-    every = tokenizer.token_table
-    made = [tokenizer.id_of(every[left] + every[right]) for left, right in tokenizer.merges]
-    if min(special, default=len(table)) < len(table) or made != sorted(made):
-        raise UserError(
-            "The ids of this vocabulary are not in the order of its merges, as tiktoken's files "
-            "require. The format of tokenizer.json can represent it.",
-        )
-    lines = [f"{base64.b64encode(token).decode()} {rank}" for rank, token in enumerate(table)]
-    write_text(path, "\n".join(lines) + "\n")
+                f"This line is {line[:80]!r}. Two tokens with a space between them are expected.",
+                where=f"{merges}:{number}",
+            )
+        pairs.append((parts[0], parts[1]))
+    return from_spelling(ids, pairs, pattern or "gpt2", special, vocabulary)
 
 
 def save_gpt2(tokenizer: BPETokenizer, folder: Path) -> None:
-    """Write GPT-2's two files, `vocab.json` and `merges.txt`."""
+    """Write GPT-2's two files, `vocab.json` and `merges.txt`.
+
+    Raises:
+        UserError: They cannot represent the pattern or the special tokens.
+    """
+    cuts_alike = splitter(tokenizer.pattern)(CANARY) == splitter("gpt2")(CANARY)
+    if tokenizer.special_tokens.keys() - {END_OF_TEXT} or (
+        tokenizer.special_tokens and not cuts_alike
+    ):
+        raise UserError(
+            "GPT-2's files contain neither the pattern nor which tokens are special. A tokenizer "
+            "with GPT-2's pattern and no special token but <|endoftext|> is expected; the format "
+            "of tokenizer.json can represent this one.",
+        )
     spell = byte_spelling()
     special = {index: name for name, index in tokenizer.special_tokens.items()}
 
@@ -124,93 +128,30 @@ def save_gpt2(tokenizer: BPETokenizer, folder: Path) -> None:
         write_text(temporary / "merges.txt", "\n".join(["#version: 0.2", *lines]) + "\n")
 
 
-def _find_merges(table: list[bytes], where: Path) -> list[Pair]:
-    id_of = {token: index for index, token in enumerate(table)}
-    merges = []
-    for index, token in enumerate(table):
-        if len(token) < 2:
-            continue
-        parts = [token[i : i + 1] for i in range(len(token))]
-        while len(parts) > 2:
-            ranks = [
-                id_of.get(left + right, index)
-                for left, right in zip(parts[:-1], parts[1:], strict=True)
-            ]
-            best = min(ranks)
-            if best >= index:
-                break
-            at = ranks.index(best)
-            parts[at : at + 2] = [parts[at] + parts[at + 1]]
-        if len(parts) != 2 or not all(part in id_of for part in parts):
-            raise UserError(
-                f"Token {index} ({token!r}) cannot be merged from two earlier tokens. "
-                "The ranks of a byte-level BPE tokenizer are expected.",
-                where=where,
-            )
-        merges.append((id_of[parts[0]], id_of[parts[1]]))
-    return merges
-
-
-def _load_bpe(path: Path) -> BPETokenizer:
-    description = read_json(path)
-    model = description.get("model", {})
-    if model.get("type") != "BPE":
-        raise UserError(
-            f"The tokenizer has type {model.get('type')}. Byte-level BPE is expected.", where=path
-        )
-    special = {token["content"]: token["id"] for token in description["added_tokens"]}
-    merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    pattern = _find_pattern(description.get("pre_tokenizer") or {}, path)
-    return _from_spelling(model["vocab"], merges, pattern, special, path)
-
-
-def _find_pattern(pre_tokenizer: dict[str, Any], path: Path) -> str:
-    for step in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
-        if step.get("type") == "Split":
-            return str(step["pattern"]["Regex"])
-        if step.get("type") == "ByteLevel" and step.get("use_regex", True):
-            return PATTERNS["gpt2"]
-    raise UserError(
-        "The pre-tokenizer is unknown. A Split or ByteLevel pre-tokenizer is expected.", where=path
+def _pattern_is_missing(path: Path, known: str) -> UserError:
+    place = path if path.suffix == ".tiktoken" else path.parent
+    code = (
+        "from groundup.tokenizer.files import load_tokenizer; "
+        f"load_tokenizer({str(place)!r}, pattern='gpt2').save('tokenizer')"
+    )
+    return UserError(
+        "This file does not contain the pattern that cuts a text before tokens are looked up, and "
+        f"the ids depend on it. It is known for {known}; for others, the argument `pattern` of "
+        "load_tokenizer is expected. In place of gpt2, write the pattern of this tokenizer.",
+        where=path,
+        command=f"{quoted(sys.executable)} -c {shlex.quote(code)}",
     )
 
 
-def _from_spelling(
-    vocabulary: dict[str, int],
-    merges: list[tuple[str, ...]],
-    pattern: str,
-    special: dict[str, int],
-    where: Path,
-) -> BPETokenizer:
-    byte_of = {character: value for value, character in enumerate(byte_spelling())}
-    size = max([*vocabulary.values(), *special.values()]) + 1
-    table = [b""] * size
-    try:
-        for spelled, index in vocabulary.items():
-            if spelled not in special:
-                table[index] = bytes(byte_of[character] for character in spelled)
-        pairs: list[Pair] = [(vocabulary[left], vocabulary[right]) for left, right in merges]
-        for name, index in special.items():
-            table[index] = name.encode("utf-8")
-        return BPETokenizer(pairs, pattern=pattern, special_tokens=special, token_table=table)
-    except (KeyError, ValueError) as error:
-        raise UserError(
-            f"The vocabulary is not byte-level ({error}). "
-            "Tokens in GPT-2's printable characters are expected.",
-            where=where,
-        ) from error
-
-
 def _load_list(path: Path) -> Tokenizer:
-    description = json.loads(path.read_text(encoding="utf-8"))
-    tokens, special = description["tokens"], description["special_tokens"]
-    match description["kind"]:
-        case "characters":
-            return CharacterTokenizer(tokens, special_tokens=special)
-        case "words":
-            return WordTokenizer(tokens, special_tokens=special)
-        case kind:
-            raise UserError(
-                f"The tokenizer has the kind {kind!r}. 'characters' or 'words' is expected.",
-                where=path,
-            )
+    file = read_object(path)
+    file.take("version", 1, default=1)
+    kind = file.take("kind", "characters", "words")
+    tokens = file.take_names("tokens", 1 if kind == "characters" else None)
+    special = file.take_names("special_tokens")
+    file.refuse_others()
+    if both := set(tokens) & set(special):
+        file.refuse("special_tokens", special, f"Names other than {sorted(both)[0]!r} are expected")
+    if kind == "characters":
+        return CharacterTokenizer(tokens, special_tokens=special)
+    return WordTokenizer(tokens, special_tokens=special)

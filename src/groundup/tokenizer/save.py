@@ -1,13 +1,19 @@
 """Write a tokenizer folder: Hugging Face's tokenizer.json for BPE, ladder.json for the others.
 
 Other libraries can load our tokenizer.json, with identical ids. `vocabulary.txt` is for people to
-read; no program reads it.
+read; its contents are read by no program.
 """
 
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, write_json, write_text
+from groundup.tokenizer.dialect import OtherMeaningError, to_oniguruma
+
+READABLE = "vocabulary.txt"
+TYPED_PATTERN = "groundup_pattern"
+"""Field of the Split step with the pattern as it was typed, if Oniguruma needs another spelling."""
 
 
 @runtime_checkable
@@ -34,11 +40,15 @@ def save_bpe(tokenizer: ByteLevelBPE, folder: Path) -> None:
     lines = [f"{i}\t{tokenizer.token_bytes(i)!r}" for i in range(tokenizer.vocab_size)]
     with atomic_folder(folder) as temporary:
         write_json(temporary / "tokenizer.json", describe_bpe(tokenizer))
-        write_text(temporary / "vocabulary.txt", "\n".join(lines) + "\n")
+        write_text(temporary / READABLE, "\n".join(lines) + "\n")
 
 
 def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
-    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json."""
+    """Describe a tokenizer in the schema of Hugging Face's tokenizer.json.
+
+    Raises:
+        UserError: Other libraries would read other ids.
+    """
     spell = byte_spelling()
 
     def spelled(token: bytes) -> str:
@@ -46,7 +56,17 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
 
     table = tokenizer.token_table
     skipped = set(tokenizer.special_tokens.values())
-    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped}
+    vocabulary = {spelled(token): i for i, token in enumerate(table) if i not in skipped and token}
+    special = sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+    for name, index in special:
+        if name in vocabulary:
+            raise UserError(
+                f"The special token {name!r} (id {index}) is written like the ordinary token "
+                f"{vocabulary[name]}. A tokenizer.json cannot tell the two apart.",
+            )
+    if [index for _, index in special] != [*range(len(vocabulary), len(table))]:
+        # Other libraries number special tokens from the end on, unless the vocabulary has them.
+        vocabulary |= special
     merges = [[spelled(table[a]), spelled(table[b])] for a, b in tokenizer.merges]
     return {
         "version": "1.0",
@@ -62,18 +82,13 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
                 "normalized": False,
                 "special": True,
             }
-            for name, index in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
+            for name, index in special
         ],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Sequence",
             "pretokenizers": [
-                {
-                    "type": "Split",
-                    "pattern": {"Regex": tokenizer.pattern},
-                    "behavior": "Isolated",
-                    "invert": False,
-                },
+                describe_split(tokenizer.pattern),
                 {
                     "type": "ByteLevel",
                     "add_prefix_space": False,
@@ -102,6 +117,29 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
             "merges": merges,
         },
     }
+
+
+def describe_split(pattern: str) -> dict[str, Any]:
+    """Describe the step that cuts text by a pattern, which other libraries cut alike.
+
+    Raises:
+        UserError: Their engine cannot express the pattern.
+    """
+    try:
+        written = to_oniguruma(pattern)
+    except OtherMeaningError as error:
+        raise UserError(
+            f"The pattern {pattern[:200]!r} cannot be saved: other libraries read it otherwise "
+            f"from {str(error)!r} on. Classes, groups and repetitions are expected.",
+            settings={"pattern": "gpt4"},
+        ) from error
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": written},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    return split if written == pattern else split | {TYPED_PATTERN: pattern}
 
 
 def save_list(folder: Path, kind: str, tokens: list[str], special_tokens: list[str]) -> None:

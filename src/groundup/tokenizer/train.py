@@ -8,6 +8,7 @@ from groundup.text.corpus import read_corpus
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
+from groundup.tokenizer.save import describe_split
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
@@ -48,7 +49,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     id could not be encoded.
 
     Raises:
-        UserError: There is no corpus, or the vocabulary is too small.
+        UserError: There is no corpus, the vocabulary is too small, or the pattern cannot be used.
     """
     started_at = time.perf_counter()
     validation = "\n".join(document.text for document in read_corpus(config.data, "validation"))
@@ -57,7 +58,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     if config.kind == "characters":
         tokenizer = CharacterTokenizer.from_text("".join(set(validation).union(*training)))
     else:
-        tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern)
+        describe_split(config.pattern)  # what cannot be saved is not trained
+        tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern, ties=config.ties)
     elapsed_s = time.perf_counter() - started_at
     folder = config.data / "tokenizer"
     tokenizer.save(folder)

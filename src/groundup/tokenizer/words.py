@@ -1,7 +1,7 @@
 r"""A word tokenizer: words and punctuation marks, cut by a regular expression.
 
-White space is dropped, and a word that was not in the training text becomes `<|unk|>`. Byte-level
-BPE avoids both losses.
+White space is dropped, and a word that was not in the training text becomes `<|unk|>`, or is an
+error if there is no such token. Byte-level BPE avoids both losses.
 """
 
 import re
@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
+from groundup.tokenizer.characters import name_of
 from groundup.tokenizer.save import save_list
 from groundup.tokenizer.special import END_OF_TEXT, cut_at_special
 
@@ -45,7 +47,7 @@ class WordTokenizer:
         self.special_tokens = {name: first + i for i, name in enumerate(special_tokens)}
         self._names = [*self.words, *self.special_tokens]
         self._id_of = {word: index for index, word in enumerate(self.words)}
-        self.unknown_id = self.special_tokens[UNKNOWN]
+        self.unknown_id = self.special_tokens.get(UNKNOWN)
 
     @classmethod
     def from_text(
@@ -67,22 +69,38 @@ class WordTokenizer:
     def encode(
         self, text: str, allowed_special: AbstractSet[str] | Literal["all"] = frozenset()
     ) -> list[int]:
-        """Encode text as ids; unknown words become `<|unk|>`."""
+        """Encode text as ids; unknown words become `<|unk|>`.
+
+        Raises:
+            UserError: A word is unknown, and there is no `<|unk|>`.
+        """
         ids: list[int] = []
         for part, special in cut_at_special(text, self.special_tokens, allowed_special):
             if special is not None:
                 ids.append(special)
             else:
-                ids += [self._id_of.get(word, self.unknown_id) for word in split_words(part)]
+                ids += map(self._id_of_word, split_words(part))
         return ids
+
+    def _id_of_word(self, word: str) -> int:
+        index = self._id_of.get(word, self.unknown_id)
+        if index is None:
+            raise UserError(
+                f"The word {word!r} was not in the training text, and this tokenizer has no "
+                f"special token {UNKNOWN} for such words. Byte-level BPE encodes any text.",
+                settings={"special_tokens": (END_OF_TEXT, UNKNOWN)},
+            )
+        return index
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text, with one space between words and none before punctuation."""
-        return _BEFORE_PUNCTUATION.sub(r"\1", " ".join(self._names[index] for index in ids))
+        return _BEFORE_PUNCTUATION.sub(
+            r"\1", " ".join(name_of(index, self._names) for index in ids)
+        )
 
     def token_bytes(self, index: int) -> bytes:
         """Return the bytes of one id, without the white space that was dropped."""
-        return self._names[index].encode("utf-8")
+        return name_of(index, self._names).encode("utf-8", errors="surrogatepass")
 
     def save(self, folder: Path | str) -> None:
         """Write the tokenizer folder."""
