@@ -27,7 +27,7 @@ def test_the_ids_are_those_of_the_vocabulary(tmp_path) -> None:
 
 def test_special_tokens_outside_of_the_vocabulary_come_after_it() -> None:
     names = ["<|a|>", "<|endoftext|>", "<|endoftext|><|endoftext|>"]
-    made = BPETokenizer.from_bytes(VOCAB, MERGES, names)
+    made = BPETokenizer.from_bytes(VOCAB, MERGES, [*names, names[0]])
     n = len(VOCAB)
     assert made.special_tokens == dict(zip(names, [n, 0, n + 1], strict=True))
     # The longest special token wins.

@@ -5,9 +5,11 @@ from pathlib import Path
 import pytest
 from small_corpus import write_corpus
 
+from groundup.base.errors import UserError
 from groundup.text.documents import Document
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.round_trip import CANARY
 from groundup.tokenizer.train import train_tokenizer
 
 
@@ -35,3 +37,34 @@ def test_a_character_tokenizer_knows_the_validation_set(data: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("a zebra")) == "a zebra"
     assert [compared.name for compared in report.rungs] == ["characters", "words"]
     assert report.first_merges == []
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("[", r"'\[' is not a regular expression: unterminated"),
+        (r"\bcat", r"cannot be saved: other libraries read it otherwise from '\\\\bcat' on"),
+        ("(?r)a", "searches backwards"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_refused_before_training(
+    data: Path, pattern: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=rf"{message}.*Try: pattern='gpt4'"):
+        train_tokenizer(TrainTokenizerConfig(data=data, pattern=pattern))
+    assert not (data / "tokenizer").exists()
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", r"\w+", r"\d+", r"\p{N}{1,3}+", "^a|b$", ""])
+def test_any_other_pattern_loses_nothing(data: Path, pattern: str) -> None:
+    train_tokenizer(TrainTokenizerConfig(data=data, vocab_size=270, pattern=pattern))
+    loaded = load_tokenizer(data / "tokenizer")
+    assert loaded.decode(loaded.encode(CANARY)) == CANARY
+
+
+def test_ties_are_passed_on(data: Path) -> None:
+    merges = [
+        train_tokenizer(TrainTokenizerConfig(data=data, vocab_size=275, ties=ties)).first_merges  # type: ignore[arg-type]
+        for ties in ("lowest-id", "greatest-bytes")
+    ]
+    assert merges[0] != merges[1]

@@ -22,8 +22,10 @@ from groundup.tokenizer.pretokens import PATTERNS, splitter
 from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.save import save_bpe
 from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
+from groundup.tokenizer.stream import encode_chunks, settled_by
 
 _CACHED_PRETOKENS = 200_000
+_CACHED_IN_STREAM = 1000
 _LONG_PRETOKEN = 64
 MOST_HOLES = 1024
 """A table may have as many ids without a token as with one, and this many more."""
@@ -122,6 +124,8 @@ class BPETokenizer:
         special: dict[str, int] = {}
         end = len(table)
         for name in special_tokens or ():
+            if name in special:
+                continue
             special[name] = id_of.get(name.encode("utf-8"), end)
             end = max(end, special[name] + 1)
         made = cls(pairs, pattern=pattern, special_tokens=special, token_table=table)
@@ -167,10 +171,36 @@ class BPETokenizer:
                 ids += self._encode_pretoken(pretoken)
         return ids
 
-    def encode_iterable(self, texts: Iterable[str]) -> Iterator[int]:
-        """Encode texts one after another, lazily; each text is encoded separately."""
-        for text in texts:
-            yield from self.encode(text)
+    def encode_iterable(
+        self,
+        chunks: Iterable[str],
+        allowed_special: AbstractSet[str] | Literal["all"] = frozenset(),
+    ) -> Iterator[int]:
+        """Encode the chunks of one text lazily: the ids of `encode` for the joined text.
+
+        Memory stays small for a text of any size; see `groundup.tokenizer.stream` for the
+        exceptions.
+        """
+        cache: dict[str, list[int]] = {}
+
+        def encode(pretoken: str) -> list[int]:
+            ids = self._cache.get(pretoken) or cache.get(pretoken)
+            if ids is None:
+                ids = self._merge_pretoken(pretoken)
+                if len(cache) >= _CACHED_IN_STREAM:
+                    cache.clear()
+                if len(pretoken) <= _LONG_PRETOKEN:
+                    cache[pretoken] = ids
+            return ids
+
+        return encode_chunks(
+            chunks,
+            self.special_tokens,
+            allowed_special,
+            cut=self._split,
+            cut_settled=settled_by(self.pattern),
+            encode=encode,
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text; bytes that are not valid UTF-8 become U+FFFD."""
@@ -213,13 +243,15 @@ class BPETokenizer:
         known = self._cache.get(pretoken)
         if known is not None:
             return known
-        data = pretoken.encode("utf-8", errors="surrogatepass")
-        ids = self.merge_bytes(data)
+        ids = self._merge_pretoken(pretoken)
         if len(self._cache) >= _CACHED_PRETOKENS:
             self._cache.clear()
-        if len(data) <= _LONG_PRETOKEN:
+        if len(pretoken) <= _LONG_PRETOKEN:
             self._cache[pretoken] = ids
         return ids
+
+    def _merge_pretoken(self, pretoken: str) -> list[int]:
+        return self.merge_bytes(pretoken.encode("utf-8", errors="surrogatepass"))
 
     def _merge(self, ids: list[int]) -> list[int]:
         if len(ids) > _LONG_PRETOKEN:

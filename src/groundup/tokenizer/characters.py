@@ -1,7 +1,7 @@
 """The simplest tokenizer: every character is a token."""
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes
 from groundup.tokenizer.save import save_list
 from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
+from groundup.tokenizer.stream import encode_chunks
 
 
 class CharacterTokenizer:
@@ -65,15 +66,33 @@ class CharacterTokenizer:
             if special is not None:
                 ids.append(special)
                 continue
-            try:
-                ids += [self._id_of[character] for character in part]
-            except KeyError as error:
-                raise UserError(
-                    f"The character {error.args[0]!r} was not in the training text. "
-                    "A character tokenizer has no id for it; byte-level BPE encodes any text.",
-                    command="groundup train-tokenizer --kind bpe",
-                ) from error
+            ids += self._encode_part(part)
         return ids
+
+    def encode_iterable(
+        self,
+        chunks: Iterable[str],
+        allowed_special: AbstractSet[str] | Literal["all"] = frozenset(),
+    ) -> Iterator[int]:
+        """Encode the chunks of one text lazily: the ids of `encode` for the joined text."""
+        return encode_chunks(
+            chunks,
+            self.special_tokens,
+            allowed_special,
+            cut=lambda text: [text],
+            cut_settled=lambda text: [text],
+            encode=self._encode_part,
+        )
+
+    def _encode_part(self, part: str) -> list[int]:
+        try:
+            return [self._id_of[character] for character in part]
+        except KeyError as error:
+            raise UserError(
+                f"The character {error.args[0]!r} was not in the training text. "
+                "A character tokenizer has no id for it; byte-level BPE encodes any text.",
+                command="groundup train-tokenizer --kind bpe",
+            ) from error
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text."""

@@ -21,6 +21,9 @@ PROPERTIES = (
 _ESCAPE = r"\\(?:[sSdDrnt]|u[0-9a-fA-F]{4}|x[0-7][0-9a-fA-F]|[ !-/:-@\[-`{-~])"
 _PROPERTY = rf"\\[pP]\{{(?:{'|'.join(PROPERTIES)})\}}"
 _IN_CLASS = rf"{_ESCAPE}|{_PROPERTY}|\\w|[^\[\]\\&|~-]|(?:[&|~-](?![&|~-]))"
+_SIMPLE_LOOKAHEAD = re.compile(
+    rf"\(\?[=!](?:{_ESCAPE}|{_PROPERTY}|\\[wW]|[^\\\[\](){{}}*+?|^$]|\[\^?(?:{_IN_CLASS})+\])\)"
+)
 _ITEM = re.compile(
     rf"""(?P<last_space>\\s\+\+\$)          # the same in both: no line ends after all white space
     | (?P<word>\\[wW])
@@ -63,6 +66,28 @@ def from_oniguruma(pattern: str) -> str:
     """
     anchors = {r"\A": r"\A", r"\Z": "$", r"\z": r"\Z"}
     return _translate(pattern, _WORD_OF_ONIGURUMA, anchors, to_regex=True)
+
+
+def max_lookahead(pattern: str) -> int | None:
+    r"""Return how many characters behind its end a match depends on; None if that is not known.
+
+    It is not known for anchors, for lookbehind, and for lookahead of more than one character.
+
+    >>> max_lookahead(r"\w+"), max_lookahead(r"\s+(?!\S)|\S"), max_lookahead(r"^\w")
+    (0, 1, None)
+    """
+    rest, n_lookaheads = _SIMPLE_LOOKAHEAD.subn("", pattern)
+    at = 0
+    while at < len(rest):
+        found = _ITEM.match(rest, at)
+        if (
+            found is None
+            or found.lastgroup in ("anchor", "last_space")
+            or found.group() in ("(?=", "(?!", "(?<=", "(?<!")
+        ):
+            return None
+        at = found.end()
+    return int(n_lookaheads > 0)
 
 
 def _translate(pattern: str, word: str, anchors: dict[str, str], *, to_regex: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, write_json, write_text
 from groundup.tokenizer.dialect import OtherMeaningError, to_oniguruma
+from groundup.tokenizer.pretokens import PATTERNS, compile_pattern
 
 READABLE = "vocabulary.txt"
 TYPED_PATTERN = "groundup_pattern"
@@ -123,10 +124,11 @@ def describe_split(pattern: str) -> dict[str, Any]:
     """Describe the step that cuts text by a pattern, which other libraries cut alike.
 
     Raises:
-        UserError: Their engine cannot express the pattern.
+        UserError: It is not a regular expression, or their engine cannot express it.
     """
+    compile_pattern(pattern)
     try:
-        written = to_oniguruma(pattern)
+        written = to_oniguruma(PATTERNS.get(pattern, pattern))
     except OtherMeaningError as error:
         raise UserError(
             f"The pattern {pattern[:200]!r} cannot be saved: other libraries read it otherwise "

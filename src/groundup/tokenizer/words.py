@@ -5,7 +5,7 @@ error if there is no such token. Byte-level BPE avoids both losses.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ from groundup.base.files import sha256_bytes
 from groundup.tokenizer.characters import name_of
 from groundup.tokenizer.save import save_list
 from groundup.tokenizer.special import END_OF_TEXT, cut_at_special
+from groundup.tokenizer.stream import encode_chunks
 
 UNKNOWN = "<|unk|>"
 _CUT = re.compile(r'([,.:;?_!"()\']|--|\s)')
+_LAST_DELIMITER = re.compile(r'.*[,.:;?_!"()\'\s]', re.DOTALL)
 _BEFORE_PUNCTUATION = re.compile(r'\s+([,.:;?!"()\'])')
 
 
@@ -29,6 +31,12 @@ def split_words(text: str) -> list[str]:
     ['Hello', ',', 'world', '.', 'Is', 'this', '--', 'a', 'test', '?']
     """
     return [part.strip() for part in _CUT.split(text) if part.strip()]
+
+
+def _to_last_delimiter(text: str) -> list[str]:
+    """Return the text up to its last delimiter of one character, which always ends a word."""
+    found = _LAST_DELIMITER.match(text)
+    return [found.group()] if found else []
 
 
 class WordTokenizer:
@@ -81,6 +89,21 @@ class WordTokenizer:
             else:
                 ids += map(self._id_of_word, split_words(part))
         return ids
+
+    def encode_iterable(
+        self,
+        chunks: Iterable[str],
+        allowed_special: AbstractSet[str] | Literal["all"] = frozenset(),
+    ) -> Iterator[int]:
+        """Encode the chunks of one text lazily: the ids of `encode` for the joined text."""
+        return encode_chunks(
+            chunks,
+            self.special_tokens,
+            allowed_special,
+            cut=lambda text: [text],
+            cut_settled=_to_last_delimiter,
+            encode=lambda text: map(self._id_of_word, split_words(text)),
+        )
 
     def _id_of_word(self, word: str) -> int:
         index = self._id_of.get(word, self.unknown_id)
