@@ -25,7 +25,7 @@ TEXT = (
 
 
 def train(text: str, n_merges: int, special_tokens: list[str]) -> list[tuple[bytes, bytes]]:
-    """Merge the most frequent pair, and of several the greatest, until no pair occurs twice."""
+    """Merge the most frequent pair, and of several the greatest, while there is one."""
     parts = [text]
     if special_tokens:
         longest_first = sorted(special_tokens, key=len, reverse=True)
@@ -41,7 +41,7 @@ def train(text: str, n_merges: int, special_tokens: list[str]) -> list[tuple[byt
         for word, count in words.items():
             for pair in zip(word, word[1:], strict=False):
                 pairs[pair] += count
-        if not pairs or max(pairs.values()) < 2:
+        if not pairs:
             break
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)

@@ -12,7 +12,7 @@ import torch
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters, parameters_by_part
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, check_ids
 from groundup.model.loss import cross_entropy
 
 SMALL: dict[str, Any] = {
@@ -214,7 +214,9 @@ def test_wrong_input_is_refused_in_one_sentence(wrong: Any) -> None:
         with pytest.raises(UserError, match=r"\(B, T\) int64 below 11 is expected"):
             read(wrong)
     with pytest.raises(UserError, match="are of type list"):
-        inspect.unwrap(GPT.check_ids)(model, [[1, 2]])  # without jaxtyping's own check
+        inspect.unwrap(check_ids)(
+            [[1, 2]], vocab_size=11, context_length=8
+        )  # without jaxtyping's own check
     with pytest.raises(UserError, match="9 tokens do not fit in the model's context of 8"):
         model(torch.zeros(1, 9, dtype=torch.int64))
     assert model(torch.tensor([[0, 10]], dtype=torch.int32)).shape == (1, 2, 11)

@@ -98,7 +98,8 @@ def run_rope(
         IndexError: A position is not below `max_seq_len`.
     """
     rope = RotaryEmbedding(d_k, max_seq_len, theta, "interleaved").to(in_query_or_key.device)
-    return rope(in_query_or_key, token_positions)
+    rotated: Tensor = rope(in_query_or_key, token_positions)
+    return rotated
 
 
 def run_multihead_self_attention(
@@ -180,4 +181,4 @@ def _attended(
     leading = x.shape[:-2]
     weights = {"qkv.weight": rows(q, k, v), "out.weight": o}
     y = computed(attention, x.reshape(-1, *x.shape[-2:]), weights, rotary)
-    return y.unflatten(0, leading) if leading else y[0]
+    return y.reshape(*leading, *y.shape[-2:])

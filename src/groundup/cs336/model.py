@@ -48,7 +48,7 @@ def run_transformer_lm(
     """Compute the logits of the next token at every position.
 
     Raises:
-        UserError: A weight is missing, unexpected or of another shape, or `GPT.check_ids` refuses
+        UserError: A weight is missing, unexpected or of another shape, or `check_ids` refuses
             the ids.
     """
     config = _config(vocab_size, context_length, d_model, num_layers, num_heads, d_ff, rope_theta)
@@ -102,7 +102,8 @@ def from_gpt(model: GPT) -> dict[str, Tensor]:
             "This model is not a transformer of the course. RMSNorm, SwiGLU, interleaved rotary "
             "positions, as many key heads as heads, and no biases and no qk_norm are expected."
         )
-    ours, theirs = model.state_dict(), {}
+    ours = model.state_dict()
+    theirs: dict[str, Tensor] = {}
     for name, names in all_names(c.n_layers).items():
         theirs |= dict(zip(names, ours[name].clone().chunk(len(names)), strict=True))
     return theirs

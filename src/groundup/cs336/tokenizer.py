@@ -144,6 +144,7 @@ def run_train_bpe(
             pattern="gpt2",
             special_tokens=list(special_tokens),
             ties="greatest-bytes",
+            min_count=1,
         )
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The file cannot be read: {error}.", where=str(input_path)) from error

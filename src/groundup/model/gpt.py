@@ -76,6 +76,41 @@ class Block(nn.Module):
         return stream
 
 
+def check_ids(ids: Tensor, *, vocab_size: int, context_length: int, start: int = 0) -> None:
+    """Check that these are token ids, (B, T), that a model can read.
+
+    On a GPU the values are not read, because the step would have to wait for them.
+
+    Args:
+        ids: The token ids.
+        vocab_size: Number of different tokens.
+        context_length: Number of positions of the model.
+        start: Number of positions before them.
+
+    Raises:
+        UserError: The shape or the type is another, an id is not in the vocabulary, or there
+            are more positions than the context length.
+    """
+    found = ""
+    if not isinstance(ids, Tensor):
+        found = f"are of type {type(ids).__name__}"
+    elif ids.dtype not in (torch.int64, torch.int32) or ids.ndim != 2 or not ids.shape[1]:
+        found = f"are {tuple(ids.shape)} {str(ids.dtype).removeprefix('torch.')}"
+    elif ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
+        low, high = (int(end) for end in ids.aminmax())
+        found = "" if low >= 0 and high < vocab_size else f"range from {low:,} to {high:,}"
+    if found:
+        raise UserError(
+            f"The token ids {found}. A tensor (B, T) int64 below {vocab_size:,} is expected, for B "
+            "texts of T tokens."
+        )
+    if start + ids.shape[1] > context_length:
+        raise UserError(
+            f"{start + ids.shape[1]} tokens do not fit in the model's context of "
+            f"{context_length}. Use a shorter text, or a model with a longer context_length."
+        )
+
+
 class GPT(nn.Module):
     """A decoder-only transformer.
 
@@ -175,39 +210,6 @@ class GPT(nn.Module):
             assert isinstance(first, Block)
             first.attention.look_back(config.rotary_base, generator)
 
-    def check_ids(self, ids: Tensor, start: int = 0) -> None:
-        """Check that these are token ids, (B, T), that the model can read.
-
-        On a GPU the values are not read, because the step would have to wait for them.
-
-        Args:
-            ids: The token ids.
-            start: Number of positions before them.
-
-        Raises:
-            UserError: The shape or the type is another, an id is not in the vocabulary, or there
-                are more positions than the context length.
-        """
-        V, context_length = self.config.vocab_size, self.config.context_length
-        found = ""
-        if not isinstance(ids, Tensor):
-            found = f"are of type {type(ids).__name__}"
-        elif ids.dtype not in (torch.int64, torch.int32) or ids.ndim != 2 or not ids.shape[1]:
-            found = f"are {tuple(ids.shape)} {str(ids.dtype).removeprefix('torch.')}"
-        elif ids.device.type == "cpu" and ids.numel() and not torch.compiler.is_compiling():
-            low, high = (int(end) for end in ids.aminmax())
-            found = "" if low >= 0 and high < V else f"range from {low:,} to {high:,}"
-        if found:
-            raise UserError(
-                f"The token ids {found}. A tensor (B, T) int64 below {V:,} is expected, for B "
-                "texts of T tokens."
-            )
-        if start + ids.shape[1] > context_length:
-            raise UserError(
-                f"{start + ids.shape[1]} tokens do not fit in the model's context of "
-                f"{context_length}. Use a shorter text, or a model with a longer context_length."
-            )
-
     # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where
     # jaxtyping checks annotations.
     def hidden(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T C"]:
@@ -221,7 +223,8 @@ class GPT(nn.Module):
             UserError: `check_ids` refuses the ids.
         """
         start = 0 if cache is None else cache.length
-        self.check_ids(ids, start)
+        V, T = self.config.vocab_size, self.config.context_length
+        check_ids(ids, vocab_size=V, context_length=T, start=start)
         stop = start + ids.shape[1]
         x: Tensor = self.token_embedding(ids)  # (B, T, C)
         if self.ngram_embedding is not None:
