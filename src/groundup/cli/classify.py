@@ -1,8 +1,8 @@
 """`groundup classify`: fine-tune a classifier; show its accuracy, the baselines and some errors."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
+from groundup.cli.console import note, table, warn
+from groundup.cli.finetune_view import interval, mark, next_stage, shorten, shown, step_progress
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.result import ClassifyResult, Prediction
@@ -18,7 +18,7 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         _show_accuracy(result)
         for warning in result.warnings:
             warn(warning)
-        next_command(f"groundup instruct {quoted(config.run)}")
+        next_stage("instruct", config.run, f"groundup export {quoted(config.run)}")
     return result
 
 

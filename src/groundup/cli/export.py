@@ -1,7 +1,8 @@
 """`groundup export RUN`: write the trained model as a Hugging Face folder, and check it."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.console import note, table, warn
+from groundup.cli.finetune_view import next_stage
 from groundup.evaluation.export import ExportResult, export
 from groundup.weights.config import ExportConfig
 
@@ -31,5 +32,9 @@ def run(config: ExportConfig) -> ExportResult:
         )
     else:
         warn("The run has no tokenizer in the Hugging Face format: only the model was exported.")
-    next_command(f"groundup classify {quoted(config.run)}")
+    next_stage(
+        "classify",
+        config.run,
+        f"groundup generate {quoted(config.run)} --prompt 'Every effort moves you'",
+    )
     return result

@@ -2,6 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import console, harmless, next_command, note, table, warn
+from groundup.cli.finetune_view import next_stage
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.generate import (
     RECITED_CHARACTERS,
@@ -20,8 +21,11 @@ def run(config: GenerateConfig) -> GenerateResult:
         _show_copied(result)
     else:
         warn(f"The samples were not compared with the training text. {result.not_checked}")
-    command = "export" if result.can_export else "classify"
-    next_command(f"groundup {command} {quoted(config.run)}")
+    explain = f"groundup explain {quoted(config.run)}"
+    if result.can_export:
+        next_command(f"groundup export {quoted(config.run)}")
+    else:
+        next_stage("classify", config.run, explain)
     return result
 
 

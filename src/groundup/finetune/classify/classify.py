@@ -162,7 +162,7 @@ def _examples(config: ClassifyConfig) -> LabelSplit:
             examples, test_frac=config.test_frac, seed=config.seed, source=config.labels.name
         )
     return passages_by_source(
-        documents_of(config.run, config.data, "train"),
+        documents_of(config.run, config.data, "train", instead="labels"),
         n_classes=config.n_classes,
         n_characters=config.passage_characters,
         test_frac=config.test_frac,
