@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
+from groundup.base.surrogates import has_surrogates, without_surrogates
+
+_PRIVATE = 0o600
 
 
 @contextmanager
@@ -27,6 +30,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _give_default_modes([temporary])
         _sync(temporary)
         os.replace(temporary, goal)
         _sync(goal.parent)
@@ -51,7 +55,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for file in sorted(temporary.rglob("*")):
+        written = sorted(temporary.rglob("*"))
+        _give_default_modes([path for path in written if not path.is_dir()])
+        for file in written:
             _sync(file)
         _sync(temporary)
         if goal.exists():
@@ -98,16 +104,16 @@ def write_bytes(path: Path | str, data: bytes) -> None:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    r"""Write a UTF-8 file completely, or leave the old one.
-
-    Half of a surrogate pair, which UTF-8 cannot hold, is written as its escape, such as `\ud83d`.
-    """
-    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+    """Write a UTF-8 file completely, or leave the old one; surrogates in it are replaced."""
+    write_bytes(path, without_surrogates(text).encode("utf-8"))
 
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write readable JSON completely, or leave the old file."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    if has_surrogates(text):  # escaped, they are read back as they were: names of files
+        text = json.dumps(value, indent=2, allow_nan=False)
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path | str) -> Any:
@@ -132,8 +138,16 @@ def sha256_bytes(data: bytes) -> str:
 
 
 def sha256_file(path: Path | str, n_bytes: int | None = None) -> str:
-    """Compute the SHA-256 of a file, or of its first bytes, in constant memory."""
-    with open(path, "rb") as file:
+    """Compute the SHA-256 of a file, or of its first bytes, in constant memory.
+
+    Raises:
+        UserError: The file may not be read.
+    """
+    try:
+        file = open(path, "rb")  # noqa: SIM115
+    except PermissionError as error:
+        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
+    with file:
         if n_bytes is None:
             return hashlib.file_digest(file, "sha256").hexdigest()
         digest = hashlib.sha256()
@@ -145,6 +159,22 @@ def sha256_file(path: Path | str, n_bytes: int | None = None) -> str:
 
 def _beside(goal: Path) -> Path:
     return goal.with_name(f".{goal.name}.{uuid.uuid4().hex[:8]}.tmp")
+
+
+def _give_default_modes(files: list[Path]) -> None:
+    """Give files the mode that the umask allows: safetensors makes them readable by the owner only.
+
+    The umask itself cannot be read without changing it, which another thread would notice.
+    """
+    private = [path for path in files if path.stat().st_mode & 0o777 == _PRIVATE]
+    if not private or os.name == "nt":
+        return
+    probe = _beside(private[0])
+    probe.touch(mode=0o666)
+    mode = probe.stat().st_mode & 0o777
+    probe.unlink()
+    for path in private:
+        path.chmod(mode)
 
 
 def _sync(path: Path) -> None:
