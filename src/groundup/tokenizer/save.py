@@ -53,7 +53,15 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            added_token(name, index)
+            {
+                "id": index,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
             for name, index in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1])
         ],
         "normalizer": None,
@@ -93,19 +101,6 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
             "vocab": vocabulary,
             "merges": merges,
         },
-    }
-
-
-def added_token(name: str, index: int) -> dict[str, Any]:
-    """Describe a special token in the schema of tokenizer.json."""
-    return {
-        "id": index,
-        "content": name,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
     }
 
 
