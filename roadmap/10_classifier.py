@@ -20,8 +20,8 @@ from groundup.finetune.classify.baselines import (
     n_correct,
 )
 from groundup.finetune.classify.classifier import Classifier, LoadedClassifier
-from groundup.finetune.classify.classify import compare, confusion_matrix
 from groundup.finetune.classify.passages import passages_by_source
+from groundup.finetune.classify.result import compare, confusion_matrix
 from groundup.finetune.training import tune
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT

@@ -67,7 +67,7 @@ def test_without_any_special_token_a_prompt_is_required(tmp_path: Path) -> None:
     tokenizer.save(tmp_path / "tokenizer")
     model = load(tmp_path)
     assert len(model.generate("ab", 5)) == 5
-    with pytest.raises(UserError, match="The prompt is empty"):
+    with pytest.raises(UserError, match="The text is empty"):
         model.generate("")
 
 

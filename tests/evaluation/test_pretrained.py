@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,34 @@ def test_transformers_writes_these_files_and_stops_where_we_do(tmp_path: Path) -
     ids = torch.tensor([tokenizer.encode("the cat")])
     assert there.generate(ids, max_new_tokens=9)[0, ids.shape[1] :].tolist() == [end]
     assert load_tokenizer(out).fingerprint == tokenizer.fingerprint
+
+
+# What the commands print next
+
+
+def test_the_commands_printed_for_an_imported_model_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also beside the data of another project, and with a space in the name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "corpus").mkdir(parents=True)
+    folder = write_foreign(tmp_path / "hf", rows=300)
+    words, typed = ["import", str(folder), "--out", "my run"], []
+    for _ in range(3):
+        assert main(words) == 0, typed
+        typed.append(words[0])
+        words = shlex.split(capsys.readouterr().out.rpartition("next: groundup ")[2])
+    assert typed == ["import", "generate", "export"]
+    assert main(words) == 0
+    for job, setting in (("classify", "labels"), ("instruct", "records")):
+        capsys.readouterr()
+        assert main([job, "my run"]) == 1
+        said = capsys.readouterr().err
+        assert "This model was imported, so the run has no documents" in said
+        assert f"(`{setting}`)" in said
+
+
+def test_a_config_far_larger_than_the_weights_takes_no_memory(tmp_path: Path) -> None:
+    folder = write_foreign(tmp_path / "hf", config={"n_embd": 10**7, "n_layer": 10**6})
+    with pytest.raises(UserError, match="parameters, and the weights have"):
+        import_pretrained(ImportConfig(source=folder, out=tmp_path / "run"))

@@ -262,3 +262,40 @@ def test_an_index_without_file_names_is_refused(tmp_path: Path, index: object) -
     with pytest.raises(UserError, match="Expected a weight_map") as caught:
         import_huggingface(folder)
     assert caught.value.where == folder / "model.safetensors.index.json"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]", "3", "null", '{"model_type": "llama", "rope_parameters": [1]}',
+        '{"model_type": ["gpt2"]}', '{"model_type": "gpt2", "vocab_size": "many"}',
+    ],
+)  # fmt: skip
+def test_a_config_with_wrong_types_is_named(tmp_path: Path, content: str) -> None:
+    export_huggingface(GPT(GPT2), tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "config.json").read_text())
+    new = json.loads(content)
+    (tmp_path / "out" / "config.json").write_text(
+        json.dumps({**about, **new} if isinstance(new, dict) else new)
+    )
+    with pytest.raises(UserError) as caught:
+        import_huggingface(tmp_path / "out")
+    assert "config.json" in str(caught.value)
+
+
+def test_a_folder_that_is_not_there_or_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"There is no folder of this name.*hf download"):
+        import_huggingface(tmp_path / "gpt2")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="This is a file"):
+        import_huggingface(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("entry", ["n_head", "n_embd", "n_layer", "n_positions", "vocab_size"])
+@pytest.mark.parametrize("value", [None, 0, -1, "12", [3], 1.5])
+def test_every_wrong_size_is_a_sentence(tmp_path: Path, entry: str, value: Any) -> None:
+    export_huggingface(GPT(GPT2), tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "config.json").read_text()) | {entry: value}
+    (tmp_path / "out" / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError):
+        import_huggingface(tmp_path / "out")

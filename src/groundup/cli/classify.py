@@ -2,8 +2,8 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
+from groundup.cli.console import note, table, warn
+from groundup.cli.finetune_view import interval, mark, next_stage, shorten, shown, step_progress
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.result import ClassifyResult, Prediction
@@ -19,7 +19,8 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         _show_accuracy(result)
         for warning in result.warnings:
             warn(warning)
-        next_command(f"groundup instruct {quoted(find_run(config.run))}")
+        run_folder = find_run(config.run)
+        next_stage("instruct", run_folder, f"groundup export {quoted(run_folder)}")
     return result
 
 

@@ -2,7 +2,8 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.console import note, table, warn
+from groundup.cli.finetune_view import next_stage
 from groundup.evaluation.export import ExportResult, export
 from groundup.weights.config import ExportConfig
 
@@ -32,5 +33,10 @@ def run(config: ExportConfig) -> ExportResult:
         )
     else:
         warn("The run has no tokenizer in the Hugging Face format: only the model was exported.")
-    next_command(f"groundup classify {quoted(find_run(config.run))}")
+    run_folder = find_run(config.run)
+    next_stage(
+        "classify",
+        run_folder,
+        f"groundup generate {quoted(run_folder)} --prompt 'Every effort moves you'",
+    )
     return result

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from groundup.cli.console import harmless, progress
+from groundup.base.errors import UserError, quoted
+from groundup.base.run import RunFolder
+from groundup.cli.console import harmless, next_command, progress
 from groundup.evaluation.intervals import Share
+from groundup.evaluation.run_data import data_of
 from groundup.finetune.training import OnStep
 from groundup.train.loop import Step
 
@@ -37,6 +40,16 @@ def shown(folder: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError) as error:
         text = f"The result cannot be printed ({error}). The model is saved in {folder}."
         print(text.encode("ascii", errors="backslashreplace").decode(), file=sys.stderr)
+
+
+def next_stage(command: str, run: Path, otherwise: str) -> None:
+    """Print a command that makes its examples from the documents of the run, if there are any."""
+    try:
+        data_of(RunFolder.of(run))
+    except UserError:
+        next_command(otherwise)
+    else:
+        next_command(f"groundup {command} {quoted(run)}")
 
 
 def interval(share: Share) -> str:

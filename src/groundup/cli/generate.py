@@ -3,6 +3,7 @@
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.cli.console import console, harmless, next_command, note, table, warn
+from groundup.cli.finetune_view import next_stage
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.generate import (
     RECITED_CHARACTERS,
@@ -21,8 +22,12 @@ def run(config: GenerateConfig) -> GenerateResult:
         _show_copied(result)
     else:
         warn(f"The samples were not compared with the training text. {result.not_checked}")
-    command = "export" if result.can_export else "classify"
-    next_command(f"groundup {command} {quoted(find_run(config.run))}")
+    run_folder = find_run(config.run)
+    explain = f"groundup explain {quoted(run_folder)}"
+    if result.can_export:
+        next_command(f"groundup export {quoted(run_folder)}")
+    else:
+        next_stage("classify", run_folder, explain)
     return result
 
 

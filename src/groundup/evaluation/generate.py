@@ -72,6 +72,12 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
         training_text = "\n".join(document.text for document in read_corpus(data, "train"))
     except UserError as error:
         not_checked = error.located
+    if not prompt and not language_model.start_ids:
+        raise UserError(
+            "The prompt is empty, and the model has no token that begins a text. A text to "
+            "continue is expected.",
+            settings={"prompt": "Once upon a time"},
+        )
     samples = []
     for temperature, seed in _settings(config):
         text = _continue(language_model, prompt, config, temperature, seed)

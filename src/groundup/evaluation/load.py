@@ -92,9 +92,8 @@ class LanguageModel:
         ids = self.tokenizer.encode(text) or self.start_ids
         if not ids:
             raise UserError(
-                "The prompt is empty, and the model has no token that begins a text. A text to "
-                "continue is expected.",
-                settings={"prompt": "Once upon a time"},
+                "The text is empty, and the model has no token that begins a text. A text to "
+                "continue is expected."
             )
         new = generate(
             self.model,

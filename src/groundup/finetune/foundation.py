@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from groundup.base.device import choose_device, set_threads
+from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.malloc import keep_freed
 from groundup.base.run import RunFolder
@@ -50,15 +51,26 @@ def target_folder(run: Path, out: Path | None, name: str, model: GPT) -> Path:
     return folder
 
 
-def documents_of(run: Path | None, data: Path | None, split: str) -> list[Document]:
+def documents_of(
+    run: Path | None, data: Path | None, split: str, *, instead: str
+) -> list[Document]:
     """Read the documents that a run was trained on ("train") or validated on ("validation").
 
     Args:
         run: The run folder, or any path inside it. None: the newest run.
         data: The data folder. None: the data of the run.
         split: "train" or "validation".
+        instead: The setting that names a file of examples, which needs no documents.
 
     Raises:
         UserError: The data of the run was not found, or has changed since.
     """
-    return list(read_corpus(data_of(RunFolder.of(find_run(run))) if data is None else data, split))
+    folder = RunFolder.of(find_run(run))
+    is_imported = folder.read_manifest().get("job") == "import"
+    if data is None and is_imported and not (folder.path / "data").is_dir():
+        raise UserError(
+            "This model was imported, so the run has no documents to make examples from. A file of "
+            f"examples (`{instead}`) or a data folder (`data`) is expected.",
+            where=folder.path,
+        )
+    return list(read_corpus(data_of(folder) if data is None else data, split))

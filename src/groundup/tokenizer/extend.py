@@ -9,7 +9,6 @@ from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.save import added_token
 
 
 def with_special_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer:
@@ -49,7 +48,13 @@ def _add_to_bpe(content: dict[str, Any], names: Sequence[str], first: int) -> No
         if index is None:
             index, first = first, first + 1
         added[:] = [token for token in added if token["content"] != name]
-        added.append(added_token(name, index))
+        added.append(_special_token(name, index))
+
+
+def _special_token(name: str, index: int) -> dict[str, Any]:
+    """Describe a special token in the schema of tokenizer.json."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+    return {"id": index, "content": name, **flags, "special": True}
 
 
 def _add_to_list(content: dict[str, Any], names: Sequence[str], first: int) -> None:

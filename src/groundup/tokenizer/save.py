@@ -73,7 +73,18 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [added_token(name, index) for name, index in special],
+        "added_tokens": [
+            {
+                "id": index,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for name, index in special
+        ],
         "normalizer": None,
         "pre_tokenizer": {
             "type": "Sequence",
@@ -106,19 +117,6 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
             "vocab": vocabulary,
             "merges": merges,
         },
-    }
-
-
-def added_token(name: str, index: int) -> dict[str, Any]:
-    """Describe a special token in the schema of tokenizer.json."""
-    return {
-        "id": index,
-        "content": name,
-        "single_word": False,
-        "lstrip": False,
-        "rstrip": False,
-        "normalized": False,
-        "special": True,
     }
 
 

@@ -87,7 +87,7 @@ def load_model(folder: Path | str) -> GPT:
     for name, checksum in about["weights"].items():
         if not (folder / name).is_file():
             raise UserError("The weights are missing.", where=folder / name)
-        if _checksum(folder / name) != checksum:
+        if sha256_file(folder / name) != checksum:
             raise UserError(
                 "The weights are damaged: their checksum is not the one in model.json. "
                 "Use another checkpoint, or restore a copy.",
@@ -97,13 +97,6 @@ def load_model(folder: Path | str) -> GPT:
     model = GPT(config)
     fill_model(model, load_tensors(folder / "model.safetensors"), where=folder)
     return model
-
-
-def _checksum(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
 
 
 def stored_tensors(model: GPT) -> dict[str, Tensor]:

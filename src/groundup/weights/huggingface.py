@@ -12,6 +12,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.model.config import GPTConfig
+from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
 from groundup.weights.checkpoint_format import fill_model, load_tensors
@@ -100,6 +101,13 @@ def import_huggingface(folder: Path | str) -> GPT:
             is not supported.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        found = "This is a file." if folder.is_file() else "There is no folder of this name."
+        raise UserError(
+            f"{found} A Hugging Face folder with config.json and model.safetensors is expected. "
+            "`hf download openai-community/gpt2 --local-dir gpt2` downloads one.",
+            where=folder,
+        )
     if not (folder / "config.json").is_file():
         raise UserError(
             "There is no config.json. A Hugging Face folder with config.json and model.safetensors "
@@ -108,23 +116,44 @@ def import_huggingface(folder: Path | str) -> GPT:
         )
     where = folder / "config.json"
     about = read_json(where)
+    if not isinstance(about, dict):
+        raise UserError("This is not a JSON object with the settings of a model.", where=where)
     try:
         match about.get("model_type"):
             case "gpt2":
                 config = gpt2.read_config(about, where=where)
-                tensors = gpt2.read_tensors(read_safetensors(folder), config)
+                tensors = gpt2.read_tensors(_read_weights(folder, config), config)
             case "llama" | "qwen3":
                 config = llama.read_config(about, where=where)
-                tensors = llama.read_tensors(read_safetensors(folder), config)
+                tensors = llama.read_tensors(_read_weights(folder, config), config)
             case other:
                 raise UserError(
                     f"model_type is {other!r}. Expected gpt2, llama or qwen3.", where=where
                 )
+    except UserError as error:  # of a setting; its name here is not the one in the file
+        if error.where is not None:
+            raise
+        raise UserError(error.message, where=where) from error
     except KeyError as error:
         raise UserError(f"The entry {error} is missing.", where=where) from error
+    except (TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
+        raise UserError(f"An entry has a wrong type or value ({error}).", where=where) from error
     model = GPT(config)
     fill_model(model, tensors, where=folder)
     return model
+
+
+def _read_weights(folder: Path, config: GPTConfig) -> dict[str, Tensor]:
+    """Read the weights, and refuse a config that is far larger before any memory is used for it."""
+    tensors = read_safetensors(folder)
+    found, expected = sum(t.numel() for t in tensors.values()), count_parameters(config)
+    if expected > 10 * found + 10_000_000:
+        raise UserError(
+            f"The config describes a model of {expected:,} parameters, and the weights have "
+            f"{found:,}. A config that matches the weights is expected.",
+            where=folder / "config.json",
+        )
+    return tensors
 
 
 def read_safetensors(folder: Path) -> dict[str, Tensor]:

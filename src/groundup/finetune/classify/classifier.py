@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
+from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import pad_rows
 from groundup.model.gpt import GPT
@@ -182,9 +183,10 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
     folder = path if (path / "labels.json").is_file() else path / "classifier"
     if not (folder / "labels.json").is_file():
         raise UserError(
-            "This folder contains no complete classifier.",
+            "There is no complete classifier here. A folder written by `groundup classify` is "
+            "expected.",
             where=path,
-            command=f"groundup classify {quoted(path)}" if path.is_dir() else "",
+            command=f"groundup classify {quoted(path)}" if RunFolder(path).checkpoints() else "",
         )
     try:
         labels = _read_labels(folder / "labels.json")

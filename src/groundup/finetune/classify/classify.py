@@ -174,7 +174,7 @@ def _examples(config: ClassifyConfig, reading: LeftOut) -> LabelSplit:
             examples, test_frac=config.test_frac, seed=config.seed, source=Path(config.labels).name
         )
     return passages_by_source(
-        documents_of(config.run, config.data, "train"),
+        documents_of(config.run, config.data, "train", instead="labels"),
         n_classes=config.n_classes,
         n_characters=config.passage_characters,
         test_frac=config.test_frac,

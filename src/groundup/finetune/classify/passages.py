@@ -22,6 +22,8 @@ MAX_REPEATED_FRAC = 0.2
 """A document is skipped if more than this fraction of its long lines is in a larger one."""
 MIN_PASSAGES = 4
 """Minimum number of passages per class."""
+SHORTER_PASSAGES = (60, 40, 20, 10)
+"""Lengths to try for a text that is too short for the requested ones."""
 
 
 @dataclass(frozen=True)
@@ -62,51 +64,85 @@ def passages_by_source(
     `n_classes` consecutive parts instead. The classes are then `part 1`, `part 2`, ...
 
     Raises:
-        UserError: The text is too short to give each class a few passages.
+        UserError: The text is too short to give each class a few passages, or repeats itself.
     """
     documents = list(documents)
-    chosen, enough, n_repeating = _largest_distinct(documents, n_classes, 10 * n_characters)
-    largest = chosen[0].text if chosen else ""
-    if enough:
-        sources = list(zip(short_names([d.name for d in chosen]), chosen, strict=True))
-        cut = {name: cut_passages(document.text, n_characters) for name, document in sources}
-        source = "document that the passage is from"
-    else:
-        passages = cut_passages(largest, n_characters)
-        size = len(passages) // n_classes
-        cut = {f"part {k + 1}": passages[k * size : (k + 1) * size] for k in range(n_classes)}
-        source = "part of the document that the passage is from"
-    n_each = min(len(passages) for passages in cut.values())
+    cut = _cut_documents(documents, n_classes, n_characters)
+    n_each = min(map(len, cut.passages.values()))
     if n_each < MIN_PASSAGES:
-        shorter = min(60, len(largest) // (2 * MIN_PASSAGES) - 10)
+        fewer = (
+            _cut_documents(documents, 2, shorter).passages.values() for shorter in SHORTER_PASSAGES
+        )
+        fitting = [min(map(len, passages)) >= MIN_PASSAGES for passages in fewer]
+        works = [n for n, fits in zip(SHORTER_PASSAGES, fitting, strict=True) if fits]
         raise UserError(
             f"The text gives only {n_each} passages of {n_characters} characters per class. At "
             f"least {MIN_PASSAGES} for each of {n_classes} classes are expected. A longer text or "
             "a file of labeled texts also works.",
-            settings={"n_classes": 2, "passage_characters": shorter} if shorter >= 10 else None,
+            settings={"n_classes": 2, "passage_characters": works[0]} if works else None,
         )
     in_test = blocks_for_test(n_each, test_frac)
     train: list[LabeledText] = []
     test: list[LabeledText] = []
-    for name, passages in cut.items():
+    for name, passages in cut.passages.items():
         for text, is_test in zip(passages[:n_each], in_test, strict=True):
             (test if is_test else train).append(LabeledText(text, name))
     seen = {example.text for example in train}
     unseen = [example for example in test if example.text not in seen]
-    n_used = len(chosen) if enough else min(1, len(chosen))
+    if not unseen:
+        raise UserError(
+            f"All {len(test)} passages of the test set are also in the training set: the text "
+            "repeats itself. A text with different passages is expected."
+        )
+    n_passages = sum(map(len, cut.passages.values()))
     return PassageSplit(
         train,
         unseen,
-        tuple(cut),
-        source,
+        tuple(cut.passages),
+        cut.source,
         n_duplicates=len(test) - len(unseen),
         left_out={
-            "documents that repeat a larger one": n_repeating,
-            "smaller documents": len(documents) - n_used - n_repeating,
+            "documents that repeat a larger one": cut.n_repeating,
+            "smaller documents": len(documents) - cut.n_used - cut.n_repeating,
             "passages of the larger documents, so that all classes have the same size,": (
-                sum(map(len, cut.values())) - n_each * len(cut)
+                n_passages - n_each * len(cut.passages)
             ),
         },
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cut:
+    """The passages of each class."""
+
+    passages: dict[str, list[str]]
+    source: str
+    n_used: int
+    """Number of documents that the passages are from."""
+    n_repeating: int
+    """Number of documents that were skipped because they repeat a larger one."""
+
+
+def _cut_documents(documents: Sequence[Document], n_classes: int, n_characters: int) -> _Cut:
+    chosen, enough, n_repeating = _largest_distinct(documents, n_classes, 10 * n_characters)
+    if enough:
+        names = short_names([document.name for document in chosen])
+        return _Cut(
+            passages={
+                name: cut_passages(document.text, n_characters)
+                for name, document in zip(names, chosen, strict=True)
+            },
+            source="document that the passage is from",
+            n_used=len(chosen),
+            n_repeating=n_repeating,
+        )
+    passages = cut_passages(chosen[0].text if chosen else "", n_characters)
+    size = len(passages) // n_classes
+    return _Cut(
+        passages={f"part {k + 1}": passages[k * size : (k + 1) * size] for k in range(n_classes)},
+        source="part of the document that the passage is from",
+        n_used=min(1, len(chosen)),
+        n_repeating=n_repeating,
     )
 
 

@@ -49,8 +49,8 @@ def make_examples(config: InstructConfig, tokenizer: Tokenizer, context_length: 
     reading = LeftOut()
     if config.records is None:
         records, test = make_synthetic_records(
-            [d.text for d in documents_of(config.run, config.data, "train")],
-            [d.text for d in documents_of(config.run, config.data, "validation")],
+            _texts(config, "train"),
+            _texts(config, "validation"),
             n_train=config.steps * config.batch_size,
             n_test_per_kind=config.test_per_kind,
             seed=config.seed,
@@ -84,6 +84,11 @@ def make_examples(config: InstructConfig, tokenizer: Tokenizer, context_length: 
         n_repeated=n_repeated,
         reading=reading,
     )
+
+
+def _texts(config: InstructConfig, split: str) -> list[str]:
+    documents = documents_of(config.run, config.data, split, instead="records")
+    return [document.text for document in documents]
 
 
 def _rows(records: Sequence[Record], tokenizer: Tokenizer, context_length: int) -> list[Row | None]:
