@@ -1,5 +1,6 @@
 """A file is whole or absent."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -46,3 +47,33 @@ def test_json_that_is_missing_or_broken_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(UserError, match="JSON"):
         files.read_json(tmp_path / "bad.json")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o027, 0o077])
+def test_files_have_the_mode_that_the_umask_allows(umask: int, tmp_path: Path) -> None:
+    def write(path: Path) -> None:
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))  # as safetensors does
+
+    before = os.umask(umask)
+    try:
+        with files.atomic_path(tmp_path / "one") as temporary:
+            write(temporary)
+        with files.atomic_folder(tmp_path / "folder") as temporary:
+            write(temporary / "two")
+            (temporary / "inner").mkdir()
+            write(temporary / "inner" / "three")
+        files.write_text(tmp_path / "four", "")
+    finally:
+        os.umask(before)
+    for path in tmp_path.rglob("*"):
+        most = 0o777 if path.is_dir() else 0o666
+        assert path.stat().st_mode & 0o777 == most & ~umask, path
+
+
+def test_text_with_surrogates_can_be_written(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    files.write_text(tmp_path / "a", f"{name} \ud83d gr\udcc3\udcbcn")
+    assert (tmp_path / "a").read_text("utf-8") == "caf\ufffd \ufffd grün"
+    files.write_json(tmp_path / "b", {"name": name, "other": "ü"})
+    assert files.read_json(tmp_path / "b") == {"name": name, "other": "ü"}
