@@ -5,9 +5,10 @@ from pathlib import Path
 
 from groundup.base.errors import UsageError, UserError
 from groundup.data.config import ConvertConfig
-from groundup.data.interchange import file_size, read_tokens, write_tokens
+from groundup.data.interchange import read_tokens, write_tokens
 from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
+from groundup.data.token_blocks import file_size
 from groundup.text.corpus import SIDES
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.special import END_OF_TEXT

@@ -23,14 +23,11 @@ from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.save import save_bpe
 from groundup.tokenizer.special import SPECIAL_TOKENS, cut_at_special
 from groundup.tokenizer.stream import encode_chunks, settled_by
+from groundup.tokenizer.table import MOST_HOLES, Pair, as_table, derive_table
 
 _CACHED_PRETOKENS = 200_000
 _CACHED_IN_STREAM = 1000
 _LONG_PRETOKEN = 64
-MOST_HOLES = 1024
-"""A table may have as many ids without a token as with one, and this many more."""
-
-Pair = tuple[int, int]
 
 
 class BPETokenizer:
@@ -59,7 +56,7 @@ class BPETokenizer:
         self.merges = list(merges)
         self.pattern = PATTERNS.get(pattern, pattern) if isinstance(pattern, str) else pattern
         self._split = splitter(self.pattern)
-        table = _derive_table(self.merges) if token_table is None else list(token_table)
+        table = derive_table(self.merges) if token_table is None else list(token_table)
         if special_tokens is None:
             special_tokens = {name: len(table) + i for i, name in enumerate(SPECIAL_TOKENS)}
         self.special_tokens = dict(special_tokens)
@@ -295,35 +292,3 @@ class BPETokenizer:
                     if new is not None:
                         heapq.heappush(heap, (new, left))
         return [index for index, dead in zip(ids, gone, strict=True) if not dead]
-
-
-def _derive_table(merges: Sequence[Pair]) -> list[bytes]:
-    """List the bytes of the 256 bytes and of what each merge makes."""
-    table = [bytes([value]) for value in range(256)]
-    for rank, (left, right) in enumerate(merges):
-        if not (0 <= left < len(table) and 0 <= right < len(table)):
-            raise UserError(
-                f"Merge {rank} is ({left}, {right}). Two ids below {len(table)} are expected.",
-            )
-        table.append(table[left] + table[right])
-    return table
-
-
-def as_table(vocab: Mapping[int, bytes]) -> list[bytes]:
-    """List the bytes of each id; an id without a token has no bytes."""
-    ids = sorted(vocab)
-    if ids and not 0 <= ids[0] <= ids[-1] < 2 * len(ids) + MOST_HOLES:
-        raise UserError(
-            f"The vocabulary has {len(ids)} tokens with ids from {ids[0]} to {ids[-1]}. "
-            "Ids from 0 on with few holes are expected.",
-        )
-    table = [b""] * (ids[-1] + 1 if ids else 0)
-    seen: dict[bytes, int] = {}
-    for index, token in vocab.items():
-        if seen.setdefault(token, index) != index:
-            raise UserError(
-                f"The ids {seen[token]} and {index} have the same token {token!r}. "
-                "One id per token is expected.",
-            )
-        table[index] = token
-    return table

@@ -9,12 +9,13 @@ import re
 from pathlib import Path
 
 from groundup.base.errors import UserError
-from groundup.tokenizer.bpe import BPETokenizer, as_table
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.dialect import OtherMeaningError, from_oniguruma, to_oniguruma
 from groundup.tokenizer.fields import Fields, read_object
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.save import READABLE, TYPED_PATTERN, byte_spelling
+from groundup.tokenizer.table import as_table
 
 
 def load_tokenizer_json(path: Path) -> BPETokenizer:

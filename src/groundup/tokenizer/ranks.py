@@ -7,10 +7,11 @@ from pathlib import Path
 
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
-from groundup.tokenizer.bpe import BPETokenizer, Pair
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.special import END_OF_TEXT, SPECIAL_TOKENS
+from groundup.tokenizer.table import Pair
 
 
 @dataclass(frozen=True)

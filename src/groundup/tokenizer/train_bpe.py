@@ -17,12 +17,13 @@ import regex
 from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
-from groundup.tokenizer.bpe import BPETokenizer, Pair
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.config import Ties
 from groundup.tokenizer.pretokens import splitter
 from groundup.tokenizer.round_trip import check_pattern, check_round_trip
 from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import SPECIAL_TOKENS
+from groundup.tokenizer.table import Pair
 
 _log = logging.getLogger(__name__)
 
@@ -196,7 +197,7 @@ class _Words:
         """Find the most frequent pair; None if no pair occurs often enough."""
         while self.heap:
             count, *tie, key = self.heap[0]
-            pair = divmod(key, self.base)
+            pair: Pair = divmod(key, self.base)
             found = int(self.weights[self._places(pair)].sum())
             if found == -count:
                 return pair
@@ -239,11 +240,12 @@ class _Words:
         pairs = _Pairs(keys[order], places[order])
         counts = np.add.reduceat(self.weights[pairs.places], pairs.edges[:-1])
         often = counts >= self.min_count
-        for entry in zip((-counts[often]).tolist(), pairs.keys[often].tolist(), strict=True):
+        for count, key in zip((-counts[often]).tolist(), pairs.keys[often].tolist(), strict=True):
             if self.falling:
-                left, right = divmod(entry[1], self.base)
-                entry = (entry[0], self.falling[left], self.falling[right], entry[1])
-            heapq.heappush(self.heap, entry)
+                left, right = divmod(key, self.base)
+                heapq.heappush(self.heap, (count, self.falling[left], self.falling[right], key))
+            else:
+                heapq.heappush(self.heap, (count, key))
         self.pairs_with[newer] = pairs
 
 
