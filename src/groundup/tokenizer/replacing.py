@@ -6,8 +6,8 @@ from typing import Any
 from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, write_json
+from groundup.base.free_name import free_name
 from groundup.text.corpus import SIDES, read_sizes, reference
-from groundup.text.taken import free_name
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
