@@ -158,7 +158,12 @@ def is_corpus(folder: Path) -> bool:
     if not folder.is_dir():
         return not folder.exists()
     names = {"manifest.json", *(f"{side}.jsonl" for side in SIDES)}
-    return all(path.name in names or path.suffix == ".tmp" for path in folder.iterdir())
+    return all(path.name in names or is_of_system(path) for path in folder.iterdir())
+
+
+def is_of_system(path: Path) -> bool:
+    """Whether this is a temporary file of ours, or one that a file manager writes."""
+    return path.suffix == ".tmp" or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def verify_corpus(corpus: Path) -> None:

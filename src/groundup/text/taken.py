@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from groundup.base.dependents import runs_on
+from groundup.base.dependents import read_table, runs_on
 from groundup.base.errors import UserError
 from groundup.base.free_name import free_name
 from groundup.base.run import RunFolder
@@ -56,7 +56,8 @@ def check_replaceable(
         UserError: The folder contains something else.
     """
     another = {"out": str(free_name(out))}
-    if RunFolder(out).config_path.is_file() and "verb" in RunFolder(out).read_manifest():
+    run = RunFolder(out)
+    if run.config_path.is_file() and "verb" in read_table(run.manifest_path):
         raise UserError(
             "This is a run folder. A data folder is expected.", where=out, settings=another
         )
