@@ -34,8 +34,9 @@ from groundup.data.store import TokenStore
 from groundup.data.verify import verify
 from groundup.text import audit
 from groundup.text.config import PrepareConfig
-from groundup.text.corpus import SIDES, store_manifest
+from groundup.text.corpus import SIDES
 from groundup.text.prepare import prepare
+from groundup.text.stores import store_manifest
 
 
 def documents(path: Path, seeds: range, mark: str = "") -> str:

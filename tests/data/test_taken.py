@@ -352,3 +352,45 @@ def test_the_command_that_repairs_a_corpus_makes_the_same_one(work: Path) -> Non
     run_printed(str(caught.value).split("Try: ")[1])
     assert (data / "corpus" / "train.jsonl").read_bytes() == before
     assert "text files but no prepared" in str(refused(work, open_data, work))
+
+
+def test_an_append_to_the_data_of_a_run_is_warned_of(
+    work: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    make_all("one.txt")
+    run = train_a_run()
+    make("two.txt", append=True)
+    assert f"The run {run} was trained on this data" in caplog.text
+
+
+def test_folders_beside_the_data_that_cannot_be_read_do_no_harm(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make("one.txt")
+    Path("runs/closed").mkdir(parents=True)
+    real_stat, real_scan = os.stat, os.scandir
+
+    def closed(path: Any) -> None:
+        if "closed" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def stat(path: Any, **more: Any) -> Any:
+        closed(path if str(path) != "runs/closed" else "")
+        return real_stat(path, **more)
+
+    monkeypatch.setattr(os, "stat", stat)
+    monkeypatch.setattr(os, "scandir", lambda path=".": (closed(path), real_scan(path))[1])
+    assert runs_on(data) == []
+
+
+@pytest.mark.parametrize("text", ["{}", "not json", "[1]"])
+def test_a_project_with_files_named_like_those_of_a_run_holds_data(work: Path, text: str) -> None:
+    Path("config.toml").write_text("a = 1")
+    Path("manifest.json").write_text(text)
+    make("one.txt", out=".")
+    Path("corpus/.DS_Store").touch()
+    Path("one.txt").write_text("edited. " + TEXT * 50)
+    make("one.txt", out=".")
+    Path("one.txt").write_text("edited again. " + TEXT * 50)
+    Path("corpus/notes.md").write_text("mine")
+    assert "corpus" in str(refused(work, make, "one.txt", out=".").where)

@@ -1,5 +1,7 @@
 """Find the runs that were trained on a data folder as it is now."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +22,24 @@ def runs_on(data: Path) -> list[Path]:
     places += [place / "runs" for place in places[1:]]
     candidates = [here.parent]
     for place in places:
-        candidates += sorted(place.iterdir()) if place.is_dir() else []
+        with suppress(OSError):  # there is none, or it cannot be read
+            candidates += sorted(place.iterdir())
     found: dict[Path, Path] = {}
     for run in candidates:
-        if (run / "manifest.json").is_file() and _stands_on(run, data):
+        # Unlike Path.is_file, this is False in a folder that cannot be entered.
+        if os.path.isfile(run / "manifest.json") and _stands_on(run, data):
             found.setdefault(run.resolve(), run)
     return list(found.values())
 
 
 def _stands_on(run: Path, data: Path) -> bool:
-    manifest = _table(run / "manifest.json")
+    manifest = read_table(run / "manifest.json")
     recorded, relative = manifest.get("data"), manifest.get("data_relative_to_run")
     places = [Path(recorded), run.parent.parent / recorded] if isinstance(recorded, str) else []
     places += [run / relative] if isinstance(relative, str) else []
     if not any(place.resolve() == data.resolve() for place in places):
         return False
-    texts, sides = manifest.get("corpus_sha256"), _table(data / "corpus" / "manifest.json")
+    texts, sides = manifest.get("corpus_sha256"), read_table(data / "corpus" / "manifest.json")
     if isinstance(texts, dict) and isinstance(sides.get("sides"), dict):
         for side in _SIDES:
             present = sides["sides"].get(side, {}).get("sha256")
@@ -43,14 +47,14 @@ def _stands_on(run: Path, data: Path) -> bool:
                 return False
     tokenizer = manifest.get("tokenizer_fingerprint")
     for side in _SIDES:
-        present = _table(data / side / "manifest.json").get("tokenizer_fingerprint", tokenizer)
+        present = read_table(data / side / "manifest.json").get("tokenizer_fingerprint", tokenizer)
         if tokenizer is not None and present != tokenizer:
             return False
     return True
 
 
-def _table(path: Path) -> dict[str, Any]:
-    """Read a JSON object; an empty one where there is none."""
+def read_table(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where there is none, or another file."""
     try:
         value = read_json(path)
     except UserError:

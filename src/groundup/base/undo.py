@@ -64,7 +64,7 @@ def undo_interrupted(folder: Path) -> None:
     Raises:
         UserError: It cannot be restored, or another process is changing it.
     """
-    left = [name for name in (_KEPT, _TEMPORARY) if (folder / name).exists()]
+    left = [name for name in (_KEPT, _TEMPORARY) if os.path.lexists(folder / name)]
     if not left or folder.resolve() in _active:
         return
     with _locked(folder), in_place(folder, "an interrupted change is not undone yet"):

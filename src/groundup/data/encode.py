@@ -21,16 +21,15 @@ from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig
 from groundup.data.parts import Part, encode_part, is_done, read_part
 from groundup.data.ray_engine import encode_on_ray
-from groundup.data.replacing import check_stores
 from groundup.data.store import TokenStore
 from groundup.text.corpus import (
     SIDES,
     SideSize,
     read_sizes,
     reference,
-    store_manifest,
 )
 from groundup.text.split import Side
+from groundup.text.stores import check_stores, store_manifest
 from groundup.text.taken import changing
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
@@ -138,7 +137,7 @@ def encode_corpus(
         UserError: There is no corpus, or the stores cannot be written.
     """
     sizes = read_sizes(data / "corpus")
-    known = check_stores(data, sizes, tokenizer, overwrite=overwrite)
+    known = check_stores(data, sizes, tokenizer.fingerprint, overwrite=overwrite)
     already = {
         side: _bytes_already_stored(data, side, sizes[side], known[side], tokenizer)
         for side in SIDES

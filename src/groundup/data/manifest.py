@@ -1,6 +1,5 @@
 """The manifest of a token store: what it records, and what is checked when a store is opened."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import read_json, sha256_bytes, write_json
+from groundup.base.files import read_json, write_json
 from groundup.base.folder_kinds import not_data
 from groundup.data.token_files import ShardWriter, starts_header
+from groundup.text.stores import manifest_checksum, store_manifest
 
 FORMAT_VERSION = 1
 HEADER_BYTES = len(starts_header(0))
@@ -19,11 +19,7 @@ HEADER_BYTES = len(starts_header(0))
 
 def is_store(folder: Path | str) -> bool:
     """Return whether a folder holds a token store, intact or not."""
-    try:
-        manifest = read_json(Path(folder) / "manifest.json")
-    except UserError:
-        return False
-    return isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
+    return store_manifest(Path(folder)) is not None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -74,12 +70,6 @@ def write_manifest(
     }
     manifest["manifest_sha256"] = manifest_checksum(manifest)
     write_json(folder / "manifest.json", manifest)
-
-
-def manifest_checksum(manifest: dict[str, Any]) -> str:
-    """Return the SHA-256 of a manifest without its own checksum."""
-    rest = {key: value for key, value in manifest.items() if key != "manifest_sha256"}
-    return sha256_bytes(json.dumps(rest, sort_keys=True).encode())
 
 
 def damaged(folder: Path, name: str, found: str) -> UserError:

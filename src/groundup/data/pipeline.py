@@ -6,14 +6,15 @@ from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
+from groundup.base.free_name import free_name
 from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
-from groundup.data.replacing import check_stores
 from groundup.text.corpus import SIDES, read_sizes, recorded_sources
 from groundup.text.prepare import PrepareResult, Progress, prepare
-from groundup.text.taken import changing, free_name
+from groundup.text.stores import check_stores
+from groundup.text.taken import changing
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.train import TrainTokenizerResult, train_tokenizer

@@ -11,18 +11,16 @@ from groundup.base.errors import UserError
 from groundup.base.folder_kinds import not_data
 from groundup.data.config import VerifyConfig
 from groundup.data.manifest import is_store, rebuild_command
-from groundup.data.replacing import encode_elsewhere
 from groundup.data.store import TokenStore
 from groundup.text.corpus import (
     SIDES,
     SideSize,
-    n_referenced_bytes,
     read_sizes,
     reference,
-    store_manifest,
     verify_corpus,
 )
 from groundup.text.split import Side
+from groundup.text.stores import encode_elsewhere, n_referenced_bytes, store_manifest
 from groundup.tokenizer.files import load_tokenizer
 
 

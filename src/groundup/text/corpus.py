@@ -8,13 +8,12 @@ The manifest is written last and records the length of the files: anything beyon
 interrupted run and is never read. Appending adds lines and then replaces the manifest. Lines are
 grouped into units of about 4 MB, so that many workers can read one file.
 
-What is made from a corpus (a token store) records a reference to it in its own manifest:
-"corpus/train.jsonl bytes:123 sha256:ab12...", the beginning of the file that it was made from.
+What is made from a corpus (a token store) records a reference to it in its own manifest; see
+`groundup.text.stores`.
 """
 
 import hashlib
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -160,7 +159,12 @@ def is_corpus(folder: Path) -> bool:
     if not folder.is_dir():
         return not folder.exists()
     names = {"manifest.json", *(f"{side}.jsonl" for side in SIDES)}
-    return all(path.name in names or path.suffix == ".tmp" for path in folder.iterdir())
+    return all(path.name in names or is_of_system(path) for path in folder.iterdir())
+
+
+def is_of_system(path: Path) -> bool:
+    """Whether this is a temporary file of ours, or one that a file manager writes."""
+    return path.suffix == ".tmp" or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 def verify_corpus(corpus: Path) -> None:
@@ -217,57 +221,6 @@ def corpus_file(data: Path, side: str) -> Path:
 def reference(side: Side, size: SideSize) -> str:
     """Describe the present text of one side, for the manifest of what is made from it."""
     return f"corpus/{side}.jsonl bytes:{size.n_file_bytes} sha256:{size.sha256}"
-
-
-def n_referenced_bytes(data: Path, side: Side, size: SideSize, manifest: Any) -> int:
-    """Return the length of the text that a manifest refers to, or 0 if the corpus differs from it.
-
-    Args:
-        data: The data folder.
-        side: The side that the manifest should refer to.
-        size: Its present size.
-        manifest: The manifest of something made from the corpus, such as a token store.
-    """
-    try:
-        _, n_bytes, checksum = manifest["sources"][0].split(" ")
-        n_bytes = int(n_bytes.removeprefix("bytes:"))
-    except (AttributeError, TypeError, ValueError, KeyError, IndexError):
-        return 0
-    if n_bytes > size.n_file_bytes:
-        return 0
-    present = (
-        size.sha256
-        if n_bytes == size.n_file_bytes
-        else sha256_file(corpus_file(data, side), n_bytes)
-    )
-    return n_bytes if checksum == f"sha256:{present}" else 0
-
-
-def remove_outdated(data: Path) -> list[Path]:
-    """Remove token stores (DATA/train, DATA/validation) that were made from another text.
-
-    A store is kept if the present corpus begins with its text. Other folders are never removed.
-
-    Returns:
-        The folders that were removed.
-    """
-    removed = []
-    for side, size in read_sizes(data / "corpus").items():
-        folder, manifest = data / side, store_manifest(data / side)
-        if manifest is not None and n_referenced_bytes(data, side, size, manifest) == 0:
-            shutil.rmtree(folder)
-            removed.append(folder)
-    return removed
-
-
-def store_manifest(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of a token store, intact or not; None: the folder is not one."""
-    try:
-        manifest = read_json(folder / "manifest.json")
-    except UserError:
-        return None
-    is_store = isinstance(manifest, dict) and {"format_version", "shards"} <= manifest.keys()
-    return manifest if is_store else None
 
 
 def no_corpus(data: Path) -> UserError:

@@ -23,7 +23,6 @@ from groundup.text.corpus import (
     SIDES,
     CorpusWriter,
     recorded_sources,
-    remove_outdated,
     verify_corpus,
 )
 from groundup.text.left_out import LeftOut
@@ -31,6 +30,7 @@ from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
 from groundup.text.sources import Source, find_sources
 from groundup.text.split import Splitter
+from groundup.text.stores import remove_outdated
 from groundup.text.taken import changing, check_replaceable, refused_change, source_names
 
 _log = logging.getLogger(__name__)

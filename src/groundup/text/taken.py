@@ -7,12 +7,12 @@ was made from other sources, what groundup did not write, and what a run was tra
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-from groundup.base.dependents import runs_on
+from groundup.base.dependents import read_table, runs_on
 from groundup.base.errors import UserError
+from groundup.base.free_name import free_name
 from groundup.base.run import RunFolder
 from groundup.base.undo import all_or_nothing
 from groundup.text.builtin import BUILTIN_NAME
@@ -21,12 +21,11 @@ from groundup.text.corpus import (
     DATA_PARTS,
     SIDES,
     is_corpus,
-    n_referenced_bytes,
     recorded_sizes,
     recorded_sources,
-    store_manifest,
 )
 from groundup.text.sources import Source
+from groundup.text.stores import n_referenced_bytes, store_manifest
 
 _CHOICE = "Choose another data folder, or set overwrite to replace what it contains."
 _SHOWN = 3
@@ -57,7 +56,8 @@ def check_replaceable(
         UserError: The folder contains something else.
     """
     another = {"out": str(free_name(out))}
-    if RunFolder(out).config_path.is_file() and "verb" in RunFolder(out).read_manifest():
+    run = RunFolder(out)
+    if run.config_path.is_file() and "verb" in read_table(run.manifest_path):
         raise UserError(
             "This is a run folder. A data folder is expected.", where=out, settings=another
         )
@@ -119,13 +119,6 @@ def changing(
         with suppress(OSError):
             data.rmdir()  # only if it is empty: nothing was written
         raise
-
-
-def free_name(folder: Path) -> Path:
-    """The first of data-2, data-3, ... that does not exist."""
-    name = folder.name or folder.resolve().name
-    names = (folder.parent / f"{name}-{number}" for number in count(2))
-    return next(place for place in names if not place.exists())
 
 
 def source_names(words: Iterable[str]) -> list[str]:

@@ -6,8 +6,8 @@ from typing import Any
 from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, write_json
-from groundup.text.corpus import SIDES, read_sizes, reference
-from groundup.text.taken import free_name
+from groundup.base.free_name import free_name
+from groundup.text.corpus import SIDES, is_of_system, read_sizes, reference
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
@@ -129,8 +129,12 @@ def _present(place: Path) -> Tokenizer | None:
 def _refuse_foreign(place: Path) -> None:
     if not place.exists():
         return
-    names = [path.name for path in place.iterdir()] if place.is_dir() else [place.name]
-    foreign = [n for n in names if n not in _FILES and not n.endswith((".tmp", ".tiktoken"))]
+    paths = list(place.iterdir()) if place.is_dir() else [place]
+    foreign = [
+        path.name
+        for path in paths
+        if path.name not in _FILES and path.suffix != ".tiktoken" and not is_of_system(path)
+    ]
     if foreign:
         raise UserError(
             f"This folder contains other files than a tokenizer ({foreign[0]}), and they are not "

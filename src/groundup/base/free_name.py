@@ -1,0 +1,11 @@
+"""Find a name that is not taken."""
+
+from itertools import count
+from pathlib import Path
+
+
+def free_name(folder: Path) -> Path:
+    """The first of data-2, data-3, ... that does not exist."""
+    name = folder.name or folder.resolve().name
+    names = (folder.parent / f"{name}-{number}" for number in count(2))
+    return next(place for place in names if not place.exists())
