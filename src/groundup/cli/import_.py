@@ -25,5 +25,8 @@ def run(config: ImportConfig) -> ImportResult:
         )
         next_command(f"groundup export {quoted(result.run)}")
         return result
+    if result.is_assistant:
+        next_command(f"groundup chat {quoted(result.run)}")
+        return result
     next_command(f"groundup generate {quoted(result.run)} --prompt 'Every effort moves you'")
     return result

@@ -57,6 +57,12 @@ def export(config: ExportConfig) -> ExportResult:
             what was read back differs.
     """
     run = run_of(config.run, model_folders(config.run)[0])
+    if (run.path / "labels.json").is_file():
+        raise UserError(
+            "This is a classifier. Only language models can be exported: the format has no place "
+            "for the head of a classifier.",
+            where=run.path,
+        )
     folder = run.huggingface if config.out is None else config.out
     refuse_foreign_folder(folder)
     tokenizer = run.tokenizer / "tokenizer.json"
