@@ -57,6 +57,8 @@ def test_a_model_with_spare_rows_can_be_fine_tuned_as_a_classifier(tmp_path: Pat
     labels.write_text("".join(f"{k}\tthe {k} sat {i}\n" for i in range(5) for k in ("cat", "dog")))
     result = classify(ClassifyConfig(run=run, labels=labels, steps=1, batch_size=2, threads=1))
     assert result.accuracy is not None
+    with pytest.raises(UserError, match="This is a classifier"):
+        export(ExportConfig(run=result.folder))
     assert result.warnings == []
 
 
@@ -98,7 +100,7 @@ def no_object(folder: Path) -> None:
     ("damage", "said"),
     [
         (nan_weights, "NaN or infinite"),
-        (other_tokenizer, "WordPiece"),
+        (other_tokenizer, "tokenizer.json"),
         (wrong_end, "eos_token_id is '</s>'"),
         (wrong_generation, r"eos_token_id is \[1, True\]"),
         (no_object, "not a JSON object"),

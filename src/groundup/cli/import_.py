@@ -30,6 +30,9 @@ def run(config: ImportConfig) -> ImportResult:
         )
         next_command(f"groundup export {quoted(result.run)}")
         return result
+    if result.is_assistant:
+        next_command(f"groundup chat {quoted(result.run)}")
+        return result
     line = validation_line(Path("data")) or "Once upon a time"
     prompt = " ".join(line.split()[:_PROMPT_WORDS])
     next_command(f"groundup generate {quoted(result.run)} --prompt={quoted(prompt)}")

@@ -59,6 +59,12 @@ def export(config: ExportConfig) -> ExportResult:
     """
     path = find_run(config.run)
     run = run_of(path, model_folders(path)[0])
+    if (run.path / "labels.json").is_file():
+        raise UserError(
+            "This is a classifier. Only language models can be exported: the format has no place "
+            "for the head of a classifier.",
+            where=run.path,
+        )
     folder = run.huggingface if config.out is None else config.out
     refuse_foreign_folder(folder)
     tokenizer = run.tokenizer / "tokenizer.json"

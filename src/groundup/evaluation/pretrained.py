@@ -13,11 +13,12 @@ import torch
 
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import atomic_folder, write_text
+from groundup.base.files import atomic_folder, read_json, write_json, write_text
 from groundup.base.run import RunFolder
-from groundup.evaluation.load import check_vocabulary, load
+from groundup.evaluation.load import ASSISTANT_MARK, check_vocabulary, load
 from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
+from groundup.tokenizer.chat_template import CHAT_TEMPLATE
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import open_model, save_model
@@ -41,6 +42,8 @@ class ImportResult:
     has_tokenizer: bool
     stop_ids: tuple[int, ...] = ()
     """The ids that end a text."""
+    is_assistant: bool = False
+    """Whether it is an assistant that was fine-tuned here and exported."""
     n_unused_rows: int = 0
     """Rows of the embedding without a token: they are never generated."""
 
@@ -74,6 +77,7 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
         context_length=model.config.context_length,
         has_tokenizer=tokenizer is not None,
         stop_ids=stop_ids,
+        is_assistant=(run.path / ASSISTANT_MARK).is_file(),
         n_unused_rows=model.config.vocab_size - n_ids,
     )
 
@@ -120,6 +124,8 @@ def _write(
         for kept in KEPT_FILES:
             if (source / kept).is_file():
                 shutil.copyfile(source / kept, run.tokenizer / kept)
+    if _is_assistant(run.tokenizer / KEPT_FILES[0]):
+        write_json(run.path / ASSISTANT_MARK, {"source": str(source)})
     n_parameters = sum(p.numel() for p in model.parameters())
     run.write_manifest(
         {
@@ -134,6 +140,12 @@ def _write(
         f"`{source.name}`, context {model.config.context_length} tokens.\n\n"
         f"Next: `groundup generate {quoted(name)}`\n"
     )
+
+
+def _is_assistant(tokenizer_config: Path) -> bool:
+    """Whether the chat template is the one of `instruct`."""
+    about = read_json(tokenizer_config) if tokenizer_config.is_file() else {}
+    return isinstance(about, dict) and about.get("chat_template") == CHAT_TEMPLATE
 
 
 def _open(run: Path, tokenizer: Tokenizer | None) -> tuple[int, ...]:

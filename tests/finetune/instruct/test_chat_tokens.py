@@ -65,6 +65,8 @@ def test_instruct_takes_imported_weights(
     assert result.n_checked_template_ids > 0
     again = import_pretrained(ImportConfig(source=result.folder, out=tmp_path / "back")).run
     assert load(again).stop_ids == (N + 2, N - 1)
+    assert load(again).is_assistant
+    assert isinstance("".join(open_chat(ChatConfig(run=again)).ask("say 3")), str)
     manifest = json.loads((run / "assistant" / "manifest.json").read_text())
     assert manifest["added_tokens"] == list(CHAT_TOKENS)
 
