@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from groundup.base.calling import takes_settings
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode
 from groundup.data.manifest import is_store
@@ -28,6 +29,7 @@ class TrainAndEncodeResult(TrainTokenizerResult):
     """Number of tokens of each side."""
 
 
+@takes_settings(PrepareAndEncodeConfig, "sources")
 def prepare_and_encode(
     config: PrepareAndEncodeConfig, on_progress: Progress | None = None
 ) -> PrepareAndEncodeResult:
@@ -49,6 +51,7 @@ def prepare_and_encode(
     return PrepareAndEncodeResult(**vars(prepared), n_tokens=n_tokens)
 
 
+@takes_settings(TrainAndEncodeConfig, "data")
 def train_and_encode(
     config: TrainAndEncodeConfig, on_progress: Progress | None = None
 ) -> TrainAndEncodeResult:

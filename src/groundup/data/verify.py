@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import not_data
 from groundup.data.config import VerifyConfig
@@ -31,6 +32,7 @@ class VerifyResult:
     parts: tuple[VerifiedPart, ...]
 
 
+@takes_settings(VerifyConfig, "data")
 def verify(config: VerifyConfig) -> VerifyResult:
     """Compare every file with its checksum, and the stores with the tokenizer beside them.
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over
 from groundup.base.malloc import MemoryReturner
@@ -57,6 +58,7 @@ class PrepareResult:
     """Number of sources that the corpus contained already, unchanged."""
 
 
+@takes_settings(PrepareConfig, "sources")
 def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareResult:
     """Read, clean, split and audit documents, and write them to DATA/corpus.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.base.folder_kinds import find_run
@@ -38,6 +39,7 @@ class ExportResult:
     max_logit_difference: float
 
 
+@takes_settings(ExportConfig, "run")
 def export(config: ExportConfig) -> ExportResult:
     """Write the model and its tokenizer as a folder, read the model back and compare its logits.
 

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import quoted
 from groundup.base.files import write_text
@@ -24,6 +25,7 @@ class ImportResult:
     has_tokenizer: bool
 
 
+@takes_settings(ImportConfig, "source")
 def import_pretrained(config: ImportConfig) -> ImportResult:
     """Read pretrained weights and write them as checkpoint step-000000 of a new run folder.
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -115,6 +116,7 @@ def confusion_matrix(
     return counts
 
 
+@takes_settings(ClassifyConfig, "run")
 def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyResult:
     """Train a classifier, test it, compare it with the baselines, and write it to RUN/classifier.
 

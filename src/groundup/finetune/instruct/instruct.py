@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
@@ -97,6 +98,7 @@ def conversation(record: Record, tokenizer: Tokenizer) -> tuple[list[int], list[
     return render(messages, tokenizer)
 
 
+@takes_settings(InstructConfig, "run")
 def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructResult:
     """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
 
