@@ -169,3 +169,18 @@ def test_python_callers_are_told_python_arguments() -> None:
         if _OPTION.search(text)
     }
     assert found == {}
+
+
+def test_data_is_shown_in_a_line(data: Path) -> None:
+    store = groundup.TokenStore(str(data / "train"))
+    assert store.read(0, 4).tolist() == groundup.TokenStore.open(data / "train").read(0, 4).tolist()
+    assert repr(store) == (
+        f"TokenStore('{data / 'train'}': {store.n_tokens:,} tokens, 1 documents, vocabulary "
+        f"{store.vocab_size})"
+    )
+    windows = groundup.Windows(store, 16, 8)
+    shown = f"Windows({len(windows)} of 16 tokens, stride 8, book, over {store.n_tokens:,} tokens)"
+    assert repr(windows) == shown
+    assert repr(groundup.Loader(windows, 4)) == f"Loader({shown}, batch_size=4, seed=0)"
+    with pytest.raises(UserError, match="no token store"):
+        groundup.TokenStore("nothing")
