@@ -68,6 +68,8 @@ def _convert(kind: Kind, value: Any, where: str | Path | None) -> Any:
     if isinstance(value, list) and typing.get_origin(kind.type) is tuple:
         inner = Kind.of(typing.get_args(kind.type)[0])
         return tuple(_convert(inner, item, where) for item in value)
+    if isinstance(value, str) and typing.get_origin(kind.type) is tuple:
+        raise UserError(f"{value!r} is found. {kind.expected}", where=where)
     if kind.type is float and type(value) is int:
         return float(value)
     if kind.type is Path and isinstance(value, str):

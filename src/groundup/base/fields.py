@@ -13,8 +13,11 @@ the option of the command line (`--learning-rate`) and the keyword of `replace_s
 """
 
 import dataclasses
+import difflib
 import functools
 import math
+import numbers
+import os
 import re
 import types
 import typing
@@ -198,12 +201,24 @@ class Kind:
         return f"{name[0].upper()}{name[1:]} is expected."
 
 
+class _Checked(type):
+    """The type of config classes: values are converted and checked before a config is made.
+
+    `__init__` gets what the fields say, so that a runtime type checker has nothing to object to.
+    """
+
+    if not typing.TYPE_CHECKING:
+
+        def __call__(cls, *args: Any, **values: Any) -> Any:
+            return super().__call__(*args, **checked(cls, values))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(metaclass=_Checked):
     """A config class: its values are checked against the types and ranges of its fields."""
 
     def __post_init__(self) -> None:
-        check(self)
+        """Check what concerns several fields; the values are checked already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,31 +289,53 @@ def _leaves(
         )
 
 
-def check(config: Any) -> None:
-    """Check every field of a config against its type and range.
+def checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    """Check values for the fields of a config against their types and ranges.
 
-    A string for a path, a path for a string, and a list for a tuple, are converted. A field of type
-    `str | Path` holds a string.
+    Converted are: a string for a path, a path for a string, one value or a list for a tuple, and
+    the numbers of numpy. A field of type `str | Path` holds a string.
 
     Raises:
-        UserError: A value has the wrong type or is out of its range.
+        UsageError: A value has the wrong type or is out of its range.
     """
-    for name, kind in field_kinds(type(config)).items():
-        value = getattr(config, name)
-        if isinstance(value, str) and kind.type is Path:
-            value = Path(value)
-        elif isinstance(value, Path) and kind.type is str:
-            value = str(value)
-        elif isinstance(value, list) and typing.get_origin(kind.type) is tuple:
-            value = tuple(value)
-        if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
-            raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
-        if kind.type is str and isinstance(value, str) and has_surrogates(value):
-            raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
-        if not kind.accepts(value):
-            raise UsageError(f"{name} is {value!r}. {kind.expected}")
-        if value is not getattr(config, name):
-            object.__setattr__(config, name, value)
+    kinds = field_kinds(cls)
+    return {
+        name: _checked(name, kinds[name], value) if name in kinds else value
+        for name, value in values.items()
+    }
+
+
+def _checked(name: str, kind: Kind, value: Any) -> Any:
+    value = _converted(kind, value)
+    if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
+        raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
+    if kind.type is str and isinstance(value, str) and has_surrogates(value):
+        raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
+    if not kind.accepts(value):
+        raise UsageError(f"{name} is {value!r}. {kind.expected}")
+    return value
+
+
+def _converted(kind: Kind, value: Any) -> Any:
+    """A value in the type of its field, as far as nothing is lost; others stay as they are."""
+    if kind.type is Path and isinstance(value, (str, os.PathLike)):
+        return value if isinstance(value, Path) else Path(value)
+    if typing.get_origin(kind.type) is tuple:
+        inner = Kind.of(typing.get_args(kind.type)[0])
+        if isinstance(value, (str, os.PathLike)):
+            value = (value,)
+        if isinstance(value, (list, tuple)):
+            texts = [
+                os.fspath(v) if inner.type is str and isinstance(v, Path) else v for v in value
+            ]
+            value = tuple(_converted(inner, item) for item in texts)
+        return value
+    if kind.type is str and isinstance(value, Path):
+        return str(value)
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, (bool, int, float))
+    if is_number and kind.type is int and isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if is_number and kind.type is float else value
 
 
 def setting(config: Any, leaf: Leaf) -> Any:
@@ -337,7 +374,9 @@ def replace_settings(config: C, /, **changes: Any) -> C:
     tree: dict[str, Any] = {}
     for name in changes.keys() - whole.keys():
         if name not in known:
-            raise UserError(f"There is no setting {name!r} in {type(config).__name__}.")
+            near = difflib.get_close_matches(name, [*known, *kinds], n=1, cutoff=0.6)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise UserError(f"There is no setting {name!r} in {type(config).__name__}.{hint}")
         *tables, field = known[name].path
         functools.reduce(lambda table, key: table.setdefault(key, {}), tables, tree)[field] = (
             changes[name]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run
@@ -33,6 +34,7 @@ def find_assistant(path: Path) -> Path:
     return max(complete, key=lambda folder: (len(folder.name), folder.name))
 
 
+@takes_settings(ChatConfig, "run")
 def open_chat(config: ChatConfig) -> ChatSession:
     """Load the assistant of a run and start a conversation.
 

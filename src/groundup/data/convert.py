@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import read_tokens, write_tokens
@@ -24,6 +25,7 @@ class ConvertResult:
     n_documents: int
 
 
+@takes_settings(ConvertConfig, "source")
 def convert(config: ConvertConfig) -> ConvertResult:
     """Write a token store as another project's token file, or such a file as a token store.
 

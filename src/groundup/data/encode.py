@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.files import remove_left_over, sha256_bytes
 from groundup.base.malloc import MemoryReturner
@@ -69,6 +70,7 @@ class EncodeResult:
         return {"train": self.train.n_tokens, "validation": self.validation.n_tokens}
 
 
+@takes_settings(EncodeConfig, "data")
 def encode(config: EncodeConfig, on_progress: Progress | None = None) -> EncodeResult:
     """Encode DATA/corpus with a tokenizer into the token stores DATA/train and DATA/validation.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.data.config import LedgerConfig
 from groundup.data.manifest import is_store
@@ -76,6 +77,7 @@ class LedgerResult:
     """Kinds of windows that the text is too short for, and why."""
 
 
+@takes_settings(LedgerConfig, "data")
 def ledger(config: LedgerConfig) -> LedgerResult:
     """Count what one epoch trains, with the book's windows and with those of this package.
 

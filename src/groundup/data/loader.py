@@ -142,6 +142,10 @@ class Loader:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
+    def __repr__(self) -> str:
+        share = f", rank {self.rank} of {self.world_size}" if self.world_size > 1 else ""
+        return f"Loader({self.windows!r}, batch_size={self.batch_size}, seed={self.seed}{share})"
+
     def state_dict(self) -> dict[str, Any]:
         """Return the position and what it refers to; it does not depend on the ranks."""
         return {"next_batch": self._next, **self._identity()}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.free_name import free_name
@@ -36,6 +37,7 @@ class TrainAndEncodeResult(TrainTokenizerResult):
     """Number of tokens of each side."""
 
 
+@takes_settings(PrepareAndEncodeConfig, "sources")
 def prepare_and_encode(
     config: PrepareAndEncodeConfig, on_progress: Progress | None = None
 ) -> PrepareAndEncodeResult:
@@ -75,6 +77,7 @@ def prepare_and_encode(
     return PrepareAndEncodeResult(**vars(prepared), n_tokens=n_tokens)
 
 
+@takes_settings(TrainAndEncodeConfig, "data")
 def train_and_encode(
     config: TrainAndEncodeConfig, on_progress: Progress | None = None
 ) -> TrainAndEncodeResult:

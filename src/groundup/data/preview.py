@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from groundup.base.calling import takes_settings
 from groundup.data.config import WindowsConfig
 from groundup.data.ledger import Ledger, account
 from groundup.data.loader import Loader
@@ -31,6 +32,7 @@ class WindowsPreview:
     ledger: Ledger
 
 
+@takes_settings(WindowsConfig, "data")
 def preview_windows(config: WindowsConfig) -> WindowsPreview:
     """Cut DATA/train into windows and show the beginning of what a training loop would read.
 

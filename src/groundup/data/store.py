@@ -49,9 +49,19 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 
 
 class TokenStore:
-    """A corpus of token ids on disk, read through memory maps; memory does not grow with it."""
+    """A corpus of token ids on disk, read through memory maps; memory does not grow with it.
 
-    def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
+    Args:
+        folder: The folder of the store.
+        manifest: Its checked manifest. None: read it, as `open` does.
+
+    Raises:
+        UserError: As for `open`.
+    """
+
+    def __init__(self, folder: Path | str, manifest: dict[str, Any] | None = None) -> None:
+        folder = Path(folder)
+        manifest = read_manifest(folder) if manifest is None else manifest
         self.folder, self.manifest = folder, manifest
         self.n_tokens: int = manifest["n_tokens"]
         self.n_documents: int = manifest["n_documents"]
@@ -66,6 +76,12 @@ class TokenStore:
         self._n_rows_mapped = 0
         lengths = [shard["n_tokens"] for shard in manifest["shards"]]
         self._starts = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+    def __repr__(self) -> str:
+        return (
+            f"TokenStore({str(self.folder)!r}: {self.n_tokens:,} tokens, "
+            f"{self.n_documents:,} documents, vocabulary {self.vocab_size:,})"
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as a path: pickling the memory maps would copy the corpus."""

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import not_data
 from groundup.data.config import VerifyConfig
@@ -42,6 +43,7 @@ class VerifyResult:
     """What is not encoded yet."""
 
 
+@takes_settings(VerifyConfig, "data")
 def verify(config: VerifyConfig) -> VerifyResult:
     """Compare every file with its checksum, and the stores with the tokenizer and the corpus.
 

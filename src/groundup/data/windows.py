@@ -102,6 +102,13 @@ class Windows:
         if self._length == 0:
             raise _too_short(self.n_tokens, context_length)
 
+    def __repr__(self) -> str:
+        kind = self.coverage if self.documents == "stream" else self.documents
+        return (
+            f"Windows({len(self):,} of {self.context_length:,} tokens, stride {self.stride:,}, "
+            f"{kind}, over {self.n_tokens:,} tokens)"
+        )
+
     def __len__(self) -> int:
         """Return the number of windows in one epoch."""
         return self._length

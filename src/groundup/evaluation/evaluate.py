@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run, not_data
@@ -49,6 +50,7 @@ class EvaluateResult:
         return tuple(name for name, bits in baselines.items() if bits <= self.bits_per_byte)
 
 
+@takes_settings(EvaluateConfig, "run")
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Measure a run and write RUN/evaluation/loss.json, if it can be written.
 

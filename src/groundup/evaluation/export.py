@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.base.folder_kinds import find_run
@@ -48,6 +49,7 @@ class ExportResult:
     """Number of ids of the chat template that were compared. 0: there is no template of ours."""
 
 
+@takes_settings(ExportConfig, "run")
 def export(config: ExportConfig) -> ExportResult:
     """Write the model and its tokenizer as a folder, read both back and compare them.
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
@@ -51,6 +52,7 @@ OnSample = Callable[[str, Sample], None]
 """Called with the prompt and each sample as soon as it is generated."""
 
 
+@takes_settings(GenerateConfig, "run")
 def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) -> GenerateResult:
     """Generate samples and write them to RUN/samples/generated.json, if it can be written.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, write_json, write_text
@@ -48,6 +49,7 @@ class ImportResult:
     """Rows of the embedding without a token: they are never generated."""
 
 
+@takes_settings(ImportConfig, "source")
 def import_pretrained(config: ImportConfig) -> ImportResult:
     """Read pretrained weights and write them as checkpoint step-000000 of a new run folder.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -35,6 +36,7 @@ class ExplainResult:
     """The most likely tokens after the last one, with their probabilities."""
 
 
+@takes_settings(ExplainConfig, "run")
 def explain(config: ExplainConfig) -> ExplainResult:
     """Capture the attention on one sentence and write RUN/report.html.
 

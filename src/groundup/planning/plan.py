@@ -10,6 +10,7 @@ import time
 from collections.abc import Set
 from dataclasses import dataclass, replace
 
+from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
@@ -66,6 +67,7 @@ class Plan:
         return self.flops_per_step / self.step_s
 
 
+@takes_settings(PlanConfig, "data")
 def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     """Estimate the cost of a run.
 

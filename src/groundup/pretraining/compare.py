@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.calling import takes_settings
 from groundup.base.config import from_mapping, to_mapping
 from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_text
@@ -71,6 +72,7 @@ class Comparison:
         return min(losses, key=lambda pair: pair[0])[1]
 
 
+@takes_settings(CompareConfig, "runs")
 def compare(config: CompareConfig) -> Comparison:
     """Compare runs and draw their loss curves into one plot.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.calling import takes_settings
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
@@ -52,6 +53,7 @@ class Diagnosis:
         return tuple(rule for rule in RULES if rule not in failed and rule not in self.skipped)
 
 
+@takes_settings(DoctorConfig, "run")
 def doctor(config: DoctorConfig) -> Diagnosis:
     """Apply every rule to a run.
 

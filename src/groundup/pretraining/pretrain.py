@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Set
 from contextlib import ExitStack
 
+from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
@@ -37,6 +38,7 @@ _SURE_BY = 1.3
 """A run that is estimated to take this many times the free memory is refused at the start."""
 
 
+@takes_settings(PretrainConfig, "data")
 def pretrain(
     config: PretrainConfig,
     on_step: Callable[[Step], None] | None = None,

@@ -22,7 +22,7 @@ class TensorBoardWriter:
     """
 
     def __init__(self, folder: Path, step: int) -> None:
-        needed("tensorboard", "tensorboard", "--tensorboard")
+        needed("tensorboard", "tensorboard", "tensorboard=True")
         self.folder = folder
         self._open(step)
 

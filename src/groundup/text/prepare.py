@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from groundup.base.calling import takes_settings
 from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over
@@ -71,6 +72,7 @@ class PrepareResult:
     """What the sources contain and the corpus does not, with the reasons."""
 
 
+@takes_settings(PrepareConfig, "sources")
 def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> PrepareResult:
     """Read, clean, split and audit documents, and write them to DATA/corpus.
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 
+from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError
 from groundup.base.run import RunFolder
 from groundup.text.sample_line import validation_line
@@ -47,6 +48,7 @@ class TokensResult:
     n_bytes: int
 
 
+@takes_settings(TokensConfig, "data")
 def tokens(config: TokensConfig) -> TokensResult:
     """Encode a text with the tokenizer of a folder.
 

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.undo import undo_interrupted
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.bpe import BPETokenizer
@@ -45,6 +46,7 @@ class TrainTokenizerResult:
     line_tokens: list[dict[str, int | str]]
 
 
+@takes_settings(TrainTokenizerConfig, "data")
 def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     """Train a tokenizer on DATA/corpus and save it as DATA/tokenizer.
 

@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -43,6 +44,7 @@ from groundup.train.loop import Step
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
+@takes_settings(ClassifyConfig, "run")
 def classify(config: ClassifyConfig, on_step: OnStep | None = None) -> ClassifyResult:
     """Train a classifier, test it, compare it with the baselines, and write it to RUN/classifier.
 

@@ -9,6 +9,7 @@ import dataclasses
 import time
 from pathlib import Path
 
+from groundup.base.calling import takes_settings
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -35,6 +36,7 @@ from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.weights.checkpoint_format import save_model
 
 
+@takes_settings(InstructConfig, "run")
 def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructResult:
     """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
 
