@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from groundup.base.errors import UserError
-from groundup.base.newest_run import list_runs, newest_run, or_free_name
+from groundup.base.free_name import or_free_name
+from groundup.base.newest_run import list_runs, newest_run
 
 
 def make_run(

@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
-from groundup.base.newest_run import Need, list_runs, newest_run, or_free_name
+from groundup.base.free_name import or_free_name
+from groundup.base.newest_run import Need, list_runs, newest_run
 from groundup.base.run import RunFolder
 
 _MOST_NAMED = 3

@@ -9,3 +9,8 @@ def free_name(folder: Path) -> Path:
     name = folder.name or folder.resolve().name
     names = (folder.parent / f"{name}-{number}" for number in count(2))
     return next(place for place in names if not place.exists())
+
+
+def or_free_name(path: Path) -> Path:
+    """The path itself if it does not exist, otherwise the first free name."""
+    return free_name(path) if path.exists() else path

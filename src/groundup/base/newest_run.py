@@ -57,15 +57,6 @@ def newest_run(need: Need = "model", folder: Path = RUNS) -> Path:
     )
 
 
-def or_free_name(path: Path) -> Path:
-    """Return a path, or the first of PATH-2, PATH-3, ... that is not taken."""
-    number, free = 1, path
-    while free.exists():
-        number += 1
-        free = path.with_name(f"{path.name}-{number}")
-    return free
-
-
 def _serves(run: RunFolder, need: Need) -> bool:
     if need == "training":
         return run.config_path.is_file()

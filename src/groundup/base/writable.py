@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from groundup.base.newest_run import or_free_name
+from groundup.base.free_name import or_free_name
 
 
 def why_not_writable(path: Path) -> str | None:

@@ -24,7 +24,7 @@ import orjson
 from groundup.base.errors import UserError, as_options, quoted
 from groundup.base.files import read_json, sha256_file, write_json
 from groundup.base.folder_kinds import not_data
-from groundup.base.newest_run import or_free_name
+from groundup.base.free_name import or_free_name
 from groundup.text.config import PrepareConfig
 from groundup.text.documents import Document, join_pieces
 from groundup.text.pieces import Piece
