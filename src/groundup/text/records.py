@@ -113,6 +113,17 @@ class NullError(UserError):
         )
 
 
+class EmptyError(UserError):
+    """The value of a field is an empty string."""
+
+    def __init__(self, field: str, *, where: str) -> None:
+        super().__init__(
+            f"The field {field!r} is empty. The setting skip_empty leaves out such records.",
+            where=where,
+            settings={"skip_empty": True},
+        )
+
+
 def described(value: Any) -> str:
     """Name the type of a value in words.
 

@@ -16,7 +16,7 @@ import numpy as np
 from groundup.base.errors import UserError
 from groundup.text.config import FileConfig
 from groundup.text.left_out import LeftOut
-from groundup.text.records import NullError, Record, described, read_records
+from groundup.text.records import EmptyError, NullError, Record, described, read_records
 
 _COLUMNS = ("label", "text")
 """Of a .tsv file without a header."""
@@ -85,7 +85,7 @@ def read_labels(
             _check_columns(first, text_column, label_column)
         try:
             example = _checked(record, text_column, label_column)
-        except (NullError, _EmptyError):
+        except (EmptyError, NullError):
             if not config.skip_empty:
                 raise
             left_out.add("rows without text or label", record.name)
@@ -95,17 +95,6 @@ def read_labels(
         _check_first_line(first, examples, where=word)
     check_classes(examples, where=word)
     return examples
-
-
-class _EmptyError(UserError):
-    """A text or a label is empty."""
-
-    def __init__(self, field: str, where: str) -> None:
-        super().__init__(
-            f"The field {field!r} is empty. The setting skip_empty leaves out such rows.",
-            where=where,
-            settings={"skip_empty": True},
-        )
 
 
 def _check_columns(record: Record, text: str, label: str) -> None:
@@ -145,7 +134,7 @@ def _checked(record: Record, text_column: str, label_column: str) -> LabeledText
     label = _class_name(record.get(label_column), label_column, record.where)
     for field, value in ((text_column, text), (label_column, label)):
         if not value:
-            raise _EmptyError(field, record.where)
+            raise EmptyError(field, where=record.where)
     return LabeledText(text, label)
 
 

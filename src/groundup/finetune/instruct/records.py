@@ -56,7 +56,7 @@ def read_records(
     for record in files.read_records(str(word), config, fields=FIELDS, left_out=left_out):
         try:
             found.append(_record(record))
-        except (files.NullError, _EmptyError):
+        except (files.EmptyError, files.NullError):
             if not config.skip_empty:
                 raise
             left_out.add("records without instruction or output", record.name)
@@ -67,17 +67,6 @@ def read_records(
             where=word,
         )
     return found
-
-
-class _EmptyError(UserError):
-    """A field that is expected is empty."""
-
-    def __init__(self, field: str, where: str) -> None:
-        super().__init__(
-            f"The field {field!r} is empty. The setting skip_empty leaves out such records.",
-            where=where,
-            settings={"skip_empty": True},
-        )
 
 
 def _record(record: files.Record) -> Record:
@@ -95,7 +84,7 @@ def _record(record: files.Record) -> Record:
                 where=record.where,
             ) from error
         if field != "input" and not values[field]:
-            raise _EmptyError(field, record.where)
+            raise files.EmptyError(field, where=record.where)
     return Record(values["instruction"], values["output"], values["input"])
 
 
