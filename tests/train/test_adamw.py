@@ -159,6 +159,13 @@ def test_clipping_equals_torch(share: float | None) -> None:
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
 
 
+def test_clipping_one_parameter() -> None:
+    weight = nn.Parameter(torch.zeros(2, 2))
+    weight.grad = torch.full((2, 2), 2.0)
+    assert clip_grad_norm(weight, 1) == 4.0
+    assert torch.equal(weight.grad, torch.full((2, 2), 0.5))
+
+
 def test_clipping_without_gradients_and_to_nothing() -> None:
     assert clip_grad_norm(module().parameters(), 1.0) == 0.0
     with pytest.raises(UserError, match="above 0"):

@@ -205,7 +205,7 @@ def clip_grad_norm(
     `max_norm`, nothing is changed; if it is NaN, neither.
 
     Args:
-        parameters: Parameters; those without a gradient are left out.
+        parameters: Parameters, or one; those without a gradient are left out.
         max_norm: The highest gradient norm. None: measure only.
         world: The processes that share the parameters.
 
@@ -224,7 +224,7 @@ def clip_grad_norm(
     """
     if max_norm is not None and not max_norm > 0:
         raise UserError(f"max_norm is {max_norm!r}. A number above 0 is expected.")
-    parameters = list(parameters)
+    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
     parts = gradients(parameters)
     norm: float = torch.nn.utils.get_total_norm(parts).item()
     if any(is_shared(parameter) for parameter in parameters):
