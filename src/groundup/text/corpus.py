@@ -124,7 +124,6 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
                 f"The {sizes[side].n_file_bytes:,} bytes that were prepared are expected; "
                 "prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent),
             )
     return sizes
 
@@ -142,7 +141,6 @@ def verify_corpus(corpus: Path) -> None:
                 "This file is corrupt: its checksum differs from the one in manifest.json. "
                 "Prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent),
             )
 
 
@@ -237,7 +235,3 @@ def _no_corpus(data: Path) -> UserError:
         where=data,
         command=f"groundup prepare --out {quoted(or_free_name(data))}",
     )
-
-
-def _prepare_command(data: Path) -> str:
-    return f"groundup prepare my.txt --out {quoted(data)}"
