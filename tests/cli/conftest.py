@@ -1,6 +1,8 @@
 # The package is imported inside fixtures: the plugin of jaxtyping has to come before it.
 import os
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,29 @@ def project(small_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(project)
     monkeypatch.setattr(console.console, "width", 500)
     return project
+
+
+@pytest.fixture(autouse=True)
+def _every_printed_command_parses(capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
+    """Parse every command that a test made the command line print, with the parser of users."""
+    from groundup.base.errors import UserError
+    from groundup.cli import console
+    from groundup.cli import main as cli
+
+    console.suggested.clear()
+    yield
+    wrong = []
+    before = list(console.typed)
+    for command in list(console.suggested):
+        for part in command.split(" && "):
+            words = shlex.split(part)
+            if words[0] != "groundup":
+                assert words[0] in ("cp", "ls", "pip", "rm", "apt"), command
+                continue
+            try:
+                if words[1] != "--help":
+                    cli._parse(cli._find(words[1]), words[1:])
+            except UserError as error:
+                wrong.append(f"{command}: {error.message}")
+    console.typed[:] = before
+    assert not wrong

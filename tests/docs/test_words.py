@@ -1,13 +1,16 @@
 """Words stay true: what README, CONTRIBUTING and design.md name is there, and their code runs."""
 
 import re
+import string
 import tomllib
 from pathlib import Path
 
 import pytest
+from small_runs import TEXT, make_data, settings
 
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS
+from groundup.pretraining.pretrain import pretrain
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = sorted(
@@ -22,11 +25,19 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
-def test_the_python_of_the_readme_runs() -> None:
+def test_the_python_of_the_readme_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.txt").write_text("The cat sat on the mat and the dog ran over the hill.\n" * 99)
+    data = make_data(tmp_path / "texts", TEXT + string.printable)
+    pretrain(settings(data, out=tmp_path / "runs" / "story", steps=2))
     blocks = re.findall(r"```python\n(.*?)```", read("README.md"), re.S)
-    assert blocks
+    assert len(blocks) == 2
+    names: dict[str, object] = {}
     for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), names)
+    assert "Once upon a time" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES)

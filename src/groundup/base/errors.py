@@ -55,6 +55,8 @@ def as_options(settings: Mapping[str, object]) -> list[str]:
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
+        elif str(value).startswith("-"):
+            words.append(f"--{option}={value}")
         else:
             words += [f"--{option}", "none" if value is None else str(value)]
     return words

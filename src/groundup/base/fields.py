@@ -86,6 +86,13 @@ class OptionName:
 
 
 @dataclass(frozen=True)
+class IfBare:
+    """The value of an option that is typed without one."""
+
+    value: str
+
+
+@dataclass(frozen=True)
 class Kind:
     """A type hint in its parts."""
 

@@ -40,7 +40,15 @@ def refuse_other_than_run(path: Path) -> None:
         raise _no_run(path)
     if RunFolder.of(path).is_run and not _is_huggingface(path):
         return
-    data = next((f for f in (path, path.parent) if is_data(f)), None) if path.is_dir() else None
+    if path.is_file():
+        runs = [run.path for run in list_runs() if run.checkpoints()]
+        raise UserError(
+            "This is a file, not a run. A folder made by `groundup pretrain` or `groundup story` "
+            "is expected.",
+            where=path,
+            settings={"run": str(runs[0])} if runs else None,
+        )
+    data = next((f for f in (path, path.parent) if is_data(f)), None)
     if data is not None:
         what = "data folder" if data == path else "part of a data folder"
         runs = [run.path for run in list_runs() if _was_made_from(run, data)]

@@ -31,6 +31,8 @@ class _Console(Console):
 console = _Console(highlight=False, soft_wrap=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
+suggested: list[str] = []
+"""Every command that was printed as one to type, for the tests, which parse them all."""
 _PLAIN_EVERY_S = 10.0
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -98,6 +100,7 @@ def warn(text: str) -> None:
 
 def next_command(command: str) -> None:
     """Print the next command to type."""
+    suggested.append(command)
     shown = escape(harmless(command))
     console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
@@ -219,7 +222,10 @@ def command_that_helps(mistake: UserError) -> str:
         words = retyped(typed, as_options(others))
         if verb.positional in settings:
             words = with_positional(words, verb, str(settings[verb.positional]))
-        return shlex.join(["groundup", *words])
+        suggested.append(shlex.join(["groundup", *words]))
+        return suggested[-1]
+    if mistake.command:
+        suggested.append(mistake.command)
     return mistake.command
 
 

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from groundup.base.fields import Config, Count, Whole
+from groundup.base.fields import Config, Count, IfBare, Whole
 from groundup.text.config import PrepareConfig
 from groundup.tokenizer.config import TrainTokenizerConfig
 
@@ -55,8 +55,9 @@ class WindowsConfig(Config):
     """Number of windows in a batch."""
     seed: Whole = 1234
     """Random seed of the order of the windows."""
-    page: Path | None = None
-    """File to write an interactive HTML page of the sliding window to. None: no page."""
+    page: Annotated[Path | None, IfBare("windows.html")] = None
+    """File to write an interactive HTML page of the sliding window to; --page alone writes
+    windows.html. None: no page."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class GenerateConfig(Config):
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     prompt: str = ""
     """Text to continue. Empty: the first words of the validation set."""
-    max_new_tokens: Whole = 80
+    max_new_tokens: Count = 80
     """Maximum length of a sample, in tokens."""
     temperature: NotNegative = 0.8
     """Sampling temperature. 0: always the most likely token."""

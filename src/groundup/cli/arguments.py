@@ -1,0 +1,39 @@
+"""The typed arguments, before they are parsed: values that look like options, options without one.
+
+`--prompt -Once` means `--prompt=-Once`, and `--page` alone may have a value of its own.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from groundup.base.fields import IfBare, Leaf
+from groundup.cli.mistakes import is_known_elsewhere
+
+
+def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
+    """Join options with values that the parser would not recognize as such.
+
+    Args:
+        words: The arguments after `groundup`; the first is the command.
+        options: The options of the command by the names of their settings.
+    """
+    leaves = {f"--{name.replace('_', '-')}": leaf for name, leaf in options.items()}
+    known = {*leaves, *(f"--no-{name[2:]}" for name in leaves), "--help", "-h", "-o", "--config"}
+    known |= {"--recipe", "--version", "-V"}
+    result: list[str] = []
+    index = 0
+    while index < len(words):
+        word, leaf = words[index], leaves.get(words[index])
+        following = words[index + 1] if index + 1 < len(words) else None
+        index += 1
+        bare = leaf.kind.find(IfBare) if leaf is not None else None
+        starts_option = following is not None and following[:1] == "-" and following != "-"
+        if bare is not None and (following is None or starts_option):
+            word = f"{word}={bare.value}"
+        elif leaf is not None and leaf.kind.type in (str, Path) and starts_option:
+            name = str(following).partition("=")[0]
+            if name not in known and not is_known_elsewhere(name, list(leaves)):
+                word = f"{word}={following}"
+                index += 1
+        result.append(word)
+    return result
