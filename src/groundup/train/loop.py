@@ -197,7 +197,10 @@ def train_steps(
 
 
 def clip_grad_norm(
-    parameters: Iterable[torch.nn.Parameter], max_norm: float | int | None, *, world: World = ALONE
+    parameters: Iterable[torch.nn.Parameter] | torch.nn.Parameter,
+    max_norm: float | int | None,
+    *,
+    world: World = ALONE,
 ) -> float:
     """Scale all gradients by one factor, so that the gradient norm is at most `max_norm`.
 
@@ -224,7 +227,7 @@ def clip_grad_norm(
     """
     if max_norm is not None and not max_norm > 0:
         raise UserError(f"max_norm is {max_norm!r}. A number above 0 is expected.")
-    parameters = [parameters] if isinstance(parameters, Tensor) else list(parameters)
+    parameters = [parameters] if isinstance(parameters, torch.nn.Parameter) else list(parameters)
     parts = gradients(parameters)
     norm: float = torch.nn.utils.get_total_norm(parts).item()
     if any(is_shared(parameter) for parameter in parameters):
