@@ -87,7 +87,7 @@ class PlainGPT(nn.Module):
             nn.init.normal_(module.weight, mean=0.0, std=0.02)
 
     def forward(self, idx: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        t = self.transformer
+        t: Any = self.transformer
         x = t.drop(t.wte(idx) + t.wpe(torch.arange(idx.shape[1])))
         for layer in t.h:
             x = layer(x)

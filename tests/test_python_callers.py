@@ -28,6 +28,8 @@ SHAPE = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
 @pytest.mark.parametrize("cls", CONFIGS, ids=lambda cls: cls.__name__)
 def test_every_field_takes_what_it_means(cls: Any) -> None:
     n_paths = 0
+    given: Any
+    wrong: Any
     for name, kind in field_kinds(cls).items():
         if kind.type is Path:
             n_paths += 1
@@ -95,7 +97,7 @@ def test_what_is_wrong_in_a_call_is_said() -> None:
     with pytest.raises(UserError, match=r"steps is '3'\. A whole number"):
         groundup.pretrain("data", steps="3")
     with pytest.raises(TypeError, match="takes a EvaluateConfig, not a ExportConfig"):
-        groundup.evaluate(groundup.ExportConfig())
+        groundup.evaluate(groundup.ExportConfig())  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="got 2 values"):
         groundup.evaluate("a", "b")
     with pytest.raises(TypeError, match="got 1 values"):
@@ -138,7 +140,7 @@ def test_help_and_dir_show_the_public_names_by_stage() -> None:
     places = [text.index(f"\n{stage}\n") for stage in stages]
     assert places == sorted(places)
     assert places[0] < text.index(" prepare\n") < places[1] < text.index(" pretrain\n") < places[2]
-    assert inspect.getdoc(groundup.evaluate) == inspect.getdoc(groundup.evaluate.__wrapped__)
+    assert inspect.getdoc(groundup.evaluate) == inspect.getdoc(inspect.unwrap(groundup.evaluate))
 
 
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")

@@ -11,7 +11,8 @@ import pytest
 
 import groundup
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, check, field_kinds
+from groundup.base.fields import Config, field_kinds
+from groundup.base.fields import checked as check_values
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 
@@ -20,7 +21,7 @@ for module in pkgutil.walk_packages(groundup.__path__, "groundup."):
         importlib.import_module(module.name)
 
 
-def classes(base: type = Config) -> Iterator[type]:
+def classes(base: type[Config] = Config) -> Iterator[type[Config]]:
     for cls in base.__subclasses__():
         yield from (cls, *classes(cls))
 
@@ -37,7 +38,7 @@ NUMBERS = sorted(
 )
 
 
-def checked(cls: type, name: str, value: Any) -> None:
+def checked(cls: type[Config], name: str, value: Any) -> None:
     """What a config does when it is made; the tests' own type checker sees no wrong value."""
     needed = {
         field.name: 5
@@ -45,8 +46,7 @@ def checked(cls: type, name: str, value: Any) -> None:
         if field.default is field.default_factory is dataclasses.MISSING
     }
     config = cls(**needed)
-    object.__setattr__(config, name, value)
-    check(config)
+    check_values(cls, {**vars(config), name: value})
 
 
 def test_the_configs_are_found() -> None:

@@ -77,7 +77,7 @@ def test_interrupt(
 ) -> None:
     def interrupted(*_: object) -> None:
         os.kill(os.getpid(), signal.SIGINT)
-        for _ in range(10**6):
+        for _number in range(10**6):
             pass
 
     monkeypatch.setattr("groundup.cli.main.call", interrupted)

@@ -63,9 +63,8 @@ def rope(x: Array, positions: Array, theta: float = THETA) -> Array:
     return out
 
 
-def multihead(
-    x: Array, q: Array, k: Array, v: Array, o: Array, positions: Array | None = None
-) -> Array:
+def multihead(x: Array, weights: list[Array], positions: Array | None = None) -> Array:
+    q, k, v, o = weights
     heads = []
     for h in range(H):
         rows = slice(h * C // H, (h + 1) * C // H)
@@ -79,7 +78,7 @@ def multihead(
 def block(x: Array, w: dict[str, Array]) -> Array:
     names = ("q_proj", "k_proj", "v_proj", "output_proj")
     projections = [w[f"attn.{name}.weight"] for name in names]
-    x = x + multihead(rmsnorm(x, w["ln1.weight"]), *projections, np.arange(x.shape[-2]))
+    x = x + multihead(rmsnorm(x, w["ln1.weight"]), projections, np.arange(x.shape[-2]))
     ffn = [w[f"ffn.w{i}.weight"] for i in (1, 2, 3)]
     return x + swiglu(rmsnorm(x, w["ln2.weight"]), *ffn)
 
@@ -157,16 +156,16 @@ def test_multihead_attention(leading: tuple[int, ...]) -> None:
     q, k, v, o = (random(C, C, seed=seed) for seed in range(1, 5))
     plain = [w.numpy() for w in (q, k, v, o)]
     found = cs336.run_multihead_self_attention(C, H, q, k, v, o, x)
-    close(found, multihead(x.numpy(), *plain))
+    close(found, multihead(x.numpy(), plain))
     positions = torch.tensor([5, 0, 3, 3, 9, 1])
-    wanted = multihead(x.numpy(), *plain, positions.numpy())
+    wanted = multihead(x.numpy(), plain, positions.numpy())
     for given in (positions, positions[None], positions.expand(*leading, T)):
         found = cs336.run_multihead_self_attention_with_rope(
             C, H, 10, THETA, q, k, v, o, x, token_positions=given
         )
         close(found, wanted)
     found = cs336.run_multihead_self_attention_with_rope(C, H, 10, THETA, q, k, v, o, x)
-    close(found, multihead(x.numpy(), *plain, np.arange(T)))
+    close(found, multihead(x.numpy(), plain, np.arange(T)))
 
 
 def test_positions_that_differ_between_texts() -> None:
@@ -176,14 +175,14 @@ def test_positions_that_differ_between_texts() -> None:
     found = cs336.run_multihead_self_attention_with_rope(C, H, 20, THETA, q, k, v, o, x, positions)
     for b in range(B):
         plain = [w.numpy() for w in (q, k, v, o)]
-        close(found[b], multihead(x[b].numpy(), *plain, positions[b].numpy()))
+        close(found[b], multihead(x[b].numpy(), plain, positions[b].numpy()))
 
 
 def test_other_input_and_output_widths() -> None:
     x, o = random(B, T, 5), random(7, C, seed=9)
     q, k, v = (random(C, 5, seed=seed) for seed in range(3))
     found = cs336.run_multihead_self_attention(C, H, q, k, v, o, x)
-    close(found, multihead(x.numpy(), *(w.numpy() for w in (q, k, v, o))))
+    close(found, multihead(x.numpy(), [w.numpy() for w in (q, k, v, o)]))
 
 
 def test_block() -> None:
@@ -230,8 +229,9 @@ def test_what_does_not_fit_is_refused() -> None:
         cs336.run_linear(C, F, random(C, F), x)
     with pytest.raises(UserError, match="One shape is expected"):
         cs336.run_swiglu(C, F, random(F, C), random(C, F), random(F + 1, C), x)
+    w = random(C, C)
     with pytest.raises(UserError, match="not divisible by 3 heads"):
-        cs336.run_multihead_self_attention(C, 3, *[random(C, C)] * 4, x)
+        cs336.run_multihead_self_attention(C, 3, w, w, w, w, x)
     weights = lm_weights()
     del weights["layers.1.ln2.weight"]
     for call in (

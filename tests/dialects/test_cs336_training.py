@@ -17,7 +17,8 @@ from groundup.base.errors import UserError
 
 def test_batches_are_uniform_windows() -> None:
     torch.manual_seed(0)
-    dataset, starts = np.arange(0, 100), Counter()
+    dataset = np.arange(0, 100)
+    starts: Counter[int] = Counter()
     for _ in range(300):
         x, y = cs336.run_get_batch(dataset, 32, 7, "cpu")
         assert x.shape == y.shape == (32, 7)

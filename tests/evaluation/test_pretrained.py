@@ -254,7 +254,8 @@ def test_the_commands_printed_for_an_imported_model_work(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data" / "corpus").mkdir(parents=True)
     folder = write_foreign(tmp_path / "hf", rows=300)
-    words, typed = ["import", str(folder), "--out", "my run"], []
+    words = ["import", str(folder), "--out", "my run"]
+    typed: list[str] = []
     for _ in range(3):
         assert main(words) == 0, typed
         typed.append(words[0])

@@ -33,8 +33,9 @@ def test_any_leading_dimensions_and_masks(leading: tuple[int, ...], causal: bool
     triangle = np.tri(4, 6, k=2, dtype=bool) if causal else np.ones((4, 6), dtype=bool)
     masks = [None, torch.rand(4, 6, generator=generator) < 0.5]
     masks.append(torch.rand(*leading, 4, 6, generator=generator) < 0.5)
-    masks.append(torch.rand(*leading, 4, 6, generator=generator) < 0.5)
-    masks[-1][..., 1, :] = False
+    with_empty_row = torch.rand(*leading, 4, 6, generator=generator) < 0.5
+    with_empty_row[..., 1, :] = False
+    masks.append(with_empty_row)
     for mask in masks:
         visible = triangle if mask is None else mask.numpy() & triangle
         found = scaled_dot_product_attention(q, k, v, mask, causal=causal)

@@ -128,6 +128,7 @@ def test_published_special_tokens_fill_the_hole_in_the_ranks(
 @pytest.mark.parametrize("pattern", ["gpt2", r"\p{N}{1,3}+|\p{L}+", r"\d+"])
 def test_other_ranks_need_their_pattern(pattern: str, tmp_path: Path, small_gpt2_folder) -> None:
     gpt2 = load_tokenizer(small_gpt2_folder)
+    assert isinstance(gpt2, BPETokenizer)
     path = tmp_path / "my ranks.tiktoken"
     save_tiktoken(gpt2, path)
     with pytest.raises(UserError, match=r"does not contain the pattern.*`pattern`") as caught:

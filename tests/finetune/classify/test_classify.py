@@ -49,6 +49,7 @@ def test_the_readme_loads_the_classifier(
 
 
 def test_an_interrupted_job_leaves_nothing(config: ClassifyConfig) -> None:
+    assert config.run is not None
     with pytest.raises(KilledError):
         classify(config, on_step=kill_at(5))
     assert not (config.run / "classifier").exists()
@@ -56,6 +57,7 @@ def test_an_interrupted_job_leaves_nothing(config: ClassifyConfig) -> None:
 
 
 def test_from_a_checkpoint_the_classifier_goes_to_the_run(config: ClassifyConfig) -> None:
+    assert config.run is not None
     checkpoint = config.run / "checkpoints" / "step-000001"
     result = classify(dataclasses.replace(config, run=checkpoint, steps=1))
     assert result.folder == config.run / "classifier"

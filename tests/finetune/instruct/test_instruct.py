@@ -84,12 +84,14 @@ def test_answers_that_do_not_end_are_counted(config: InstructConfig) -> None:
 
 
 def test_an_interrupted_job_leaves_nothing(config: InstructConfig) -> None:
+    assert config.run is not None
     with pytest.raises(KilledError):
         instruct(config, on_step=kill_at(5))
     assert not (config.run / "assistant").exists()
 
 
 def test_from_a_checkpoint_the_assistant_goes_to_the_run(config: InstructConfig) -> None:
+    assert config.run is not None
     checkpoint = config.run / "checkpoints" / "step-000001"
     result = instruct(dataclasses.replace(config, run=checkpoint, steps=1))
     assert result.folder == config.run / "assistant"
@@ -97,6 +99,7 @@ def test_from_a_checkpoint_the_assistant_goes_to_the_run(config: InstructConfig)
 
 
 def test_records_that_do_not_fit_the_context(config: InstructConfig) -> None:
+    assert config.run is not None
     assert config.records is not None
     long = [{"instruction": f"{i} fills the context " * 20, "output": "yes"} for i in range(4)]
     Path(config.records).write_text("\n".join(map(json.dumps, long)))
