@@ -4,7 +4,9 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer
+from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.round_trip import CANARY
 from groundup.tokenizer.train_bpe import train_bpe
 
 TEXT = "the cat sat on the mat. The cat's 12 mats!"
@@ -65,3 +67,35 @@ def test_what_is_no_vocabulary_is_refused(vocab, merges, message: str) -> None:
 def test_a_table_that_contradicts_itself_is_refused(arguments, message: str) -> None:
     with pytest.raises(UserError, match=message):
         BPETokenizer(**arguments)
+
+
+def with_a_hole() -> BPETokenizer:
+    moved = {index + (index > 100): token for index, token in VOCAB.items()}
+    return BPETokenizer.from_bytes(moved, MERGES, ["<|endoftext|>", "<|b|>"])
+
+
+def test_an_id_without_a_token_stays_one(tmp_path) -> None:
+    made = with_a_hole()
+    assert made.token_bytes(101) == b""
+    made.save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint == made.fingerprint
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.encode(f"{TEXT}<|b|>").ids == made.encode(f"{TEXT}<|b|>", "all")
+
+
+@pytest.mark.parametrize(
+    "made", [BPETokenizer.from_bytes(VOCAB, MERGES, ["<|endoftext|>"]), with_a_hole()]
+)
+def test_the_fast_encoder_gives_the_same_ids(made: BPETokenizer) -> None:
+    for text in (TEXT, CANARY):
+        assert fast_encoder(made)(text).tolist() == made.encode(text)
+
+
+def test_a_special_token_written_like_an_ordinary_one_is_not_saved(tmp_path) -> None:
+    """In a tokenizer.json both would be the same token."""
+    made = BPETokenizer(TRAINED.merges, special_tokens={"the": len(TRAINED.token_table)})
+    assert made.decode(made.encode("the", "all")) == "the"
+    with pytest.raises(UserError, match=r"'the' \(id \d+\) is written like the ordinary token"):
+        made.save(tmp_path / "t")
+    assert not (tmp_path / "t").exists()

@@ -68,15 +68,15 @@ def from_oniguruma(pattern: str) -> str:
     return _translate(pattern, _WORD_OF_ONIGURUMA, anchors, to_regex=True)
 
 
-def max_lookahead(pattern: str) -> int | None:
-    r"""Return how many characters behind its end a match depends on; None if that is not known.
+def looks_one_ahead(pattern: str) -> bool:
+    r"""Whether a match depends on what it passes over and one character more, and this is known.
 
-    It is not known for anchors, for lookbehind, and for lookahead of more than one character.
+    It is not so for anchors, for lookbehind, and for lookahead of more than one character.
 
-    >>> max_lookahead(r"\w+"), max_lookahead(r"\s+(?!\S)|\S"), max_lookahead(r"^\w")
-    (0, 1, None)
+    >>> looks_one_ahead(r"\s+(?!\S)|\S"), looks_one_ahead(r"^\w"), looks_one_ahead("a(?=.*b)")
+    (True, False, False)
     """
-    rest, n_lookaheads = _SIMPLE_LOOKAHEAD.subn("", pattern)
+    rest = _SIMPLE_LOOKAHEAD.sub("", pattern)
     at = 0
     while at < len(rest):
         found = _ITEM.match(rest, at)
@@ -85,9 +85,9 @@ def max_lookahead(pattern: str) -> int | None:
             or found.lastgroup in ("anchor", "last_space")
             or found.group() in ("(?=", "(?!", "(?<=", "(?<!")
         ):
-            return None
+            return False
         at = found.end()
-    return int(n_lookaheads > 0)
+    return True
 
 
 def _translate(pattern: str, word: str, anchors: dict[str, str], *, to_regex: bool) -> str:

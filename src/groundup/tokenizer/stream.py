@@ -12,7 +12,7 @@ from typing import Any, Literal
 import regex
 
 from groundup.text.pieces import safe_cut
-from groundup.tokenizer.dialect import max_lookahead
+from groundup.tokenizer.dialect import looks_one_ahead
 from groundup.tokenizer.pretokens import PATTERNS, compile_pattern, splitter
 from groundup.tokenizer.special import allowed_names
 
@@ -92,11 +92,10 @@ def settled_by(pattern: str) -> Cut:
     split = splitter(pattern)
     if pattern in PATTERNS.values():
         return lambda text: _cut_by_named(text, split)
-    reach = max_lookahead(pattern)
-    if reach is None:
+    if not looks_one_ahead(pattern):
         return lambda text: []
     compiled = compile_pattern(pattern)
-    return lambda text: _before_open_match(text, split(text), compiled, len(text) - reach)
+    return lambda text: _before_open_match(text, split(text), compiled)
 
 
 def _cut_by_named(text: str, split: Cut) -> list[str]:
@@ -115,8 +114,8 @@ def _cut_by_named(text: str, split: Cut) -> list[str]:
     return pieces
 
 
-def _before_open_match(text: str, pieces: list[str], compiled: Any, end: int) -> list[str]:
-    """Return the pieces before the first place from where a match might go beyond `end`."""
+def _before_open_match(text: str, pieces: list[str], compiled: Any) -> list[str]:
+    """Return the pieces before the first place from where a match might go beyond the text."""
     at = 0
     for number, piece in enumerate(pieces):
         beyond = at + len(piece)
@@ -124,7 +123,7 @@ def _before_open_match(text: str, pieces: list[str], compiled: Any, end: int) ->
         is_match = matched is not None and matched.end() == beyond
         # Between matches, every place was tried, and the match behind ends the piece.
         for place in range(at, at + 1 if is_match else beyond + 1):
-            if place >= end or compiled.fullmatch(text, place, end, partial=True):
+            if place >= len(text) or compiled.fullmatch(text, place, partial=True):
                 return pieces[:number]
         at = beyond
     return pieces
