@@ -1,5 +1,6 @@
 """`groundup.convert`: from a token store to another project's file and back, as a function."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,35 @@ def test_ids_that_the_tokenizer_does_not_have_are_named(data: Path, tmp_path: Pa
     with pytest.raises(UserError, match=r"t\.bin: Token 0 has the id 65,535\. Ids from 0 to"):
         convert(config)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "free"),
+    [("t.bin", "nanogpt", "t-2.bin"), ("t.bin", "megatron", "t-2.bin"), ("t", "llmc", "t-2")],
+)
+def test_nothing_is_replaced_without_overwrite(
+    data: Path, tmp_path: Path, name: str, format: str, free: str
+) -> None:
+    config = ConvertConfig(source=data / "train", out=tmp_path / name, to_format=format)  # type: ignore[arg-type]
+    first = convert(config)
+    before = {path: path.read_bytes() for path in first.files}
+    with pytest.raises(UserError, match="something at this place") as caught:
+        convert(config)
+    assert caught.value.settings == {"out": tmp_path / free}
+    assert {path: path.read_bytes() for path in first.files} == before
+    convert(dataclasses.replace(config, out=tmp_path / free))
+    assert convert(dataclasses.replace(config, overwrite=True)).files == first.files
+
+
+def test_a_store_that_a_run_needs_is_not_replaced(data: Path, tmp_path: Path) -> None:
+    convert(ConvertConfig(source=data / "train", out=tmp_path / "t.bin"))
+    with pytest.raises(UserError, match="something at this place"):
+        convert(
+            ConvertConfig(
+                source=tmp_path / "t.bin",
+                from_format="nanogpt",
+                to_format="store",
+                out=data / "validation",
+                tokenizer=data / "tokenizer",
+            )
+        )

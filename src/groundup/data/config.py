@@ -88,6 +88,8 @@ class ConvertConfig(Config):
     """Format to write."""
     tokenizer: Path | None = None
     """Tokenizer folder of the token file, which writing a token store needs. None: no tokenizer."""
+    overwrite: bool = False
+    """Replace what is there already."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
+from groundup.base.free_name import free_name
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import read_tokens, write_tokens
 from groundup.data.manifest import is_store
@@ -31,8 +32,9 @@ def convert(config: ConvertConfig) -> ConvertResult:
 
     Raises:
         UserError: Not exactly one of the two formats is a token store, the tokenizer is not given,
-            the source cannot be read, or the target format cannot hold it.
+            the source cannot be read, the target format cannot hold it, or the target exists.
     """
+    _refuse_taken(config)
     if config.from_format == "store" and config.to_format != "store":
         store = _open_source(config.source)
         files = write_tokens(store, config.out, config.to_format)
@@ -46,6 +48,20 @@ def convert(config: ConvertConfig) -> ConvertResult:
             settings={"to_format": "nanogpt" if config.from_format == "store" else "store"},
         )
     return ConvertResult(files=files, n_tokens=store.n_tokens, n_documents=store.n_documents)
+
+
+def _refuse_taken(config: ConvertConfig) -> None:
+    out = config.out
+    written = [out, out.with_suffix(".idx")] if config.to_format == "megatron" else [out]
+    taken = next((path for path in written if path.exists()), None)
+    if taken is not None and not config.overwrite:
+        free = out.with_name(f"{free_name(out.with_suffix('')).name}{out.suffix}")
+        raise UserError(
+            "There is something at this place already. Choose another name, or set overwrite to "
+            "replace it.",
+            where=taken,
+            settings={"out": free},
+        )
 
 
 def _open_source(source: Path) -> TokenStore:
