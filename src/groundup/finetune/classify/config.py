@@ -36,7 +36,7 @@ class ClassifyConfig(FileConfig):
     """Fraction of the examples held out as the test set."""
     steps: Count = 150
     """Number of optimizer steps."""
-    batch_size: Count = 16
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 16
     """Number of texts per batch."""
     learning_rate: Annotated[Positive, Lt(1e35)] = 0.001
     """Peak learning rate of AdamW, for all weights."""

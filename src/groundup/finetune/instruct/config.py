@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from annotated_types import Gt, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.fields import Count, Device, Positive, Whole
 from groundup.text.config import FileConfig
@@ -32,7 +32,7 @@ class InstructConfig(FileConfig):
     """Maximum number of test records taken from the records file."""
     steps: Count = 400
     """Number of optimizer steps."""
-    batch_size: Count = 32
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 32
     """Number of conversations per batch."""
     learning_rate: Annotated[Positive, Lt(1e35)] = 0.02
     """Peak learning rate of Muon, for the weight matrices."""
