@@ -186,7 +186,10 @@ def test_labels_that_teach_nothing(run: Path, capsys: pytest.CaptureFixture[str]
     ("content", "words"),
     [
         ('[{"instruction": "a", "output": "b"}, {"instruction": "c"}]', ["2", "output"]),
-        ('[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": 7}]', ["2", "int"]),
+        (
+            '[{"instruction": "a", "output": "b"}, {"instruction": "c", "output": 7}]',
+            ["2", "the number 7"],
+        ),
         ('{"instruction": "a"', ["JSON"]),
         ("[]", ["record"]),
         (json.dumps(["text"]), ["1"]),

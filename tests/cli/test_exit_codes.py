@@ -119,8 +119,10 @@ def test_doctor_fails_where_a_rule_fails(project: Path, capsys: pytest.CaptureFi
     assert "FAIL" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("seed", [-1, -(2**63) + 1, 2**63 - 1])
-def test_any_seed_of_64_bits(seed: int, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("seed", [0, 2**63 - 1])
+def test_any_seed_below_2_to_the_63(
+    seed: int, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     train = "pretrain --steps 2 --sample-every 1 --sample-tokens 2 --batch-size 2 --no-curves"
     shape = "--context-length 16 --d-model 8 --n-layers 1 --n-heads 1 --dropout 0.1"
     for words in (
@@ -133,4 +135,4 @@ def test_any_seed_of_64_bits(seed: int, project: Path, capsys: pytest.CaptureFix
         assert status(capsys, *words.split()) == (0, ""), words
     for name, more in (("classify", "--n-classes 2"), ("instruct", "--test-per-kind 1")):
         options = f"--steps 1 --batch-size 2 {more} --seed {seed}".split()
-        assert status(capsys, name, "runs/model", *options)[0] == (0 if seed > 0 else 2)
+        assert status(capsys, name, "runs/model", *options)[0] == 0

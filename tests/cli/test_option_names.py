@@ -33,9 +33,9 @@ from groundup.cli.verbs import VERBS
         ("pretrain", "--max_iters", "--steps"),
         ("pretrain", "--eval_interval", "--validate-every"),
         ("pretrain", "--eval_iters", "--validation-windows"),
-        ("pretrain", "--decay_lr", "--decay-frac"),
-        ("pretrain", "--min_lr", "--decay-frac"),
-        ("pretrain", "--lr_scheduler_type", "--decay-frac"),
+        ("pretrain", "--decay_lr", "--schedule"),
+        ("pretrain", "--min_lr", "--final-frac"),
+        ("pretrain", "--lr_scheduler_type", "--schedule"),
         ("pretrain", "--save_total_limit", "--keep-checkpoints"),
         ("pretrain", "--logging_steps", "metrics.jsonl"),
         ("pretrain", "--report_to", "--tensorboard"),
@@ -137,7 +137,7 @@ def parse(line: str) -> Any:
 
 def test_values_that_look_like_options() -> None:
     assert parse("generate --prompt -Once").prompt == "-Once"
-    assert parse("generate --prompt=-Once --seed -1").seed == -1
+    assert parse("explain --text=-Once --layer -1").layer == -1
     assert parse("generate --prompt '--- a rule' --samples 2").prompt == "--- a rule"
     assert parse("tokens --text --flag").text == "--flag"
     assert parse("tokens --text '- item'").text == "- item"

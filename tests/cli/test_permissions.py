@@ -125,10 +125,15 @@ def test_a_writer_refuses_at_once_with_a_command_that_works(
     commands = [shlex.split(part) for part in line.strip().rpartition("Try: ")[2].split("&&")]
     *copies, last = commands
     with without_privileges():
-        for words in copies:  # cp -r FROM TO
+        for words in copies:  # mkdir FOLDER, cp -r FROM TO
+            if words[0] == "mkdir":
+                Path(words[1]).mkdir()
+                continue
             assert words[:2] == ["cp", "-r"]
-            shutil.copytree(words[2], words[3], copy_function=shutil.copyfile)
-            change_modes(Path(words[3]), add=stat.S_IWUSR)
+            goal = Path(words[3])
+            goal = goal / Path(words[2]).name if goal.exists() else goal
+            shutil.copytree(words[2], goal, copy_function=shutil.copyfile)
+            change_modes(goal, add=stat.S_IWUSR)
     assert main(last[1:]) == 0
     # As root, the last command could record its result.
     assert {p: p.stat().st_mtime_ns for p in before if p.name != "results"} == {

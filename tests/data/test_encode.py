@@ -96,7 +96,7 @@ def test_preparing_another_text_removes_the_stores_of_the_old_one(
 
 def test_what_is_missing_is_named(source: str, tmp_path: Path) -> None:
     data = tmp_path / "data"
-    with pytest.raises(UserError, match=r"no prepared corpus.*groundup prepare"):
+    with pytest.raises(UserError, match=r"does not exist.*groundup prepare"):
         encode(EncodeConfig(data=data))
     prepare(PrepareConfig(sources=(source,), out=data))
     with pytest.raises(UserError, match=r"no tokenizer.*Try: groundup train-tokenizer .*/data"):

@@ -351,7 +351,7 @@ def test_the_command_that_repairs_a_corpus_makes_the_same_one(work: Path) -> Non
         verify(VerifyConfig(data=data))
     run_printed(str(caught.value).split("Try: ")[1])
     assert (data / "corpus" / "train.jsonl").read_bytes() == before
-    assert "text files but no prepared" in str(refused(work, open_data, work))
+    assert "files, not prepared data" in str(refused(work, open_data, work))
 
 
 def test_an_append_to_the_data_of_a_run_is_warned_of(

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.base.results import record_result
+from groundup.base.run import RunFolder
 from groundup.cli.windows import run as show_windows
 from groundup.data.config import WindowsConfig
 from groundup.data.encode import encode_corpus
@@ -15,6 +18,8 @@ from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import evaluate
 from groundup.inspection.report import write_report
 from groundup.model.config import GPTConfig
+from groundup.planning.config import PlanConfig
+from groundup.planning.plan import plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.text.config import PrepareConfig
 from groundup.text.prepare import prepare
@@ -104,3 +109,16 @@ def test_the_numbers_are_those_of_the_run(run: Path) -> None:
 def test_no_run_no_report(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         write_report(tmp_path / "none")
+
+
+def test_a_plan_for_other_settings_is_not_shown(run: Path) -> None:
+    data = run.parent / "data"
+    settings = from_mapping(PlanConfig, RunFolder(run).read_config())
+    try:
+        for steps, is_own in ((3, True), (4, False)):
+            made = plan(replace_settings(settings, steps=steps, probe_s=0.05, data=data))
+            record_result(data, "plan", made)
+            page = write_report(run).read_text(encoding="utf-8")
+            assert ("Not run yet: <code>groundup plan" not in page) == is_own
+    finally:
+        (data / "results" / "plan.json").unlink()

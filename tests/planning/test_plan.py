@@ -2,18 +2,20 @@ import dataclasses
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from pydoc_data.topics import topics
 from types import SimpleNamespace
 
 import pytest
 from small_runs import MODEL, make_data
+from small_runs import settings as small_settings
 
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.model.gpt import GPT
 from groundup.planning import memory
 from groundup.planning.config import PlanConfig
-from groundup.planning.memory import _settings_that_fit, count_disk, count_memory
+from groundup.planning.memory import _settings_that_fit, checkpoint_bytes, count_disk, count_memory
 from groundup.planning.plan import _steps_within, plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.data import open_data, with_vocabulary
@@ -139,3 +141,17 @@ def test_refuses_no_time(data):
             settings(data, train_time=f"{nothing}m")
         with pytest.raises(UserError, match="probe_s is"):
             settings(data, probe_s=nothing)
+
+
+def test_a_run_whose_first_checkpoint_does_not_fit_is_refused_at_the_start(
+    data: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small_settings(data, steps=1, vocab_size=25)
+    size = checkpoint_bytes(config)
+    monkeypatch.setattr("groundup.planning.memory.free_disk_bytes", lambda _: size // 2)
+    with pytest.raises(UserError, match="A checkpoint takes"):
+        pretrain(config)
+    assert not config.out.exists()
+    monkeypatch.setattr("groundup.planning.memory.free_disk_bytes", lambda _: 2 * size)
+    pretrain(config)
+    assert "of disk" in caplog.text

@@ -67,6 +67,8 @@ class Mark(Enum):
     """It changes neither the time nor the memory of a run."""
     BY_BUDGET = auto()
     """A budget of time chooses it, unless it is given explicitly."""
+    FILE_NAME = auto()
+    """A text that may be the name of a file, and so any bytes."""
     SHAPE = auto()
     """If it is given explicitly, a budget does not choose the shape of the model."""
 
@@ -118,7 +120,10 @@ class Kind:
                 parts = set(typing.get_args(hint))
                 optional = optional or types.NoneType in parts
                 parts -= {types.NoneType}
-                hint = str if parts == {str, Path} else parts.pop()
+                if parts == {str, Path}:
+                    hint, metadata = str, (*metadata, Mark.FILE_NAME)
+                else:
+                    hint = parts.pop()
             else:
                 return cls(hint, optional, metadata)
 
@@ -316,7 +321,8 @@ def _checked(name: str, kind: Kind, value: Any) -> Any:
     value = _converted(kind, value)
     if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
         raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
-    if kind.type is str and isinstance(value, str) and has_surrogates(value):
+    is_text = kind.type is str and Mark.FILE_NAME not in kind.marks
+    if is_text and isinstance(value, str) and has_surrogates(value):
         raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
     if not kind.accepts(value):
         raise UsageError(f"{name} is {value!r}. {kind.expected}")

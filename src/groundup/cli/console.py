@@ -145,7 +145,7 @@ class Line:
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
-        console.print(escape(text))
+        console.print(escape(harmless(text)))
 
     def warn(self, text: str) -> None:
         """Print a warning above the bar."""

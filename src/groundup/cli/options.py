@@ -88,7 +88,8 @@ def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
     mapping = recipe
     for name, value in typed.items():
-        if known[name].kind.type is str and isinstance(value, str):
+        kind = known[name].kind
+        if kind.type is str and Mark.FILE_NAME not in kind.marks and isinstance(value, str):
             value = without_surrogates(value)  # a text, and not the name of a file
         mapping = merge(mapping, nested(known[name].path, _with_hyphen(value)))
     given = frozenset(name for name, leaf in known.items() if _has(mapping, leaf.path))

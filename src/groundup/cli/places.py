@@ -11,6 +11,9 @@ from groundup.base.writable import why_not_writable, writable_place
 from groundup.cli.console import typed, with_positional
 from groundup.cli.verbs import Verb
 
+_IN_RUN = {"export": "huggingface", "classify": "classifier", "instruct": "assistant"}
+"""Where in the run a command writes without --out."""
+
 
 def refuse_unwritable(verb: Verb, config: Any) -> None:
     """Check the folder that a command writes its main result to.
@@ -21,12 +24,9 @@ def refuse_unwritable(verb: Verb, config: Any) -> None:
     if verb.writes is None:
         return
     place = getattr(config, verb.writes)
-    if verb.name == "export" and place is None:
+    if verb.name in _IN_RUN and place is None:
         run = newest_run() if config.run is None else config.run
-        _refuse(RunFolder.of(run).huggingface, "out", inside=run)
-    elif verb.writes == "run":
-        place = newest_run() if place is None else place
-        _refuse_copying(verb, RunFolder.of(place).path)
+        _refuse(RunFolder.of(run).path / _IN_RUN[verb.name], "out", inside=run)
     elif verb.writes == "data":
         _refuse_copying(verb, place)
     else:

@@ -28,7 +28,7 @@ class Verb:
     """The setting that names where its main result is written; it is checked before the start."""
     takes_given: bool = False
     """Whether the view gets the names of the settings that were given explicitly."""
-    need: Literal["model", "training", "assistant"] = "model"
+    requires: Literal["model", "training", "assistant"] = "model"
     """What it needs of the newest run, which it takes where no run is given."""
     is_check: bool = False
     """Whether it fails where its result has findings."""
@@ -73,15 +73,15 @@ VERBS = [
     _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source", writes="out"),
     _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True, writes="out"),
-    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", need="training", is_check=True),
+    _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", requires="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
     _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
     _verb("export", _FOUND, "Export a model as a Hugging Face folder.", "weights.config:ExportConfig", "run", "run", writes="out"),
-    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="run"),
-    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="run"),
-    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", need="assistant"),
+    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
+    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
+    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
@@ -109,7 +109,7 @@ def call(
         gc.freeze()  # all objects so far stay until the end
         gc.enable()
     if verb.positional == "run" and config.run is None:
-        config = replace(config, run=newest_run(verb.need))
+        config = replace(config, run=newest_run(verb.requires))
         # The output of `chat` in a pipe is the list of answers.
         stream = sys.stderr if name == "chat" else sys.stdout
         print(f"Using the newest run: {config.run}", file=stream)

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.results import read_results, written_if_possible
@@ -17,8 +18,10 @@ from groundup.base.run import RunFolder
 from groundup.evaluation.load import load
 from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
+from groundup.planning.memory import settings_sha256
 from groundup.pretraining.curves import draw_curves
 from groundup.tokenizer.show import visible
+from groundup.train.config import PretrainConfig
 
 LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""
@@ -36,6 +39,8 @@ def write_report(run: Path | str, *, text: str | None = None) -> Path | None:
     """
     folder = RunFolder.open(run)
     stages, data_problem = _stages(folder)
+    if "plan" in stages and not _is_planned(folder, stages["plan"]):
+        del stages["plan"]  # it was made for another run on the same data
     if text is None:
         text = stages.get("train-tokenizer", {}).get("line", "The quick brown fox")
     metrics = folder.read_metrics(names=("loss_nats",))
@@ -77,6 +82,15 @@ def _stages(run: RunFolder) -> tuple[dict[str, Any], str | None]:
         return read_results(data_of(run)) | read_results(run.path), None
     except UserError as error:
         return read_results(run.path), error.located
+
+
+def _is_planned(run: RunFolder, plan: dict[str, Any]) -> bool:
+    """Whether a plan was made for the settings of this run."""
+    try:
+        config = from_mapping(PretrainConfig, run.read_config(), where=run.config_path)
+    except UserError:
+        return False
+    return bool(plan.get("settings_sha256") == settings_sha256(config))
 
 
 def _curve(run: RunFolder, metrics: list[dict[str, Any]], expected: float | None) -> str:

@@ -1,6 +1,7 @@
 """Memory and disk space of a run, estimated from its settings before anything is built."""
 
 import json
+import logging
 from dataclasses import replace
 from functools import partial
 
@@ -8,12 +9,13 @@ from groundup.base.device import choose_device, choose_dtype
 from groundup.base.errors import UserError
 from groundup.base.fields import Mark, leaves, replace_settings, setting
 from groundup.base.files import sha256_bytes
-from groundup.base.machine import memory_in_use_bytes, usable_memory_bytes
+from groundup.base.machine import free_disk_bytes, memory_in_use_bytes, usable_memory_bytes
 from groundup.model.count import memory_bytes, parameters_by_part
 from groundup.train.build import validation_rows
 from groundup.train.config import PretrainConfig
 from groundup.train.distributed import n_processes
 
+_log = logging.getLogger(__name__)
 _METRICS_LINE_BYTES = 320
 _LIBRARY_BYTES = 160_000_000
 """What libraries allocate during a run: buffers of matrix products, drawing curves. Measured."""
@@ -106,6 +108,32 @@ def count_disk(config: PretrainConfig) -> int:
     """Bytes of the run folder at its largest: the latest checkpoints, the best, one in progress."""
     n_checkpoints = config.checkpoints.keep_checkpoints + 2
     return n_checkpoints * checkpoint_bytes(config) + config.steps * _METRICS_LINE_BYTES
+
+
+def check_disk(config: PretrainConfig, *, whole_run: bool) -> None:
+    """Check that the checkpoints fit on the disk.
+
+    Args:
+        config: The settings, with the vocabulary size of the tokenizer.
+        whole_run: Refuse what does not fit at the end. False: only warn of it, and refuse a run
+            whose first checkpoint does not fit.
+
+    Raises:
+        UserError: They do not fit.
+    """
+    disk, free = count_disk(config), free_disk_bytes(config.out)
+    if disk <= free:
+        return
+    if whole_run or checkpoint_bytes(config) > free:
+        disk = disk if whole_run else checkpoint_bytes(config)
+        what = "Checkpoints take" if whole_run else "A checkpoint takes"
+        raise UserError(
+            f"{what} {disk / 1e6:,.1f} MB of disk and {free / 1e6:,.1f} MB are free. Keep fewer "
+            "checkpoints, or set `out` to a folder on another disk.",
+            where=config.out,
+            settings={"keep_checkpoints": 1} if whole_run else None,
+        )
+    _log.warning("The run may take %.1f MB of disk, and %.1f MB are free.", disk / 1e6, free / 1e6)
 
 
 def checkpoint_bytes(config: PretrainConfig) -> int:

@@ -13,13 +13,18 @@ from dataclasses import dataclass, replace
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.duration import parse_duration_s
-from groundup.base.errors import UserError
 from groundup.base.machine import free_disk_bytes, usable_memory_bytes
 from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.config import PlanConfig
-from groundup.planning.memory import check_memory, count_disk, count_memory, settings_sha256
+from groundup.planning.memory import (
+    check_disk,
+    check_memory,
+    count_disk,
+    count_memory,
+    settings_sha256,
+)
 from groundup.planning.scaling import expected_range
 from groundup.planning.throughput import probe
 from groundup.train.data import open_data, with_vocabulary
@@ -93,14 +98,8 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     parameters = parameters_by_part(config.model)
     check_memory(config)
     memory = count_memory(config)
+    check_disk(config, whole_run=True)
     disk, free_disk = count_disk(config), free_disk_bytes(config.out)
-    if disk > free_disk:
-        raise UserError(
-            f"Checkpoints take {disk / 1e6:,.1f} MB of disk and {free_disk / 1e6:,.1f} MB are "
-            "free. Keep fewer checkpoints, or set `out` to a folder on another disk.",
-            where=config.out,
-            settings={"keep_checkpoints": 1},
-        )
     speed = probe(config, data, config.probe_s)
     n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
     every = config.validation.validate_every

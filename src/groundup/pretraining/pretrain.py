@@ -21,7 +21,7 @@ from groundup.base.run import RunFolder
 from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
-from groundup.planning.memory import check_memory
+from groundup.planning.memory import check_disk, check_memory
 from groundup.pretraining.checkpoint import Progress, weights_sha256
 from groundup.pretraining.curve_checks import Finding
 from groundup.pretraining.metrics import read_metrics
@@ -75,6 +75,7 @@ def pretrain(
         if on_choice is not None:
             on_choice(config)
     check_memory(with_vocabulary(config, data), margin=_SURE_BY)
+    check_disk(with_vocabulary(config, data), whole_run=False)
     setup = prepare_training(config, data)
     world = setup.world
     run, unfinished = world.from_first(lambda: open_run(config.out, setup.config))
