@@ -81,6 +81,7 @@ def test_interrupt(
             pass
 
     monkeypatch.setattr("groundup.cli.main.call", interrupted)
+    monkeypatch.setattr("groundup.cli.places.refuse_unwritable", lambda *_: None)  # no run is here
     code, error = status(capsys, verb.name)
     assert code == 130
     assert f"groundup {verb.name}" in error

@@ -112,7 +112,8 @@ class Kind:
         >>> Kind.of(Count | None)
         Kind(type=<class 'int'>, optional=True, metadata=(Ge(ge=1),))
         """
-        optional, metadata = False, ()
+        optional = False
+        metadata: tuple[Any, ...] = ()
         while True:
             if typing.get_origin(hint) is Annotated:
                 metadata, hint = (*metadata, *hint.__metadata__), hint.__origin__

@@ -28,7 +28,7 @@ def refuse_unwritable(verb: Verb, config: Any) -> None:
         run = newest_run() if config.run is None else config.run
         _refuse(RunFolder.of(run).path / _IN_RUN[verb.name], "out", inside=run)
     elif verb.writes == "data":
-        _refuse_copying(verb, place)
+        _refuse_copying(verb, config, place)
     else:
         _refuse(place, verb.writes)
 
@@ -47,14 +47,17 @@ def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:
         )
 
 
-def _refuse_copying(verb: Verb, folder: Path) -> None:
+def _refuse_copying(verb: Verb, config: Any, folder: Path) -> None:
     """For a command without --out: its result is a part of the folder that it reads."""
     if not folder.exists():
         return
     reason = why_not_writable(folder)
     if reason is not None:
         copy = writable_place(folder)
-        command = shlex.join(["groundup", *with_positional(typed, verb, str(copy))])
+        words = ["groundup", *with_positional(typed, verb, str(copy))]
+        if getattr(config, "overwrite", True) is False:
+            words.append("--overwrite")  # of the copy
+        command = shlex.join(words)
         raise UserError(
             f"The result of `{verb.name}` is written into this folder, which cannot be written to "
             f"({reason}). Copy it, and work on the copy.",

@@ -163,7 +163,7 @@ def _check_late_settings(config: PretrainConfig, data: Data) -> None:
         Windows(data.train, config.model.context_length, config.stride)
     encode_prompt(data.tokenizer, config.samples.prompt)
     if config.tensorboard:
-        needed("tensorboard", "tensorboard", "--tensorboard")
+        needed("tensorboard", "tensorboard", "tensorboard=True")
     outer = next(folder for folder in config.out.absolute().parents if folder.exists())
     if not config.out.exists() and not (outer.is_dir() and os.access(outer, os.W_OK)):
         raise UserError(
