@@ -230,7 +230,15 @@ def remove_outdated(data: Path) -> list[Path]:
 
 
 def _no_corpus(data: Path) -> UserError:
-    return not_data(data) or UserError(
+    wrong = not_data(data)
+    if wrong is not None:
+        message = wrong.message
+        if not data.is_dir():
+            message = f"There is no prepared corpus. {message}"
+        elif "not prepared data" in message:
+            message = "This folder holds text files but no prepared corpus. Prepare the text first."
+        return UserError(message, where=data, command=wrong.command, settings=wrong.settings)
+    return UserError(
         "There is no prepared corpus. A data folder written by `groundup prepare` is expected.",
         where=data,
         command=f"groundup prepare --out {quoted(or_free_name(data))}",
