@@ -90,7 +90,7 @@ def test_other_folders_are_no_runs(project: Path, capsys: pytest.CaptureFixture[
     Path("my docs/a.txt").write_text("a")
     Path("my docs/deep/b.txt").write_text("b")
     assert main(["generate", "my docs"]) == 1
-    assert "my docs: This folder holds 2 files, not a run." in capsys.readouterr().err
+    assert "my docs: This folder holds 2 text files, not a run." in capsys.readouterr().err
     assert main(["export", "runs/model", "--out", "hf"]) == 0
     assert main(["generate", "hf"]) == 1
     assert help_line(capsys.readouterr().err) == ["groundup", "import", "hf"]
@@ -124,7 +124,10 @@ def test_raw_texts_are_no_data_folder(
         Path(f"my docs/{number}.txt").write_text("a text")
     assert main([command, "my docs"]) == 1
     error = capsys.readouterr().err
-    assert "my docs: This folder holds 31 files, not prepared data." in error
+    found = "31 text files, not prepared data."
+    if command in ("train-tokenizer", "encode"):
+        found = "text files but no prepared corpus."
+    assert f"my docs: This folder holds {found}" in error
     assert help_line(error) == ["groundup", "prepare", "my docs", "--out", "data-2"]
     assert main([command, "dta"]) == 1
     assert help_line(capsys.readouterr().err) == ["groundup", command, "data"]

@@ -34,7 +34,7 @@ def test_an_unknown_choice_names_the_known_ones() -> None:
     # In a process of its own: under pytest the type checker would answer first.
     code = "from groundup.model.config import GPTConfig; GPTConfig(norm='batch')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "UsageError: norm is 'batch'. One of rms, layer is expected." in done.stderr
+    assert "UserError: norm is 'batch'. One of rms, layer is expected." in done.stderr
 
 
 def test_unknown_gpt2_size_names_the_known_ones() -> None:

@@ -29,7 +29,7 @@ from typing import Annotated, Any, TypeVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from groundup.base.errors import UsageError, UserError
+from groundup.base.errors import UserError
 from groundup.base.surrogates import has_surrogates
 
 C = TypeVar("C")
@@ -309,7 +309,7 @@ def checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     the numbers of numpy. A field of type `str | Path` holds a string.
 
     Raises:
-        UsageError: A value has the wrong type or is out of its range.
+        UserError: A value has the wrong type or is out of its range.
     """
     kinds = field_kinds(cls)
     return {
@@ -321,12 +321,12 @@ def checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
 def _checked(name: str, kind: Kind, value: Any) -> Any:
     value = _converted(kind, value)
     if kind.type is int and isinstance(value, int) and abs(value) >= _INT_LIMIT:
-        raise UsageError(f"{name} is {value}. A whole number below 2**63 is expected.")
+        raise UserError(f"{name} is {value}. A whole number below 2**63 is expected.")
     is_text = kind.type is str and Mark.FILE_NAME not in kind.marks
     if is_text and isinstance(value, str) and has_surrogates(value):
-        raise UsageError(f"{name} is {value!r}, with half of a surrogate pair.")
+        raise UserError(f"{name} is {value!r}, with half of a surrogate pair.")
     if not kind.accepts(value):
-        raise UsageError(f"{name} is {value!r}. {kind.expected}")
+        raise UserError(f"{name} is {value!r}. {kind.expected}")
     return value
 
 

@@ -9,7 +9,7 @@ from groundup.base.newest_run import Need, list_runs, newest_run
 from groundup.base.run import RunFolder
 
 _MOST_NAMED = 3
-_SCANNED_FILES = 10_000
+_SCANNED_FILES = 2_000
 
 
 def is_data(folder: Path) -> bool:
@@ -70,10 +70,10 @@ def refuse_other_than_run(path: Path) -> None:
             where=path,
             command=f"groundup import {quoted(path)}",
         )
-    n_files = _count_files(path)
+    n_files = _count_texts(path)
     if n_files and not (path / "model.json").is_file():
         raise UserError(
-            f"This folder holds {_plural(n_files, 'file')}, not a run. A folder made by "
+            f"This folder holds {_plural(n_files, 'text file')}, not a run. A folder made by "
             "`groundup pretrain` or `groundup story` is expected.",
             where=path,
             command=_use_a_run(path),
@@ -110,11 +110,11 @@ def not_data(folder: Path) -> UserError | None:
             "`groundup prepare` is expected.",
             where=folder,
         )
-    if n_files := _count_files(folder):
+    if n_files := _count_texts(folder):
         out = or_free_name(Path("data"))
         return UserError(
-            f"This folder holds {_plural(n_files, 'file')}, not prepared data. Prepare the text "
-            "in it first.",
+            f"This folder holds {_plural(n_files, 'text file')}, not prepared data. Prepare the "
+            "text in it first.",
             where=folder,
             command=f"groundup prepare {quoted(folder)}"
             + ("" if out == Path("data") else f" --out {quoted(out)}"),
@@ -174,15 +174,25 @@ def _is_huggingface(path: Path) -> bool:
     return has_weights and not is_ours and (path / "config.json").is_file()
 
 
-def _count_files(folder: Path) -> int:
-    """Count the files in a folder and the folders in it, hidden ones left out."""
-    n = 0
-    for _, folders, files in os.walk(folder):
+def _count_texts(folder: Path) -> int:
+    """Count the text files in a folder and the folders in it, hidden ones left out."""
+    n_texts, n_files = 0, 0
+    for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        n += sum(not name.startswith(".") for name in files)
-        if n >= _SCANNED_FILES:
+        for name in files:
+            n_files += 1
+            n_texts += not name.startswith(".") and _is_text(Path(place, name))
+        if n_files >= _SCANNED_FILES:
             break
-    return n
+    return n_texts
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return b"\0" not in file.read(512)
+    except OSError:
+        return False
 
 
 def _short(path: Path) -> Path:
