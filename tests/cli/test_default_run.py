@@ -124,10 +124,7 @@ def test_raw_texts_are_no_data_folder(
         Path(f"my docs/{number}.txt").write_text("a text")
     assert main([command, "my docs"]) == 1
     error = capsys.readouterr().err
-    found = "31 text files, not prepared data."
-    if command in ("train-tokenizer", "encode"):
-        found = "text files but no prepared corpus."
-    assert f"my docs: This folder holds {found}" in error
+    assert "my docs: This folder holds 31 text files, not prepared data." in error
     assert help_line(error) == ["groundup", "prepare", "my docs", "--out", "data-2"]
     assert main([command, "dta"]) == 1
     assert help_line(capsys.readouterr().err) == ["groundup", command, "data"]

@@ -162,3 +162,11 @@ def test_texts_may_be_anything_that_is_iterated() -> None:
     tokenizer = train_bpe(stream(), 300)
     assert tokenizer.merges == train_bpe(("the cat", "the cat"), 300).merges
     assert tokenizer.vocab_size == 256 + len(tokenizer.merges) + 4
+
+
+def test_a_vocabulary_may_be_larger_than_the_text_allows() -> None:
+    text = "the cat sat on the mat, the cat sat"
+    large = train_bpe([text], 2**62)
+    assert large.merges == train_bpe([text], 1000).merges
+    assert large.vocab_size < 300
+    assert len(train_bpe([text], 2**62, ties="greatest-bytes").merges) == len(large.merges)

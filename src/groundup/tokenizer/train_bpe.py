@@ -142,6 +142,7 @@ def learn_merges(
     numbering is merged first (bytes in the order of their printable characters, then merges), as in
     its trainer.
     """
+    n_merges = min(n_merges, sum(len(word) - 1 for word in counts))  # each shortens a word
     spelling = byte_spelling()
     byte_of_number = sorted(range(256), key=spelling.__getitem__)
     number_of_byte = bytes(sorted(range(256), key=byte_of_number.__getitem__))
