@@ -15,7 +15,8 @@ from small_runs import settings
 
 import groundup
 from groundup.base.errors import UserError
-from groundup.base.fields import Mark, field_kinds
+from groundup.base.fields import field_kinds
+from groundup.base.kinds import Mark
 from groundup.base.run import RunFolder
 from groundup.cli.verbs import VERBS
 from groundup.pretraining.pretrain import pretrain

@@ -9,19 +9,8 @@ import pytest
 
 from groundup.base import config as configs
 from groundup.base.errors import UserError
-from groundup.base.fields import (
-    Config,
-    Count,
-    Fraction,
-    Mark,
-    OptionName,
-    Positive,
-    Section,
-    changed_settings,
-    leaves,
-    marked,
-    replace_settings,
-)
+from groundup.base.fields import Config, changed_settings, leaves, marked, replace_settings
+from groundup.base.kinds import Count, Fraction, Mark, OptionName, Positive, Section
 from groundup.model.config import GPTConfig
 from groundup.train.config import PretrainConfig
 

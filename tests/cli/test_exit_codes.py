@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from groundup.base.fields import Pattern
+from groundup.base.kinds import Pattern
 from groundup.cli.main import main
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS, Verb

@@ -9,7 +9,8 @@ import typing
 from pathlib import Path
 
 import groundup
-from groundup.base.fields import Kind, Leaf
+from groundup.base.fields import Leaf
+from groundup.base.kinds import Kind
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS
 

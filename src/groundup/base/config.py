@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import tomli_w
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Kind, Mark, field_kinds, leaves
+from groundup.base.fields import field_kinds, leaves
+from groundup.base.kinds import Kind, Mark
 
 C = TypeVar("C")
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from annotated_types import Gt, Le
 
-from groundup.base.fields import Config, Count, Device, NotNegative, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, Device, NotNegative, Whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from groundup.base.fields import IfBare, Leaf
+from groundup.base.fields import Leaf
+from groundup.base.kinds import IfBare
 from groundup.cli.mistakes import is_known_elsewhere
 
 

@@ -15,7 +15,7 @@ from cyclopts import (
 
 from groundup.base.config import CONVERTED, RENAMED
 from groundup.base.errors import UserError
-from groundup.base.fields import Kind
+from groundup.base.kinds import Kind
 from groundup.cli.verbs import VERBS
 
 _OTHER_NAMES = {

@@ -16,7 +16,8 @@ from cyclopts import Group, Parameter, Token, convert
 
 from groundup.base.config import from_mapping, merge, nested, read_recipe, with_current_names
 from groundup.base.errors import UserError
-from groundup.base.fields import Leaf, Mark, leaves
+from groundup.base.fields import Leaf, leaves
+from groundup.base.kinds import Mark
 from groundup.base.surrogates import without_surrogates
 from groundup.cli.verbs import Verb
 

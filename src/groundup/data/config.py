@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from groundup.base.fields import Config, Count, IfBare, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, IfBare, Whole
 from groundup.text.config import PrepareConfig
 from groundup.tokenizer.config import TrainTokenizerConfig
 

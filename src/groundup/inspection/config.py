@@ -6,7 +6,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from groundup.base.fields import Config, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Whole
 
 
 @dataclass(frozen=True, kw_only=True)

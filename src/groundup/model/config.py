@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Count, Mark, Positive, Section
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, Mark, Positive, Section
 
 _Shape = Annotated[Count, Mark.SHAPE]
 _EXPERIMENTAL = Section("Experimental")

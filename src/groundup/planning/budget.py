@@ -16,7 +16,8 @@ from typing import Any
 from groundup.base.device import choose_device
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
-from groundup.base.fields import Mark, changed_settings, leaves, marked, replace_settings, setting
+from groundup.base.fields import changed_settings, leaves, marked, replace_settings, setting
+from groundup.base.kinds import Mark
 from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part

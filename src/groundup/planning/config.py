@@ -5,7 +5,7 @@ from typing import Annotated
 
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
-from groundup.base.fields import Mark, Positive, Section
+from groundup.base.kinds import Mark, Positive, Section
 from groundup.train.config import PretrainConfig
 
 _PLAN = Section("Plan")

@@ -7,8 +7,9 @@ from functools import partial
 
 from groundup.base.device import choose_device, choose_dtype
 from groundup.base.errors import UserError
-from groundup.base.fields import Mark, leaves, replace_settings, setting
+from groundup.base.fields import leaves, replace_settings, setting
 from groundup.base.files import sha256_bytes
+from groundup.base.kinds import Mark
 from groundup.base.machine import free_disk_bytes, memory_in_use_bytes, usable_memory_bytes
 from groundup.model.count import memory_bytes, parameters_by_part
 from groundup.train.build import validation_rows

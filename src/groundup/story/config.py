@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.duration import parse_duration_s
-from groundup.base.fields import Config, Count, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, Whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from groundup.base.fields import Config, Count
+from groundup.base.fields import Config
+from groundup.base.kinds import Count
 
 Ties = Literal["lowest-id", "greatest-bytes"]
 

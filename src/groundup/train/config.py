@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Count, Device, Mark, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, Device, Mark, Whole
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import ScheduleConfig

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Fraction, Mark, NotNegative, OptionName, Positive
+from groundup.base.fields import Config
+from groundup.base.kinds import Fraction, Mark, NotNegative, OptionName, Positive
 
 if TYPE_CHECKING:
     import torch

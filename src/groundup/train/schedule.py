@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config, Count, Fraction, OptionName, Whole
+from groundup.base.fields import Config
+from groundup.base.kinds import Count, Fraction, OptionName, Whole
 
 Decay = Literal["wsd", "linear", "cosine", "constant"]
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from groundup.base.fields import Count, Device, NotNegative, Positive, Whole
+from groundup.base.kinds import Count, Device, NotNegative, Positive, Whole
 from groundup.text.config import FileConfig
 
 

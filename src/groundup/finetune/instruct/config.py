@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from groundup.base.fields import Count, Device, Positive, Whole
+from groundup.base.kinds import Count, Device, Positive, Whole
 from groundup.text.config import FileConfig
 
 
