@@ -12,6 +12,7 @@ from groundup.cli.main import main
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS, Verb
 
+MANY_OPTIONS = ("plan", "pretrain")
 by_name = pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 
 
@@ -28,7 +29,13 @@ def status(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     return code, error
 
 
-@by_name
+@pytest.mark.parametrize(
+    "verb",
+    [
+        pytest.param(verb, id=verb.name, marks=[pytest.mark.slow] * (verb.name in MANY_OPTIONS))
+        for verb in VERBS
+    ],
+)
 def test_usage(verb: Verb, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """An unknown option, a missing value, and every option that can be out of range."""
     assert status(capsys, verb.name, "--zzzzz", "3")[0] == 2

@@ -79,7 +79,7 @@ DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     ("error", "step", "stays"),
     [
         pytest.param(DISK_FULL, 1, False, marks=pytest.mark.slow),
-        (DISK_FULL, 3, False),
+        (DISK_FULL, 9, False),
         (DISK_FULL, 7, True),
         (KeyboardInterrupt(), 8, False),
         (SystemExit(3), 11, False),

@@ -143,6 +143,7 @@ def test_encode_iterable_is_lazy_and_equals_encode(cut: int) -> None:
     assert [next(ids) for _ in range(50)] == tokenizer.encode(TEXT)[:50]
 
 
+@pytest.mark.slow
 def test_encode_iterable_holds_less_than_a_megabyte(tmp_path: Path) -> None:
     draw = random.Random(1)
     with (tmp_path / "a.txt").open("w", encoding="utf-8") as file:
