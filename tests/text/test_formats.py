@@ -37,7 +37,6 @@ def texts(path: Path, **settings: object) -> list[str]:
         (".log", LINES, "jsonl"),
         (".00000", LIST, "json"),
         ("", '{"text": "' + "a" * 70_000, "jsonl"),
-        ("", '{\n  "text": 1\n}\n', "text"),
         ("", "{ not json }\n{ at all }", "text"),
         (".py", "[1, 2]", "text"),
         (".txt", "[see below]\n{", "text"),
@@ -60,6 +59,8 @@ def test_name_and_content_together(suffix: str, head: str, expected: str) -> Non
         ("a.tsv", LIST, "json"),
         ("a.jsonl", LIST, "json"),
         ("a.json", '{\n "a": 1}\n', "text"),
+        ("a.jsonl.gz", LINES, "jsonl"),
+        ("a.csv.gz", "text,n\none 0,1\none 1,1\none 2,1\n", "csv"),
         ("a.json", "plain words", "text"),
     ],
 )
@@ -91,12 +92,12 @@ def test_a_compressed_name_without_compression_is_asked_about(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.txt", b"PK\x03\x04...."),
+        ("a.txt", b"PK\x03\x04\0..."),
         ("a", b"%PDF-1.7 ..."),
         ("a.png", b"words"),
         ("a.txt", b"words\0words"),
         ("a.parquet", b"words"),
-        ("a.txt", b"PAR1words"),
+        ("a.txt", b"PAR1\0words"),
     ],
 )
 def test_what_is_not_text_is_refused(tmp_path: Path, name: str, content: bytes) -> None:

@@ -14,9 +14,10 @@ from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
 from groundup.text.corpus import SIDES, read_sizes, recorded_sources
 from groundup.text.prepare import PrepareResult, Progress, prepare
-from groundup.text.stores import check_stores
+from groundup.text.stores import check_stores, encode_elsewhere, store_manifest
 from groundup.text.taken import changing
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.train import TrainTokenizerResult, train_tokenizer
 
@@ -56,7 +57,7 @@ def prepare_and_encode(
         check_tokenizer(data, tokenizer, config.tokenizer, overwrite=config.overwrite)
         encodes = True
     elif encodes:
-        load_tokenizer(data / "tokenizer")
+        _refuse_other_tokenizer(data, load_tokenizer(data / "tokenizer"))
     is_append = config.append and (data / "corpus").is_dir()
     with changing(data, always=is_append), parts_kept_if_useful(data, keep=not is_append):
         prepared = prepare(config, on_progress)
@@ -96,6 +97,19 @@ def train_and_encode(
         encode_config = EncodeConfig(data=data, engine=config.engine, overwrite=overwrite)
         n_tokens = encode(encode_config, _encode_stage(on_progress)).n_tokens
     return TrainAndEncodeResult(**vars(trained), n_tokens=n_tokens)
+
+
+def _refuse_other_tokenizer(data: Path, tokenizer: Tokenizer) -> None:
+    """Append only with the tokenizer of the token stores: an append never replaces them."""
+    for side in SIDES:
+        manifest = store_manifest(data / side)
+        if manifest and manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+            raise UserError(
+                "The tokenizer of this data folder is not the one that made its token stores, so "
+                "nothing was appended. Encode the corpus in another data folder, and append there.",
+                where=data / side,
+                command=encode_elsewhere(data),
+            )
 
 
 def _other_tokenizer_needed(data: Path, error: UserError) -> UserError:

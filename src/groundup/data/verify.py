@@ -59,6 +59,13 @@ def verify(config: VerifyConfig) -> VerifyResult:
         n_bytes = sum(size.n_file_bytes for size in read_sizes(data / "corpus").values())
         checks.append(("corpus", n_bytes, partial(verify_corpus, data / "corpus")))
     for side in SIDES:
+        if not is_store(data / side) and (data / side / "manifest.json").exists():
+            raise UserError(
+                "This is not a token store any more: its manifest is damaged. Encode the text "
+                "again.",
+                where=data / side,
+                command=encode_elsewhere(data),
+            )
         if is_store(data / side):
             checks.append((side, _n_bytes(data / side), partial(_verify_store, data / side)))
     if not checks:
@@ -84,6 +91,9 @@ def verify(config: VerifyConfig) -> VerifyResult:
                 notes += check_together(data)
             except UserError as found:
                 damage.append(str(found))
+    has_store = any(is_store(data / side) for side in SIDES)
+    if has_store and not damage and not (data / "tokenizer").is_dir():
+        damage.append(f"{data / 'tokenizer'}: The tokenizer of the token stores is missing.")
     if damage:
         raise UserError("\n".join(damage))
     return VerifyResult(parts=tuple(intact), notes=tuple(notes))

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Gt, Lt
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Whole
+from groundup.base.kinds import Pattern, Whole
 from groundup.text.formats import AnyFormat
 
 
@@ -28,7 +28,7 @@ class FileConfig(Config):
 class ReadConfig(FileConfig):
     """How to read documents."""
 
-    separator: str | None = None
+    separator: Annotated[str, Pattern(r"(?s).+", "a text of at least one character")] | None = None
     """String that ends a document in a file, e.g. <|endoftext|>. None: a file is one document."""
     text_field: str = "text"
     """Field or column of a record that contains the text; a.b is field b of the object in a."""

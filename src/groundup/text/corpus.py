@@ -119,7 +119,7 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
     """
     if not (corpus / "manifest.json").is_file():
         raise no_corpus(corpus.parent)
-    manifest = read_json(corpus / "manifest.json")
+    manifest = corpus_manifest(corpus)
     sizes = recorded_sizes(manifest)
     for side, size in sizes.items():
         file = corpus / f"{side}.jsonl"
@@ -133,6 +133,28 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
                 command=_prepare_command(corpus.parent, manifest),
             )
     return sizes
+
+
+def corpus_manifest(corpus: Path) -> dict[str, Any]:
+    """Read the manifest of a corpus.
+
+    Raises:
+        UserError: It is missing or damaged.
+    """
+    manifest = read_json(corpus / "manifest.json")
+    try:
+        recorded_sizes(manifest)
+        complete = {"stamps", "options", "rule", "longest", "audit"} <= manifest.keys()
+    except (AttributeError, KeyError, TypeError, ValueError):
+        complete = False
+    if not complete:
+        raise UserError(
+            "This file is damaged: it is not the manifest of a corpus. Prepare the sources again, "
+            "with overwrite.",
+            where=corpus / "manifest.json",
+            settings={"overwrite": True},
+        )
+    return dict(manifest)
 
 
 def recorded_sizes(manifest: dict[str, Any]) -> dict[Side, SideSize]:

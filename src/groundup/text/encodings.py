@@ -9,10 +9,10 @@ from groundup.base.errors import UserError
 
 _CHUNK_BYTES = 2**20
 _MARKS = (  # the mark of UTF-32-LE begins with that of UTF-16-LE
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
     (codecs.BOM_UTF8, "utf-8"),
 )
 _NEEDS_MARK = ("utf-16", "utf-32")
@@ -85,8 +85,9 @@ def check_start(head: bytes, encoding: str, where: str) -> None:
         UnreadableError: The file has another encoding, or is binary.
     """
     mark = next((name for start, name in _MARKS if head.startswith(start)), None)
-    base = encoding.removesuffix("-sig").removesuffix("-le").removesuffix("-be")
-    if mark is not None and mark != base:
+    base = _without_order(encoding)
+    if mark is not None and encoding.removesuffix("-sig") not in (mark, _without_order(mark)):
+        mark = _without_order(mark)
         raise UnreadableError(
             f"files encoded in {mark.upper()}",
             f"The text is encoded in {mark.upper()}, as its byte-order mark states, "
@@ -100,7 +101,7 @@ def check_start(head: bytes, encoding: str, where: str) -> None:
             f"The text has no byte-order mark, which states the byte order of {encoding}. Another "
             f"encoding is expected: utf-8, or {encoding}-le or {encoding}-be.",
             where=where,
-            settings={"encoding": "utf-8" if b"\0" not in head else f"{encoding}-le"},
+            settings={"encoding": _byte_order(head, encoding) if b"\0" in head else "utf-8"},
         )
     if b"\0" in head and base not in _NEEDS_MARK:
         raise UnreadableError(
@@ -109,6 +110,17 @@ def check_start(head: bytes, encoding: str, where: str) -> None:
             "Set the encoding if this is text in UTF-16 without a byte-order mark.",
             where=where,
         )
+
+
+def _without_order(encoding: str) -> str:
+    return encoding.removesuffix("-sig").removesuffix("-le").removesuffix("-be")
+
+
+def _byte_order(head: bytes, encoding: str) -> str:
+    """Add the byte order: the zero bytes of most letters are on the side of the high bytes."""
+    width = 4 if encoding == "utf-32" else 2
+    first, last = head[::width].count(0), head[width - 1 :: width].count(0)
+    return f"{encoding}-be" if first > last else f"{encoding}-le"
 
 
 def decoded_start(head: bytes, encoding: str) -> str:

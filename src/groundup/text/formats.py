@@ -49,6 +49,8 @@ _BY_SUFFIX: dict[str, Format] = {
     ".markdown": "text",
     ".rst": "text",
 }
+KNOWN_SUFFIXES = frozenset(_BY_SUFFIX) | BINARY_SUFFIXES
+"""Suffixes that state what a file is."""
 _BINARY_STARTS = {
     b"%PDF-": "a PDF file",
     b"PK\x03\x04": "a zip archive",
@@ -66,6 +68,8 @@ _LIST_OF_OBJECTS = re.compile(r"\s*\[\s*\{")
 
 def binary_kind(head: bytes) -> str | None:
     """Name the binary format that these first bytes belong to; None if it is not known."""
+    if b"\0" not in head and not head.startswith(b"%PDF-1."):  # words may begin like a mark
+        return None
     return next((kind for start, kind in _BINARY_STARTS.items() if head.startswith(start)), None)
 
 
@@ -105,6 +109,13 @@ def format_of(suffix: str, head: str, *, where: str) -> Format:
             f"reads the records, {named!r} follows the name.",
             where=where,
             settings={"format": found},
+        )
+    if named is None and found == "object":
+        raise UserError(
+            "The content begins with a JSON object, but it is neither one object per line nor a "
+            "list. Choose the format.",
+            where=where,
+            settings={"format": "jsonl"},
         )
     if named == "jsonl" and found == "json":
         raise UserError(

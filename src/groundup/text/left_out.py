@@ -34,6 +34,8 @@ class LeftOut:
     """
 
     counts: dict[str, Count] = field(default_factory=dict)
+    unread: list[Any] = field(default_factory=list, compare=False)
+    """Sources that were left out: they are tried again when they have changed."""
 
     def add(self, reason: str, example: str, *, action: Action = "Left out") -> None:
         """Count one thing.

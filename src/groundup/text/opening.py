@@ -33,21 +33,53 @@ from groundup.text.formats import (
 from groundup.text.sources import COMPRESSED_SUFFIXES, Source
 
 _HEAD_BYTES = 65_536
+_COMPRESSED_CHUNK_BYTES = 4096
 _DEEPEST = 4
 """How often a file may be compressed: a.gz.gz."""
 
 _Opener = Callable[[Any], Any]
 
 
-def _zstandard(raw: Any) -> Any:
-    zstandard = needed("zstandard", "sources", "a .zst file")
-    return zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+class _ZstandardFile:
+    """Decompress frames one after another; unlike the library's reader, it notices a cut."""
+
+    def __init__(self, raw: Any) -> None:
+        self._decompressor = needed("zstandard", "sources", "a .zst file").ZstdDecompressor()
+        self._raw, self._compressed, self._ready = raw, b"", b""
+        self._frame: Any = None
+
+    def __enter__(self) -> "_ZstandardFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is to be closed."""
+
+    def read(self, size: int = -1) -> bytes:
+        while (size < 0 or len(self._ready) < size) and self._read_more():
+            pass
+        size = len(self._ready) if size < 0 else size
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return data
+
+    def _read_more(self) -> bool:
+        self._compressed = self._compressed or self._raw.read(_COMPRESSED_CHUNK_BYTES)
+        if not self._compressed:
+            if self._frame is not None:
+                raise EOFError("the compressed data ends in the middle")
+            return False
+        if self._frame is None:
+            self._frame = self._decompressor.decompressobj()
+        self._ready += self._frame.decompress(self._compressed)
+        self._compressed = b""
+        if self._frame.eof:
+            self._compressed, self._frame = self._frame.unused_data, None
+        return True
 
 
 _COMPRESSIONS: dict[bytes, _Opener] = {
     b"\x1f\x8b": lambda raw: gzip.GzipFile(fileobj=raw),
-    b"\x28\xb5\x2f\xfd": _zstandard,
-    b"BZh": bz2.BZ2File,
+    b"\x28\xb5\x2f\xfd": _ZstandardFile,
+    **{b"BZh%d1AY&SY" % level: bz2.BZ2File for level in range(1, 10)},
     b"\xfd7zXZ\0": lzma.LZMAFile,
 }
 """How to open what begins with these bytes."""
@@ -94,8 +126,8 @@ class OpenedFile:
 class _Stream:
     """A byte stream whose beginning was looked at; errors name the source."""
 
-    def __init__(self, raw: Any, source: Source) -> None:
-        self.raw, self.source = raw, source
+    def __init__(self, raw: Any, source: Source, *, is_plain: bool) -> None:
+        self.raw, self.source, self._is_plain = raw, source, is_plain
         self.head = b""
         while len(self.head) < _HEAD_BYTES and (data := self._read(_HEAD_BYTES - len(self.head))):
             self.head += data
@@ -121,6 +153,8 @@ class _Stream:
 
     def can_rewind(self) -> bool:
         """Rewind the raw stream, if it has random access."""
+        if not self._is_plain:  # a decompressor would read its own source again
+            return False
         try:
             self.raw.seek(0)
         except (AttributeError, OSError, ValueError, io.UnsupportedOperation):
@@ -129,8 +163,9 @@ class _Stream:
 
     def _read(self, size: int) -> bytes:
         corrupt = [OSError, EOFError, ValueError, zlib.error, lzma.LZMAError]
-        if "zstandard" in sys.modules:
-            corrupt.append(sys.modules["zstandard"].ZstdError)
+        for module, name in (("zstandard", "ZstdError"), ("aiohttp", "ClientError")):
+            if module in sys.modules:
+                corrupt.append(getattr(sys.modules[module], name))
         try:
             data: bytes = self.raw.read(size)
         except tuple(corrupt) as error:
@@ -138,7 +173,7 @@ class _Stream:
                 raise
             raise UnreadableError(
                 "unreadable files",
-                f"This source cannot be read ({getattr(error, 'strerror', None) or error}).",
+                f"This source cannot be read ({_reason(error)}).",
                 where=str(self.source),
             ) from error
         return data
@@ -155,16 +190,17 @@ def open_source(source: Source, config: FileConfig) -> Iterator[OpenedFile]:
     encoding = encoding_name(config.encoding)
     where = str(source)
     with ExitStack() as stack:
-        stream = _Stream(_open_raw(source, stack), source)
+        stream = _Stream(_open_raw(source, stack), source, is_plain=True)
         is_compressed = False
         for _ in range(_DEEPEST):
             opener = _decompressor(stream.head)
             if opener is None:
                 break
-            stream, is_compressed = _Stream(stack.enter_context(opener(stream)), source), True
+            unpacked = stack.enter_context(opener(stream))
+            stream, is_compressed = _Stream(unpacked, source, is_plain=False), True
         if not stream.head:
             raise UnreadableError("empty files", "The file is empty.", where=where)
-        is_parquet = stream.head.startswith(PARQUET_START)
+        is_parquet = stream.head.startswith(PARQUET_START) and b"\0" in stream.head
         if config.format != "auto":
             if is_parquet != (config.format == "parquet"):
                 raise UserError(
@@ -176,7 +212,7 @@ def open_source(source: Source, config: FileConfig) -> Iterator[OpenedFile]:
                 check_start(stream.head, encoding, where)
             yield OpenedFile(source, stream, config.format, encoding)
             return
-        _check_name(source, stream.head, is_compressed, is_parquet)
+        _check_name(source, stream.head, is_compressed, is_parquet, encoding)
         if is_parquet:
             yield OpenedFile(source, stream, "parquet", encoding)
             return
@@ -184,6 +220,13 @@ def open_source(source: Source, config: FileConfig) -> Iterator[OpenedFile]:
         start = clean(decoded_start(stream.head, encoding))
         format = format_of(source.suffix, start, where=where)
         yield OpenedFile(source, stream, format, encoding)
+
+
+def _format_inside(source: Source, head: bytes, encoding: str) -> Format:
+    try:
+        return format_of(source.suffix, clean(decoded_start(head, encoding)), where="")
+    except UserError:
+        return "text"
 
 
 def _decompressor(head: bytes) -> _Opener | None:
@@ -205,12 +248,21 @@ def _open_raw(source: Source, stack: ExitStack) -> Any:
             raise
         raise UnreadableError(
             "unreadable files",
-            f"This source cannot be read ({getattr(error, 'strerror', None) or error}).",
+            f"This source cannot be read ({_reason(error)}).",
             where=str(source),
         ) from error
 
 
-def _check_name(source: Source, head: bytes, is_compressed: bool, is_parquet: bool) -> None:
+def _reason(error: BaseException) -> str:
+    """Say why something cannot be read; errors of HTTP often have no words of their own."""
+    if isinstance(error, FileNotFoundError) and not error.strerror:
+        return "nothing is at this address"
+    return getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+
+
+def _check_name(
+    source: Source, head: bytes, is_compressed: bool, is_parquet: bool, encoding: str
+) -> None:
     """Refuse a name that states a binary format or a compression that the content does not have."""
     where, kind = str(source), binary_kind(head)
     if kind is not None or (source.suffix in BINARY_SUFFIXES and not is_parquet):
@@ -225,7 +277,7 @@ def _check_name(source: Source, head: bytes, is_compressed: bool, is_parquet: bo
             f"The name ends in {source.compressed_suffix}, but the content is not compressed. "
             "Rename the file, or choose its format.",
             where=where,
-            settings={"format": "text"},
+            settings={"format": _format_inside(source, head, encoding)},
         )
     if is_parquet and source.suffix not in (".parquet", ".pq", ""):
         raise UserError(

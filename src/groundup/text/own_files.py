@@ -4,6 +4,7 @@ A data folder may be inside the folder that is read, so a scan would find the co
 and the runs of the last time and make training text of them.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,9 @@ def is_own_folder(folder: Path) -> bool:
 
     A data folder is not one of them: it may contain texts of the user as well.
     """
-    if any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):
+    if any(all(os.path.isfile(folder / name) for name in names) for names in _TOKENIZERS):
         return True
-    if folder.name == "results" and any((folder.parent / n).exists() for n in _BESIDE_RESULTS):
+    if folder.name == "results" and any(os.path.exists(folder.parent / n) for n in _BESIDE_RESULTS):
         return True
     manifest = _manifest(folder)
     is_corpus = {"format_version", "sides"} <= manifest.keys()
@@ -66,12 +67,12 @@ def is_own_page(path: Path) -> bool:
 def _is_run(folder: Path, manifest: dict[str, Any]) -> bool:
     versions = manifest.get("versions")
     is_described = isinstance(versions, dict) and "groundup" in versions
-    return is_described or all((folder / name).is_file() for name in _RUN_FILES)
+    return is_described or all(os.path.isfile(folder / name) for name in _RUN_FILES)
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a folder; empty if it has none that can be read."""
-    if not (folder / "manifest.json").is_file():
+    if not os.path.isfile(folder / "manifest.json"):
         return {}
     try:
         manifest = read_json(folder / "manifest.json")

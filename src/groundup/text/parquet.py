@@ -15,7 +15,13 @@ def parquet_columns(file: BinaryIO, where: str) -> list[str]:
     Raises:
         UserError: It is not a Parquet file, or pyarrow is not installed.
     """
-    return list(_open(file, where).schema_arrow.names)
+    names = list(_open(file, where).schema_arrow.names)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"The file has two columns named {twice!r}. Different names are expected.", where=where
+        )
+    return names
 
 
 def read_parquet(

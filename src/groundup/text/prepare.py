@@ -23,6 +23,7 @@ from groundup.text.config import PrepareConfig
 from groundup.text.corpus import (
     SIDES,
     CorpusWriter,
+    corpus_manifest,
     recorded_sources,
     verify_corpus,
 )
@@ -88,7 +89,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     undo_interrupted(config.out)
     for name in ("corpus", *SIDES):
         remove_left_over(config.out / name)
-    held = read_json(corpus / "manifest.json") if (corpus / "manifest.json").is_file() else None
+    held = _held_manifest(config, corpus)
     if config.append and held is None:
         raise UserError(
             "There is nothing to append to. A data folder written by `groundup prepare` is "
@@ -96,8 +97,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             where=config.out,
             settings={"append": False},
         )
-    left_out = LeftOut.from_table(held.get("left_out") if held and config.append else None)
-    sources = [source for word in words for source in find_sources(word, left_out=left_out)]
+    left_out = LeftOut()
+    sources = _distinct(words, left_out)
     todo = [source for source in sources if not config.append or not _is_in(held, source)]
     keep = held is not None and not config.append and _is_same(held, sources, _options(config))
     if keep and _is_intact(corpus):
@@ -171,12 +172,15 @@ def _write_corpus(
         names = source_names(config.sources or [BUILTIN_NAME])
         writer.finish(
             sources=list(dict.fromkeys([*before, *names])),
-            stamps=(held["stamps"] if held is not None else []) + [s.stamp for s in sources],
+            stamps=(held["stamps"] if held is not None else [])
+            + [s.stamp for s in sources if [s.stamp, s.changed_ns] not in left_out.unread],
+            unread=(held.get("unread", []) if held is not None else []) + left_out.unread,
             options=options,
             rule=splitter.rule,
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
             left_out=left_out.to_table(),
+            left_out_before=_left_out_before(held),
         )
 
 
@@ -204,6 +208,34 @@ class _Meter:
         self.is_over = True
 
 
+def _held_manifest(config: PrepareConfig, corpus: Path) -> dict[str, Any] | None:
+    """Read the manifest of the present corpus; a damaged one may be replaced."""
+    if not (corpus / "manifest.json").is_file():
+        return None
+    try:
+        return corpus_manifest(corpus)
+    except UserError:
+        if config.overwrite and not config.append:
+            return None
+        raise
+
+
+def _distinct(words: list[str], left_out: LeftOut) -> list[Source]:
+    """Find the sources, each one once."""
+    found: list[Source] = []
+    for source in (source for word in words for source in find_sources(word, left_out=left_out)):
+        if any(source.stamp[1:] == other.stamp[1:] for other in found if source.place != "-"):
+            left_out.add("sources that were named twice", source.name)
+        else:
+            found.append(source)
+    return found
+
+
+def _left_out_before(held: dict[str, Any] | None) -> list[Any]:
+    """What earlier commands left out of the corpus that is appended to."""
+    return [] if held is None else [*held.get("left_out_before", []), held.get("left_out", {})]
+
+
 def _n_bytes(sources: list[Source]) -> int | None:
     """Sum the sizes of the sources; None if one is unknown."""
     sizes = [source.n_bytes for source in sources]
@@ -226,7 +258,8 @@ def _options(config: PrepareConfig) -> dict[str, Any]:
 
 def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any]) -> bool:
     """Whether a corpus was made from exactly these sources and settings."""
-    stamps = [source.stamp for source in sources]
+    unread = held.get("unread", [])
+    stamps = [s.stamp for s in sources if [s.stamp, s.changed_ns] not in unread]
     known = all(None not in stamp for stamp in stamps)
     held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
     return known and held.get("stamps") == stamps and held_options == options
@@ -242,8 +275,11 @@ def _is_intact(corpus: Path) -> bool:
 
 
 def _is_in(held: dict[str, Any] | None, source: Source) -> bool:
-    """Whether a corpus contains this source already."""
-    return held is not None and None not in source.stamp and source.stamp in held.get("stamps", [])
+    """Whether a corpus contains this source already, or left it out and it has not changed."""
+    if held is None or None in source.stamp:
+        return False
+    unread = [source.stamp, source.changed_ns] in held.get("unread", [])
+    return unread or source.stamp in held.get("stamps", [])
 
 
 def _result(

@@ -27,6 +27,9 @@ _HELD_CHARACTERS = 2**23
 _COST_OF_A_PIECE = 2**6
 """Characters that take as much memory as an empty piece."""
 
+_WITHOUT_SEPARATOR = "files in which the separator does not occur"
+_RECORDS = "files of records, to which the separator does not apply"
+
 SourceWord = str | os.PathLike[str] | Source
 
 
@@ -119,6 +122,7 @@ def _readable_pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> I
         kind = error.kind if isinstance(error, UnreadableError) else "unreadable files"
         shown = source.name if isinstance(error, UnreadableError) else error.located
         left_out.add(kind, shown)
+        left_out.unread.append([source.stamp, source.changed_ns])
         raise _LeftOutError(error) from error
     yield from held
     del held
@@ -146,11 +150,13 @@ def _documents(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterato
     else:
         with open_source(source, config) as file:
             if file.format != "text":
+                if config.separator:
+                    left_out.add(_RECORDS, source.name, action="Kept as they are")
                 fields = [config.text_field]
                 records = file_records(file, fields=fields, left_out=left_out)
                 yield from _texts(records, config, left_out)
             elif config.separator:
-                yield from _separated(source.name, file.chunks(), config.separator)
+                yield from _separated(source.name, file.chunks(), config.separator, left_out)
             else:
                 yield source.name, file.chunks()
 
@@ -167,13 +173,23 @@ def _texts(records: Iterable[Record], config: ReadConfig, left_out: LeftOut) -> 
         yield record.name, [clean(text)]
 
 
-def _separated(name: str, chunks: Iterable[str], separator: str) -> Iterator[Named]:
-    rest, number = "", 0
+def _separated(
+    name: str, chunks: Iterable[str], separator: str, left_out: LeftOut
+) -> Iterator[Named]:
+    separator = separator.replace("\r\n", "\n")  # as in the text
+    rest, number, searched = "", 0, 0
     for chunk in chunks:
-        *complete, rest = (rest + chunk).split(separator)
-        for part in complete:
+        rest += chunk
+        start = 0
+        while (end := rest.find(separator, max(start, searched))) >= 0:
             number += 1
-            yield f"{name}:{number}", [part.strip("\n")]
+            yield f"{name}:{number}", [rest[start:end].strip("\n")]
+            start = end + len(separator)
+            searched = start
+        rest = rest[start:]
+        searched = max(0, len(rest) - len(separator) + 1)
+    if number == 0:
+        left_out.add(_WITHOUT_SEPARATOR, name, action="Kept as they are")
     if rest.strip():
         yield f"{name}:{number + 1}", [rest.strip("\n")]
 

@@ -3,6 +3,7 @@
 All commands that read records use this module, so that a file has the same rows in every one.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,8 @@ class Record:
             )
         value: Any = self.values
         for name in [field] if field in value else field.split("."):
+            if value is None:  # of an object that is null, every field is null
+                return None
             if not isinstance(value, dict) or name not in value:
                 if default is not ...:
                     return default
@@ -168,21 +171,50 @@ def read_records(
     Raises:
         UserError: A source is missing or malformed, or contains no records.
     """
+    first_error: UserError | None = None
+    n_read = 0
     for source in find_sources(word, left_out=left_out):
-        if source.is_hugging_face:
-            yield from dataset_records(source)
+        records = _source_records(source, config, fields, default_columns, left_out)
+        if not source.is_found:
+            yield from records
+            n_read += 1
             continue
-        with open_source(source, config) as file:
-            if file.format == "text":
-                raise UserError(
-                    "This file is a text without records. JSON lines, a JSON list, CSV, TSV or "
-                    "Parquet is expected.",
-                    where=str(source),
-                    settings={"format": "jsonl"},
-                )
-            yield from file_records(
-                file, fields=fields, default_columns=default_columns, left_out=left_out
+        try:
+            complete = list(records)  # a file of a folder is read completely or left out
+        except UserError as error:
+            first_error = first_error or error
+            if left_out is not None:
+                left_out.add("files without records that can be read", error.located)
+            continue
+        n_read += 1
+        yield from complete
+    if n_read == 0 and first_error is not None:
+        raise first_error
+
+
+def _source_records(
+    source: Source,
+    config: FileConfig,
+    fields: Sequence[str],
+    default_columns: Sequence[str],
+    left_out: LeftOut | None,
+) -> Iterator[Record]:
+    if source.is_hugging_face:
+        yield from dataset_records(source)
+        return
+    with open_source(source, config) as file:
+        if file.format == "text":
+            header = next((line for line in split_lines(file.chunks()) if line.strip()), "")
+            likely = "tsv" if "\t" in header else "csv" if re.search("[,;]", header) else "jsonl"
+            raise UserError(
+                "This file is a text without records. JSON lines, a JSON list, CSV, TSV or "
+                "Parquet is expected.",
+                where=str(source),
+                settings={"format": likely},
             )
+        yield from file_records(
+            file, fields=fields, default_columns=default_columns, left_out=left_out
+        )
 
 
 def file_records(

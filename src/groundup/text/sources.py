@@ -19,7 +19,7 @@ from groundup.base.files import sha256_bytes
 from groundup.base.surrogates import without_surrogates
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
-from groundup.text.formats import BINARY_SUFFIXES
+from groundup.text.formats import BINARY_SUFFIXES, KNOWN_SUFFIXES
 from groundup.text.left_out import LeftOut
 from groundup.text.own_files import is_own, is_own_folder, is_own_page
 
@@ -34,6 +34,8 @@ _SUFFIX_OF_TYPE = {
     "application/json": ".json",
 }
 _PROBE_BYTES = 65_536
+UNDO = ".undo"
+"""Files of this name, and those that begin with it, are a copy that groundup keeps for a moment."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Source:
     """Changes when the text changes; contains None where that cannot be known."""
     n_bytes: int | None = None
     """The size of the file, compressed if it is; None if it is unknown before reading."""
+    changed_ns: int | None = None
+    """When the file or its permissions were changed; None if it is not a local file."""
     is_found: bool = False
     """Whether a folder or glob was named, not this file: then it is left out if unreadable."""
 
@@ -106,8 +110,10 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
         return [Source(word, word, [word, None])]
     if word == "-":
         return [Source("stdin", "-", ["stdin", "-", None])]
+    if word.startswith("file://"):
+        return find_sources(unquote(urlsplit(word).path), left_out=left_out)
     if "://" in word:
-        return _at_url(word)
+        return _at_url(word, left_out)
     path = Path(word)
     try:
         if path.is_dir():
@@ -123,7 +129,13 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
         text_file, about = fetch(CATALOG[word]), CATALOG[word]
         return [Source(text_file.name, str(text_file), [word, about.sha256], about.n_bytes)]
     found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
-    files = [file for file in map(Path, found) if file.is_file()]
+    files = []
+    for file in map(Path, found):
+        if file.is_file():
+            files.append(file)
+        elif not ("**" in word and file.is_dir()):  # it reads the files of the folder
+            kind = "folders" if file.is_dir() else "broken links and special files"
+            left_out.add(f"{kind} that match the pattern", without_surrogates(str(file)))
     if not files:
         raise _nothing_at(word)
     kept = [f for f in files if not _is_left_out(f, str(f), left_out, is_own(f))]
@@ -152,7 +164,12 @@ def _file(name: str, path: Path, *, is_found: bool) -> Source:
         found.st_size,
         found.st_mtime_ns,
     ]
-    return Source(without_surrogates(name), str(path), stamp, found.st_size, is_found)
+    place = str(path)
+    if place in ("-", BUILTIN_NAME) or place.startswith(HUGGING_FACE):  # a file of this name
+        place = f"./{place}"
+    return Source(
+        without_surrogates(name), place, stamp, found.st_size, found.st_ctime_ns, is_found
+    )
 
 
 def _in_folder(folder: Path, left_out: LeftOut) -> list[Source]:
@@ -181,6 +198,7 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(UNDO)]
         for name in sorted(folders):
             below = here / name
             shown = without_surrogates(f"{below.relative_to(folder)}/")
@@ -193,9 +211,10 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
             else:
                 continue
             folders.remove(name)
-        for name in names:
+        for name in (name for name in names if not name.startswith(UNDO)):
             file = here / name
-            if not _is_left_out(file, str(file.relative_to(folder)), left_out):
+            shown = str(file.relative_to(folder))
+            if not _is_left_out(file, shown, left_out, file.is_symlink() and is_own(file)):
                 yield file
 
 
@@ -215,7 +234,7 @@ def _is_left_out(file: Path, name: str, left_out: LeftOut, is_ours: bool = False
     return True
 
 
-def _at_url(word: str) -> list[Source]:
+def _at_url(word: str, left_out: LeftOut) -> list[Source]:
     fsspec = needed("fsspec", "sources", word)
     try:
         filesystem, place = fsspec.core.url_to_fs(word)
@@ -237,23 +256,31 @@ def _at_url(word: str) -> list[Source]:
         raise UserError(f"This URL cannot be opened ({error}).", where=word) from error
     if not found:
         raise UserError("There is nothing at this URL. A file is expected.", where=word)
-    return [_at(file.rsplit("/", 1)[-1], filesystem.unstrip_protocol(file)) for file in found]
+    sources = []
+    for file in found:
+        name = file.rsplit("/", 1)[-1]
+        if name.startswith("."):
+            left_out.add("hidden files", name)
+        else:
+            sources.append(_at(name, filesystem.unstrip_protocol(file), is_found=True))
+    return sources
 
 
 def _http_name(filesystem: Any, url: str) -> str:
     """Name what is at a URL by its path, without query and fragment.
 
-    If the path has no suffix, the address after redirects and the type of the content are asked.
+    If its suffix states no format, the address after redirects and the type of the content are
+    asked.
     """
     name = _last_part(url)
-    if PurePosixPath(name).suffix:
+    if PurePosixPath(name).suffix.lower() in KNOWN_SUFFIXES | COMPRESSED_SUFFIXES:
         return name
     try:
         about = filesystem.info(url)
     except (OSError, ValueError):  # it may still be readable; opening it will tell
         return name or "download"
     final = _last_part(str(about.get("url", url)))
-    if PurePosixPath(final).suffix:
+    if PurePosixPath(final).suffix.lower() in KNOWN_SUFFIXES | COMPRESSED_SUFFIXES:
         return final
     kind = str(about.get("mimetype") or "").partition(";")[0].strip()
     return f"{name or 'download'}{_SUFFIX_OF_TYPE.get(kind, '')}"
@@ -263,8 +290,8 @@ def _last_part(url: str) -> str:
     return unquote(urlsplit(url).path).rsplit("/", 1)[-1]
 
 
-def _at(name: str, url: str) -> Source:
-    return Source(name, url, [name, url, None])
+def _at(name: str, url: str, *, is_found: bool = False) -> Source:
+    return Source(name, url, [name, url, None], is_found=is_found)
 
 
 def _nothing_at(word: str) -> UserError:
@@ -272,7 +299,7 @@ def _nothing_at(word: str) -> UserError:
     named = [BUILTIN_NAME, *CATALOG]
     folder = path.parent
     beside = [str(folder / file.name) for file in sorted(folder.glob("[!.]*"))]
-    nearest = difflib.get_close_matches(word, [*named, *beside], n=1)
+    nearest = difflib.get_close_matches(word, [n for n in (*named, *beside) if n != word], n=1)
     return UserError(
         "There is no such file, folder or named text. "
         + (f"Did you mean {without_surrogates(nearest[0])}? " if nearest else "")

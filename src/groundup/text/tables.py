@@ -49,7 +49,7 @@ def read_table(
             tsv-quoted. A CSV header without a comma may use semicolons or tabs.
         where: The file, for messages.
         default_columns: Column names of a TSV file without a header. It is taken to have none if
-            its first row has this many fields and other names.
+            its first row has this many fields and none of these names.
         left_out: Counts fields of unquoted TSV that look quoted.
 
     Raises:
@@ -57,7 +57,14 @@ def read_table(
             mark is never closed.
     """
     lines = split_lines(chunks)
-    first = next((line for line in lines if line.strip()), None)
+    n_before, first, delimiter = 0, None, ""
+    for line in lines:
+        if line.startswith("sep=") and len(line.rstrip("\r")) == 5:  # Excel names the delimiter
+            delimiter = line[4]
+        elif line.strip():
+            first = line
+            break
+        n_before += 1
     if first is None:
         raise UserError(
             "The table is empty. A first line with the names of its columns is expected.",
@@ -65,13 +72,14 @@ def read_table(
         )
     lines = _again(first, lines)
     if format == "tsv":
-        rows = _unquoted(lines, where, left_out)
+        rows = _unquoted(lines, n_before, where, left_out)
     else:
-        rows = _quoted(lines, "\t" if format == "tsv-quoted" else _delimiter(first), where)
+        delimiter = "\t" if format == "tsv-quoted" else delimiter or _delimiter(first)
+        rows = _quoted(lines, n_before, delimiter, where)
     number, header = next(rows)
     columns = [name.strip() for name in header]
     fits = format == "tsv" and len(columns) == len(default_columns)
-    if fits and set(columns) != set(default_columns):
+    if fits and not {name.lower() for name in columns} & set(default_columns):
         columns, rows = list(default_columns), _again((number, header), rows)
     twice = next((name for name in columns if columns.count(name) > 1), None)
     if twice is not None:
@@ -109,9 +117,11 @@ def _again(first: T, rest: Iterator[T]) -> Iterator[T]:
     yield from rest
 
 
-def _unquoted(lines: Iterable[str], where: str, left_out: LeftOut | None) -> Iterator[Row]:
+def _unquoted(
+    lines: Iterable[str], n_before: int, where: str, left_out: LeftOut | None
+) -> Iterator[Row]:
     line_end: str | None = None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, n_before + 1):
         if line_end is None:  # a carriage return ends every line, or it is part of a text
             line_end = "\r" if line.endswith("\r") else ""
         line = line.removesuffix(line_end)
@@ -123,7 +133,7 @@ def _unquoted(lines: Iterable[str], where: str, left_out: LeftOut | None) -> Ite
         yield number, fields
 
 
-def _quoted(lines: Iterable[str], delimiter: str, where: str) -> Iterator[Row]:
+def _quoted(lines: Iterable[str], n_before: int, delimiter: str, where: str) -> Iterator[Row]:
     csv.field_size_limit(_LARGEST_FIELD)
     last = ""
 
@@ -133,19 +143,22 @@ def _quoted(lines: Iterable[str], delimiter: str, where: str) -> Iterator[Row]:
             yield f"{last}\n"
 
     reader = csv.reader(watched(), delimiter=delimiter, strict=True)
-    number, ends_with_cr = 1, True
+    number, ends_with_cr = n_before + 1, True
     try:
         for row in reader:
-            if number == 1:
+            if number == n_before + 1:
                 ends_with_cr = last.endswith("\r")
             elif last.endswith("\r") and not ends_with_cr:
                 raise csv.Error("it ends with a carriage return, unlike the rows before it")
             if row:
                 yield number, row
-            number = reader.line_num + 1
+            number = n_before + reader.line_num + 1
     except csv.Error as error:
+        found = str(error)
+        if "new-line character" in found:
+            found = "it contains a carriage return outside quotation marks"
         raise UserError(
-            f"The row that begins here is not valid CSV ({error}). If it contains a quotation mark "
+            f"The row that begins here is not valid CSV ({found}). If it contains a quotation mark "
             "that is never closed, all rows after it would become part of its text.",
             where=f"{where}:{number}",
         ) from error

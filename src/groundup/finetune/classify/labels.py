@@ -5,6 +5,7 @@ header, as the SMS Spam Collection: `label<TAB>text`. Every error names its line
 classifier trained on shifted columns still reports an accuracy.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from groundup.text.records import EmptyError, NullError, Record, described, read
 _COLUMNS = ("label", "text")
 """Of a .tsv file without a header."""
 _MISSING = object()
+_FIRST_LINE = re.compile(r"\.tsv(\.\w+)?:1$")
+"""The name of the first record of a .tsv file without a header."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def read_labels(
             left_out.add("rows without text or label", record.name)
             continue
         examples.append(example)
-    if first is not None and first.name.endswith(".tsv:1"):
+    if first is not None and _FIRST_LINE.search(first.name):
         _check_first_line(first, examples, where=word)
     check_classes(examples, where=word)
     return examples
