@@ -53,7 +53,7 @@ def test_usage(verb: Verb, empty: Path, capsys: pytest.CaptureFixture[str]) -> N
         if kind.type is float:
             wrong += [[option, "nan"]]
         if kind.choices or kind.find(Pattern):
-            wrong += [[option, "gpu"]]
+            wrong += [[f"{option}="] if leaf.name == "separator" else [option, "gpu"]]
         if kind.type is bool:
             wrong += [[f"{option}=perhaps"]]
     for words in wrong:
