@@ -91,6 +91,8 @@ def verify(config: VerifyConfig) -> VerifyResult:
                 notes += check_together(data)
             except UserError as found:
                 damage.append(str(found))
+    if (data / ".undo").exists():
+        notes.append("A change of this folder was interrupted. The next command undoes it.")
     has_store = any(is_store(data / side) for side in SIDES)
     if has_store and not damage and not (data / "tokenizer").is_dir():
         damage.append(f"{data / 'tokenizer'}: The tokenizer of the token stores is missing.")

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
 from groundup.finetune.classify.labels import LabeledText, read_labels, split_labels
+from groundup.text.config import FileConfig
+from groundup.text.left_out import LeftOut
 
 EXPECTED = [
     LabeledText("good film", "yes"),
@@ -171,3 +173,46 @@ def test_the_sms_collection(shared_data: Path) -> None:
     assert Counter(e.label for e in examples) == {"ham": 4827, "spam": 747}
     split = split_labels(examples, test_frac=0.2, seed=0, source="sms")
     assert split.n_duplicates > 300
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("1.0", "1"),
+        ("0.0", "0"),
+        ("-3.0", "-3"),
+        ("7", "7"),
+        ("true", "True"),
+        ('" spam "', "spam"),
+        ("0.5", None),
+        ("1e300", None),
+        ("null", None),
+        ('" "', None),
+        ("[1]", None),
+    ],
+)
+def test_a_label_is_a_name_or_a_whole_number(tmp_path: Path, label: str, name: str | None) -> None:
+    lines = [f'{{"text": "one {i}", "label": {label}}}\n' for i in range(2)]
+    lines += [f'{{"text": "two {i}", "label": "other"}}\n' for i in range(2)]
+    path = write(tmp_path, "a.jsonl", "".join(lines))
+    if name is None:
+        with pytest.raises(UserError, match=r"a\.jsonl:1: .*(label|'label')"):
+            read_labels(path)
+        return
+    assert [example.label for example in read_labels(path)] == [name, name, "other", "other"]
+
+
+def test_marks_that_end_no_row(tmp_path: Path) -> None:
+    texts = [f"one{mark}two" for mark in "\u2028\u2029\x85\x0b\x0c\x1c"]
+    rows = "".join(f"{text},{label}\n" for text in texts for label in ("x", "y"))
+    path = write(tmp_path, "a.csv", f"text,label\n{rows}")
+    assert [e.text for e in read_labels(path) if e.label == "x"] == [t.strip() for t in texts]
+
+
+def test_rows_without_text_can_be_left_out(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "text,label\na,x\n ,x\nb,x\nc,\nd,y\ne,y\n")
+    with pytest.raises(UserError, match=r"a\.csv:3: .*skip_empty"):
+        read_labels(path)
+    left_out = LeftOut()
+    assert len(read_labels(path, FileConfig(skip_empty=True), left_out=left_out)) == 4
+    assert left_out.sentences() == ["Left out: rows without text or label: 2 (a.csv:3, a.csv:5)."]

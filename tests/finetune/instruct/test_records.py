@@ -1,12 +1,17 @@
 """Instruction records: both layouts, and every fault named with its record and field."""
 
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from groundup.base.errors import UserError
 from groundup.finetune.instruct.records import Record, read_records, split_records
+from groundup.text.config import FileConfig
+from groundup.text.left_out import LeftOut
 
 GOOD = [
     {"instruction": "Name a color.", "input": "", "output": "Red."},
@@ -88,3 +93,48 @@ def test_a_file_of_instructions(fixtures: Path) -> None:
 
 def test_the_shared_instruction_data(shared_data: Path) -> None:
     assert len(read_records(shared_data / "instruction-data.json")) == 1100
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.tsv", "a.parquet", "a.json.gz"])
+def test_every_format_and_a_byte_order_mark(tmp_path: Path, name: str) -> None:
+    rows = [{"instruction": f"say {i}", "input": "", "output": f"so, {i}"} for i in range(3)]
+    columns = list(rows[0])
+    content = {
+        ".json": json.dumps(rows),
+        ".jsonl": "\n".join(map(json.dumps, rows)),
+        ".csv": "".join(
+            ",".join(f'"{value}"' for value in row) + "\n"
+            for row in [columns, *(list(row.values()) for row in rows)]
+        ),
+        ".tsv": "".join(
+            "\t".join(row) + "\n" for row in [columns, *(list(row.values()) for row in rows)]
+        ),
+    }
+    path = tmp_path / name
+    if name.endswith(".parquet"):
+        pyarrow.parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif name.endswith(".gz"):
+        path.write_bytes(gzip.compress(content[".json"].encode("utf-8-sig")))
+    else:
+        path.write_bytes(content[path.suffix].encode("utf-8-sig"))
+    assert read_records(path) == [Record(f"say {i}", f"so, {i}") for i in range(3)]
+
+
+def test_an_input_that_is_null_is_left_out(tmp_path: Path) -> None:
+    first: dict[str, str | None] = {"instruction": "a", "input": None, "output": "b"}
+    rows = [first, GOOD[0]]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert read_records(tmp_path / "a.json")[0] == Record("a", "b")
+    (tmp_path / "a.json").write_text(json.dumps([{**first, "output": None}, *GOOD]))
+    with pytest.raises(UserError, match=r"record 1: The field 'output' is null"):
+        read_records(tmp_path / "a.json")
+    left_out = LeftOut()
+    config = FileConfig(skip_empty=True)
+    assert len(read_records(tmp_path / "a.json", config, left_out=left_out)) == 3
+    assert left_out.total() == 1
+
+
+def test_half_of_a_surrogate_pair_names_its_record(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps([*GOOD, {**GOOD[0], "output": "smile \ud83d"}]))
+    with pytest.raises(UserError, match=r"record 4: .*half of a surrogate pair"):
+        read_records(tmp_path / "a.json")
