@@ -135,7 +135,11 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
     return sizes
 
 
-def corpus_manifest(corpus: Path) -> dict[str, Any]:
+_OF_PREPARE = {"stamps", "options", "rule", "longest", "audit"}
+"""What the manifest says besides the sizes; only `prepare` needs it."""
+
+
+def corpus_manifest(corpus: Path, *, for_prepare: bool = False) -> dict[str, Any]:
     """Read the manifest of a corpus.
 
     Raises:
@@ -144,7 +148,7 @@ def corpus_manifest(corpus: Path) -> dict[str, Any]:
     manifest = read_json(corpus / "manifest.json")
     try:
         recorded_sizes(manifest)
-        complete = {"stamps", "options", "rule", "longest", "audit"} <= manifest.keys()
+        complete = not for_prepare or manifest.keys() >= _OF_PREPARE
     except (AttributeError, KeyError, TypeError, ValueError):
         complete = False
     if not complete:

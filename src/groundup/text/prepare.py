@@ -213,7 +213,7 @@ def _held_manifest(config: PrepareConfig, corpus: Path) -> dict[str, Any] | None
     if not (corpus / "manifest.json").is_file():
         return None
     try:
-        return corpus_manifest(corpus)
+        return corpus_manifest(corpus, for_prepare=True)
     except UserError:
         if config.overwrite and not config.append:
             return None
