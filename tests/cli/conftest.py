@@ -69,7 +69,7 @@ def _every_printed_command_parses(capsys: pytest.CaptureFixture[str]) -> Iterato
         for part in command.split(" && "):
             words = shlex.split(part)
             if words[0] != "groundup":
-                assert words[0] in ("cp", "ls", "mkdir", "pip", "rm", "apt"), command
+                assert words[0] in ("chmod", "cp", "ls", "mkdir", "pip", "rm", "apt"), command
                 continue
             try:
                 if words[1] != "--help":

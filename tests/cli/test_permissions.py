@@ -129,6 +129,10 @@ def test_a_writer_refuses_at_once_with_a_command_that_works(
             if words[0] == "mkdir":
                 Path(words[1]).mkdir()
                 continue
+            if words[0] == "chmod":  # the copy has the modes of its original
+                assert words[:3] == ["chmod", "-R", "u+w"]
+                change_modes(Path(words[3]), add=stat.S_IWUSR)
+                continue
             assert words[:2] == ["cp", "-r"]
             goal = Path(words[3])
             goal = goal / Path(words[2]).name if goal.exists() else goal

@@ -139,6 +139,14 @@ def _no_run(path: Path) -> UserError:
 
 
 def _no_data(folder: Path) -> UserError:
+    if folder.is_file():
+        out = or_free_name(Path("data"))
+        return UserError(
+            "This is a file, not a data folder. Prepare the text in it first.",
+            where=folder,
+            command=f"groundup prepare {quoted(folder)}"
+            + ("" if out == Path("data") else f" --out {quoted(out)}"),
+        )
     found = "This folder is empty" if folder.is_dir() else "This data folder does not exist"
     usual = Path("data")
     if folder != usual and is_data(usual):

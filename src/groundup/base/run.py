@@ -33,6 +33,20 @@ RUN_CONTENT = (
 """What belongs to a run; other folders inside it, such as a classifier, are runs of their own."""
 
 
+def check_name(path: Path) -> None:
+    """Check that a path can name a new folder: . and .. and / cannot.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if path.name in ("", ".."):
+        raise UserError(
+            "This is no name for a new folder. A name such as runs/first is expected.",
+            where=path,
+            settings={"out": "runs/first"},
+        )
+
+
 class RunFolder:
     """A folder with everything that a run was made from and everything it made."""
 
@@ -47,6 +61,7 @@ class RunFolder:
             UserError: The location cannot be written to.
         """
         wanted = Path(path)
+        check_name(wanted)
         for number in range(1, 10_000):
             folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
             try:

@@ -49,7 +49,7 @@ def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:
 
 def _refuse_copying(verb: Verb, config: Any, folder: Path) -> None:
     """For a command without --out: its result is a part of the folder that it reads."""
-    if not folder.exists():
+    if not folder.is_dir():  # that is the error to report
         return
     reason = why_not_writable(folder)
     if reason is not None:
@@ -62,5 +62,6 @@ def _refuse_copying(verb: Verb, config: Any, folder: Path) -> None:
             f"The result of `{verb.name}` is written into this folder, which cannot be written to "
             f"({reason}). Copy it, and work on the copy.",
             where=folder,
-            command=f"cp -r {quoted(folder)} {quoted(copy)} && {command}",
+            command=f"cp -r {quoted(folder)} {quoted(copy)} && "
+            f"chmod -R u+w {quoted(copy)} && {command}",
         )

@@ -6,7 +6,7 @@ from groundup.base.device import choose_device, set_threads
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.malloc import keep_freed
-from groundup.base.run import RunFolder
+from groundup.base.run import RunFolder, check_name
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.run_data import data_of
 from groundup.finetune.outcome import check_place
@@ -47,6 +47,7 @@ def target_folder(run: Path, out: Path | None, name: str, model: GPT) -> Path:
         UserError: The location cannot be written to, or the disk is too full.
     """
     folder = RunFolder.of(run).path / name if out is None else out
+    check_name(folder)
     check_place(folder, sum(p.numel() * p.element_size() for p in model.parameters()))
     return folder
 

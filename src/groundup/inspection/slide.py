@@ -5,9 +5,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from groundup.base.errors import UserError
 from groundup.base.files import write_text
+from groundup.base.free_name import free_name
 from groundup.data.store import TokenStore
 from groundup.inspection.report import page_templates
+from groundup.text.own_files import is_own_page
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.show import shown_ids
 
@@ -36,5 +39,11 @@ def write_windows_page(data: Path, goal: Path) -> Path:
             data=Markup(table.replace("<", "\\u003c")),
         )
     )
+    if goal.exists() and not is_own_page(goal):
+        raise UserError(
+            "There is a file at this place that groundup did not write. Choose another name.",
+            where=goal,
+            settings={"page": str(free_name(goal.with_suffix("")).with_suffix(".html"))},
+        )
     write_text(goal, page)
     return goal

@@ -17,7 +17,7 @@ from groundup.base.extras import needed
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.results import record_result
-from groundup.base.run import RunFolder
+from groundup.base.run import RunFolder, check_name
 from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
@@ -164,6 +164,7 @@ def _check_late_settings(config: PretrainConfig, data: Data) -> None:
     encode_prompt(data.tokenizer, config.samples.prompt)
     if config.tensorboard:
         needed("tensorboard", "tensorboard", "tensorboard=True")
+    check_name(config.out)
     outer = next(folder for folder in config.out.absolute().parents if folder.exists())
     if not config.out.exists() and not (outer.is_dir() and os.access(outer, os.W_OK)):
         raise UserError(

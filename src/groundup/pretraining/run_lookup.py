@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.errors import UserError
-from groundup.base.run import LOCK, RunFolder
+from groundup.base.run import LOCK, RunFolder, check_name
 from groundup.planning.budget import agree
 from groundup.train.config import PretrainConfig
 
@@ -58,6 +58,7 @@ def chosen_before(config: PretrainConfig, given: Set[str] = frozenset()) -> Pret
 
 def _taken(out: Path) -> Iterator[Path]:
     """Yield `out`, `out-2`, `out-3` ... as long as they exist."""
+    check_name(out)
     for number in range(1, 10_000):
         folder = out if number == 1 else out.with_name(f"{out.name}-{number}")
         if not folder.exists():

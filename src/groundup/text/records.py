@@ -205,12 +205,12 @@ def _source_records(
     with open_source(source, config) as file:
         if file.format == "text":
             header = next((line for line in split_lines(file.chunks()) if line.strip()), "")
-            likely = "tsv" if "\t" in header else "csv" if re.search("[,;]", header) else "jsonl"
+            likely = "tsv" if "\t" in header else "csv" if re.search("[,;]", header) else None
             raise UserError(
                 "This file is a text without records. JSON lines, a JSON list, CSV, TSV or "
                 "Parquet is expected.",
                 where=str(source),
-                settings={"format": likely},
+                settings={"format": likely} if likely else None,
             )
         yield from file_records(
             file, fields=fields, default_columns=default_columns, left_out=left_out

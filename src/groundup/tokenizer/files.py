@@ -59,6 +59,8 @@ def load_tokenizer(folder: Path | str, *, pattern: str | None = None) -> Tokeniz
         if known is None or pattern is not None:
             return load_tiktoken(ranks[0], pattern or "gpt4")
         return load_tiktoken(ranks[0], known.pattern, known.special_tokens_for(ranks[0]))
+    if (place / "tokenizer").is_dir():  # a data folder, or a run
+        return load_tokenizer(place / "tokenizer", pattern=pattern)
     data = place.parent if place.name == "tokenizer" else place
     has_corpus = (data / "corpus" / "manifest.json").is_file()
     raise UserError(

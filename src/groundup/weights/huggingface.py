@@ -4,6 +4,7 @@ An exported folder opens with `transformers.AutoModelForCausalLM.from_pretrained
 internet access and without custom code. Import reads a folder on disk; it does not download.
 """
 
+import json
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -57,6 +58,11 @@ def can_export(config: GPTConfig) -> bool:
     return gpt2.is_gpt2(config) or llama.is_llama(config)
 
 
+_PRODUCER = {"producer": "groundup"}
+"""In the header of exported weights, so that a later export knows that it may replace them."""
+_LONGEST_HEADER = 10**8
+
+
 def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
     """Write config.json, generation_config.json and model.safetensors into a folder."""
     if not can_export(model.config):
@@ -72,7 +78,18 @@ def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
         folder / "config.json", {**about, **ids.config, "dtype": dtype, "torch_dtype": dtype}
     )
     write_json(folder / "generation_config.json", dict(ids.generation))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt", **_PRODUCER})
+
+
+def _is_own_export(folder: Path) -> bool:
+    """Whether the weights were written by this package, as their header states."""
+    try:
+        with open(folder / "model.safetensors", "rb") as file:
+            length = min(int.from_bytes(file.read(8), "little"), _LONGEST_HEADER)
+            header = json.loads(file.read(length))
+        return bool(header["__metadata__"].items() >= _PRODUCER.items())
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):
+        return False
 
 
 def refuse_foreign_folder(folder: Path) -> None:
@@ -81,13 +98,14 @@ def refuse_foreign_folder(folder: Path) -> None:
     Raises:
         UserError: The path is a file, or the folder contains other files. Nothing was changed.
     """
-    foreign = (
-        [] if not folder.is_dir() else [f for f in folder.iterdir() if f.name not in WRITTEN_FILES]
-    )
-    if folder.is_file() or foreign:
+    inside = list(folder.iterdir()) if folder.is_dir() else []
+    foreign = [file for file in inside if file.name not in WRITTEN_FILES]
+    found = f"The folder contains {foreign[0].name}." if foreign else ""
+    if inside and not found and not _is_own_export(folder):
+        found = "The folder contains a model that groundup did not export."
+    if folder.is_file() or found:
         raise UserError(
-            (f"The folder contains {foreign[0].name}." if foreign else "This is a file.")
-            + " Expected a new or empty folder, or an earlier export.",
+            f"{found or 'This is a file.'} Expected a new or empty folder, or an earlier export.",
             where=folder,
             settings={"out": f"{folder}-2"},
         )
