@@ -4,12 +4,17 @@ import importlib.metadata
 import os
 import platform
 import sys
-import time
+from datetime import datetime
 from typing import Any
 
 from groundup.base.machine import usable_cores
 
 _RECORDED_PACKAGES = ("groundup", "torch", "numpy", "safetensors", "regex", "scikit-learn")
+
+
+def now() -> str:
+    """The time with its zone, in milliseconds: two short runs may end in the same second."""
+    return datetime.now().astimezone().isoformat(timespec="milliseconds")
 
 
 def describe_environment() -> dict[str, Any]:
@@ -21,7 +26,7 @@ def describe_environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "absent"
     return {
-        "written_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "written_at": now(),
         "command": sys.argv,
         "working_folder": os.getcwd(),
         "python": platform.python_version(),

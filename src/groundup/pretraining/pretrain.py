@@ -12,6 +12,7 @@ from contextlib import ExitStack
 
 from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
+from groundup.base.environment import now
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.base.files import write_text
@@ -117,7 +118,7 @@ def _finish(
     run.write_manifest(
         {
             **manifest,
-            "finished_at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "finished_at": now(),
             "weights_sha256": weights_sha256(best),
         }
     )
