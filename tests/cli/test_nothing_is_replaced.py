@@ -1,5 +1,7 @@
 """Files of the user are not replaced, and what is no folder name is refused before the work."""
 
+import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -57,3 +59,23 @@ def test_the_tokenizer_of_a_data_folder_or_a_run(project: Path) -> None:
     for folder in ("data", "runs/model"):
         tokenizer = groundup.load_tokenizer(folder)
         assert tokenizer.fingerprint == groundup.load_tokenizer(f"{folder}/tokenizer").fingerprint
+
+
+def test_a_vocabulary_that_is_too_small_is_said_first(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train-tokenizer", "--vocab-size", "100"]) == 1
+    assert "cannot contain 256 bytes" in capsys.readouterr().err
+
+
+def test_data_of_another_tokenizer_is_encoded_again(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train-tokenizer", "--vocab-size", "310", "--overwrite"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/model", "--data", "data"]) == 1
+    folder, copy, encode = capsys.readouterr().err.strip().rpartition("Try: ")[2].split(" && ")
+    assert (folder, copy) == ("mkdir data-2", "cp -r data/corpus data-2")
+    shutil.copytree("data/corpus", "data-2/corpus")
+    assert main(shlex.split(encode)[1:]) == 0
+    assert main(["evaluate", "runs/model", "--data", "data-2"]) == 0

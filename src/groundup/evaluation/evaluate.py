@@ -6,8 +6,9 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run, not_data
+from groundup.base.free_name import free_name
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.data.manifest import rebuild_command
@@ -70,7 +71,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
                 "These tokens were made with another tokenizer than that of the model. Data that "
                 "was encoded with the tokenizer of the run is expected.",
                 where=data / name,
-                settings={"data": "path/to/data"},
+                command=_encode_again(data, run),
             )
     loss = evaluate_loss(
         model,
@@ -107,6 +108,17 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         {**vars(result), "lost_to": list(result.lost_to), "data": str(data)},
     )
     return result
+
+
+def _encode_again(data: Path, run: RunFolder) -> str:
+    """Write the command that encodes the corpus for the run; empty if a part is missing."""
+    if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
+        return ""
+    goal = quoted(free_name(data))
+    return (
+        f"mkdir {goal} && cp -r {quoted(data / 'corpus')} {goal} && "
+        f"groundup encode {goal} --tokenizer {quoted(run.tokenizer)}"
+    )
 
 
 def _open_store(data: Path, name: str) -> TokenStore:

@@ -82,7 +82,7 @@ def _leak(train: Tokens, validation: Tokens, max_train_tokens: int | None) -> It
             rule=LEAK,
             message=f"{share:.0%} of the validation passages also occur in the training text, so "
             "the validation loss measures memorization.",
-            fix="Remove the copies from the text, and prepare it again.",
+            fix="Remove the copies from the text, and read it again with `groundup prepare`.",
         )
 
 

@@ -13,7 +13,7 @@ from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.replacing import check_training, record_training, refused
 from groundup.tokenizer.save import describe_split
-from groundup.tokenizer.train_bpe import train_bpe
+from groundup.tokenizer.train_bpe import number_of_merges, train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
 _N_FIRST_MERGES, _N_LONGEST = 12, 8
@@ -59,6 +59,8 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
             there is another tokenizer.
     """
     started_at = time.perf_counter()
+    if config.kind == "bpe":
+        number_of_merges(config.vocab_size)  # refuse it before anything else is asked
     undo_interrupted(config.data)
     must_be = check_training(config)
     validation = "\n".join(document.text for document in read_corpus(config.data, "validation"))

@@ -69,13 +69,7 @@ def train_bpe(
     """
     _check_types(texts, vocab_size, pattern)
     _check_special_tokens(special_tokens)
-    n_merges = vocab_size - 256 - len(special_tokens)
-    if n_merges < 0:
-        raise UserError(
-            f"A vocabulary of {vocab_size} cannot contain 256 bytes and {len(special_tokens)} "
-            f"special tokens. A size of {256 + len(special_tokens)} or more is expected.",
-            settings={"vocab_size": 1024},
-        )
+    n_merges = number_of_merges(vocab_size, special_tokens)
     check_pattern(pattern)
     counts = count_pretokens(texts, pattern, special_tokens)
     if not counts:
@@ -89,6 +83,22 @@ def train_bpe(
     tokenizer = BPETokenizer(merges, pattern=pattern, special_tokens=special)
     check_round_trip(tokenizer)
     return tokenizer
+
+
+def number_of_merges(vocab_size: int, special_tokens: Sequence[str] = SPECIAL_TOKENS) -> int:
+    """How many merges a vocabulary has room for, after the bytes and the special tokens.
+
+    Raises:
+        UserError: It has no room for these.
+    """
+    n_merges = vocab_size - 256 - len(special_tokens)
+    if n_merges < 0:
+        raise UserError(
+            f"A vocabulary of {vocab_size} cannot contain 256 bytes and {len(special_tokens)} "
+            f"special tokens. A size of {256 + len(special_tokens)} or more is expected.",
+            settings={"vocab_size": 1024},
+        )
+    return n_merges
 
 
 def _check_types(texts: object, vocab_size: object, pattern: object) -> None:
