@@ -14,7 +14,7 @@ from groundup.finetune.classify.labels import read_labels
 from groundup.finetune.instruct.records import read_records
 from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut
-from groundup.text.prepare import prepare
+from groundup.text.prepare import _distinct, prepare
 from groundup.text.read import read_documents, read_pieces
 
 LABELS = "text,label\na b,x\nc d,x\ne f,y\ng h,y\n"
@@ -208,3 +208,10 @@ def test_a_damaged_manifest_is_a_sentence(tmp_path: Path, damage: str) -> None:
     manifest.write_text(damage)
     with pytest.raises(UserError, match=r"manifest\.json: This file"):
         prepare(PrepareConfig(sources=config.sources, out=config.out, append=True))
+
+
+def test_datasets_of_different_names_are_different_sources() -> None:
+    left_out = LeftOut()
+    sources = _distinct(["hf:a", "hf:b", "hf:a", "-", "python-reference"], left_out)
+    assert [source.place for source in sources] == ["hf:a", "hf:b", "-", "python-reference"]
+    assert left_out.total() == 1

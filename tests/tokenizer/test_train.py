@@ -64,7 +64,9 @@ def test_any_other_pattern_loses_nothing(data: Path, pattern: str) -> None:
 
 def test_ties_are_passed_on(data: Path) -> None:
     merges = [
-        train_tokenizer(TrainTokenizerConfig(data=data, vocab_size=275, ties=ties)).first_merges  # type: ignore[arg-type]
+        train_tokenizer(
+            TrainTokenizerConfig(data=data, vocab_size=275, ties=ties, overwrite=True)  # type: ignore[arg-type]
+        ).first_merges
         for ties in ("lowest-id", "greatest-bytes")
     ]
     assert merges[0] != merges[1]

@@ -222,13 +222,15 @@ def _held_manifest(config: PrepareConfig, corpus: Path) -> dict[str, Any] | None
 
 def _distinct(words: list[str], left_out: LeftOut) -> list[Source]:
     """Find the sources, each one once."""
-    found: list[Source] = []
+    found: dict[tuple[Any, ...], Source] = {}
     for source in (source for word in words for source in find_sources(word, left_out=left_out)):
-        if any(source.stamp[1:] == other.stamp[1:] for other in found if source.place != "-"):
+        # The first part of a stamp is the name by which it was found. Without a file, the place.
+        key = (source.place,) if None in source.stamp else tuple(source.stamp[1:])
+        if source.place != "-" and key in found:
             left_out.add("sources that were named twice", source.name)
         else:
-            found.append(source)
-    return found
+            found[key] = source
+    return list(found.values())
 
 
 def _left_out_before(held: dict[str, Any] | None) -> list[Any]:

@@ -92,10 +92,7 @@ def record_training(config: TrainTokenizerConfig) -> None:
 
 def refused(config: TrainTokenizerConfig, held: Tokenizer | None) -> UserError:
     """The error for a tokenizer that is not to be replaced."""
-    chosen: dict[str, Any] = {"kind": config.kind}
-    if config.kind == "bpe":
-        chosen |= {"vocab_size": config.vocab_size, "pattern": config.pattern}
-    words = " ".join(map(quoted, as_options(chosen)))
+    words = " ".join(map(quoted, as_options(_choices(config))))
     return UserError(
         f"{_found(config.data, held)} The requested one would be different. {_CHOICE}",
         where=config.data / "tokenizer",
@@ -106,10 +103,17 @@ def refused(config: TrainTokenizerConfig, held: Tokenizer | None) -> UserError:
 def _settings(config: TrainTokenizerConfig) -> dict[str, Any]:
     sizes = read_sizes(config.data / "corpus")
     sides = SIDES if config.kind == "characters" else SIDES[:1]
-    settings: dict[str, Any] = {"kind": config.kind}
+    return {**_choices(config), "corpus": [reference(side, sizes[side]) for side in sides]}
+
+
+def _choices(config: TrainTokenizerConfig) -> dict[str, Any]:
+    """The settings that decide the tokenizer; `ties` is named where it is not the default."""
+    choices: dict[str, Any] = {"kind": config.kind}
     if config.kind == "bpe":
-        settings |= {"vocab_size": config.vocab_size, "pattern": config.pattern}
-    return {**settings, "corpus": [reference(side, sizes[side]) for side in sides]}
+        choices |= {"vocab_size": config.vocab_size, "pattern": config.pattern}
+        if config.ties != TrainTokenizerConfig().ties:
+            choices["ties"] = config.ties
+    return choices
 
 
 def _found(data: Path, held: Tokenizer | None) -> str:
