@@ -27,23 +27,7 @@ from groundup.text import corpus
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
 
-WORDS = [
-    "the",
-    "window",
-    "slides",
-    "over",
-    "a",
-    "text",
-    "and",
-    "each",
-    "token",
-    "is",
-    "a",
-    "task",
-    "of",
-    "its",
-    "own",
-]
+WORDS = "the window slides over a text and each token is a task of its own".split()  # noqa: SIM905
 
 
 def prose(seed: int, n_words: int = 60) -> str:

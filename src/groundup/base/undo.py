@@ -17,7 +17,9 @@ from groundup.base.files import in_place, read_json, write_json
 
 _log = logging.getLogger(__name__)
 
-_KEPT, _TEMPORARY, _LOCK = ".undo", ".undo.tmp", ".undo.lock"
+KEPT = ".undo"
+"""What a folder was before the change; the other names begin with it, too."""
+_TEMPORARY, _LOCK = f"{KEPT}.tmp", f"{KEPT}.lock"
 _RECORD = "record.json"
 _active: set[Path] = set()
 """The folders that this process is changing."""
@@ -44,12 +46,12 @@ def all_or_nothing(folder: Path, names: Iterable[str]) -> Iterator[None]:
         _active.add(key)
         try:
             with in_place(folder, "nothing was changed"):
-                if (folder / _KEPT).exists():
+                if (folder / KEPT).exists():
                     _put_back(folder)
                 _keep(folder, names)
             yield
             with in_place(folder, "it is as it was"):
-                os.replace(folder / _KEPT, folder / _TEMPORARY)  # from here on the change is final
+                os.replace(folder / KEPT, folder / _TEMPORARY)  # from here on the change is final
         except BaseException:
             _restore(folder)
             raise
@@ -64,11 +66,11 @@ def undo_interrupted(folder: Path) -> None:
     Raises:
         UserError: It cannot be restored, or another process is changing it.
     """
-    left = [name for name in (_KEPT, _TEMPORARY) if os.path.lexists(folder / name)]
+    left = [name for name in (KEPT, _TEMPORARY) if os.path.lexists(folder / name)]
     if not left or folder.resolve() in _active:
         return
     with _locked(folder), in_place(folder, "an interrupted change is not undone yet"):
-        if (folder / _KEPT).exists():
+        if (folder / KEPT).exists():
             _put_back(folder)
             _log.warning("A change of %s was interrupted. It was undone.", folder)
         shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
@@ -76,7 +78,7 @@ def undo_interrupted(folder: Path) -> None:
 
 def _restore(folder: Path) -> None:
     """Restore the folder; if that fails, the record stays for the next command."""
-    if (folder / _KEPT).exists():
+    if (folder / KEPT).exists():
         try:
             _put_back(folder)
         except OSError as error:
@@ -109,12 +111,12 @@ def _keep(folder: Path, names: Iterable[str]) -> None:
             files[inside.as_posix()] = None if path.is_dir() else path.stat().st_size
         record[name] = files
     write_json(temporary / _RECORD, record)
-    os.replace(temporary, folder / _KEPT)
+    os.replace(temporary, folder / KEPT)
 
 
 def _put_back(folder: Path) -> None:
     """Restore every file. It can be repeated after an interruption at any point."""
-    kept = folder / _KEPT
+    kept = folder / KEPT
     for name, files in read_json(kept / _RECORD).items():
         place = folder / name
         if files is None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
-from groundup.base.free_name import free_name
+from groundup.base.free_name import free_file_name
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import read_tokens, write_tokens
 from groundup.data.manifest import is_store
@@ -55,12 +55,11 @@ def _refuse_taken(config: ConvertConfig) -> None:
     written = [out, out.with_suffix(".idx")] if config.to_format == "megatron" else [out]
     taken = next((path for path in written if path.exists()), None)
     if taken is not None and not config.overwrite:
-        free = out.with_name(f"{free_name(out.with_suffix('')).name}{out.suffix}")
         raise UserError(
             "There is something at this place already. Choose another name, or set overwrite to "
             "replace it.",
             where=taken,
-            settings={"out": free},
+            settings={"out": free_file_name(out)},
         )
 
 

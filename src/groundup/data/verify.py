@@ -10,6 +10,7 @@ from typing import Any
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import not_data
+from groundup.base.undo import KEPT
 from groundup.data.config import VerifyConfig
 from groundup.data.manifest import is_store, rebuild_command
 from groundup.data.store import TokenStore
@@ -91,7 +92,7 @@ def verify(config: VerifyConfig) -> VerifyResult:
                 notes += check_together(data)
             except UserError as found:
                 damage.append(str(found))
-    if (data / ".undo").exists():
+    if (data / KEPT).exists():
         notes.append("A change of this folder was interrupted. The next command undoes it.")
     has_store = any(is_store(data / side) for side in SIDES)
     if has_store and not damage and not (data / "tokenizer").is_dir():

@@ -8,7 +8,6 @@ from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run, not_data
-from groundup.base.free_name import free_name
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.data.manifest import rebuild_command
@@ -19,6 +18,7 @@ from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
 from groundup.evaluation.run_data import data_of
 from groundup.evaluation.xz_baseline import xz_bits_per_byte
+from groundup.tokenizer.replacing import another_folder
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
@@ -114,11 +114,7 @@ def _encode_again(data: Path, run: RunFolder) -> str:
     """Write the command that encodes the corpus for the run; empty if a part is missing."""
     if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
         return ""
-    goal = quoted(free_name(data))
-    return (
-        f"mkdir {goal} && cp -r {quoted(data / 'corpus')} {goal} && "
-        f"groundup encode {goal} --tokenizer {quoted(run.tokenizer)}"
-    )
+    return another_folder(data, "encode", options=f"--tokenizer {quoted(run.tokenizer)}")
 
 
 def _open_store(data: Path, name: str) -> TokenStore:

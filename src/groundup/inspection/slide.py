@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
-from groundup.base.free_name import free_name
+from groundup.base.free_name import free_file_name
 from groundup.data.store import TokenStore
 from groundup.inspection.report import page_templates
 from groundup.text.own_files import is_own_page
@@ -43,7 +43,7 @@ def write_windows_page(data: Path, goal: Path) -> Path:
         raise UserError(
             "There is a file at this place that groundup did not write. Choose another name.",
             where=goal,
-            settings={"page": str(free_name(goal.with_suffix("")).with_suffix(".html"))},
+            settings={"page": str(free_file_name(goal.with_suffix(".html")))},
         )
     write_text(goal, page)
     return goal

@@ -162,13 +162,9 @@ class _Stream:
         return True
 
     def _read(self, size: int) -> bytes:
-        corrupt = [OSError, EOFError, ValueError, zlib.error, lzma.LZMAError]
-        for module, name in (("zstandard", "ZstdError"), ("aiohttp", "ClientError")):
-            if module in sys.modules:
-                corrupt.append(getattr(sys.modules[module], name))
         try:
             data: bytes = self.raw.read(size)
-        except tuple(corrupt) as error:
+        except _reading_errors() as error:
             if isinstance(error, UserError):
                 raise
             raise UnreadableError(
@@ -177,6 +173,13 @@ class _Stream:
                 where=str(self.source),
             ) from error
         return data
+
+
+def _reading_errors() -> tuple[type[Exception], ...]:
+    """What reading may raise, also in the optional packages that are in use."""
+    optional = (("zstandard", "ZstdError"), ("aiohttp", "ClientError"))
+    loaded = [getattr(sys.modules[name], error) for name, error in optional if name in sys.modules]
+    return (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *loaded)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError
-from groundup.base.files import read_json
+from groundup.base.dependents import read_table
 from groundup.base.run import RUN_CONTENT
 
 PAGE_MARK = b'<meta name="generator" content="groundup">'
@@ -31,7 +30,7 @@ def is_own_folder(folder: Path) -> bool:
         return True
     if folder.name == "results" and any(os.path.exists(folder.parent / n) for n in _BESIDE_RESULTS):
         return True
-    manifest = _manifest(folder)
+    manifest = read_table(folder / "manifest.json")
     is_corpus = {"format_version", "sides"} <= manifest.keys()
     is_store = {"format_version", "shards"} <= manifest.keys()
     return is_corpus or is_store or _is_run(folder, manifest)
@@ -46,7 +45,7 @@ def is_own(path: Path) -> bool:
     if is_own_page(path) or is_own_folder(path):
         return True
     for folder in path.parents:
-        if _is_run(folder, _manifest(folder)):
+        if _is_run(folder, read_table(folder / "manifest.json")):
             return path.relative_to(folder).parts[0] in RUN_CONTENT
         if is_own_folder(folder):
             return True
@@ -68,14 +67,3 @@ def _is_run(folder: Path, manifest: dict[str, Any]) -> bool:
     versions = manifest.get("versions")
     is_described = isinstance(versions, dict) and "groundup" in versions
     return is_described or all(os.path.isfile(folder / name) for name in _RUN_FILES)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    """Read the manifest of a folder; empty if it has none that can be read."""
-    if not os.path.isfile(folder / "manifest.json"):
-        return {}
-    try:
-        manifest = read_json(folder / "manifest.json")
-    except UserError:
-        return {}
-    return manifest if isinstance(manifest, dict) else {}

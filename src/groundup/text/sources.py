@@ -17,6 +17,7 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.extras import needed
 from groundup.base.files import sha256_bytes
 from groundup.base.surrogates import without_surrogates
+from groundup.base.undo import KEPT
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.catalog import CATALOG, fetch
 from groundup.text.formats import BINARY_SUFFIXES, KNOWN_SUFFIXES
@@ -33,9 +34,6 @@ _SUFFIX_OF_TYPE = {
     "application/x-ndjson": ".jsonl",
     "application/json": ".json",
 }
-_PROBE_BYTES = 65_536
-UNDO = ".undo"
-"""Files of this name, and those that begin with it, are a copy that groundup keeps for a moment."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
 
     for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place)
-        folders[:] = [name for name in folders if not name.startswith(UNDO)]
+        folders[:] = [name for name in folders if not name.startswith(KEPT)]
         for name in sorted(folders):
             below = here / name
             shown = without_surrogates(f"{below.relative_to(folder)}/")
@@ -211,7 +209,7 @@ def _walk(folder: Path, left_out: LeftOut) -> Iterator[Path]:
             else:
                 continue
             folders.remove(name)
-        for name in (name for name in names if not name.startswith(UNDO)):
+        for name in (name for name in names if not name.startswith(KEPT)):
             file = here / name
             shown = str(file.relative_to(folder))
             if not _is_left_out(file, shown, left_out, file.is_symlink() and is_own(file)):
@@ -307,13 +305,3 @@ def _nothing_at(word: str) -> UserError:
         where=without_surrogates(word),
         command=f"ls {quoted(folder)}" if folder.is_dir() else "",
     )
-
-
-def looks_binary(path: Path) -> bool:
-    """Whether a file cannot be read as text, judged by its suffix or its first bytes."""
-    if path.suffix.lower() in COMPRESSED_SUFFIXES | {".parquet"}:
-        return False
-    if path.suffix.lower() in BINARY_SUFFIXES:
-        return True
-    with open(path, "rb") as file:
-        return b"\0" in file.read(_PROBE_BYTES)
