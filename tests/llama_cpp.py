@@ -1,4 +1,4 @@
-"""llama.cpp as the judge of tokenizers of GGUF files, and a small file of its SentencePiece kind."""
+"""llama.cpp as the judge of tokenizers of GGUF files, and a small file with SentencePiece."""
 
 import http.client
 import json
