@@ -24,7 +24,7 @@ from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import open_model, save_model
 from groundup.weights.config import ImportConfig
-from groundup.weights.huggingface import import_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 from groundup.weights.special_ids import SpecialIds, read_special_ids, warn_of_absent_ids
 
 KEPT_FILES = ("tokenizer_config.json", "chat_template.jinja")
