@@ -53,9 +53,14 @@ def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
         ...
     KeyError: 'head.weight'
     """
+    parameters = model_without_memory(config).named_parameters()
+    return {name: tuple(parameter.shape) for name, parameter in parameters}
+
+
+def model_without_memory(config: GPTConfig) -> GPT:
+    """Build a model with shapes but no values, on torch's device "meta"."""
     with torch.device("meta"):
-        model = GPT(config, initialize=False)
-    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        return GPT(config, initialize=False)
 
 
 def check_size(config: GPTConfig, n_tensors: int, n_values: int, *, where: Path) -> None:
