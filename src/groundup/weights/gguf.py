@@ -100,7 +100,7 @@ def _check_tensors(header: GGUFHeader, family: str, parts: Mapping[str, tuple[Pa
     extra = next((name for name in header.tensors if name not in known), None)
     if extra is not None:
         raise UserError(
-            f"The tensor {extra!r} is not supported, so the model could be computed wrongly.",
+            f"The tensor {extra!r} is not supported. The model could be computed wrongly.",
             where=header.path,
         )
 

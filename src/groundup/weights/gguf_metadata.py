@@ -106,7 +106,7 @@ class Metadata:
                 continue
             if name not in _NEUTRAL:
                 raise UserError(
-                    f"The key {key!r} is not supported, so the model could be computed wrongly.",
+                    f"The key {key[:80]!r} is not supported. The model could be computed wrongly.",
                     where=self.path,
                 )
             if not any(type(value) in _alike(each) and value == each for each in _NEUTRAL[name]):
