@@ -1,99 +1,130 @@
 """The forward pass for generation: keys and values are stored, and rows of any lengths share it.
 
-`GPT.forward` is written for training; one token at a time, most of its time is spent between the
-products. The decoder computes the same logits from the same weights with few operations: tests hold
-it equal to `GPT.forward`.
+`GPT.forward` is written for training; for one token at a time, half of its time passes between the
+matrix products. The decoder computes the same logits with few operations, in the layout of weights
+that this machine multiplies fastest. Tests hold it equal to `GPT.forward`.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from groundup.base.errors import UserError
+from groundup.generation.attention import ReadAttention, StepAttention
+from groundup.generation.kernels import Form as Form
+from groundup.generation.layers import Layers, make_layers
 from groundup.generation.rows import Row as Row
+from groundup.generation.rows import Rows, window_of
 from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT, Block
+from groundup.model.gpt import GPT
+from groundup.model.quantized import QuantizedWeight
 
-Form = Literal["float32", "bfloat16", "int8", "file"]
-
-_CHUNK = 256
-"""Positions that a prompt is read at a time, which bounds the memory."""
-
-_Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+CHUNK = 512
+"""Positions of a prompt that are read at a time, which bounds the memory."""
+PADDED_ROWS = 8
+"""With `deterministic`, every product of a step has this number of rows."""
 
 
 class Decoder:
     """Compute next-token logits for rows of stored positions.
 
     Args:
-        model: The weights. They are read, not changed, and shared where the form allows it.
-        form: How weights are stored and multiplied.
-        deterministic: A row has the same bits alone and beside any others.
+        model: The weights. They are copied where a form or a layout differs; the model is not kept.
+        form: How weights are stored and multiplied: "float32"; "bfloat16"; "int8", with one scale
+            per row; or "file", the quantized blocks of a GGUF file.
+        blocks: The quantized weights by parameter name, for the form "file".
+        deterministic: The logits of a row have the same bits alone and beside any other rows. A
+            step always computes 8 rows, and attends row by row.
+        measure: Measure which operators are fastest on this machine. False chooses by the
+            processor.
+
+    Raises:
+        UserError: The form is "file" and there are no blocks.
     """
 
-    def __init__(self, model: GPT, *, form: Form = "float32", deterministic: bool = False) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        *,
+        form: Form = "float32",
+        blocks: Mapping[str, QuantizedWeight] | None = None,
+        deterministic: bool = False,
+        measure: bool = True,
+    ) -> None:
+        if form == "file" and not blocks:
+            raise UserError('The form "file" needs quantized weights, and there are none.')
         self.config: GPTConfig = model.config
         self.n_used_ids = model.n_used_ids
         self.form: Form = form
         self.deterministic = deterministic
-        self._model = model
         self._device = model.device
-        self._dtype = model.token_embedding.weight.dtype
+        with torch.inference_mode():
+            # A measurement could choose another operator in the next process.
+            self._layers: Layers = make_layers(
+                model, form, blocks or {}, measure=measure and not deterministic
+            )
+        self.kernels = self._layers.kernels
+        """The operators in use."""
+        self._embedding = model.token_embedding.weight.detach()
+        self._position_embedding = model.position_embedding
+        self._ngrams, self._rotary = model.ngram_embedding, model.rotary
+        self._windows = [window_of(self.config, i) for i in range(self.config.n_layers)]
+        self._rows = Rows(self.config, self._device)
 
     def new_row(self, n_positions: int | None = None) -> Row:
-        """Make an empty row.
+        """Make an empty row. Its memory is freed when it is no longer referenced.
 
         Args:
-            n_positions: Expected number of positions, prompt and answer. None: memory grows with
-                the text.
+            n_positions: Expected number of positions, prompt and answer. None: the memory grows
+                with the text.
         """
-        return Row(self.config, n_positions=n_positions, device=self._device, dtype=self._dtype)
+        return self._rows.new_row(n_positions)
+
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the keys and values of all rows, in bytes."""
+        return self._rows.n_bytes
 
     @torch.inference_mode()
     def read(self, ids: Sequence[int], row: Row, *, n_last: int = 1) -> Tensor:
-        """Append ids to a row, and compute the logits after the last `n_last` of them.
+        """Append ids to a row, and compute the logits after each of the last `n_last` ids.
 
         Returns:
-            Logits (n_last, V) float32 on the CPU; ids without a token have minus infinity.
+            Logits (n_last, V) float32 on the CPU. Ids without a token have minus infinity.
 
         Raises:
             UserError: There are no ids, an id is not in the vocabulary, or they do not fit in the
-                context.
+                context. The row is unchanged.
         """
         self._check(ids)
         if not 1 <= n_last <= len(ids):
             raise UserError(f"n_last is {n_last}. Expected 1 to {len(ids)}, the number of ids.")
-        row.reserve(row.length + len(ids))
+        self._rows.check(row, len(ids))
+        self._rows.collect()
+        self._rows.reserve(row, len(ids))
         hidden: list[Tensor] = []
-        for first in range(0, len(ids), _CHUNK):
-            chunk = ids[first : first + _CHUNK]
-
-            def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return self._attend(row, layer, q, k, v)
-
+        for first in range(0, len(ids), CHUNK):
+            chunk = list(ids[first : first + CHUNK])
             positions = range(row.length, row.length + len(chunk))
-            before = row.ids[-self.config.ngram :]
-            x = self._blocks([chunk], [before], positions, attend)
+            attend = ReadAttention(row, len(chunk), self._windows)
+            x = self._hidden([chunk], [row], positions, attend)
             row.advance(chunk)
-            n_after = len(ids) - first - len(chunk)
-            n_here = min(len(chunk), n_last - n_after)
-            if n_here > 0:
-                hidden.append(x[-n_here:])
-        return self._logits(torch.cat(hidden))
+            n_wanted = n_last - (len(ids) - first - len(chunk))
+            if n_wanted > 0:
+                hidden.append(x[-n_wanted:])
+        return self._logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], rows: Sequence[Row]) -> Tensor:
         """Append one token to each row, and compute the logits after it.
 
         Returns:
-            Logits (R, V) float32 on the CPU; ids without a token have minus infinity.
+            Logits (R, V) float32 on the CPU. Ids without a token have minus infinity.
 
         Raises:
             UserError: The numbers of tokens and rows differ, a row occurs twice, a token is not in
-                the vocabulary, or a row has no position left.
+                the vocabulary, or a row is at the end of the context. The rows are unchanged.
         """
         self._check(tokens)
         if len(tokens) != len(rows) or len({id(row) for row in rows}) != len(rows):
@@ -102,24 +133,37 @@ class Decoder:
                 "of the rows, all of them different."
             )
         for row in rows:
-            row.reserve(row.length + 1)
+            self._rows.check(row, 1)
+        self._rows.collect()
+        for row in rows:
+            self._rows.reserve(row, 1)
+        # Rows that are neighbors in memory are neighbors in the batch.
+        order = sorted(range(len(rows)), key=lambda i: rows[i].order)
+        size = PADDED_ROWS if self.deterministic else len(rows)
+        parts = [
+            self._step([tokens[i] for i in part], [rows[i] for i in part])
+            for part in (order[first : first + size] for first in range(0, len(rows), size))
+        ]
+        logits = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if order == sorted(order):
+            return logits
+        inverse = sorted(range(len(order)), key=order.__getitem__)
+        return logits[inverse]
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            parts = (
-                self._attend(row, layer, q[i : i + 1], k[i : i + 1], v[i : i + 1])
-                for i, row in enumerate(rows)
-            )
-            return torch.cat(list(parts))
-
+    def _step(self, tokens: list[int], rows: list[Row]) -> Tensor:
+        n_rows = len(rows)
+        attend = StepAttention(rows, self._windows, alone=self.deterministic)
         positions = [row.length for row in rows]
-        befores = [row.ids[-self.config.ngram :] for row in rows]
-        x = self._blocks([[token] for token in tokens], befores, positions, attend)
+        n_padding = PADDED_ROWS - n_rows if self.deterministic else 0
+        batch = [[token] for token in tokens + [0] * n_padding]
+        padded = [*rows, *rows[:1] * n_padding]
+        x = self._hidden(batch, padded, positions + [0] * n_padding, attend)
         for token, row in zip(tokens, rows, strict=True):
             row.advance([token])
-        return self._logits(x)
+        return self._logits(x)[:n_rows]
 
     def _check(self, ids: Sequence[int]) -> None:
-        if not ids:
+        if not len(ids):
             raise UserError("There are no token ids. Expected at least one.")
         if not 0 <= min(ids) <= max(ids) < self.config.vocab_size:
             raise UserError(
@@ -127,70 +171,42 @@ class Decoder:
                 f"{self.config.vocab_size - 1:,}."
             )
 
-    def _blocks(
+    def _hidden(
         self,
         ids: Sequence[Sequence[int]],
-        before: Sequence[Sequence[int]],
+        rows: Sequence[Row],
         positions: Sequence[int],
-        attend: _Attend,
+        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """Compute the residual stream (N, C) after the last block, for texts of equal length."""
-        model, config = self._model, self.config
-        H, G, D = config.n_heads, config.kv_heads, config.head_width
+        """Compute the residual stream (N, C) float32 after the last block."""
         tokens = torch.tensor(ids, device=self._device)  # (R, T)
-        places = torch.tensor(positions, device=self._device)  # (N,)
-        x = model.token_embedding.weight[tokens.flatten()]  # (N, C)
-        if model.ngram_embedding is not None:
-            n = config.ngram - 1
-            padded = [[-1] * (n - len(part)) + list(part) for part in (b[-n:] for b in before)]
-            earlier = torch.tensor(padded, device=self._device)  # (R, n)
-            x = x + model.ngram_embedding(tokens, earlier).flatten(0, 1)
-        cos = sin = None
-        if model.position_embedding is not None:
-            x = x + model.position_embedding.weight[places]
-        elif model.rotary is not None:
-            cos, sin = (table[:, None].to(x.dtype) for table in model.rotary.at(places))
-        for layer, block in enumerate(model.blocks):
-            assert isinstance(block, Block)
-            attention = block.attention
-            heads = attention.qkv(block.attention_norm(x)).view(-1, H + 2 * G, D)
-            q, k, v = heads.split((H, G, G), dim=1)
-            if attention.query_gain is not None and attention.key_gain is not None:
-                norm = F.rms_norm if config.norm == "rms" else F.layer_norm
-                q = norm(q, (D,), attention.query_gain, eps=config.norm_eps)
-                k = norm(k, (D,), attention.key_gain, eps=config.norm_eps)
-            if cos is not None and sin is not None:
-                q, k = (self._rotate(part, cos, sin) for part in (q, k))
-            mixed = attend(layer, q, k, v)  # (N, H, D)
-            x = x + attention.out(mixed.flatten(1))
-            x = x + block.mlp(block.mlp_norm(x))
-        return x
+        x = self._embedding.index_select(0, tokens.view(-1)).float()  # (N, C)
+        if self._ngrams is not None:
+            n = self._ngrams.n_lengths
+            before = [row.ids[-n:] for row in rows]
+            # -1 stands for "before the start of the text".
+            padded = torch.tensor([[-1] * (n - len(b)) + b for b in before], device=self._device)
+            x += self._ngrams(tokens, padded).flatten(0, 1)
+        rotation = None
+        if self._position_embedding is not None or self._rotary is not None:
+            places = torch.tensor(positions, device=self._device)  # (N,)
+            if self._position_embedding is not None:
+                x += self._position_embedding.weight[places]
+            elif self._rotary is not None:
+                rotation = self._rotation(*self._rotary.at(places))
+        return self._layers.forward(x, rotation, attend)
 
-    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _rotation(self, cos: Tensor, sin: Tensor) -> Tensor:
+        """The rotation of each pair as a complex number, (N, 1, D / 2)."""
         if self.config.rotary_layout == "half":
-            swapped = x.roll(x.shape[-1] // 2, dims=-1)
+            half = cos.shape[1] // 2
+            cos, sin = cos[:, :half], sin[:, half:]
         else:
-            swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
-        return torch.addcmul(x * cos, swapped, sin)
-
-    def _attend(self, row: Row, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Attention of new positions of one row; (T, heads, D) each."""
-        T, S = q.shape[0], row.length + q.shape[0]
-        keys, values = row.store(layer, k.transpose(0, 1), v.transpose(0, 1))  # (G, S, D) each
-        mask = None
-        if 1 < T < S:
-            mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T)
-        mixed = F.scaled_dot_product_attention(
-            q.transpose(0, 1)[None],
-            keys[None],
-            values[None],
-            attn_mask=mask,
-            is_causal=T == S and T > 1,
-            enable_gqa=self.config.n_heads != self.config.kv_heads,
-        )
-        return mixed[0].transpose(0, 1)
+            cos, sin = cos[:, ::2], sin[:, 1::2]
+        return torch.complex(cos.float(), sin.float())[:, None]
 
     def _logits(self, x: Tensor) -> Tensor:
-        logits = self._model.head(self._model.final_norm(x)).float().cpu()  # (N, V)
-        logits[:, self.n_used_ids :] = float("-inf")
+        logits = self._layers.logits(x).float().cpu()  # (N, V)
+        if self.n_used_ids < self.config.vocab_size:
+            logits[:, self.n_used_ids :] = float("-inf")
         return logits
