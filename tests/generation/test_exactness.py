@@ -167,3 +167,23 @@ def test_prompt_lookup_ends_at_a_stop_string_and_at_the_end_of_the_context() -> 
             else:
                 assert events[-1].finish_reason == "length"
                 assert sum(len(event.tokens) for event in events) == 64 - 24 + 1
+
+
+def test_deterministic_log_probabilities_have_the_same_bits_among_others() -> None:
+    model = lively(CONFIGS["llama"])
+
+    def logprobs(n_others: int) -> list[float]:
+        running = Running(model, deterministic=True, max_rows=16, prefill_chunk=8)
+        for other in range(n_others // 2):
+            running.ask(prompt(3 + other, seed=other), 10, seed=other)
+        running.step(2)
+        handle = running.ask(PROMPTS[2], 30, seed=7, logprobs=3)
+        for other in range(n_others - n_others // 2):
+            running.step()
+            running.ask(prompt(20 - other, seed=other), 12, seed=other)
+        running.run()
+        return [t.logprobs.drawn for t in running.tokens[handle] if t.logprobs]
+
+    alone = logprobs(0)
+    assert len(alone) == 30
+    assert logprobs(15) == alone

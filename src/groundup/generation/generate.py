@@ -211,9 +211,7 @@ def _cached(model: GPT | Decoder, requests: Sequence[Request]) -> Iterator[tuple
     engine = Engine(decoder, max_rows=len(requests), prefill_chunk=_PREFILL_CHUNK)
     places = {engine.submit(request): place for place, request in enumerate(requests)}
     while not engine.is_idle:
-        with evaluating(model):
-            events = engine.step()
-        for event in events:
+        for event in engine.step():
             if event.error is not None:
                 raise event.error
             for token in event.tokens:
@@ -233,7 +231,7 @@ def _uncached(model: GPT, request: Request) -> Iterator[int]:
         if start and not warned:
             warn_of_window(len(tokens), T, start)
             warned = True
-        with evaluating(model), torch.inference_mode():
+        with _evaluating(model), torch.inference_mode():
             batch = torch.tensor([tokens[start:]], dtype=torch.long, device=model.device)
             # The head computes the last position only: it is the largest matrix of a small model.
             last = model.hidden(batch)[:, -1:]  # (1, 1, C)
@@ -247,13 +245,11 @@ def _uncached(model: GPT, request: Request) -> Iterator[int]:
 
 
 @contextmanager
-def evaluating(model: GPT | Decoder) -> Iterator[None]:
+def _evaluating(model: GPT) -> Iterator[None]:
     """Turn dropout off while a model in training generates."""
-    if isinstance(model, Decoder) or not model.training:
-        yield
-        return
+    training = model.training
     model.eval()
     try:
         yield
     finally:
-        model.train()
+        model.train(training)

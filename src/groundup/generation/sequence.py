@@ -72,6 +72,7 @@ class TextSequence:
         self.request, self.index = request, index
         self.tokens = list(request.ids)
         self.row: Row | None = None
+        self._new_row: Callable[[], Row]
         self.finish_reason: FinishReason | None = None
         self.error: Exception | None = None
         self._context_length = context_length
@@ -111,7 +112,9 @@ class TextSequence:
     def begin(self, decoder: Decoder, row: Row | None = None) -> None:
         """Take a row, which may hold the beginning of the prompt."""
         n_new = min(self.request.max_new_tokens, _MOST_RESERVED)
-        self.row = row or decoder.new_row(min(len(self.tokens) + n_new, self._context_length))
+        n_positions = min(len(self.tokens) + n_new, self._context_length)
+        self._new_row = lambda: decoder.new_row(n_positions)
+        self.row = self._new_row() if row is None else row
         self._slide()
 
     def draft(self) -> list[int]:
@@ -190,4 +193,4 @@ class TextSequence:
                 warn_of_window(len(self.tokens), self._context_length, start)
                 self._warned = True
             self._start = start
-            self.row.truncate(0)
+            self.row = self._new_row()
