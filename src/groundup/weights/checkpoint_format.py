@@ -94,7 +94,7 @@ def load_model(folder: Path | str) -> GPT:
                 where=folder / name,
             )
     config = from_mapping(GPTConfig, about["config"], where=str(folder / "model.json"))
-    model = GPT(config)
+    model = GPT(config, initialize=False)
     fill_model(model, load_tensors(folder / "model.safetensors"), where=folder)
     return model
 

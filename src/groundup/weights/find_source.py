@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import sys
 from pathlib import Path
 
 from groundup.base.errors import UserError
@@ -119,9 +120,11 @@ def _of_package() -> Path:
 def _downloaded(name: str, revision: str | None) -> Path:
     """Download the files of a model from the hub, or take them from its cache."""
     hub = needed("huggingface_hub", "hub", name)
+    if not sys.stderr.isatty():
+        needed("huggingface_hub.utils", "hub", name).disable_progress_bars()
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except Exception as error:  # each kind of connection raises errors of its own
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = (lines[0] if lines else type(error).__name__).strip().rstrip(".")
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
