@@ -15,6 +15,7 @@ from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.files import load_tokenizer, save_gpt2, save_tiktoken
+from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.round_trip import CANARY
 from groundup.tokenizer.save import describe_bpe
 from groundup.tokenizer.train_bpe import train_bpe
@@ -41,10 +42,11 @@ def read(folder: Path, **arguments: Any) -> Any:
         return None
 
 
-def compare(ours: BPETokenizer, encode: Callable[[str], list[int]]) -> None:
+def compare(ours: BPETokenizer | ImportedTokenizer, encode: Callable[[str], list[int]]) -> None:
     for text in TEXTS:
         assert ours.encode(text, "all") == encode(text), text
-        assert ours.decode(ours.encode(text)) == text
+        if isinstance(ours, BPETokenizer):  # others may normalize
+            assert ours.decode(ours.encode(text)) == text
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_tokenizer_json(damaged: Callable[[str], Path], seed: int) -> None:
             theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception:
             return  # they are stricter
-        compare(ours, lambda text: theirs.encode(text).ids)
+        compare(ours, lambda text: theirs.encode(text, add_special_tokens=False).ids)
 
 
 @given(SEED)

@@ -35,6 +35,7 @@ from groundup.text.taken import changing
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
@@ -235,6 +236,8 @@ def _plan(
 
 def _needs_complete_documents(tokenizer: Tokenizer) -> bool:
     """Whether the cuts between pieces may change ids; they do not for the patterns we know."""
+    if isinstance(tokenizer, ImportedTokenizer):
+        return True
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
 
 

@@ -42,12 +42,24 @@ def with_special_tokens(tokenizer: Tokenizer, names: Sequence[str]) -> Tokenizer
 def _add_to_bpe(content: dict[str, Any], names: Sequence[str], first: int) -> None:
     """Add to a tokenizer.json; a token that is there already, but not special, keeps its id."""
     vocabulary, added = content["model"]["vocab"], content["added_tokens"]
+    held = (
+        vocabulary
+        if isinstance(vocabulary, dict)
+        else {name: i for i, (name, _) in enumerate(vocabulary)}
+    )
     for name in names:
-        kept = next((token["id"] for token in added if token["content"] == name), None)
-        index = vocabulary.get(name) if kept is None else kept
+        # In its place: other libraries count the ids of these tokens in the order of the file.
+        place = next((i for i, token in enumerate(added) if token["content"] == name), None)
+        if place is not None:
+            added[place] = _special_token(name, added[place]["id"])
+            continue
+        index = held.get(name)
         if index is None:
             index, first = first, first + 1
-        added[:] = [token for token in added if token["content"] != name]
+            last = max((token["id"] for token in added), default=-1)
+            counted = last + 1 if last >= len(held) else len(held)
+            if index != counted and isinstance(vocabulary, dict):  # the vocabulary has holes
+                vocabulary[name] = index
         added.append(_special_token(name, index))
 
 

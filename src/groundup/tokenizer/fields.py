@@ -56,6 +56,14 @@ class Fields:
         names = [kind.__name__ if isinstance(kind, type) else json.dumps(kind) for kind in expected]
         return self.refuse(key, value, f"{' or '.join(names)} is expected")
 
+    def has(self, key: str) -> bool:
+        """Whether a key is there and was not taken."""
+        return key in self._left
+
+    def peek(self, key: str) -> Any:
+        """Return the value of a key without taking it; None if it is missing."""
+        return self._left.get(key)
+
     def take_object(self, key: str) -> "Fields | None":
         """Return the object of a key; None if it is null or missing."""
         value = self.take(key, object, default=None)

@@ -1,44 +1,82 @@
 """Read Hugging Face's tokenizer.json: every field that decides ids is honored or refused by name.
 
-What is understood: a byte-level BPE `model` (also of the old form without `type`, with merges as
+Our own BPE computes a byte-level BPE `model` (also of the old form without `type`, with merges as
 strings), no normalizer, a `ByteLevel` pre-tokenizer, or one `Split` with behavior `Isolated` before
-it, special tokens, and whatever does not change ids.
+it, special tokens, and whatever does not change ids. Everything else that the tokenizers library
+knows is run by that library.
 """
 
 import re
 from pathlib import Path
+from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer
+from groundup.tokenizer.components import check_components
 from groundup.tokenizer.dialect import OtherMeaningError, from_oniguruma, to_oniguruma
 from groundup.tokenizer.fields import Fields, read_object
+from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.round_trip import check_round_trip
 from groundup.tokenizer.save import READABLE, TYPED_PATTERN, byte_spelling
 from groundup.tokenizer.table import as_table
 
 
-def load_tokenizer_json(path: Path) -> BPETokenizer:
+class _NotOursError(Exception):
+    """Our BPE cannot compute this, and the tokenizers library may."""
+
+
+def load_tokenizer_json(path: Path) -> BPETokenizer | ImportedTokenizer:
     """Read a tokenizer.json.
 
     Raises:
-        UserError: It is not valid, or it has a field that would change the ids.
+        UserError: It is not valid, or it has a field that is not known.
     """
-    file = read_object(path)
-    file.take("version", "1.0", None, default=None)
-    vocabulary, merges, ignores_merges = _read_model(file)
-    _refuse_step(file, "normalizer", "It changes the text before it is cut into tokens")
-    for name, does in (("truncation", "leaves out ids"), ("padding", "adds ids")):
-        if (value := file.take(name, object, default=None)) is not None:
-            file.refuse(name, value, f"It {does}, which is not supported. null is expected")
+    return from_description(read_object(path).take_rest(object), path)
+
+
+def from_description(content: dict[str, Any], where: Path) -> BPETokenizer | ImportedTokenizer:
+    """Build a tokenizer from the content of a tokenizer.json.
+
+    Raises:
+        UserError: It is not valid, or it has a field that is not known.
+    """
+    check_components(Fields(content, "", where))
+    try:
+        return _as_ours(Fields(content, "", where))
+    except _NotOursError:
+        vocabulary = content["model"]["vocab"]
+        if not isinstance(vocabulary, dict):
+            vocabulary = {token: index for index, (token, _) in enumerate(vocabulary)}
+        _read_added_tokens(Fields(content, "", where), vocabulary)
+        return ImportedTokenizer(content, where=where)
+
+
+def _as_ours(file: Fields) -> BPETokenizer:
+    """Read the fields as our BPE, after their types were checked.
+
+    Raises:
+        _NotOursError: Our BPE does not compute this.
+        UserError: It is not valid.
+    """
+    if _steps(file, "normalizer", "normalizers"):
+        raise _NotOursError
     pattern = _read_pre_tokenizer(file)
-    _check_post_processor(file)
-    _check_decoder(file)
-    special = _read_added_tokens(file, vocabulary)
-    file.refuse_others()
-    made = from_spelling(vocabulary, merges, pattern, special, path)
-    if ignores_merges:
-        _check_every_token_is_merged(made, path)
+    if not _adds_nothing(file):
+        raise _NotOursError
+    if [kind for kind, _ in _steps(file, "decoder", "decoders")] not in ([], ["ByteLevel"]):
+        raise _NotOursError
+    if file.has("added_tokens") and not all(map(_is_plain, file.peek("added_tokens"))):
+        raise _NotOursError
+    vocabulary, merges, ignores_merges = _read_model(file)
+    special, has_one_kind = _read_added_tokens(file, vocabulary)
+    if not has_one_kind:
+        raise _NotOursError
+    if not all(character in vocabulary for character in byte_spelling()):
+        raise _NotOursError
+    made = from_spelling(vocabulary, merges, pattern, special, file.path)
+    if ignores_merges and not _every_token_is_merged(made):
+        raise _NotOursError
     return made
 
 
@@ -101,21 +139,6 @@ def from_spelling(
     return made
 
 
-def _refuse_step(file: Fields, name: str, why: str) -> None:
-    step = file.take_object(name)
-    if step is None:
-        return
-    kinds = [step.take("type", str, default="set")]
-    if kinds == ["Sequence"]:
-        kinds = [part.take("type", str) for part in step.take_objects(f"{name}s", default=[])]
-    if kinds:
-        raise UserError(
-            f"The field {name} is {', '.join(kinds)}. {why}, which is not supported. "
-            "A tokenizer without it (null) is expected.",
-            where=file.path,
-        )
-
-
 def _steps(file: Fields, name: str, parts: str) -> list[tuple[str, Fields]]:
     """Return the steps of a field that may be a sequence, each with its type."""
     step = file.take_object(name)
@@ -125,34 +148,26 @@ def _steps(file: Fields, name: str, parts: str) -> list[tuple[str, Fields]]:
     if kind != "Sequence":
         return [(kind, step)]
     steps = step.take_objects(parts)
-    step.refuse_others()
     return [(part.take("type", str), part) for part in steps]
 
 
 def _read_pre_tokenizer(file: Fields) -> str:
     """Return the pattern of the pre-tokenizer."""
     steps = _steps(file, "pre_tokenizer", "pretokenizers")
-    kinds = [kind for kind, _ in steps]
-    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
-        raise UserError(
-            f"The field pre_tokenizer has the steps {', '.join(kinds) or 'null'}, which are not "
-            "supported. ByteLevel, or one Split before ByteLevel, is expected.",
-            where=file.path,
-        )
+    if [kind for kind, _ in steps] not in (["ByteLevel"], ["Split", "ByteLevel"]):
+        raise _NotOursError
     _, byte_level = steps[-1]
-    byte_level.take("add_prefix_space", False)
-    byte_level.take("trim_offsets", bool, default=True)
-    if len(steps) == 1:
-        byte_level.take("use_regex", True, default=True)
-        byte_level.refuse_others()
-        return PATTERNS["gpt2"]
-    byte_level.take("use_regex", False)
-    byte_level.refuse_others()
-    return _read_split(steps[0][1])
+    is_alone = len(steps) == 1
+    if byte_level.take("add_prefix_space", bool) or is_alone != byte_level.take(
+        "use_regex", bool, default=True
+    ):
+        raise _NotOursError
+    return PATTERNS["gpt2"] if is_alone else _read_split(steps[0][1])
 
 
 def _read_split(split: Fields) -> str:
-    split.take("behavior", "Isolated")
+    if split.take("behavior", str) != "Isolated":
+        raise _NotOursError
     split.take("invert", bool)  # what is isolated is so whether it matches or not
     pattern = split.take_object("pattern")
     typed = split.take(TYPED_PATTERN, str, None, default=None)
@@ -176,40 +191,22 @@ def _read_split(split: Fields) -> str:
         own = (split.path.parent / READABLE).is_file()
         return written if own else from_oniguruma(written)
     except OtherMeaningError as error:
-        return pattern.refuse(
-            "Regex",
-            written,
-            f"It is not supported from {str(error)!r} on, which other engines of regular "
-            "expressions read otherwise. Classes, groups and repetitions are expected",
-        )
+        raise _NotOursError from error
 
 
-def _check_post_processor(file: Fields) -> None:
+def _adds_nothing(file: Fields) -> bool:
+    """Whether the post-processor adds no token to a text."""
     for kind, step in _steps(file, "post_processor", "processors"):
-        if kind == "ByteLevel":  # changes offsets only
-            continue
-        single = step.take("single", list, default=None)
-        if kind == "TemplateProcessing" and single is not None:
-            added = [
-                part for part in single if not isinstance(part, dict) or "Sequence" not in part
-            ]
-            if len(single) == 1 and not added:
-                continue
-        raise UserError(
-            f"The field post_processor is {kind}, which adds tokens to every text. That is not "
-            "supported. A tokenizer without it (null), or with ByteLevel, is expected.",
-            where=file.path,
+        parts = step.take("single", list, default=None) if kind == "TemplateProcessing" else None
+        is_text_alone = (
+            parts is not None
+            and len(parts) == 1
+            and isinstance(parts[0], dict)
+            and "Sequence" in parts[0]
         )
-
-
-def _check_decoder(file: Fields) -> None:
-    kinds = [kind for kind, _ in _steps(file, "decoder", "decoders")]
-    if kinds not in ([], ["ByteLevel"]):
-        raise UserError(
-            f"The field decoder is {', '.join(kinds)}, which is not supported. ByteLevel is "
-            "expected.",
-            where=file.path,
-        )
+        if kind != "ByteLevel" and not is_text_alone:
+            return False
+    return True
 
 
 def _read_model(file: Fields) -> tuple[dict[str, int], list[tuple[str, str]], bool]:
@@ -217,23 +214,15 @@ def _read_model(file: Fields) -> tuple[dict[str, int], list[tuple[str, str]], bo
     model = file.take_object("model")
     if model is None:
         return file.refuse("model", None, "An object with vocab and merges is expected")
-    kind = model.take("type", str, default="BPE")  # files of 2019 do not have it
-    if kind != "BPE":
-        raise UserError(f"The tokenizer is of type {kind}. BPE is expected.", where=file.path)
-    model.take("dropout", None, 0, 0.0, default=None)
+    if model.take("type", str, default="BPE") != "BPE":  # files of 2019 do not have it
+        raise _NotOursError
     for name in ("continuing_subword_prefix", "end_of_word_suffix"):
-        model.take(name, None, "", default=None)
-    # With a token for every byte, nothing is unknown.
-    model.take("unk_token", None, str, default=None)
-    for name in ("fuse_unk", "byte_fallback"):
-        model.take(name, None, bool, default=None)
+        if model.take(name, str, None, default=None):
+            raise _NotOursError
+    # With a token for every byte, nothing is unknown: unk_token and byte_fallback do not matter.
     ignores_merges = bool(model.take("ignore_merges", None, bool, default=None))
     vocabulary = model.take("vocab", dict)
-    for token, index in vocabulary.items():
-        if type(index) is not int:
-            model.refuse(f"vocab[{token[:40]!r}]", index, "An integer is expected")
     listed = model.take("merges", list)
-    model.refuse_others()
     merges: list[tuple[str, str]] = []
     is_text = bool(listed) and isinstance(listed[0], str)
     for rank, merge in enumerate(listed):
@@ -250,42 +239,36 @@ def _read_model(file: Fields) -> tuple[dict[str, int], list[tuple[str, str]], bo
     return vocabulary, merges, ignores_merges
 
 
-def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> dict[str, int]:
-    """Return the special tokens; the file states their ids, but tokenizers counts them."""
-    special: dict[str, int] = {}
+def _is_plain(token: dict[str, Any]) -> bool:
+    """Whether an added token is special, and found as it is written."""
+    return token["special"] and not any(token[flag] for flag in ("single_word", "lstrip", "rstrip"))
+
+
+def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[str, int], bool]:
+    """Return the added tokens, and whether all or none of them are normalized.
+
+    The file states their ids, but the library counts them.
+    """
+    found: dict[str, int] = {}
     normalized: set[bool] = set()
     for token in file.take_objects("added_tokens", default=[]):
-        name = token.take("content", str)
-        index = token.take("id", int)
-        for flag in ("single_word", "lstrip", "rstrip"):
-            token.take(flag, False)
+        name, index = token.take("content", str), token.take("id", int)
         normalized.add(token.take("normalized", bool))
-        if not token.take("special", bool):
-            token.refuse(
-                "special",
-                False,
-                f"The token {name[:40]!r} would be found in every text, which is not supported. "
-                "Special tokens are expected",
-            )
-        token.refuse_others()
-        if not name or name in special or any("\ud800" <= c < "\ue000" for c in name):
-            token.refuse("content", name, "A text that occurs once is expected")
-        last = max(special.values(), default=-1)
+        last = max(found.values(), default=-1)
         own = last + 1 if last >= len(vocabulary) else len(vocabulary)
         if index != (counted := vocabulary.get(name, own)):
             token.refuse("id", index, f"The id {counted} is expected for {name[:40]!r}")
-        special[name] = index
-    if len(normalized) > 1:
-        file.refuse("added_tokens", "partly normalized", "One value of normalized is expected")
-    return special
+        found[name] = index
+    return found, len(normalized) <= 1
 
 
-def _check_every_token_is_merged(tokenizer: BPETokenizer, where: Path) -> None:
+def _every_token_is_merged(tokenizer: BPETokenizer) -> bool:
     special = set(tokenizer.special_tokens.values())
-    for index, token in enumerate(tokenizer.token_table):
-        if token and index not in special and tokenizer.merge_bytes(token) != [index]:
-            raise UserError(
-                f"The field model.ignore_merges is true, and the merges do not make the token "
-                f"{token!r} (id {index}). A tokenizer whose merges make every token is expected.",
-                where=where,
-            )
+    tokens = [
+        (index, token)
+        for index, token in enumerate(tokenizer.token_table)
+        if token and index not in special
+    ]
+    if len(tokens) != len(tokenizer.merges) + 256:  # as of Llama 3: several ways to some tokens
+        return False
+    return all(tokenizer.merge_bytes(token) == [index] for index, token in tokens)
