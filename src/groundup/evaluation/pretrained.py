@@ -18,14 +18,15 @@ from groundup.base.gguf import is_gguf, read_gguf_header
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, check_vocabulary
 from groundup.model.count import count_parameters
+from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.config import ImportConfig
 from groundup.weights.find_source import find_source, open_source, short_name
 from groundup.weights.pretrained import Pretrained
-from groundup.weights.sources import model_without_memory
 from groundup.weights.special_ids import warn_of_absent_ids
 from groundup.weights.write_checkpoint import write_checkpoint
 
@@ -124,10 +125,8 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 def _read_tokenizer(source: Path, pretrained: Pretrained) -> Tokenizer | None:
     """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
-    model = model_without_memory(pretrained.config)
+    model = GPT(pretrained.config, initialize=False)
     if is_gguf(source):
-        from groundup.tokenizer.gguf import tokenizer_of_gguf
-
         tokenizer = tokenizer_of_gguf(read_gguf_header(source).metadata, source)
         check_vocabulary(model, tokenizer, where=source)
         return tokenizer
@@ -241,7 +240,7 @@ def _stop_ids(
     if written.fingerprint != tokenizer.fingerprint:
         raise UserError("The tokenizer that was written is not the one that was read.")
     return LanguageModel(
-        model=model_without_memory(pretrained.config),
+        model=GPT(pretrained.config, initialize=False),
         tokenizer=written,
         path=run,
         special_ids=pretrained.special_ids,

@@ -9,6 +9,7 @@ from pathlib import Path
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.base.gguf import is_gguf
+from groundup.weights.gguf import open_gguf
 from groundup.weights.huggingface_folder import open_huggingface
 from groundup.weights.nanogpt import open_nanogpt
 from groundup.weights.pretrained import Pretrained
@@ -67,8 +68,6 @@ def open_source(path: Path) -> Pretrained:
     if path.is_dir():
         return open_huggingface(path)
     if is_gguf(path):
-        from groundup.weights.gguf import open_gguf
-
         return open_gguf(path)
     with open(path, "rb") as file:
         start = file.read(4)

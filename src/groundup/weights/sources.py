@@ -46,21 +46,15 @@ class Source:
 
 
 def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """List the parameters of a model with their shapes, without memory for them.
+    """List the parameters of a model with their shapes.
 
     >>> parameter_shapes(GPTConfig())["head.weight"]
     Traceback (most recent call last):
         ...
     KeyError: 'head.weight'
     """
-    parameters = model_without_memory(config).named_parameters()
+    parameters = GPT(config, initialize=False).named_parameters()  # takes no memory until written
     return {name: tuple(parameter.shape) for name, parameter in parameters}
-
-
-def model_without_memory(config: GPTConfig) -> GPT:
-    """Build a model with shapes but no values, on torch's device "meta"."""
-    with torch.device("meta"):
-        return GPT(config, initialize=False)
 
 
 def check_size(config: GPTConfig, n_tensors: int, n_values: int, *, where: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from groundup.base.files import sha256_bytes, write_json
 from groundup.base.gguf import is_gguf, read_gguf_header
-from groundup.weights.checkpoint_format import describe_weights
+from groundup.weights.checkpoint_format import describe_weights, save_gguf_checkpoint
 from groundup.weights.pretrained import Pretrained
 from groundup.weights.safetensors_file import write_tensors
 from groundup.weights.sources import parameter_shapes, read_finite
@@ -30,8 +30,6 @@ def write_checkpoint(pretrained: Pretrained, folder: Path) -> None:
     folder.mkdir(parents=True)
     shapes = parameter_shapes(pretrained.config)
     if is_gguf(file):
-        from groundup.weights.checkpoint_format import save_gguf_checkpoint
-
         for name in shapes:
             read_finite(pretrained, name, where=where)
         save_gguf_checkpoint(file, folder, pretrained.config)
