@@ -141,6 +141,16 @@ def read_finite(pretrained: Pretrained, name: str, *, where: Path) -> Tensor:
         UserError: A value is NaN or infinite.
     """
     tensor = pretrained.tensors[name]()
+    check_finite(tensor, name, where=where)
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str, *, where: Path) -> None:
+    """Check the values of a parameter.
+
+    Raises:
+        UserError: A value is NaN or infinite.
+    """
     # The extremes are NaN if any value is, and need no memory.
     if tensor.numel() and not all(bool(end.isfinite()) for end in tensor.aminmax()):
         raise UserError(
@@ -148,7 +158,6 @@ def read_finite(pretrained: Pretrained, name: str, *, where: Path) -> Tensor:
             "the weights is expected.",
             where=where,
         )
-    return tensor
 
 
 @torch.no_grad()
