@@ -404,7 +404,7 @@ print(main(["import", "owner/absent", "--out", "none"]))
     )
     assert "0\n" in done.stdout, done.stderr
     assert "groundup generate run" in done.stdout
-    assert "The model cannot be downloaded" in " ".join(done.stderr.split())
+    assert "the model cannot be downloaded" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
     assert not any("onnx" in path or ".bin" in path for path in hub.asked)
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

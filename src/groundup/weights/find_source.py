@@ -118,7 +118,15 @@ def _of_package() -> Path:
 
 def _downloaded(name: str, revision: str | None) -> Path:
     """Download the files of a model from the hub, or take them from its cache."""
-    hub = needed("huggingface_hub", "hub", name)
+    absent = "There is no folder of this name"
+    try:
+        hub = needed("huggingface_hub", "hub", name)
+    except UserError as error:
+        raise UserError(
+            f"{absent}, and huggingface_hub, which downloads models of the hub, is not installed.",
+            where=name,
+            command=error.command,
+        ) from error
     if not sys.stderr.isatty():
         needed("huggingface_hub.utils", "hub", name).disable_progress_bars()
     try:
@@ -128,7 +136,7 @@ def _downloaded(name: str, revision: str | None) -> Path:
         reason = (lines[0] if lines else type(error).__name__).strip().rstrip(".")
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         raise UserError(
-            f"The model cannot be downloaded from {endpoint} ({reason}). The name of a public "
-            "model, or a folder that exists, is expected.",
+            f"{absent}, and the model cannot be downloaded from {endpoint} ({reason}). A folder "
+            "that exists, or the name of a public model, is expected.",
             where=name,
         ) from error
