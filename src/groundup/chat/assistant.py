@@ -11,7 +11,7 @@ from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
 from groundup.evaluation.load import ASSISTANT_MARK, load
-from groundup.generation.engine import stream
+from groundup.generation.generate import stream
 
 
 def find_assistant(path: Path) -> Path:

@@ -10,7 +10,7 @@ from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.loss import evaluate_loss
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
