@@ -31,7 +31,8 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
     generation |= ids.generation
     ends = list(language_model.stop_ids)
     if not language_model.is_assistant:
-        generation.setdefault("eos_token_id", ends or None)
+        if ends:
+            generation.setdefault("eos_token_id", ends)
         return SpecialIds(config=ids.config, generation=generation)
     both = {"eos_token_id": ends}
     return SpecialIds(config={**ids.config, **both}, generation={**generation, **both})
