@@ -2,18 +2,23 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from groundup.base.fields import Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
-    """Settings of `export`: write a trained model as a Hugging Face folder."""
+    """Settings of `export`: write a trained model in the format of another project."""
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
+    to: Literal["hf", "gguf", "nanogpt"] = "hf"
+    """Format: a Hugging Face folder, a GGUF file for llama.cpp, or a nanoGPT checkpoint."""
+    dtype: Literal["float32", "float16", "q8_0"] = "float32"
+    """Type of the matrices in a GGUF file; float16 and q8_0 are smaller and less exact."""
     out: Path | None = None
-    """Folder to write. None: RUN/huggingface."""
+    """Folder or file to write. None: a place in RUN, by the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
