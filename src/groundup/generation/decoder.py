@@ -15,7 +15,7 @@ from groundup.generation.attention import ReadAttention, StepAttention
 from groundup.generation.kernels import Form as Form
 from groundup.generation.layers import Layers, make_layers
 from groundup.generation.rows import Row as Row
-from groundup.generation.rows import Rows, window_of
+from groundup.generation.rows import Rows
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.quantized import QuantizedWeight
@@ -69,7 +69,7 @@ class Decoder:
         self._embedding = model.token_embedding.weight.detach()
         self._position_embedding = model.position_embedding
         self._ngrams, self._rotary = model.ngram_embedding, model.rotary
-        self._windows = [window_of(self.config, i) for i in range(self.config.n_layers)]
+        self._windows = [self.config.window_of(i) for i in range(self.config.n_layers)]
         self._rows = Rows(self.config, self._device)
 
     @torch.inference_mode()

@@ -56,7 +56,7 @@ class Slab:
         self.lengths: list[int] = []
         """Stored positions of each layer: the capacity, or less in a ring."""
         for layer in range(config.n_layers):
-            window = window_of(config, layer)
+            window = config.window_of(layer)
             ring = capacity if window is None else -(-(window + MOST_DRAFT) // 16) * 16
             self.lengths.append(min(capacity, ring))
         self.places: list[_Place] = []
@@ -112,13 +112,6 @@ def copy_row(source: _Place, target: _Place) -> None:
     for old, new in zip(source.slab.values, target.slab.values, strict=True):
         n = min(old.shape[2], source.n_written)
         new[target.slot, :, :n] = old[source.slot, :, :n]
-
-
-def window_of(config: GPTConfig, layer: int) -> int | None:
-    """Sliding window of a layer, in positions; None: the layer attends to all before it."""
-    of_layer = getattr(config, "window_of", None)
-    window: int | None = None if of_layer is None else of_layer(layer)
-    return window
 
 
 class Row:
@@ -187,8 +180,7 @@ class Rows:
         """Make an empty row with memory for a number of positions. None: the least."""
         self.collect()
         place = self._slab(min(n_positions or 1, self._config.context_length)).take()
-        windows = (window_of(self._config, i) for i in range(self._config.n_layers))
-        row = Row(place, has_ring=any(window is not None for window in windows))
+        row = Row(place, has_ring=self._config.sliding_window is not None)
         # Rows may be collected at any moment, also in the middle of a step; rows move later.
         weakref.finalize(row, self._dropped.append, place).atexit = False
         return row
