@@ -13,11 +13,13 @@ from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.base.gguf import TENSOR_TYPES
+from groundup.model.config import RotaryScaling
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import fill_model
 from groundup.weights.gguf import open_gguf, raw_blocks
 from groundup.weights.gguf_blocks import dequantized
 from groundup.weights.gguf_names import FAMILIES
+from groundup.weights.gguf_rotary import scaling_of_factors, wavelength_factors
 
 TOLERANCE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -130,6 +132,15 @@ def test_ids_license_and_decimals_are_read(tmp_path: Path) -> None:
         ({"expert_count": 8}, "llama.expert_count is 8"),
         ({"logit_scale": 0.5}, "llama.logit_scale is 0.5"),
         ({"attention.causal": False}, "llama.attention.causal is False"),
+        ({"rope.scaling.type": "longrope"}, "llama.rope.scaling.type is 'longrope'"),
+        (
+            {
+                "rope.scaling.type": "yarn",
+                "rope.scaling.factor": 4.0,
+                "rope.scaling.yarn_attn_factor": 2.0,
+            },
+            "llama.rope.scaling.yarn_attn_factor is 2.0",
+        ),
         ({"attention.causal": 0}, "llama.attention.causal is 0"),
         ({"new_invention": 1}, "'llama.new_invention' is not supported"),
         ({"attention.head_count": [4, 2]}, "llama.attention.head_count is array"),
@@ -169,6 +180,88 @@ def test_tensors_that_do_not_fit_are_named(
     write_tiny(tmp_path / "tiny.gguf", tensors={name: value})
     with pytest.raises(UserError, match=said):
         open_gguf(tmp_path / "tiny.gguf")
+
+
+SCALINGS = [
+    ({"type": "linear", "factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+    ({"factor": 4.0}, {"rope_type": "linear", "factor": 4.0}),
+    ({"type": "none", "factor": 4.0}, None),
+    (
+        {"type": "yarn", "factor": 4.0, "original_context_length": 6, "yarn_beta_fast": 20.0},
+        {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 6,
+         "beta_fast": 20.0},
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "theirs"), SCALINGS)
+def test_scalings_of_the_metadata_are_those_of_a_huggingface_folder(
+    tmp_path: Path, keys: dict[str, Any], theirs: dict[str, Any] | None
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny(path, "qwen3", metadata={f"rope.scaling.{name}": v for name, v in keys.items()})
+    transformers = peer("transformers")
+    config = transformers.Qwen3Config(
+        hidden_size=32, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
+        head_dim=8, max_position_embeddings=24, num_hidden_layers=2, vocab_size=61,
+        rope_parameters={"rope_theta": 10_000.0, **(theirs or {"rope_type": "default"})},
+    )  # fmt: skip
+    rotary = transformers.models.qwen3.modeling_qwen3.Qwen3RotaryEmbedding(config)
+    cos, sin = rotary(torch.zeros(1), torch.arange(24)[None])
+    ours = opened(path).rotary
+    assert ours is not None
+    torch.testing.assert_close(ours.cos[:24], cos[0], **TOLERANCE)
+    torch.testing.assert_close(ours.sin[:24].abs(), sin[0].abs(), **TOLERANCE)
+
+
+LLAMA3 = {"kind": "llama3", "original_context": 8192, "high_frequency_factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("scaling", "d_head", "base"),
+    [
+        ({**LLAMA3, "factor": 8.0}, 128, 500_000.0),  # Llama 3.1
+        ({**LLAMA3, "factor": 32.0}, 64, 500_000.0),  # Llama 3.2 1B
+        ({**LLAMA3, "factor": 8.0, "original_context": 3000}, 128, 10_000.0),
+        ({**LLAMA3, "factor": 8.0, "high_frequency_factor": 2.5}, 128, 10_000.0),
+        ({**LLAMA3, "factor": 8.0, "original_context": 64}, 8, 10_000.0),  # one in between
+    ],
+)
+def test_factors_of_llama3_give_the_settings_back(
+    scaling: dict[str, Any], d_head: int, base: float
+) -> None:
+    settings = RotaryScaling(**scaling)
+    factors = wavelength_factors(settings, d_head, base)
+    assert scaling_of_factors(factors, d_head, base) == settings
+
+
+def test_factors_without_a_wavelength_in_between_are_reproduced(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    factors = np.array([1, 1, 8, 8], np.float32)
+    write_tiny(path, tensors={"rope_freqs.weight": factors})
+    scaling = open_gguf(path).config.rotary_scaling
+    assert scaling is not None
+    assert wavelength_factors(scaling, 8, 10_000.0).tolist() == factors.tolist()
+    write_tiny(path, tensors={"rope_freqs.weight": np.full(4, 8, np.float32)})
+    assert open_gguf(path).config.rotary_scaling == RotaryScaling(kind="linear", factor=8.0)
+    write_tiny(path, tensors={"rope_freqs.weight": np.ones(4, np.float32)})
+    assert open_gguf(path).config.rotary_scaling is None
+
+
+@pytest.mark.parametrize("factors", [[8, 1, 8, 1], [1, 2, 3, 4], [np.nan] * 4, [1, 8, 8]])
+def test_other_factors_are_refused(tmp_path: Path, factors: list[float]) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_tiny(path, tensors={"rope_freqs.weight": np.array(factors, np.float32)})
+    with pytest.raises(UserError, match=r"'rope_freqs.weight'") as caught:
+        open_gguf(path)
+    assert caught.value.where == path
+
+
+def test_the_window_is_read(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "tiny.gguf", metadata={"attention.sliding_window": 8})
+    assert open_gguf(tmp_path / "tiny.gguf").config.sliding_window == 8
+    write_tiny(tmp_path / "tiny.gguf", metadata={"attention.sliding_window": 0})
+    assert open_gguf(tmp_path / "tiny.gguf").config.sliding_window is None
 
 
 def test_equal_head_counts_of_all_layers_are_one_number(tmp_path: Path) -> None:

@@ -23,11 +23,8 @@ from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import ExportConfig
-from groundup.weights.huggingface import (
-    import_huggingface,
-    refuse_foreign_folder,
-    write_huggingface,
-)
+from groundup.weights.huggingface import refuse_foreign_folder, write_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 from groundup.weights.special_ids import SpecialIds, as_ids, one_end, read_special_ids
 
 

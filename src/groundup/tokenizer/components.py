@@ -182,8 +182,23 @@ def _check_model(model: Fields) -> None:
             ):
                 model.refuse(f"vocab[{number}]", entry, "A token and its score are expected")
         return
+    indices = found["vocab"].values()
+    if set(map(type, indices)) <= {int} and len(set(indices)) == len(indices):
+        seen = dict.fromkeys(indices, "")
+    else:
+        seen = _checked_one_by_one(model, found["vocab"])
+    if seen and not 0 <= min(seen) <= max(seen) < 2 * len(seen) + MOST_HOLES:
+        raise UserError(
+            f"The vocabulary has {len(seen)} tokens with ids from {min(seen)} to {max(seen)}. "
+            "Ids from 0 on with few holes are expected.",
+            where=model.path,
+        )
+
+
+def _checked_one_by_one(model: Fields, vocab: dict[str, Any]) -> dict[int, str]:
+    """Find the entry that is wrong."""
     seen: dict[int, str] = {}
-    for token, index in found["vocab"].items():
+    for token, index in vocab.items():
         if type(index) is not int:
             model.refuse(f"vocab[{token[:40]!r}]", index, "An integer is expected")
         if seen.setdefault(index, token) != token:
@@ -191,12 +206,7 @@ def _check_model(model: Fields) -> None:
                 f"The tokens {seen[index][:40]!r} and {token[:40]!r} have the same id {index}.",
                 where=model.path,
             )
-    if seen and not 0 <= min(seen) <= max(seen) < 2 * len(seen) + MOST_HOLES:
-        raise UserError(
-            f"The vocabulary has {len(seen)} tokens with ids from {min(seen)} to {max(seen)}. "
-            "Ids from 0 on with few holes are expected.",
-            where=model.path,
-        )
+    return seen
 
 
 def _check_added_tokens(file: Fields) -> None:

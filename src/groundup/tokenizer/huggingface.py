@@ -66,9 +66,13 @@ def _as_ours(file: Fields) -> BPETokenizer:
         raise _NotOursError
     if [kind for kind, _ in _steps(file, "decoder", "decoders")] not in ([], ["ByteLevel"]):
         raise _NotOursError
+    if file.has("added_tokens") and not all(map(_is_plain, file.peek("added_tokens"))):
+        raise _NotOursError
     vocabulary, merges, ignores_merges = _read_model(file)
-    special, is_plain = _read_added_tokens(file, vocabulary)
-    if not is_plain:
+    special, has_one_kind = _read_added_tokens(file, vocabulary)
+    if not has_one_kind:
+        raise _NotOursError
+    if not all(character in vocabulary for character in byte_spelling()):
         raise _NotOursError
     made = from_spelling(vocabulary, merges, pattern, special, file.path)
     if ignores_merges and not _every_token_is_merged(made):
@@ -144,7 +148,6 @@ def _steps(file: Fields, name: str, parts: str) -> list[tuple[str, Fields]]:
     if kind != "Sequence":
         return [(kind, step)]
     steps = step.take_objects(parts)
-    step.refuse_others()
     return [(part.take("type", str), part) for part in steps]
 
 
@@ -236,27 +239,27 @@ def _read_model(file: Fields) -> tuple[dict[str, int], list[tuple[str, str]], bo
     return vocabulary, merges, ignores_merges
 
 
+def _is_plain(token: dict[str, Any]) -> bool:
+    """Whether an added token is special, and found as it is written."""
+    return token["special"] and not any(token[flag] for flag in ("single_word", "lstrip", "rstrip"))
+
+
 def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[str, int], bool]:
-    """Return the added tokens, and whether all are special and found as they are written.
+    """Return the added tokens, and whether all or none of them are normalized.
 
     The file states their ids, but the library counts them.
     """
     found: dict[str, int] = {}
     normalized: set[bool] = set()
-    is_plain = True
     for token in file.take_objects("added_tokens", default=[]):
-        name = token.take("content", str)
-        index = token.take("id", int)
-        for flag in ("single_word", "lstrip", "rstrip"):
-            is_plain &= not token.take(flag, bool)
+        name, index = token.take("content", str), token.take("id", int)
         normalized.add(token.take("normalized", bool))
-        is_plain &= token.take("special", bool)
         last = max(found.values(), default=-1)
         own = last + 1 if last >= len(vocabulary) else len(vocabulary)
         if index != (counted := vocabulary.get(name, own)):
             token.refuse("id", index, f"The id {counted} is expected for {name[:40]!r}")
         found[name] = index
-    return found, is_plain and len(normalized) <= 1
+    return found, len(normalized) <= 1
 
 
 def _every_token_is_merged(tokenizer: BPETokenizer) -> bool:

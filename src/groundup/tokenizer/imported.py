@@ -19,7 +19,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, sha256_bytes, write_text
 from groundup.base.surrogates import has_surrogates
 from groundup.tokenizer.special import allowed_names
-from groundup.tokenizer.token_text import all_bytes_have_tokens, steps_of, token_speller
+from groundup.tokenizer.token_text import check_no_text_vanishes, steps_of, token_speller
 
 _DECIDE_IDS = ("normalizer", "pre_tokenizer", "model", "added_tokens")
 
@@ -49,7 +49,7 @@ class ImportedTokenizer:
         self._size = max(self._ids.values(), default=-1) + 1
         self._depends_on_start = _has_first_scheme(description.get("pre_tokenizer"))
         self._engines: dict[tuple[frozenset[str], bool], tokenizers.Tokenizer] = {}
-        all_bytes_have_tokens(self._description, where)
+        check_no_text_vanishes(self._description, where)
         self._spell = token_speller(self._description, where)
         self.begin_ids: list[int] = _begin_ids(description.get("post_processor"), where)
         """The ids that the library puts before a text, such as BOS; `encode` does not."""
@@ -160,11 +160,38 @@ def _again(description: Mapping[str, Any], where: str | Path | None) -> Imported
 
 def _made(description: Mapping[str, Any], where: str | Path | None) -> tokenizers.Tokenizer:
     try:
+        if description["model"].get("type", "BPE") == "BPE":
+            return _made_of_bpe(description)
         return tokenizers.Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library may panic, which is no Exception
         raise UserError(f"The tokenizers library refuses this: {error}.", where=where) from error
+
+
+def _made_of_bpe(description: Mapping[str, Any]) -> tokenizers.Tokenizer:
+    """Build an engine without writing and reading the vocabulary as JSON, which takes longer."""
+    settings = {name: value for name, value in description["model"].items() if value is not None}
+    settings.pop("type", None)
+    pairs = [m.split(" ") if isinstance(m, str) else m for m in settings.pop("merges")]
+    merges = [tuple(pair) for pair in pairs if pair[0] != "#version:"]
+    empty = {"type": "BPE", "vocab": {}, "merges": []}
+    steps = tokenizers.Tokenizer.from_str(
+        json.dumps({**description, "model": empty, "added_tokens": []})
+    )
+    engine = tokenizers.Tokenizer(tokenizers.models.BPE(merges=merges, **settings))
+    if description.get("normalizer") is not None:
+        engine.normalizer = steps.normalizer
+    if description.get("pre_tokenizer") is not None:
+        engine.pre_tokenizer = steps.pre_tokenizer
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    engine.add_tokens(
+        [
+            tokenizers.AddedToken(token["content"], **{flag: token[flag] for flag in flags})
+            for token in description.get("added_tokens") or []
+        ]
+    )
+    return engine
 
 
 def _ids(model: Mapping[str, Any]) -> dict[str, int]:
@@ -201,7 +228,7 @@ def _without(description: Mapping[str, Any], hidden: AbstractSet[str]) -> dict[s
         for name, index in sorted(missing.items(), key=lambda item: item[1]):
             vocab += [["", 0.0]] * (index - len(vocab)) + [[name, 0.0]]
         model["vocab"] = vocab
-    if gone and "merges" in model:
+    if "merges" in model and _may_be_merged(gone, held, model):
         prefix = len(model.get("continuing_subword_prefix") or "")
         pairs = (m.split(" ") if isinstance(m, str) else m for m in model["merges"])
         model["merges"] = [
@@ -210,6 +237,22 @@ def _without(description: Mapping[str, Any], hidden: AbstractSet[str]) -> dict[s
             if len(pair) == 2 and gone.isdisjoint((*pair, pair[0] + pair[1][prefix:]))
         ]
     return {**changed, "model": model, "added_tokens": kept}
+
+
+def _may_be_merged(
+    names: AbstractSet[str], held: Mapping[str, int], model: Mapping[str, Any]
+) -> bool:
+    """Whether merges may make one of these tokens, or take one as a part."""
+    if model.get("continuing_subword_prefix"):
+        return bool(names)
+    is_made = any(n[:at] in held and n[at:] in held for n in names for at in range(1, len(n)))
+    # A token that is a part makes one that begins or ends with it.
+    return is_made or any(
+        token not in names and (token.startswith(ends) or token.endswith(ends))
+        for ends in [tuple(names)]
+        for token in held
+        if ends
+    )
 
 
 def _has_first_scheme(pre_tokenizer: Any) -> bool:

@@ -5,6 +5,7 @@ generated come one at a time, and a character may be spread over several.
 """
 
 import re
+import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,27 +36,31 @@ def is_byte_level(description: Mapping[str, Any]) -> bool:
     return any(step["type"] == "ByteLevel" for step in steps)
 
 
-def all_bytes_have_tokens(description: Mapping[str, Any], where: str | Path | None) -> None:
-    """Check that no text vanishes without a trace: each byte has a token, or there is an unknown.
+def check_no_text_vanishes(description: Mapping[str, Any], where: str | Path | None) -> None:
+    """Check that every ordinary character has a token, or that there is one for unknown text.
+
+    Some vocabularies lack control characters. The library leaves them out, as their owners do.
 
     Raises:
-        UserError: The vocabulary lacks a byte.
+        UserError: The vocabulary lacks a byte of ASCII text.
     """
     model = description["model"]
     if model.get("type", "BPE") != "BPE" or model.get("unk_token") is not None:
         return
-    needed = byte_spelling() if is_byte_level(description) else _BYTE_TOKENS
-    missing = [value for value, token in enumerate(needed) if token not in model["vocab"]]
-    has_fallback = is_byte_level(description) or model.get("byte_fallback")
-    if missing or not has_fallback:
-        found = (
-            f"no token for {len(missing)} of the 256 bytes, first for byte {missing[0]}"
-            if missing
-            else "tokens for bytes, which the model does not use (byte_fallback)"
-        )
+    spelled = byte_spelling() if is_byte_level(description) else _BYTE_TOKENS
+    vocab = model["vocab"]
+    has_bytes = is_byte_level(description) or model.get("byte_fallback")
+    missing = [
+        value
+        for value in map(ord, string.printable)
+        if not (has_bytes and spelled[value] in vocab) and chr(value) not in vocab
+    ]
+    n_missing = sum(token not in vocab for token in spelled)
+    if set(missing) - {ord("\v"), ord("\f")}:
         raise UserError(
-            f"The vocabulary has {found}, and no token for unknown text (unk_token), so that some "
-            "text would vanish. A vocabulary that can represent every text is expected.",
+            f"The vocabulary has no token for {n_missing} of the 256 bytes, first for "
+            f"{chr(missing[0])!r}, and no token for unknown text (unk_token), so that some text "
+            "would vanish. A vocabulary that can represent every text is expected.",
             where=where,
         )
 

@@ -18,9 +18,11 @@ class ExportConfig(Config):
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Config):
-    """Settings of `import_pretrained`: read GPT-2, Llama or Qwen3 weights."""
+    """Settings of `import_pretrained`: read weights of another project."""
 
-    source: Path = Path("gpt2")
-    """Folder with config.json, model.safetensors and tokenizer.json."""
-    out: Path = Path("runs/imported")
-    """Run folder to create. If the name is taken, -2 is added."""
+    source: Path = Path("smollm2")
+    """Hugging Face folder, GGUF file, nanoGPT checkpoint, hub name OWNER/NAME, or smollm2."""
+    out: Path | None = None
+    """Run folder to create. None: runs/NAME, by the source. If the name is taken, -2 is added."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub. None: the newest commit."""

@@ -5,21 +5,20 @@ read. Everything is checked against the header before a tensor is read, and tens
 a time.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.base.gguf import GGUFHeader, GGUFTensor, read_gguf_header
-from groundup.weights.gguf_blocks import dequantized
-from groundup.weights.gguf_metadata import config_of, special_ids_of
-from groundup.weights.gguf_names import Part, parts_of
+from groundup.base.gguf import GGUFHeader, read_gguf_header
+from groundup.weights.gguf_blocks import dequantized, read_rows
+from groundup.weights.gguf_config import config_of
+from groundup.weights.gguf_metadata import special_ids_of
+from groundup.weights.gguf_names import ROPE_FREQS, Part, parts_of
 from groundup.weights.pretrained import Pretrained
 
 
@@ -49,7 +48,7 @@ def open_gguf(path: Path | str) -> Pretrained:
     header = read_gguf_header(path)
     family, config = config_of(header)
     parts = parts_of(config, family)
-    _check_tensors(header, parts)
+    _check_tensors(header, family, parts)
     license_name = header.metadata.get("general.license")
     return Pretrained(
         config=config,
@@ -74,11 +73,11 @@ def raw_blocks(path: Path | str) -> Mapping[str, Callable[[], tuple[RawRows, ...
     header = read_gguf_header(path)
     family, config = config_of(header)
     parts = parts_of(config, family)
-    _check_tensors(header, parts)
+    _check_tensors(header, family, parts)
     return {our: partial(_read_rows, header, of) for our, of in parts.items()}
 
 
-def _check_tensors(header: GGUFHeader, parts: Mapping[str, tuple[Part, ...]]) -> None:
+def _check_tensors(header: GGUFHeader, family: str, parts: Mapping[str, tuple[Part, ...]]) -> None:
     """Check the name and shape of every tensor.
 
     Raises:
@@ -97,10 +96,11 @@ def _check_tensors(header: GGUFHeader, parts: Mapping[str, tuple[Part, ...]]) ->
                 f"The tensor {name!r} has the shape {found.shape}. The metadata asks for {shape}.",
                 where=header.path,
             )
-    extra = next((name for name in header.tensors if name not in expected), None)
+    known = {*expected, *(() if family != "llama" else (ROPE_FREQS,))}
+    extra = next((name for name in header.tensors if name not in known), None)
     if extra is not None:
         raise UserError(
-            f"The tensor {extra!r} is not supported, so the model could be computed wrongly.",
+            f"The tensor {extra!r} is not supported. The model could be computed wrongly.",
             where=header.path,
         )
 
@@ -109,7 +109,7 @@ def _read_rows(header: GGUFHeader, parts: tuple[Part, ...]) -> tuple[RawRows, ..
     read = []
     for part in parts:
         tensor = header.tensors[part.name]
-        rows = _read_bytes(header.path, tensor)
+        rows = read_rows(header.path, tensor)
         order = part.order()
         if order is not None:
             # A bias is one row of values, whose bytes are those of its rows.
@@ -124,15 +124,3 @@ def _read_values(header: GGUFHeader, parts: tuple[Part, ...]) -> Tensor:
     for out, raw in zip(torch.split(values, n_rows), _read_rows(header, parts), strict=True):
         dequantized(raw.rows, raw.type, out.view(len(raw.rows), -1))
     return values
-
-
-def _read_bytes(path: Path, tensor: GGUFTensor) -> Tensor:
-    """Read the bytes of a tensor, (rows, bytes per row) uint8."""
-    try:
-        found = np.fromfile(path, np.uint8, count=tensor.n_bytes, offset=tensor.start)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"This file cannot be read ({reason}).", where=path) from error
-    if len(found) != tensor.n_bytes:
-        raise UserError(f"The file was cut in the tensor {tensor.name!r}.", where=path)
-    return torch.from_numpy(found).view(math.prod(tensor.shape[:-1]), -1)

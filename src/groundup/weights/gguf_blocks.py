@@ -7,15 +7,45 @@ because the package gguf takes several times as long. The K-quants are left to i
 Source: https://github.com/ggml-org/ggml/blob/master/src/ggml-common.h
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from groundup.base.errors import UserError
+from groundup.base.gguf import GGUFTensor
+
 _CHUNK = 2**17
 """Values that are computed at a time: they stay in the cache between two operations."""
+
+
+def read_rows(path: Path, tensor: GGUFTensor) -> Tensor:
+    """Read the bytes of a tensor, (rows, bytes per row) uint8. A vector is one row.
+
+    Raises:
+        UserError: The file cannot be read, or is shorter than it was.
+    """
+    try:
+        found = np.fromfile(path, np.uint8, count=tensor.n_bytes, offset=tensor.start)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"This file cannot be read ({reason}).", where=path) from error
+    if len(found) != tensor.n_bytes:
+        raise UserError(f"The file was cut in the tensor {tensor.name!r}.", where=path)
+    return torch.from_numpy(found).view(math.prod(tensor.shape[:-1]), -1)
+
+
+def read_values(path: Path, tensor: GGUFTensor) -> Tensor:
+    """Read the float32 values of a tensor.
+
+    Raises:
+        UserError: As `read_rows`.
+    """
+    return dequantized(read_rows(path, tensor), tensor.type).view(tensor.shape)
 
 
 def dequantized(rows: Tensor, kind: str, out: Tensor | None = None) -> Tensor:

@@ -12,7 +12,6 @@ import numpy as np
 
 from groundup.base.errors import UserError
 from groundup.base.gguf import GGUFHeader
-from groundup.model.config import GPTConfig
 from groundup.weights.gguf_names import FAMILIES
 from groundup.weights.special_ids import SpecialIds
 
@@ -25,6 +24,10 @@ _SIZES = (
 _HONORED = {
     *_SIZES,
     *("attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.freq_base"),
+    "attention.sliding_window",
+    *(f"rope.scaling.{name}" for name in ("type", "factor", "original_context_length")),
+    *(f"rope.scaling.yarn_{name}" for name in ("beta_fast", "beta_slow", "attn_factor")),
+    *(f"rope.scaling.yarn_{name}" for name in ("ext_factor", "log_multiplier")),
 }
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     # keys that change what is computed, and the values at which they change nothing
@@ -32,7 +35,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "attention.clamp_kqv": (0,),
     "attention.max_alibi_bias": (0,),
     "attention.scale": (0,),
-    "attention.sliding_window": (0,),
     "attn_logit_softcapping": (0,),
     "embedding_scale": (0, 1),
     "expert_count": (0,),
@@ -43,13 +45,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "residual_scale": (0, 1),
     "rope.scale_linear": (0, 1),
     "rope.scaling.attn_factor": (0, 1),
-    "rope.scaling.factor": (0, 1),
-    "rope.scaling.type": ("none",),
     "tensor_data_layout": ("Meta AI original pth",),
     "use_parallel_residual": (False,),
 }
-_WITHOUT_EFFECT = {"rope.scaling.finetuned", "rope.scaling.original_context_length"}
-"""Keys that state where a model is from, or settings of a scaling that is not applied."""
+_WITHOUT_EFFECT = {"rope.scaling.finetuned"}
+"""A key that only states where a model is from."""
 
 
 class Metadata:
@@ -106,7 +106,7 @@ class Metadata:
                 continue
             if name not in _NEUTRAL:
                 raise UserError(
-                    f"The key {key!r} is not supported, so the model could be computed wrongly.",
+                    f"The key {key[:80]!r} is not supported. The model could be computed wrongly.",
                     where=self.path,
                 )
             if not any(type(value) in _alike(each) and value == each for each in _NEUTRAL[name]):
@@ -122,69 +122,6 @@ class Metadata:
 def _alike(value: Any) -> tuple[type, ...]:
     """Types that may have this value: 0 may be a whole number or not, but not False."""
     return (int, float) if type(value) is int else (type(value),)
-
-
-def config_of(header: GGUFHeader) -> tuple[str, GPTConfig]:
-    """Read the name of the architecture and its settings.
-
-    Raises:
-        UserError: A key is missing, has a wrong value, or asks for what no model of ours computes.
-    """
-    metadata = Metadata(header)
-    family, tensors = metadata.family, header.tensors
-    metadata.check_keys()
-    n_layers = metadata.size("block_count")
-    if n_layers > len(tensors):
-        metadata.refuse(f"{family}.block_count", f"The file has {len(tensors):,} tensors.")
-    width, n_heads = metadata.size("embedding_length"), metadata.size("attention.head_count")
-    d_head = metadata.size("attention.key_length", width // n_heads or None)
-    for name in ("attention.value_length", "rope.dimension_count"):
-        if metadata.size(name, d_head) != d_head:
-            metadata.refuse(f"{family}.{name}", f"{d_head}, the width of a head, is expected.")
-    embedding = tensors.get("token_embd.weight")
-    if embedding is None or len(embedding.shape) != 2:
-        raise UserError(
-            "The tensor token_embd.weight is missing or no matrix. A file with the weights of a "
-            "model is expected.",
-            where=header.path,
-        )
-    # Older files have no key for it, so the tensor decides.
-    if metadata.size("vocab_size", embedding.shape[0]) != embedding.shape[0]:
-        metadata.refuse(
-            f"{family}.vocab_size", f"The tensor token_embd.weight has the shape {embedding.shape}."
-        )
-    sizes: dict[str, Any] = {
-        "vocab_size": embedding.shape[0],
-        "context_length": metadata.size("context_length"),
-        "d_model": width,
-        "n_layers": n_layers,
-        "n_heads": n_heads,
-        "n_kv_heads": metadata.size("attention.head_count_kv", n_heads),
-        "d_head": d_head,
-        "d_ff": metadata.size("feed_forward_length"),
-        "qk_norm": family == "qwen3",
-        "tie_embeddings": "output.weight" not in tensors,
-        "init": "gpt2",
-    }
-    try:
-        if family == "gpt2":
-            eps = metadata.number("attention.layer_norm_epsilon")
-            config = GPTConfig(
-                **sizes, norm="layer", norm_eps=eps, positions="learned", activation="gelu",
-                bias=True, qkv_bias=True,
-            )  # fmt: skip
-        else:
-            config = GPTConfig(
-                **sizes,
-                norm_eps=metadata.number("attention.layer_norm_rms_epsilon"),
-                rotary_base=metadata.number("rope.freq_base", 10_000.0),
-                qkv_bias="blk.0.attn_q.bias" in tensors,
-            )
-    except UserError as error:
-        if error.where is not None:
-            raise
-        raise UserError(error.message, where=header.path) from error
-    return family, config
 
 
 def special_ids_of(values: Mapping[str, Any], where: Path) -> SpecialIds:
