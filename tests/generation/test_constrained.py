@@ -123,12 +123,14 @@ SCHEMAS: list[dict[str, Any]] = [
     {"type": "array", "items": {"type": "array", "items": STRING}},
     object_of(),
     object_of(answer=BOOLEAN, why=STRING),
-    object_of(a=object_of(b=object_of(c=NUMBER)), d={"type": "array", "items": object_of(e=STRING)}),
+    object_of(a=object_of(b=object_of(c=STRING)),
+              d={"type": "array", "items": object_of(e=NUMBER)}),
     {"type": "object", "properties": {"x": NUMBER, "y": STRING}},
     {"type": "object", "additionalProperties": NUMBER},
     {"anyOf": [STRING, NUMBER, {"type": "array", "items": STRING}]},
     {"type": ["string", "null"]},
-    {"$defs": {"t": object_of(l={"anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}]})}, "$ref": "#/$defs/t"},
+    {"$defs": {"t": object_of(l={"anyOf": [{"$ref": "#/$defs/t"}, {"type": "null"}]})},
+     "$ref": "#/$defs/t"},
 ]  # fmt: skip
 
 
