@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, Fraction, NotNegative, Pattern, Positive, Whole
+from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
 
 Finite = Annotated[float, Gt(-math.inf), Lt(math.inf)]
 
@@ -55,7 +55,7 @@ class GenerateConfig(Config):
     frequency_penalty: Finite = 0.0
     """Subtracted from the logits of tokens once for each time the sample has them. 0 disables
     it."""
-    logit_bias: tuple[Annotated[str, Pattern(r"\d{1,9}=[-+.\de]+", "ID=NUMBER")], ...] = ()
+    logit_bias: tuple[str, ...] = ()
     """Number to add to the logit of a token, as ID=NUMBER. Several may be given."""
     stop: tuple[str, ...] = ()
     """Text that ends a sample and is not part of it. Several may be given."""

@@ -1,6 +1,5 @@
 """Generate samples from a run, and check how much of them is copied from the training text."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -182,10 +181,11 @@ def _logit_bias(config: GenerateConfig) -> dict[int, float]:
         index, _, number = entry.partition("=")
         try:
             found[int(index)] = float(number)
-        except ValueError:
-            found[int(index)] = math.nan
-        if not math.isfinite(found[int(index)]):
-            raise UsageError(f"logit_bias is {entry!r}. ID=NUMBER is expected, such as 262=-5.")
+        except ValueError as error:
+            raise UsageError(
+                f"logit_bias is {entry!r}. The id of a token and a number are expected, such as "
+                "262=-5."
+            ) from error
     return found
 
 

@@ -15,7 +15,7 @@ from groundup.generation.request import Request
 from groundup.generation.sampler import Token
 from groundup.generation.sequence import FinishReason, TextSequence
 
-PREFILL_CHUNK = 128
+CHUNK = 128
 """Tokens of prompts that are read in one step; other texts wait for them."""
 _LEAST_REUSED = 16
 """A stored row is used again if it has this many tokens of a prompt."""
@@ -85,7 +85,7 @@ class Engine:
         max_rows: int = 16,
         token_bytes: Callable[[int], bytes] | None = None,
         hidden_ids: Collection[int] = (),
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int = CHUNK,
         n_kept_rows: int = 0,
     ) -> None:
         self.decoder = decoder

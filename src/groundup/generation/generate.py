@@ -18,7 +18,7 @@ from groundup.generation.sampler import Sampler
 from groundup.generation.sequence import warn_of_window, window_start
 from groundup.model.gpt import GPT
 
-_PREFILL_CHUNK = 512
+_CHUNK = 512
 """Nobody else waits while one prompt is read."""
 
 
@@ -216,7 +216,7 @@ def _cached(
         engine = model
     else:
         decoder = model if isinstance(model, Decoder) else Decoder(model)
-        engine = Engine(decoder, max_rows=len(requests), prefill_chunk=_PREFILL_CHUNK)
+        engine = Engine(decoder, max_rows=len(requests), prefill_chunk=_CHUNK)
     places = {engine.submit(request): place for place, request in enumerate(requests)}
     try:
         while not all(handle.is_finished for handle in places):
