@@ -81,6 +81,7 @@ class Decoder:
         self._windows = [self.config.window_of(i) for i in range(self.config.n_layers)]
         self._rows = Rows(self.config, self._device)
 
+    @torch.inference_mode()
     def new_row(self, n_positions: int | None = None) -> Row:
         """Make an empty row. Its memory is freed when it is no longer referenced.
 
