@@ -15,7 +15,7 @@ import torch
 
 from groundup.data.encode import encode_corpus
 from groundup.evaluation.load import load
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
 from groundup.text.config import PrepareConfig

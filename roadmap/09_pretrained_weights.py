@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from groundup.base.errors import UserError
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import load_model, save_model

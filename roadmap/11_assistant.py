@@ -16,7 +16,7 @@ from groundup.finetune.instruct.answers import answer_all
 from groundup.finetune.instruct.examples import conversation
 from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
 from groundup.finetune.training import tune
-from groundup.generation.engine import stream
+from groundup.generation.generate import stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from groundup import cs336
 from groundup.base.errors import UserError
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from groundup import nanogpt
 from groundup.base.errors import UserError
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig as OurConfig
 from groundup.model.gpt import GPT as OurGPT  # noqa: N811
 from groundup.weights.huggingface import export_huggingface

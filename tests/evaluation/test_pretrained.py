@@ -17,7 +17,7 @@ from groundup.evaluation.load import load
 from groundup.evaluation.pretrained import import_pretrained
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.explain import explain
 from groundup.tokenizer.files import load_tokenizer

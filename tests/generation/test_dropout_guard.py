@@ -2,7 +2,7 @@
 
 import pytest
 
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

@@ -7,7 +7,7 @@ import torch
 
 from groundup.base.errors import UserError
 from groundup.generation.cache import KVCache
-from groundup.generation.engine import generate, stream, window_start
+from groundup.generation.generate import generate, stream, window_start
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

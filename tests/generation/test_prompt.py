@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
-from groundup.generation.engine import generate, stream
+from groundup.generation.generate import generate, stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

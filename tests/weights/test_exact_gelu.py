@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.weights.huggingface import export_huggingface, import_huggingface
+from groundup.weights.huggingface import export_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 
 
 @pytest.mark.parametrize(("activation", "theirs"), [("gelu-exact", "gelu"), ("gelu", "gelu_new")])

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.weights.huggingface import export_huggingface, import_huggingface
+from groundup.weights.huggingface import export_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 
 pytestmark = pytest.mark.parity
 
@@ -150,11 +151,16 @@ def test_a_foreign_folder_is_not_replaced(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model_type": "mamba"}, "gpt2, llama or qwen3"),
-        ({"attention_bias": True}, "attention_bias is on"),
+        ({"model_type": "mamba"}, "gpt2, llama, mistral, qwen2 or qwen3"),
+        ({"attention_bias": True}, r"Missing weights .*: blocks.0.attention.out.bias"),
         ({"hidden_act": "relu"}, "hidden_act is 'relu'"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'yarn' rule"),
-        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "'linear' rule"),
+        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "'factor' is missing"),
+        ({"rope_parameters": None, "rope_scaling": {"type": "linear"}}, "'factor' is missing"),
+        ({"rope_parameters": {"rope_type": "longrope", "factor": 2.0}}, "'longrope' rule"),
+        ({"rope_parameters": {"mrope_section": [2, 1, 1]}}, "the setting mrope_section"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        ({"quantization_config": {"bits": 4}}, "quantization_config is"),
+        ({"sliding_window": 8}, "sliding_window is 8"),
         ({"num_hidden_layers": 3}, r"Missing weights .*: blocks.2"),
         ({"vocab_size": 62}, r"token_embedding.weight has shape \(61, 32\)"),
     ],
@@ -224,7 +230,7 @@ def test_a_shard_outside_the_folder_is_refused_by_name_before_any_file_is_opened
     folder = sharded(tmp_path / "out", "0.safetensors", name)
     (folder / "1.safetensors").rename(tmp_path / "stolen.safetensors")
     opened: list[Path] = []
-    monkeypatch.setattr("groundup.weights.huggingface.load_tensors", opened.append)
+    monkeypatch.setattr("groundup.weights.huggingface_folder.read_header", opened.append)
     with pytest.raises(UserError, match=re.escape(f"{name!r} is refused")) as caught:
         import_huggingface(folder)
     assert caught.value.where == folder / "model.safetensors.index.json"

@@ -99,7 +99,7 @@ def _leaves(
             default = field.default_factory()
         else:
             default = field.default
-        if kind.is_config:
+        if kind.is_config and not kind.optional:  # a table that may be absent is one setting
             title = field.name.replace("_", " ").capitalize()
             yield from _leaves(kind.type, default, place, title, marks | kind.marks)
             continue

@@ -6,6 +6,7 @@ anything is read or allocated. The tensors themselves are not read here.
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
 """
 
+import itertools
 import math
 import mmap
 import struct
@@ -23,6 +24,12 @@ _VERSIONS = (2, 3)
 _MOST_DIMENSIONS = 4
 _LARGEST_ALIGNMENT = 2**16
 _MOST_NESTED = 1
+_LONGEST_NAME = 2**16
+_LONGEST_TENSOR_NAME = 256
+_LONGEST_TEXT = 2**24
+"""Bytes of a value. The longest in use are chat templates, of some 100 kB."""
+_LONGEST_ARRAY = 2**22
+"""Values of an array. The largest vocabularies have some 300,000 tokens."""
 
 _SCALARS = {
     0: ("B", "u1"), 1: ("b", "i1"), 2: ("H", "u2"), 3: ("h", "i2"), 4: ("I", "u4"),
@@ -31,6 +38,7 @@ _SCALARS = {
 }  # fmt: skip
 """Types of values: their number in the file, their format for struct, and for numpy."""
 _STRING, _ARRAY = 8, 9
+_LENGTH = struct.Struct("<Q")
 
 TENSOR_TYPES = {
     # number: (name, values in a block, bytes of a block)
@@ -87,6 +95,8 @@ def read_gguf_header(path: Path | str) -> GGUFHeader:
             the key or the tensor.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for a writer
+        raise UserError("This is no file. A GGUF file is expected.", where=path)
     try:
         with open(path, "rb") as file:
             if not is_gguf(path):
@@ -120,13 +130,13 @@ class _Reader:
         n_keys = self.scalar("Q", "the number of keys")
         # The smallest key takes 13 bytes and the smallest tensor 24.
         self.check_fits(n_keys, 13, f"The file states {n_keys:,} keys")
-        self.check_fits(n_tensors, 24, f"The file states {n_tensors:,} tensors")
         metadata: dict[str, Any] = {}
         for number in range(n_keys):
-            key = self.string(f"the name of key {number}")
+            key = self.string(f"the name of key {number}", _LONGEST_NAME)
             if key in metadata:
-                self.refuse(f"The key {key!r} occurs twice.")
-            metadata[key] = self.value(self.scalar("I", f"the type of {key!r}"), key)
+                self.refuse(f"The key {_shown(key)} occurs twice.")
+            metadata[key] = self.value(self.scalar("I", f"the type of {_shown(key)}"), key)
+        self.check_fits(n_tensors, 24, f"The file states {n_tensors:,} tensors")
         entries = [self.tensor(number) for number in range(n_tensors)]
         alignment = metadata.get("general.alignment", 32)
         is_power = isinstance(alignment, int) and alignment > 0 and alignment.bit_count() == 1
@@ -141,10 +151,11 @@ class _Reader:
             if name in tensors:
                 self.refuse(f"The tensor {name!r} occurs twice.")
             tensors[name] = self.placed(name, shape, kind, start + offset)
+        self.check_apart(tensors)
         return GGUFHeader(path=self.path, metadata=metadata, tensors=tensors)
 
     def tensor(self, number: int) -> tuple[str, tuple[int, ...], int, int]:
-        name = self.string(f"the name of tensor {number}")
+        name = self.string(f"the name of tensor {number}", _LONGEST_TENSOR_NAME)
         what = f"the tensor {name!r}"
         n_dimensions = self.scalar("I", what)
         if n_dimensions > _MOST_DIMENSIONS:
@@ -154,6 +165,15 @@ class _Reader:
             )
         shape = tuple(self.scalar("Q", what) for _ in range(n_dimensions))
         return name, shape[::-1], self.scalar("I", what), self.scalar("Q", what)
+
+    def check_apart(self, tensors: Mapping[str, GGUFTensor]) -> None:
+        in_order = sorted(tensors.values(), key=lambda tensor: tensor.start)
+        for before, after in itertools.pairwise(in_order):
+            if after.start < before.start + before.n_bytes:
+                self.refuse(
+                    f"The tensor {after.name!r} begins at byte {after.start:,}, inside of the "
+                    f"tensor {before.name!r}."
+                )
 
     def placed(self, name: str, shape: tuple[int, ...], kind: int, start: int) -> GGUFTensor:
         if kind not in TENSOR_TYPES:
@@ -177,18 +197,24 @@ class _Reader:
         return GGUFTensor(name=name, shape=shape, type=type_name, start=start, n_bytes=n_bytes)
 
     def value(self, kind: int, key: str, depth: int = 0) -> Any:
+        shown = _shown(key)
         if kind in _SCALARS:
-            return self.scalar(_SCALARS[kind][0], f"the value of {key!r}")
+            return self.scalar(_SCALARS[kind][0], f"the value of {shown}")
         if kind == _STRING:
-            return self.string(f"the value of {key!r}")
+            return self.string(f"the value of {shown}", _LONGEST_TEXT)
         if kind != _ARRAY or depth >= _MOST_NESTED:
-            self.refuse(f"The value of {key!r} is of type {kind}, which is not supported.")
-        item = self.scalar("I", f"the array {key!r}")
-        length = self.scalar("Q", f"the array {key!r}")
-        stated = f"The array {key!r} states {length:,} values"
+            self.refuse(f"The value of {shown} is of type {kind}, which is not supported.")
+        item = self.scalar("I", f"the array {shown}")
+        length = self.scalar("Q", f"the array {shown}")
+        stated = f"The array {shown} states {length:,} values"
+        if length > _LONGEST_ARRAY:
+            self.refuse(f"{stated}. At most {_LONGEST_ARRAY:,} are expected.")
         if item == _STRING:
             self.check_fits(length, 8, stated)
-            return [self.string(f"the array {key!r}") for _ in range(length)]
+            found = self.intact_strings(length)
+            if found is not None:
+                return found
+            return [self.string(f"the array {shown}", _LONGEST_NAME) for _ in range(length)]
         if item in _SCALARS:
             dtype = np.dtype(_SCALARS[item][1]).newbyteorder("<")
             self.check_fits(length, dtype.itemsize, stated)
@@ -203,9 +229,12 @@ class _Reader:
         self.at += n_bytes
         return value
 
-    def string(self, what: str) -> str:
+    def string(self, what: str, longest: int) -> str:
         length = self.scalar("Q", what)
-        self.check_fits(length, 1, f"The file states {length:,} bytes for {what}")
+        stated = f"The file states {length:,} bytes for {what}"
+        if length > longest:
+            self.refuse(f"{stated}. At most {longest:,} are expected.")
+        self.check_fits(length, 1, stated)
         start, self.at = self.at, self.at + length
         raw = self.data[start : self.at]
         try:
@@ -215,6 +244,22 @@ class _Reader:
                 f"{what[0].upper()}{what[1:]} is not UTF-8 ({raw[:40]!r}).", where=self.path
             ) from error
 
+    def intact_strings(self, length: int) -> list[str] | None:
+        """Read many strings fast; None, and no move forward, if one of them is damaged."""
+        data, at, size = self.data, self.at, self.size
+        found = []
+        try:
+            for _ in range(length):
+                start = at + _LENGTH.size
+                at = start + _LENGTH.unpack_from(data, at)[0]
+                if at > min(size, start + _LONGEST_NAME):
+                    return None
+                found.append(data[start:at].decode("utf-8"))
+        except (struct.error, UnicodeDecodeError):
+            return None
+        self.at = at
+        return found
+
     def check_fits(self, n: int, bytes_each: int, stated: str) -> None:
         left = self.size - self.at
         if n * bytes_each > left:
@@ -222,3 +267,12 @@ class _Reader:
 
     def refuse(self, message: str) -> NoReturn:
         raise UserError(message, where=self.path)
+
+
+def _shown(key: str) -> str:
+    """A key as a message shows it.
+
+    >>> _shown("a" * 100)
+    "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'"
+    """
+    return repr(key if len(key) <= 60 else f"{key[:60]}...")

@@ -24,7 +24,7 @@ class ChatSession:
     """Messages in order, and `ask`, which adds one exchange to them.
 
     Args:
-        speak: Samples new ids from a model, for example `groundup.generation.engine.stream`.
+        speak: Samples new ids from a model, for example `groundup.generation.generate.stream`.
         tokenizer: The tokenizer of that model, with the four special tokens of the chat template.
         context_length: Context length of the model: conversation and answer together.
         max_new_tokens: Maximum length of an answer, in tokens.

@@ -1,9 +1,9 @@
-"""`groundup import FOLDER`: pretrained weights from a Hugging Face folder become a run folder."""
+"""`groundup import SOURCE`: pretrained weights become a run folder."""
 
 from pathlib import Path
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, warn
+from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluation.pretrained import ImportResult, import_pretrained
 from groundup.text.sample_line import validation_line
 from groundup.weights.config import ImportConfig
@@ -14,9 +14,19 @@ _PROMPT_WORDS = 6
 def run(config: ImportConfig) -> ImportResult:
     """Import the model and describe it."""
     result = import_pretrained(config)
-    note(
-        f"Imported a model of type {result.model_type} with {result.n_parameters:,} parameters and "
-        f"a context of {result.context_length} tokens into {result.run}."
+    tokens = f"{result.vocab_size:,} tokens" if result.has_tokenizer else "none that can be read"
+    table(
+        "",
+        ["imported", str(result.run)],
+        [
+            ["source", str(result.source)],
+            ["family", result.model_type],
+            ["parameters", f"{result.n_parameters:,}"],
+            ["context", f"{result.context_length:,} tokens"],
+            ["tokenizer", tokens],
+            ["chat template", "yes" if result.has_chat_template else "no"],
+            ["license", result.license or "not stated"],
+        ],
     )
     if result.n_unused_rows:
         note(
@@ -25,12 +35,12 @@ def run(config: ImportConfig) -> ImportResult:
         )
     if not result.has_tokenizer:
         warn(
-            "The folder has no tokenizer that can be read (tokenizer.json, vocab.json with "
+            "The source has no tokenizer that can be read (tokenizer.json, vocab.json with "
             "merges.txt, or *.tiktoken), so the model cannot read or write text."
         )
         next_command(f"groundup export {quoted(result.run)}")
         return result
-    if result.is_assistant:
+    if result.is_assistant or result.has_chat_template:
         next_command(f"groundup chat {quoted(result.run)}")
         return result
     line = validation_line(Path("data")) or "Once upon a time"

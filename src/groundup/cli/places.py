@@ -30,7 +30,7 @@ def refuse_unwritable(verb: Verb, config: Any) -> None:
     elif verb.writes == "data":
         _refuse_copying(verb, config, place)
     else:
-        _refuse(place, verb.writes)
+        _refuse(Path("runs", "imported") if place is None else place, verb.writes)
 
 
 def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:

@@ -112,7 +112,8 @@ def from_gpt(model: GPT) -> dict[str, Tensor]:
 def _kind(c: GPTConfig) -> tuple[object, ...]:
     """Everything but the sizes that decides the logits."""
     switches = (c.norm, c.norm_eps, c.positions, c.rotary_layout, c.activation)
-    return *switches, c.qk_norm, c.ngram, c.bias, c.qkv_bias, c.kv_heads, c.head_width
+    reach = (c.rotary_scaling, c.sliding_window)
+    return *switches, *reach, c.qk_norm, c.ngram, c.bias, c.qkv_bias, c.kv_heads, c.head_width
 
 
 def _config(

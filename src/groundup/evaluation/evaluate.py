@@ -22,8 +22,8 @@ from groundup.tokenizer.replacing import another_folder
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
-_TRAIN_WINDOWS = 64
-"""Enough training windows to estimate the gap to the validation loss."""
+_TRAIN_WINDOWS, _TRAIN_TOKENS = 64, 2**15
+"""Enough training windows, and tokens, to estimate the gap to the validation loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +80,9 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         stride=config.stride,
         tokenizer=tokenizer,
     )
+    n_windows = min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // model.config.context_length))
     train_loss = evaluate_loss(
-        model, stores["train"], batch_size=config.batch_size, max_windows=_TRAIN_WINDOWS
+        model, stores["train"], batch_size=config.batch_size, max_windows=n_windows
     )
     train_bytes = target_bytes(stores["train"], tokenizer, skip=0)
     validation_bytes = target_bytes(stores["validation"], tokenizer)

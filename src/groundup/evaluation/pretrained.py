@@ -1,35 +1,42 @@
-"""Import pretrained weights: a Hugging Face folder becomes a run folder.
+"""Import pretrained weights: a folder, file or model of the hub becomes a run folder.
 
-The run is written under a temporary name and opened there as every other command will open it.
-Only then it gets its name, so a run that is there can be used.
+The weights are read, checked and written one tensor at a time, so that memory does not follow the
+size of the model. The run is written under a temporary name and gets its name when it is complete.
 """
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import Any
 
 from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
-from groundup.base.files import atomic_folder, read_json, write_json, write_text
+from groundup.base.files import atomic_folder, read_json, sha256_file, write_json, write_text
+from groundup.base.gguf import GGUFHeader, is_gguf, read_gguf_header
 from groundup.base.run import RunFolder
-from groundup.evaluation.load import ASSISTANT_MARK, check_vocabulary, load
+from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, check_vocabulary
+from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.weights.checkpoint_format import open_model, save_model
 from groundup.weights.config import ImportConfig
-from groundup.weights.huggingface import import_huggingface
-from groundup.weights.special_ids import SpecialIds, read_special_ids, warn_of_absent_ids
+from groundup.weights.find_source import find_source, open_source, short_name
+from groundup.weights.pretrained import Pretrained
+from groundup.weights.special_ids import warn_of_absent_ids
+from groundup.weights.write_checkpoint import write_checkpoint
 
 KEPT_FILES = ("tokenizer_config.json", "chat_template.jinja")
 """Files that an export of an imported run writes again."""
-_TEST_TEXT = "Every effort moves you"
+_TOKENIZER_FILES = (
+    ("tokenizer.json",), ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")
+)  # fmt: skip
+"""Forms of a tokenizer: the files that each consists of."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,13 +45,22 @@ class ImportResult:
 
     run: Path
     model_type: str
+    """The architecture, as its files name it: gpt2, llama, mistral, qwen2, qwen3, nanogpt."""
     n_parameters: int
     context_length: int
+    source: Path
+    """The folder or file that was read."""
+    license: str | None
+    """The license that the source states. None: it states none."""
     has_tokenizer: bool
+    vocab_size: int
+    """Number of tokens of the tokenizer; without one, of the model."""
     stop_ids: tuple[int, ...] = ()
     """The ids that end a text."""
     is_assistant: bool = False
     """Whether it is an assistant that was fine-tuned here and exported."""
+    has_chat_template: bool = False
+    """Whether it states how a conversation is written."""
     n_unused_rows: int = 0
     """Rows of the embedding without a token: they are never generated."""
 
@@ -54,45 +70,77 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     """Read pretrained weights and write them as checkpoint step-000000 of a new run folder.
 
     Raises:
-        UserError: The folder holds no supported model, its tokenizer cannot be read or has more
-            tokens than the model has embeddings, or `out` cannot be written to. Nothing is left.
+        UserError: The source holds no supported model, its weights are damaged or do not fit its
+            config, its tokenizer cannot be read or has more tokens than the model has embeddings,
+            or `out` cannot be written to. Nothing is left.
     """
-    source = config.source
-    model = import_huggingface(source)
-    ids = read_special_ids(source)
-    tokenizer = _read_tokenizer(source, model)
-    n_ids = model.config.vocab_size if tokenizer is None else tokenizer.vocab_size
-    warn_of_absent_ids(ids, n_ids)
-    run = RunFolder.create(config.out)
+    source = find_source(config.source, config.revision)
+    pretrained = open_source(source)
+    header = read_gguf_header(source) if is_gguf(source) else None
+    tokenizer = _read_tokenizer(source, pretrained, header)
+    V = pretrained.config.vocab_size
+    n_ids = V if tokenizer is None else tokenizer.vocab_size
+    warn_of_absent_ids(pretrained.special_ids, n_ids)
+    out = config.out if config.out is not None else Path("runs") / short_name(config.source)
+    run = RunFolder.create(out)
     try:
         with atomic_folder(run.path) as temporary:
-            _write(RunFolder(temporary), run.path, source, model, tokenizer, ids)
-            stop_ids = _open(temporary, tokenizer)
+            written = RunFolder(temporary)
+            write_checkpoint(pretrained, written.checkpoints_path / step_name(0), header=header)
+            write_text(written.checkpoints_path / "latest", f"{step_name(0)}\n")
+            if tokenizer is not None:
+                _write_tokenizer(written.tokenizer, source, tokenizer, header)
+            has_template = _has_chat_template(written.tokenizer)
+            is_assistant = _is_assistant(written.tokenizer / KEPT_FILES[0])
+            if is_assistant:
+                write_json(temporary / ASSISTANT_MARK, {"source": str(source)})
+            _describe(written, run.path, config, source, pretrained, is_chat=has_template)
+            stop_ids = _stop_ids(temporary, pretrained, tokenizer, is_assistant=is_assistant)
     except BaseException:
         with suppress(OSError):
             run.path.rmdir()
         raise
     return ImportResult(
         run=run.path,
-        model_type=_kind(model),
-        n_parameters=sum(p.numel() for p in model.parameters()),
-        context_length=model.config.context_length,
+        model_type=pretrained.family,
+        n_parameters=count_parameters(pretrained.config),
+        context_length=pretrained.config.context_length,
+        source=source,
+        license=pretrained.license,
         has_tokenizer=tokenizer is not None,
+        vocab_size=n_ids,
         stop_ids=stop_ids,
-        is_assistant=(run.path / ASSISTANT_MARK).is_file(),
-        n_unused_rows=model.config.vocab_size - n_ids,
+        is_assistant=is_assistant,
+        has_chat_template=has_template,
+        n_unused_rows=V - n_ids,
     )
 
 
-def _read_tokenizer(source: Path, model: GPT) -> Tokenizer | None:
-    """Load the tokenizer that is in the folder, in any of the formats of `load_tokenizer`."""
-    pairs = (("tokenizer.json",), ("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt"))
-    is_there = any(all((source / name).is_file() for name in pair) for pair in pairs)
-    has_ranks = not is_there and any(source.glob("*.tiktoken"))
-    if not is_there and not has_ranks:
+def _tokenizer_files(folder: Path) -> list[Path]:
+    """List the files of the tokenizer in a folder, in the first form that is complete."""
+    for names in _TOKENIZER_FILES:
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            return files
+    return sorted(folder.glob("*.tiktoken"))[:1]
+
+
+def _read_tokenizer(
+    source: Path, pretrained: Pretrained, header: GGUFHeader | None
+) -> Tokenizer | None:
+    """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
+    model = GPT(pretrained.config, initialize=False)
+    if header is not None:
+        tokenizer = tokenizer_of_gguf(header.metadata, source)
+        check_vocabulary(model, tokenizer, where=source)
+        return tokenizer
+    folder = source if source.is_dir() else source.parent
+    files = _tokenizer_files(folder)
+    if not files:
         return None
-    tokenizer = load_tokenizer(source)
-    V = model.config.vocab_size
+    tokenizer = load_tokenizer(folder)
+    V = pretrained.config.vocab_size
+    has_ranks = files[0].suffix == ".tiktoken"
     if has_ranks and isinstance(tokenizer, BPETokenizer) and tokenizer.vocab_size > V:
         # Such a file has no special tokens. Of those that are added, the model knows the first.
         known = {name: index for name, index in tokenizer.special_tokens.items() if index < V}
@@ -102,46 +150,43 @@ def _read_tokenizer(source: Path, model: GPT) -> Tokenizer | None:
             special_tokens=known,
             token_table=tokenizer.token_table[:V],
         )
-    check_vocabulary(model, tokenizer, where=source)
+    check_vocabulary(model, tokenizer, where=folder)
     return tokenizer
 
 
-def _write(
-    run: RunFolder,
-    name: Path,
-    source: Path,
-    model: GPT,
-    tokenizer: Tokenizer | None,
-    ids: SpecialIds,
+def _write_tokenizer(
+    folder: Path, source: Path, tokenizer: Tokenizer, header: GGUFHeader | None
 ) -> None:
-    save_model(model, run.checkpoints_path / step_name(0))
-    write_text(run.checkpoints_path / "latest", f"{step_name(0)}\n")
-    if tokenizer is not None and (source / "tokenizer.json").is_file():
+    if (source / "tokenizer.json").is_file():
         # As it is: other libraries may read entries of it that ours does not keep.
-        run.tokenizer.mkdir()
-        shutil.copyfile(source / "tokenizer.json", run.tokenizer / "tokenizer.json")
-    elif tokenizer is not None:
-        tokenizer.save(run.tokenizer)
-    if tokenizer is not None:
-        for kept in KEPT_FILES:
-            if (source / kept).is_file():
-                shutil.copyfile(source / kept, run.tokenizer / kept)
-    if _is_assistant(run.tokenizer / KEPT_FILES[0]):
-        write_json(run.path / ASSISTANT_MARK, {"source": str(source)})
-    n_parameters = sum(p.numel() for p in model.parameters())
-    run.write_manifest(
-        {
-            "job": "import",
-            "source": str(source),
-            "n_parameters": n_parameters,
-            **ids.to_manifest(),
-        }
-    )
-    run.write_readme(
-        f"# Imported model of type {_kind(model)}\n\n{n_parameters:,} parameters from "
-        f"`{source.name}`, context {model.config.context_length} tokens.\n\n"
-        f"Next: `groundup generate {quoted(name)}`\n"
-    )
+        folder.mkdir()
+        shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
+    else:
+        tokenizer.save(folder)
+    for kept in KEPT_FILES:
+        if (source / kept).is_file():
+            shutil.copyfile(source / kept, folder / kept)
+    if header is not None and not (folder / KEPT_FILES[0]).is_file():
+        write_json(folder / KEPT_FILES[0], _tokenizer_config(header.metadata))
+
+
+def _tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Build a tokenizer_config.json from the metadata of a GGUF file."""
+    tokens = metadata.get("tokenizer.ggml.tokens", [])
+    about: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
+        index = metadata.get(f"tokenizer.ggml.{theirs}_token_id")
+        if isinstance(index, int) and 0 <= index < len(tokens):
+            about[f"{ours}_token"] = tokens[index]
+    about["add_bos_token"] = bool(metadata.get("tokenizer.ggml.add_bos_token", False))
+    template = metadata.get("tokenizer.chat_template")
+    return about | ({"chat_template": template} if isinstance(template, str) else {})
+
+
+def _has_chat_template(folder: Path) -> bool:
+    about = read_json(folder / KEPT_FILES[0]) if (folder / KEPT_FILES[0]).is_file() else {}
+    template = about.get("chat_template") if isinstance(about, dict) else None
+    return (folder / KEPT_FILES[1]).is_file() or isinstance(template, (str, list))
 
 
 def _is_assistant(tokenizer_config: Path) -> bool:
@@ -150,27 +195,59 @@ def _is_assistant(tokenizer_config: Path) -> bool:
     return isinstance(about, dict) and about.get("chat_template") == CHAT_TEMPLATE
 
 
-def _open(run: Path, tokenizer: Tokenizer | None) -> tuple[int, ...]:
-    """Open what was written, encode a text and compute one forward pass; return the stop ids."""
-    ids = [0]
-    stop_ids: tuple[int, ...] = ()
+def _describe(
+    run: RunFolder,
+    name: Path,
+    config: ImportConfig,
+    source: Path,
+    pretrained: Pretrained,
+    *,
+    is_chat: bool,
+) -> None:
+    """Write the manifest, with the hashes of all files that were read, and the README."""
+    files = list(pretrained.files)
+    folder = source if source.is_dir() else source.parent
+    if not is_gguf(source):
+        files += _tokenizer_files(folder)
+        kept = (*KEPT_FILES, "generation_config.json")
+        files += [source / each for each in kept if (source / each).is_file()]
+    n_parameters = count_parameters(pretrained.config)
+    run.write_manifest(
+        {
+            "job": "import",
+            "source": str(config.source),
+            "source_path": str(source),
+            "revision": config.revision,
+            "model_type": pretrained.family,
+            "license": pretrained.license,
+            "source_sha256": {file.name: sha256_file(file) for file in dict.fromkeys(files)},
+            "n_parameters": n_parameters,
+            **pretrained.special_ids.to_manifest(),
+        }
+    )
+    command = "chat" if is_chat else "generate"
+    run.write_readme(
+        f"# Imported model of type {pretrained.family}\n\n{n_parameters:,} parameters from "
+        f"`{source.name}`, context {pretrained.config.context_length} tokens. License: "
+        f"{pretrained.license or 'not stated'}.\n\nThe SHA-256 of every source file is in "
+        f"manifest.json, and that of every tensor in "
+        f"checkpoints/{step_name(0)}/tensors.json.\n\nNext: `groundup {command} {quoted(name)}`\n"
+    )
+
+
+def _stop_ids(
+    run: Path, pretrained: Pretrained, tokenizer: Tokenizer | None, *, is_assistant: bool
+) -> tuple[int, ...]:
+    """Open the tokenizer that was written, and return the ids that end a text."""
     if tokenizer is None:
-        model = open_model(run)[1]
-    else:
-        language_model = load(run)
-        model, stop_ids = language_model.model, language_model.stop_ids
-        if language_model.tokenizer.fingerprint != tokenizer.fingerprint:
-            raise UserError("The tokenizer that was written is not the one that was read.")
-        ids = language_model.tokenizer.encode(_TEST_TEXT)[: model.config.context_length] or [0]
-    with torch.inference_mode():
-        logits = model.eval()(torch.tensor([ids]))
-    if not bool(logits.isfinite().all()):
-        raise UserError(
-            "The model computes NaN or infinite logits, so its weights are damaged. An intact copy "
-            "of the weights is expected."
-        )
-    return stop_ids
-
-
-def _kind(model: GPT) -> str:
-    return "gpt2" if model.config.norm == "layer" else "qwen3" if model.config.qk_norm else "llama"
+        return ()
+    written = load_tokenizer(run / "tokenizer")
+    if written.fingerprint != tokenizer.fingerprint:
+        raise UserError("The tokenizer that was written is not the one that was read.")
+    return LanguageModel(
+        model=GPT(pretrained.config, initialize=False),
+        tokenizer=written,
+        path=run,
+        special_ids=pretrained.special_ids,
+        is_assistant=is_assistant,
+    ).stop_ids

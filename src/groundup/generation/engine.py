@@ -1,194 +1,248 @@
-"""Generate text from a model, token by token, as ids."""
+"""The engine: generate many texts at once, each of which joins and leaves between two tokens.
 
-import logging
-from collections.abc import Collection, Iterator, Sequence
-from typing import Any, TypedDict, Unpack, overload
+One call of `step` reads one token of every text that is being generated, all together, because the
+weights are then read once for all of them, and a part of the prompts of texts that have joined. A
+text has the same tokens whatever else is generated.
+"""
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
-from groundup.base.arguments import own_checks, whole_number
-from groundup.generation.cache import KVCache
-from groundup.generation.prompt import check_prompt, is_batch
-from groundup.generation.sampling import check_sampling, draw, next_token_probabilities
-from groundup.model.gpt import GPT
+from groundup.base.errors import UserError
+from groundup.generation.decoder import Decoder, Row
+from groundup.generation.request import Request
+from groundup.generation.sampler import Token
+from groundup.generation.sequence import FinishReason, TextSequence
 
-_log = logging.getLogger(__name__)
-
-
-def window_start(n_tokens: int, context_length: int) -> int:
-    """Start of the window over the last tokens that the model reads, for a text of n tokens.
-
-    While the text fits into the context the window starts at 0. Then it moves forward by a quarter
-    of the context at a time: each move invalidates the KV cache, so moving the window for every
-    token would make the cache useless.
-
-    >>> [window_start(n, 8) for n in (7, 8, 9, 10, 11)]
-    [0, 0, 2, 2, 4]
-    """
-    step = max(1, context_length // 4)
-    excess = max(0, n_tokens - context_length)
-    return -(-excess // step) * step
+CHUNK = 128
+"""Tokens of prompts that are read in one step; other texts wait for them."""
+_LEAST_REUSED = 16
+"""A stored row is used again if it has this many tokens of a prompt."""
 
 
-@own_checks
-def stream(
-    model: GPT,
-    ids: Sequence[int] | Tensor | NDArray[np.integer],
-    max_new_tokens: int,
-    *,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    stop_ids: Collection[int] = (),
-    seed: int = 0,
-    use_cache: bool = True,
-) -> Iterator[int]:
-    """Yield new token ids one by one, each sampled given all tokens before it.
+class Handle:
+    """A request that was submitted."""
 
-    A stop id ends the text and is not yielded. If the text is longer than the context length, the
-    model reads its last tokens (see `window_start`), and one warning is logged. The window is the
-    same with and without the cache; the logits are the same up to rounding.
+    def __init__(self, request: Request, sequences: tuple[TextSequence, ...]) -> None:
+        self.request = request
+        self.sequences = sequences
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """End all texts of the request at the next step. Any thread may call it."""
+        self.is_cancelled = True
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether all texts of the request have ended."""
+        return all(sequence.finish_reason is not None for sequence in self.sequences)
+
+
+@dataclass(frozen=True)
+class Event:
+    """What one step added to one text."""
+
+    handle: Handle
+    index: int
+    """Which of the texts of the request it is."""
+    tokens: tuple[Token, ...]
+    """The new tokens, without a stop id."""
+    text: str
+    """The text that is certain now; empty if the engine has no bytes of tokens."""
+    finish_reason: FinishReason | None
+    """Why the text ended. None: it goes on."""
+    error: Exception | None = None
+
+
+class Engine:
+    """Generates texts for requests.
+
+    One thread calls `step`. Other threads may call `submit`, and `cancel` of a handle.
 
     Args:
-        model: Model to sample from. It is in evaluation mode while it computes logits.
-        ids: Token ids of the prompt, at least one: a list, or a tensor or array (T,).
-        max_new_tokens: Maximum number of new tokens.
-        temperature: Divides the logits: below 1 makes likely tokens likelier, above 1 makes the
-            text more random. 0 always takes the most likely token.
-        top_k: Sample from this many most likely tokens. None disables it.
-        top_p: Sample from the smallest set of tokens with this total probability. None disables it.
-        stop_ids: Token ids that end the text.
-        seed: Random seed of the samples, the same on every device.
-        use_cache: Store keys and values of earlier positions. False computes all positions again
-            for each token.
-
-    Raises:
-        UserError: The prompt is empty or has ids outside the vocabulary, or a setting is out of
-            range.
-    """
-    # The checks run when `stream` is called, not at the first token; hence the inner generator.
-    check_sampling(temperature, top_k, top_p)
-    max_new_tokens = whole_number("max_new_tokens", max_new_tokens, at_least=0)
-    tokens = check_prompt(ids, model.config.vocab_size)
-
-    def sample() -> Iterator[int]:
-        T = model.config.context_length
-        generator = torch.Generator().manual_seed(seed)
-        weight = model.token_embedding.weight
-        cache = (
-            KVCache(model.config, device=weight.device, dtype=weight.dtype) if use_cache else None
-        )
-        start, warned = 0, False
-        for _ in range(max_new_tokens):
-            moved = window_start(len(tokens), T)
-            if moved != start:
-                if not warned:
-                    _log.warning(
-                        "%d tokens do not fit in a context of %d. The model ignores the first %d.",
-                        len(tokens), T, moved,
-                    )  # fmt: skip
-                    warned = True
-                start = moved
-                if cache is not None:
-                    cache.reset()
-            n_read = start + (0 if cache is None else cache.length)
-            logits = _last_logits(model, tokens[n_read:], cache)  # (V,)
-            token = draw(
-                next_token_probabilities(logits, temperature=temperature, top_k=top_k, top_p=top_p),
-                generator,
-            )
-            if token in stop_ids:
-                return
-            tokens.append(token)
-            yield token
-
-    return sample()
-
-
-class _Settings(TypedDict, total=False):
-    """Keyword arguments of `generate`, as its overloads share them."""
-
-    temperature: float | int
-    top_k: int | None
-    top_p: float | None
-    stop_ids: Collection[int]
-    seed: int
-    use_cache: bool
-
-
-@overload
-def generate(
-    model: GPT, ids: Sequence[int], max_new_tokens: int, **settings: Unpack[_Settings]
-) -> list[int]: ...
-@overload
-def generate(
-    model: GPT, ids: Sequence[Sequence[int]], max_new_tokens: int, **settings: Unpack[_Settings]
-) -> list[list[int]]: ...
-@overload
-def generate(
-    model: GPT,
-    ids: Tensor | NDArray[np.integer],
-    max_new_tokens: int,
-    **settings: Unpack[_Settings],
-) -> list[Any]: ...
-@own_checks
-def generate(
-    model: GPT,
-    ids: Sequence[int] | Sequence[Sequence[int]] | Tensor | NDArray[np.integer],
-    max_new_tokens: int,
-    *,
-    temperature: float | int = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    stop_ids: Collection[int] = (),
-    seed: int = 0,
-    use_cache: bool = True,
-) -> list[int] | list[list[int]]:
-    """Return the new token ids of `stream` as a list; same arguments, same errors.
-
-    For a batch (a list of rows, or a tensor or array (B, T)) the result is one list per row. Each
-    row is generated as if it were alone, with the same seed.
+        decoder: Computes the logits.
+        max_rows: Maximum number of texts that are generated at once; others wait in order.
+        token_bytes: The bytes of one token, for the text of events and for stop strings.
+        hidden_ids: Ids that are no text.
+        prefill_chunk: Tokens of prompts that are read in one step.
+        n_kept_rows: Number of rows of ended texts whose memory is kept, so that a prompt that
+            begins in the same way is not read again. A deterministic decoder keeps none.
 
     >>> from groundup.model.config import GPTConfig
+    >>> from groundup.model.gpt import GPT
     >>> model = GPT(GPTConfig(vocab_size=9, context_length=8, d_model=16, n_layers=1, n_heads=2))
-    >>> len(generate(model, torch.tensor([1, 2, 3]), 4, seed=5))
-    4
-    >>> [len(row) for row in generate(model, [[1, 2, 3], [4, 5]], 4)]
-    [4, 4]
+    >>> engine = Engine(Decoder(model))
+    >>> handle = engine.submit(Request(ids=[1, 2], max_new_tokens=3))
+    >>> [event.finish_reason for _ in range(3) for event in engine.step()], engine.is_idle
+    ([None, None, 'length'], True)
     """
 
-    def new_ids(prompt: Any) -> list[int]:
-        return list(
-            stream(
-                model,
-                prompt,
-                max_new_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                stop_ids=stop_ids,
-                seed=seed,
-                use_cache=use_cache,
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        max_rows: int = 16,
+        token_bytes: Callable[[int], bytes] | None = None,
+        hidden_ids: Collection[int] = (),
+        prefill_chunk: int = CHUNK,
+        n_kept_rows: int = 0,
+    ) -> None:
+        self.decoder = decoder
+        self.max_rows = max_rows
+        self._token_bytes = token_bytes
+        self._hidden_ids = frozenset(hidden_ids)
+        self._prefill_chunk = prefill_chunk
+        self._n_kept_rows = 0 if decoder.deterministic else n_kept_rows
+        self._waiting: deque[tuple[Handle, TextSequence]] = deque()
+        self._running: list[tuple[Handle, TextSequence]] = []
+        self._kept: deque[Row] = deque()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to generate."""
+        return not self._waiting and not self._running
+
+    @property
+    def n_running(self) -> int:
+        """Number of texts that are being generated."""
+        return len(self._running)
+
+    @property
+    def n_waiting(self) -> int:
+        """Number of texts that wait until others have ended."""
+        return len(self._waiting)
+
+    def submit(self, request: Request) -> Handle:
+        """Add a request; its texts join at the next step.
+
+        Raises:
+            UserError: The prompt is empty, too long or has ids outside the vocabulary, or a setting
+                is out of range.
+        """
+        config = self.decoder.config
+        request.check(config.vocab_size, config.context_length)
+        if request.stop and self._token_bytes is None:
+            raise UserError("Stop strings need the text of tokens. Make the engine with it.")
+        sequences = tuple(
+            TextSequence(
+                request,
+                index,
+                context_length=config.context_length,
+                token_bytes=self._token_bytes,
+                hidden_ids=self._hidden_ids,
             )
+            for index in range(request.n)
         )
+        handle = Handle(request, sequences)
+        self._waiting.extend((handle, sequence) for sequence in sequences)
+        return handle
 
-    return [new_ids(row) for row in ids] if is_batch(ids) else new_ids(ids)
+    def step(self) -> list[Event]:
+        """Generate the next tokens, and return what is new."""
+        for handle, sequence in self._running:
+            if handle.is_cancelled:
+                sequence.finish("cancelled")
+        events = self._news()  # the rows of cancelled texts are free before others join
+        self._join()
+        self._decode([sequence for _, sequence in self._running])
+        self._prefill([sequence for _, sequence in self._running])
+        return events + self._news()
+
+    def _news(self) -> list[Event]:
+        """What is new of each text; those that have ended leave."""
+        events, going_on = [], []
+        for handle, sequence in self._running:
+            tokens, text = sequence.news()
+            reason = sequence.finish_reason
+            if tokens or text or reason is not None:
+                events.append(Event(handle, sequence.index, tokens, text, reason, sequence.error))
+            if reason is None:
+                going_on.append((handle, sequence))
+            else:
+                self._leave(sequence)
+        self._running = going_on
+        return events
+
+    def _join(self) -> None:
+        """Let texts that wait join, in order, while there is room."""
+        while self._waiting and len(self._running) < self.max_rows:
+            handle, sequence = self._waiting.popleft()
+            if handle.is_cancelled:
+                sequence.finish("cancelled")
+            if sequence.finish_reason is None:
+                sequence.begin(self.decoder, self._row_with(sequence.tokens))
+            self._running.append((handle, sequence))
+
+    def _decode(self, sequences: list[TextSequence]) -> None:
+        """Read the one token of each text that was drawn last, all together, and draw the next."""
+        ready = [s for s in sequences if s.finish_reason is None and len(s.unread) == 1]
+        # A draft is read for its text alone, which costs more than it saves beside others.
+        if len(ready) == 1 or self.decoder.deterministic:
+            for sequence in list(ready):
+                if draft := sequence.draft():
+                    ready.remove(sequence)
+                    self._read(sequence, [*sequence.unread, *draft], draft)
+        if ready:
+            logits = self.decoder.step([s.unread[0] for s in ready], [_row(s) for s in ready])
+            for i, sequence in enumerate(ready):
+                sequence.take(logits[i : i + 1])
+
+    def _prefill(self, sequences: list[TextSequence]) -> None:
+        """Read the next part of prompts, the first ones first."""
+        n_left = self._prefill_chunk
+        for sequence in sequences:
+            if sequence.finish_reason is not None or len(sequence.unread) < 2:
+                continue
+            # Parts end at the same positions whatever else is read: their length decides rounding.
+            chunk = self._prefill_chunk - _row(sequence).length % self._prefill_chunk
+            part = sequence.unread[:chunk]
+            self._read(sequence, part)
+            n_left -= len(part)
+            if n_left <= 0:
+                return
+
+    def _read(self, sequence: TextSequence, ids: list[int], draft: list[int] | None = None) -> None:
+        draft = draft or []
+        try:
+            logits = self.decoder.read(ids, _row(sequence), n_last=1 + len(draft))
+        except Exception as error:  # for example out of memory; the other texts go on
+            sequence.error = error
+            sequence.finish("error")
+            return
+        if draft or not sequence.unread:
+            sequence.take(logits, draft)
+
+    def _leave(self, sequence: TextSequence) -> None:
+        row, sequence.row = sequence.row, None
+        if row is not None and row.length and self._n_kept_rows and sequence.error is None:
+            self._kept.append(row)
+            if len(self._kept) > self._n_kept_rows:
+                self._kept.popleft()
+
+    def _row_with(self, tokens: list[int]) -> Row | None:
+        """Take the kept row that has the most tokens in common with a prompt; None for few."""
+        found = max(self._kept, key=lambda row: _n_common(row.ids, tokens), default=None)
+        # The last token of the prompt is read in any case: its logits are not kept.
+        n_common = 0 if found is None else min(_n_common(found.ids, tokens), len(tokens) - 1)
+        if found is None or n_common < _LEAST_REUSED:
+            return None
+        self._kept.remove(found)
+        try:
+            found.truncate(n_common)
+        except UserError:  # a sliding window no longer holds the positions before
+            return None
+        return found
 
 
-@torch.inference_mode()
-def _last_logits(model: GPT, ids: Sequence[int], cache: KVCache | None) -> torch.Tensor:
-    """Compute the logits (V,) after the last id, on the CPU, where the sample is drawn."""
-    training = model.training
-    model.eval()
-    try:
-        batch = torch.tensor([ids], dtype=torch.long, device=model.device)
-        # The head computes the last position only: it is the largest matrix of a small model.
-        last = model.hidden(batch, cache=cache)[:, -1:]  # (1, 1, C)
-        logits = model.logits(last)[0, 0].float().cpu()
-        logits[model.n_used_ids :] = float("-inf")  # ids without a token
-        return logits
-    finally:
-        model.train(training)
+def _row(sequence: TextSequence) -> Row:
+    assert sequence.row is not None
+    return sequence.row
+
+
+def _n_common(first: list[int], second: list[int]) -> int:
+    """Number of equal tokens at the beginning of both."""
+    for i, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return i
+    return min(len(first), len(second))

@@ -54,7 +54,7 @@ def capture(model: GPT, ids: list[int]) -> Capture:
         for layer in layers:
             x, rotary = seen[layer.layer][:2]
             queries, keys, _ = layer.project(x, rotary)
-            weights.append(attention_weights(queries, keys)[0])
+            weights.append(attention_weights(queries, keys, window=layer.window)[0])
     finally:
         model.train(was_training)
         for hook in hooks:

@@ -19,45 +19,61 @@ from groundup.model.count import ATTENTION_BLOCK, FEW_POSITIONS
 from groundup.model.layers import softmax
 
 
-def causal_mask(n_queries: int, n_keys: int, device: torch.device | None = None) -> Tensor:
+def causal_mask(
+    n_queries: int,
+    n_keys: int,
+    device: torch.device | None = None,
+    *,
+    window: int | None = None,
+) -> Tensor:
     """Boolean causal mask: True where key position <= query position.
 
     The queries are the last `n_queries` of the `n_keys` positions, as they are with a KV cache.
+    With a sliding window a query sees that many positions at most, itself included.
 
     >>> causal_mask(2, 3).int().tolist()
     [[1, 1, 0], [1, 1, 1]]
+    >>> causal_mask(2, 3, window=2).int().tolist()
+    [[1, 1, 0], [0, 1, 1]]
     """
     ones = torch.ones(n_queries, n_keys, dtype=torch.bool, device=device)
-    return ones.tril(diagonal=n_keys - n_queries)  # (T, S)
+    mask = ones.tril(diagonal=n_keys - n_queries)  # (T, S)
+    return mask if window is None else mask.triu(diagonal=n_keys - n_queries - window + 1)
 
 
 def attention_weights(
-    queries: Float[Tensor, "B H T D"], keys: Float[Tensor, "B G S D"]
+    queries: Float[Tensor, "B H T D"],
+    keys: Float[Tensor, "B G S D"],
+    *,
+    window: int | None = None,
 ) -> Float[Tensor, "B H T S"]:
     """Attention weights: softmax(Q K^T / sqrt(D)) with the causal mask.
 
     G key heads are shared by H query heads in groups of H/G (grouped-query attention). G = H is
-    multi-head attention.
+    multi-head attention. See `causal_mask` for the window.
     """
     T, S, D = queries.shape[2], keys.shape[2], queries.shape[3]
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)  # (B, H, S, D)
     scores = queries @ keys.transpose(-2, -1) / D**0.5  # (B, H, T, S)
     # The softmax turns minus infinity into a weight of exactly zero: no future token leaks in.
-    scores = scores.masked_fill(~causal_mask(T, S, scores.device), float("-inf"))
-    return softmax(scores)
+    mask = causal_mask(T, S, scores.device, window=window)
+    return softmax(scores.masked_fill(~mask, float("-inf")))
 
 
 def attention_formula(
     queries: Float[Tensor, "B H T D"],
     keys: Float[Tensor, "B G S D"],
     values: Float[Tensor, "B G S D"],
+    *,
+    window: int | None = None,
 ) -> Float[Tensor, "B H T D"]:
     """Attention(Q, K, V) = softmax(Q K^T / sqrt(D)) V, step by step.
 
-    Source: "Attention Is All You Need", equation 1; the mask is its section 3.2.3.
+    Source: "Attention Is All You Need", equation 1; the mask is its section 3.2.3; the sliding
+        window is that of "Longformer: The Long-Document Transformer", section 3.1.
     """
     values = values.repeat_interleave(queries.shape[1] // values.shape[1], dim=1)  # (B, H, S, D)
-    return attention_weights(queries, keys) @ values
+    return attention_weights(queries, keys, window=window) @ values
 
 
 def scaled_dot_product_attention(
@@ -119,13 +135,21 @@ def attention_fused(
     keys: Float[Tensor, "B G S D"],
     values: Float[Tensor, "B G S D"],
     *,
+    window: int | None = None,
     dropout: float | int = 0.0,
 ) -> Float[Tensor, "B H T D"]:
     """Compute the same as `attention_formula` by whichever kernel trains faster."""
     T, S = queries.shape[2], keys.shape[2]
+    if window is not None and window >= S:
+        window = None
     if T == S and by_blocks(T, queries.dtype, queries.device):
-        return attention_blocks(queries, keys, values, dropout=dropout)
-    return scaled_dot_product_attention(queries, keys, values, causal=True, dropout=dropout)
+        return attention_blocks(queries, keys, values, window=window, dropout=dropout)
+    if window is None:
+        return scaled_dot_product_attention(queries, keys, values, causal=True, dropout=dropout)
+    n_seen = min(S, T + window - 1)  # keys that any of the queries sees
+    keys, values = keys[:, :, S - n_seen :], values[:, :, S - n_seen :]
+    mask = causal_mask(T, n_seen, queries.device, window=window)
+    return scaled_dot_product_attention(queries, keys, values, mask, dropout=dropout)
 
 
 def by_blocks(context_length: int, dtype: torch.dtype, device: torch.device) -> bool:
@@ -143,6 +167,7 @@ def attention_blocks(
     keys: Float[Tensor, "B G T D"],
     values: Float[Tensor, "B G T D"],
     *,
+    window: int | None = None,
     dropout: float | int = 0.0,
     block: int = ATTENTION_BLOCK,
 ) -> Float[Tensor, "B H T D"]:
@@ -161,12 +186,18 @@ def attention_blocks(
     outputs = []
     for start in range(0, T, block):
         stop = min(start + block, T)
-        # Keys after `stop` are masked for the whole block, so they are left out of the product.
-        mask = torch.full((stop - start, stop), -torch.inf, dtype=queries.dtype).triu(start + 1)
+        # Keys after `stop`, and those before every window, are masked for the whole block, so they
+        # are left out of the product.
+        first = 0 if window is None else max(0, start - window + 1)
+        mask = torch.full((stop - start, stop - first), -torch.inf, dtype=queries.dtype)
+        mask = mask.triu(start + 1 - first)
+        if window is not None:
+            hidden = ~causal_mask(stop - start, stop - first, window=window)
+            mask = mask.masked_fill(hidden, -torch.inf)
         scores = torch.baddbmm(
-            mask, queries[:, start:stop], keys[:, :stop].mT, alpha=D**-0.5
-        )  # (H B, block, stop)
+            mask, queries[:, start:stop], keys[:, first:stop].mT, alpha=D**-0.5
+        )  # (H B, block, stop - first)
         weights = F.dropout(softmax(scores), dropout)
-        outputs.append(weights @ values[:, :stop])  # (H B, block, D)
+        outputs.append(weights @ values[:, first:stop])  # (H B, block, D)
     output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)  # (H B, T, D)
     return output.view(H, B, T, D).transpose(0, 1)  # (B, H, T, D)

@@ -12,7 +12,7 @@ from annotated_types import Ge, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Mark, Positive, Section
+from groundup.base.kinds import Count, Mark, Positive, Section, Whole
 
 _Shape = Annotated[Count, Mark.SHAPE]
 _EXPERIMENTAL = Section("Experimental")
@@ -25,6 +25,44 @@ GPT2_SIZES: dict[str, tuple[int, int, int]] = {
     "774M": (36, 20, 1280),
     "1558M": (48, 25, 1600),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class RotaryScaling(Config):
+    """How rotary frequencies were changed so that a model reads beyond its original context.
+
+    Raises:
+        UserError: A setting is out of its range, or one that the kind needs is missing.
+    """
+
+    kind: Literal["linear", "llama3", "yarn"] = "linear"
+    """The rule; `groundup.model.rotary.rotary_frequencies` has the formulas."""
+    factor: _Float32 = 1.0
+    """Scale of the wavelengths."""
+    original_context: Count | None = None
+    """Context length before the change, in tokens. None: not used, with linear."""
+    low_frequency_factor: _Float32 = 1.0
+    """Scales wavelengths above original_context / this completely, with llama3."""
+    high_frequency_factor: _Float32 = 4.0
+    """Leaves wavelengths below original_context / this unchanged, with llama3."""
+    beta_fast: _Float32 = 32.0
+    """Leaves pairs that rotate more often in the original context unchanged, with yarn."""
+    beta_slow: _Float32 = 1.0
+    """Scales pairs that rotate less often in the original context completely, with yarn."""
+    truncate: bool = True
+    """Round the two limits to whole pairs, with yarn."""
+    attention_factor: _Float32 | None = None
+    """Scale of the rotated queries and keys, with yarn. None: 0.1 ln(factor) + 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind != "linear" and self.original_context is None:
+            raise UserError(f"The rotary scaling {self.kind!r} needs original_context.")
+        if self.kind == "llama3" and self.high_frequency_factor <= self.low_frequency_factor:
+            raise UserError(
+                f"high_frequency_factor is {self.high_frequency_factor:g}. A number above "
+                f"low_frequency_factor, which is {self.low_frequency_factor:g}, is expected."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +108,12 @@ class GPTConfig(Config):
     """Pairs that are rotated in a head: i and i + d_head/2, or 2i and 2i + 1."""
     rotary_base: _Float32 = 10_000.0
     """Base of the rotary wavelengths (theta)."""
+    rotary_scaling: Annotated[RotaryScaling, Mark.NO_OPTION] | None = None
+    """Change of the rotary frequencies for a longer context. None: unchanged."""
+    sliding_window: Annotated[Count, Mark.NO_OPTION] | None = None
+    """Number of positions that a position attends to, itself included. None: all before it."""
+    sliding_layers: Annotated[tuple[Whole, ...], Mark.NO_OPTION] | None = None
+    """Layers with the sliding window, counted from 0. None: every layer."""
     qk_norm: bool = True
     """Normalize each query and key, which keeps attention stable at high learning rates."""
     qk_gain: Annotated[_Float32, _EXPERIMENTAL] = 1.0
@@ -104,6 +148,11 @@ class GPTConfig(Config):
         """Width D of one head, never None."""
         return self.d_model // self.n_heads if self.d_head is None else self.d_head
 
+    def window_of(self, layer: int) -> int | None:
+        """Sliding window of a layer, in positions; None: the layer attends to all before it."""
+        slides = self.sliding_layers is None or layer in self.sliding_layers
+        return self.sliding_window if slides else None
+
     @property
     def ff_width(self) -> int:
         """Width F inside the MLP, never None."""
@@ -134,6 +183,15 @@ class GPTConfig(Config):
                 f"Rotary positions need an even d_head, and it is {self.head_width}. "
                 "It is d_model / n_heads unless it is set."
             )
+        if self.sliding_layers is not None and (
+            self.sliding_window is None or max(self.sliding_layers, default=0) >= self.n_layers
+        ):
+            raise UserError(
+                f"sliding_layers is {list(self.sliding_layers)}. Layers below n_layers, which is "
+                f"{self.n_layers}, and a sliding_window are expected."
+            )
+        if self.rotary_scaling is not None and self.positions != "rotary":
+            raise UserError('rotary_scaling needs positions="rotary".')
         if self.look_back and not (self.positions == "rotary" and self.qk_norm and self.qkv_bias):
             raise UserError(
                 'look_back needs positions="rotary", qk_norm=True and qkv_bias=True.',

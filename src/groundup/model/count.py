@@ -55,7 +55,7 @@ def forward_flops_per_token(config: GPTConfig, context_length: int | None = None
     """Estimate the FLOPs of a forward pass per token. A multiply and an add count as two.
 
     Only matrix products count; everything else is below a few percent. With the causal mask a
-    position attends to half the context on average.
+    position attends to half the context on average, or to a sliding window.
 
     Args:
         config: Architecture of the model.
@@ -70,10 +70,19 @@ def forward_flops_per_token(config: GPTConfig, context_length: int | None = None
         + config.bias * (2 * C + config.ff_width * (2 if config.activation == "swiglu" else 1))
     )
     matrices = parts["attention"] + parts["mlp"] - biases_and_gains + config.vocab_size * C
-    # Scores and weighted sums: 2 products of width D per head for each of the (T + 1) / 2 visible
-    # keys, 2 FLOPs each.
-    scores = config.n_layers * H * D * 2 * (T + 1)
-    return 2 * matrices + scores
+    # Scores and weighted sums: 2 products of width D per head for each visible key, 2 FLOPs each.
+    pairs = sum(_visible_pairs(T, config.window_of(layer)) for layer in range(config.n_layers))
+    return 2 * matrices + 4 * H * D * pairs // T
+
+
+def _visible_pairs(context_length: int, window: int | None) -> int:
+    """Number of pairs of a query and a key that it sees.
+
+    >>> _visible_pairs(4, None), _visible_pairs(4, 2), _visible_pairs(4, 9)
+    (10, 7, 10)
+    """
+    W = context_length if window is None else min(window, context_length)
+    return W * (W + 1) // 2 + (context_length - W) * W
 
 
 def flops_per_token(config: GPTConfig, context_length: int | None = None) -> int:
@@ -149,7 +158,8 @@ def memory_bytes(
     attention += query_key * ((config.positions == "rotary") + config.qk_norm)
     if on_cpu and (copies or T <= FEW_POSITIONS):
         # Attention weights, and keys and values repeated for every query head.
-        attention += H * _visible_keys(T) + 2 * (H - G) * D
+        visible = [_visible_keys(T, config.window_of(layer)) for layer in range(config.n_layers)]
+        attention += H * sum(visible) // config.n_layers + 2 * (H - G) * D
     else:
         attention += H * D  # the output, before the heads are concatenated
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
@@ -177,9 +187,13 @@ def memory_bytes(
     )
 
 
-def _visible_keys(context_length: int) -> int:
+def _visible_keys(context_length: int, window: int | None) -> int:
     """Average number of keys per query in `attention_blocks`."""
     starts = range(0, context_length, ATTENTION_BLOCK)
     stops = [min(start + ATTENTION_BLOCK, context_length) for start in starts]
-    pairs = sum((stop - start) * stop for start, stop in zip(starts, stops, strict=True))
+    firsts = [0 if window is None else max(0, start - window + 1) for start in starts]
+    pairs = sum(
+        (stop - start) * (stop - first)
+        for start, stop, first in zip(starts, stops, firsts, strict=True)
+    )
     return pairs // context_length

@@ -45,6 +45,7 @@ class Block(nn.Module):
             config.n_heads,
             n_kv_heads=config.kv_heads,
             d_head=config.head_width,
+            window=config.window_of(layer),
             qkv_bias=config.qkv_bias,
             bias=config.bias,
             qk_norm=config.norm if config.qk_norm else None,
@@ -118,13 +119,15 @@ class GPT(nn.Module):
         config: Sizes and choices of the architecture.
         seed: Random seed of the initial weights, the same on every device. torch's global random
             state is neither read nor changed.
+        initialize: Set the weights. False leaves the memory uninitialized, for a caller that sets
+            every weight.
 
     >>> model = GPT(GPTConfig(vocab_size=11, d_model=16, n_layers=2, n_heads=2), seed=1)
     >>> model(torch.tensor([[1, 2, 3]])).shape
     torch.Size([1, 3, 11])
     """
 
-    def __init__(self, config: GPTConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: GPTConfig, *, seed: int = 0, initialize: bool = True) -> None:
         super().__init__()
         self.config = config
         self.n_used_ids = config.vocab_size
@@ -145,12 +148,17 @@ class GPT(nn.Module):
             self.head.weight = self.token_embedding.weight
         self.rotary = (
             RotaryEmbedding(
-                config.head_width, config.context_length, config.rotary_base, config.rotary_layout
+                config.head_width,
+                config.context_length,
+                config.rotary_base,
+                config.rotary_layout,
+                config.rotary_scaling,
             )
             if config.positions == "rotary"
             else None
         )
-        self.initialize(seed)
+        if initialize:
+            self.initialize(seed)
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
@@ -208,7 +216,7 @@ class GPT(nn.Module):
         if config.look_back:
             first = self.blocks[0]
             assert isinstance(first, Block)
-            first.attention.look_back(config.rotary_base, generator)
+            first.attention.look_back(config.rotary_base, generator, config.rotary_scaling)
 
     # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where
     # jaxtyping checks annotations.
@@ -233,10 +241,8 @@ class GPT(nn.Module):
         if self.position_embedding is not None:
             x = x + self.position_embedding.weight[start:stop]  # (B, T, C)
         elif self.rotary is not None:
-            rotary = (
-                self.rotary.cos[start:stop].to(x.dtype),
-                self.rotary.sin[start:stop].to(x.dtype),
-            )  # (T, D) each
+            cos, sin = self.rotary.between(start, stop)
+            rotary = (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
         x = F.dropout(x, self.config.dropout, self.training)
         checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:

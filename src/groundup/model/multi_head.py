@@ -8,7 +8,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from groundup.base.errors import UserError
-from groundup.model.attention import attention_fused, scaled_dot_product_attention
+from groundup.model.attention import (
+    attention_fused,
+    causal_mask,
+    scaled_dot_product_attention,
+)
+from groundup.model.config import RotaryScaling
 from groundup.model.layers import Linear
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
 
@@ -46,6 +51,7 @@ class MultiHeadAttention(nn.Module):
             `n_heads`.
         d_head: Width of a head. None: the width of the output / `n_heads`.
         causal: No position attends to a later one.
+        window: Number of positions that a position attends to, itself included. None: all.
         qkv_bias: Add a bias to queries, keys and values.
         bias: Add a bias after the output projection.
         qk_norm: Normalize each query and key, by "rms" or "layer" norm.
@@ -56,7 +62,8 @@ class MultiHeadAttention(nn.Module):
         initialize: See `Linear`.
 
     Raises:
-        UserError: The width of the output is not divisible by the number of heads.
+        UserError: The width of the output is not divisible by the number of heads, or there is a
+            window without the causal mask.
 
     Source: "Attention Is All You Need", section 3.2.2.
 
@@ -74,6 +81,7 @@ class MultiHeadAttention(nn.Module):
         n_kv_heads: int | None = None,
         d_head: int | None = None,
         causal: bool = True,
+        window: int | None = None,
         qkv_bias: bool = False,
         bias: bool = False,
         qk_norm: Literal["rms", "layer"] | None = None,
@@ -90,10 +98,12 @@ class MultiHeadAttention(nn.Module):
                 f"The width {d_out} is not divisible by {n_heads} heads. Choose n_heads so that it "
                 "divides the width, or set d_head."
             )
+        if window is not None and not causal:
+            raise UserError("A sliding window is causal. causal=True is expected.")
         H, D = n_heads, d_out // n_heads if d_head is None else d_head
         G = n_heads if n_kv_heads is None else n_kv_heads
         self.layer = layer
-        self.causal = causal
+        self.causal, self.window = causal, window
         self.n_heads, self.n_kv_heads, self.d_head = H, G, D
         self.rotary_layout: RotaryLayout = rotary_layout
         self.norm, self.norm_eps = qk_norm, norm_eps
@@ -105,7 +115,12 @@ class MultiHeadAttention(nn.Module):
         self.key_gain = nn.Parameter(torch.ones(D)) if qk_norm else None
 
     @torch.no_grad()
-    def look_back(self, rotary_base: float, generator: torch.Generator) -> None:
+    def look_back(
+        self,
+        rotary_base: float,
+        generator: torch.Generator,
+        scaling: RotaryScaling | None = None,
+    ) -> None:
         """Initialize head h so that it attends to the token h + 1 positions back.
 
         All key biases have one direction; each query bias is the same vector, rotated back by the
@@ -121,7 +136,7 @@ class MultiHeadAttention(nn.Module):
         direction = torch.zeros(D)
         direction[where] = length / n_pairs**0.5
         direction[where][1::2] *= -1.0  # a mean near zero, because LayerNorm subtracts the mean
-        cos, sin = rotary_tables(H + 1, D, rotary_base, self.rotary_layout)
+        cos, sin = rotary_tables(H + 1, D, rotary_base, self.rotary_layout, scaling)
         # A negative sine rotates backward: head h by h + 1 positions.
         rotated_back = rotate(direction.expand(H, D), cos[1:], -sin[1:], self.rotary_layout)
         biases = self.qkv.bias.view(H + 2 * G, D)
@@ -179,8 +194,13 @@ class MultiHeadAttention(nn.Module):
             keys, values = cache.append(self.layer, keys, values)  # (B, G, S, D) each
         dropout = self.dropout if self.training else 0.0
         if self.causal and mask is None:
-            mixed = attention_fused(queries, keys, values, dropout=dropout)  # (B, H, T, D)
+            mixed = attention_fused(
+                queries, keys, values, window=self.window, dropout=dropout
+            )  # (B, H, T, D)
         else:
+            if self.window is not None and mask is not None:
+                T, S = queries.shape[2], keys.shape[2]
+                mask = mask & causal_mask(T, S, x.device, window=self.window)
             mixed = scaled_dot_product_attention(
                 queries, keys, values, mask, causal=self.causal, dropout=dropout
             )  # (B, H, T, D)

@@ -21,7 +21,7 @@ from groundup.model.loss import cross_entropy
 from groundup.nanogpt.blocks import Block, GPTConfig, LayerNorm
 from groundup.nanogpt.convert import to_ours, to_theirs
 from groundup.train.adamw import AdamW
-from groundup.weights.huggingface import import_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 
 _STD = 0.02
 _A100_FLOPS_PER_S = 312e12

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from groundup.base.errors import UserError
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.build import Setup
 

@@ -23,13 +23,14 @@ def softmax(scores: Array) -> Array:
     return weights
 
 
-def attention(queries: Array, keys: Array, values: Array) -> Array:
+def attention(queries: Array, keys: Array, values: Array, window: int | None = None) -> Array:
     """Compute causal attention of H query heads over G key heads, one query at a time.
 
     Args:
         queries: (B, H, T, D), the last T of S positions.
         keys: (B, G, S, D).
         values: (B, G, S, D).
+        window: Number of keys that a query sees at most: its own and those before it. None: all.
 
     Returns:
         (B, H, T, D): for each query the weighted sum of the values up to its own position.
@@ -43,11 +44,12 @@ def attention(queries: Array, keys: Array, values: Array) -> Array:
         for h in range(H):
             g = h * G // H  # the key head that this group of query heads shares
             for t in range(T):
-                n_visible = S - T + t + 1  # all earlier positions, and its own
-                scores = np.array([queries[b, h, t] @ keys[b, g, s] for s in range(n_visible)])
+                stop = S - T + t + 1  # all earlier positions, and its own
+                seen = range(0 if window is None else max(0, stop - window), stop)
+                scores = np.array([queries[b, h, t] @ keys[b, g, s] for s in seen])
                 weights = softmax(scores / np.sqrt(D))
-                for s in range(n_visible):
-                    output[b, h, t] += weights[s] * values[b, g, s]
+                for weight, s in zip(weights, seen, strict=True):
+                    output[b, h, t] += weight * values[b, g, s]
     return output
 
 

@@ -1,11 +1,16 @@
 """The file format of a model: `model.json` (its configuration) and `model.safetensors` (weights).
 
 Never pickle: reading a model cannot run code. `model.json` is written last and holds the checksum
-of the weights, so a folder that was only partly written, or was damaged later, is refused.
+of the weights, so a folder that was only partly written, or was damaged later, is refused. A model
+that was imported from a GGUF file has this very file, `model.gguf`, instead of the weights: it
+stays as small as it is, and float32 values are computed when it is opened.
 """
 
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, load_file, save, save_file
@@ -13,15 +18,18 @@ from torch import Tensor, nn
 
 from groundup.base.checkpoints import first_intact
 from groundup.base.config import from_mapping, to_mapping
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_path, read_json, sha256_file, write_json
+from groundup.base.gguf import is_gguf
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
+from groundup.weights.gguf import RawRows, open_gguf, raw_blocks
 
 FORMAT_VERSION = 1
-_FILES = ("model.json", "model.safetensors")
+_SAFETENSORS, GGUF_FILE = "model.safetensors", "model.gguf"
+_FILES = ("model.json", _SAFETENSORS, GGUF_FILE)
 
 
 def save_model(model: GPT, folder: Path | str) -> None:
@@ -30,10 +38,37 @@ def save_model(model: GPT, folder: Path | str) -> None:
     Raises:
         UserError: The folder cannot be written to.
     """
-    weights = Path(folder) / "model.safetensors"
+    weights = Path(folder) / _SAFETENSORS
     with atomic_path(weights) as temporary:
         save_tensors(stored_tensors(model), temporary)
     describe_weights(model.config, weights)
+
+
+def save_gguf_checkpoint(source: Path | str, folder: Path | str, config: GPTConfig) -> None:
+    """Copy a GGUF file into a folder as the weights of a model.
+
+    Args:
+        source: The file; the caller has opened it with `open_gguf`.
+        folder: The folder, which may hold other files too.
+        config: The settings that `open_gguf` read.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    weights = Path(folder) / GGUF_FILE
+    with atomic_path(weights) as temporary:
+        shutil.copyfile(source, temporary)
+    describe_weights(config, weights)
+
+
+def quantized_rows(folder: Path | str) -> Mapping[str, Callable[[], tuple[RawRows, ...]]] | None:
+    """Give the functions that read the rows of `model.gguf` as they are; None if there is no such.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    weights = Path(folder) / GGUF_FILE
+    return raw_blocks(weights) if weights.is_file() else None
 
 
 def describe_weights(config: GPTConfig, weights: Path) -> str:
@@ -84,19 +119,36 @@ def load_model(folder: Path | str) -> GPT:
             "This file is damaged. Use another checkpoint, or restore a copy.",
             where=folder / "model.json",
         )
-    for name, checksum in about["weights"].items():
-        if not (folder / name).is_file():
-            raise UserError("The weights are missing.", where=folder / name)
-        if sha256_file(folder / name) != checksum:
-            raise UserError(
-                "The weights are damaged: their checksum is not the one in model.json. "
-                "Use another checkpoint, or restore a copy.",
-                where=folder / name,
-            )
     config = from_mapping(GPTConfig, about["config"], where=str(folder / "model.json"))
-    model = GPT(config)
-    fill_model(model, load_tensors(folder / "model.safetensors"), where=folder)
+    weights = _checked_weights(folder, about["weights"])
+    model = GPT(config, initialize=False)
+    tensors = open_gguf(weights).tensors if weights.name == GGUF_FILE else load_tensors(weights)
+    fill_model(model, tensors, where=folder)
     return model
+
+
+def _checked_weights(folder: Path, checksums: dict[str, Any]) -> Path:
+    """Find the weights, and compare them with their checksum.
+
+    Raises:
+        UserError: They are missing or damaged.
+    """
+    if len(checksums) != 1 or not checksums.keys() <= {_SAFETENSORS, GGUF_FILE}:
+        raise UserError(
+            f"The weights are said to be in {', '.join(map(repr, checksums)) or 'no file'}. "
+            f"{_SAFETENSORS} or {GGUF_FILE} is expected.",
+            where=folder / "model.json",
+        )
+    (name,) = checksums
+    if not (folder / name).is_file():
+        raise UserError("The weights are missing.", where=folder / name)
+    if sha256_file(folder / name) != checksums[name]:
+        raise UserError(
+            "The weights are damaged: their checksum is not the one in model.json. "
+            "Use another checkpoint, or restore a copy.",
+            where=folder / name,
+        )
+    return folder / name
 
 
 def stored_tensors(model: GPT) -> dict[str, Tensor]:
@@ -106,8 +158,13 @@ def stored_tensors(model: GPT) -> dict[str, Tensor]:
     }
 
 
-def fill_model(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> None:
+def fill_model(
+    model: nn.Module, tensors: Mapping[str, Tensor | Callable[[], Tensor]], *, where: Path
+) -> None:
     """Copy named tensors into the parameters of a module; names and shapes must match exactly.
+
+    A tensor may be given as the function that reads it. Such a tensor is not copied: it becomes the
+    parameter, so that there is only one tensor more than the model at a time.
 
     Raises:
         UserError: A tensor is missing, unexpected, or of another shape; the message names it.
@@ -122,14 +179,18 @@ def fill_model(model: nn.Module, tensors: dict[str, Tensor], *, where: Path) -> 
             where=where,
         )
     for name, parameter in parameters.items():
-        tensor = tensors[name]
+        given = tensors[name]
+        tensor = given if isinstance(given, Tensor) else given()
         if tensor.shape != parameter.shape:
             raise UserError(
                 f"{name} has shape {tuple(tensor.shape)}. "
                 f"The config beside it expects {tuple(parameter.shape)}.",
                 where=where,
             )
-        parameter.data.copy_(tensor)
+        if isinstance(given, Tensor) or tensor.dtype != parameter.dtype:
+            parameter.data.copy_(tensor)
+        else:
+            parameter.data = tensor
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -202,6 +263,13 @@ def model_folders(path: Path | str) -> list[Path]:
             where=path,
         )
     folder, run = path if path.is_dir() else path.parent, RunFolder.of(path)
+    if is_gguf(path) and not (folder / "model.json").is_file():
+        raise UserError(
+            "This is a GGUF file. A run folder or a checkpoint is expected; `import` makes one of "
+            "the file.",
+            where=path,
+            command=f"groundup import {quoted(path)}",
+        )
     is_checkpoint = folder.resolve().parent == run.checkpoints_path.resolve()
     if is_checkpoint or any((folder / name).is_file() for name in _FILES):
         return [folder]

@@ -2,25 +2,32 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from groundup.base.fields import Config
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
-    """Settings of `export`: write a trained model as a Hugging Face folder."""
+    """Settings of `export`: write a trained model in the format of another project."""
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
+    to: Literal["hf", "gguf", "nanogpt"] = "hf"
+    """Format: a Hugging Face folder, a GGUF file for llama.cpp, or a nanoGPT checkpoint."""
+    dtype: Literal["float32", "float16", "q8_0"] = "float32"
+    """Type of the matrices in a GGUF file; float16 and q8_0 are smaller and less exact."""
     out: Path | None = None
-    """Folder to write. None: RUN/huggingface."""
+    """Folder or file to write. None: a place in RUN, by the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportConfig(Config):
-    """Settings of `import_pretrained`: read GPT-2, Llama or Qwen3 weights."""
+    """Settings of `import_pretrained`: read weights of another project."""
 
-    source: Path = Path("gpt2")
-    """Folder with config.json, model.safetensors and tokenizer.json."""
-    out: Path = Path("runs/imported")
-    """Run folder to create. If the name is taken, -2 is added."""
+    source: Path = Path("smollm2")
+    """Hugging Face folder, GGUF file, nanoGPT checkpoint, hub name OWNER/NAME, or smollm2."""
+    out: Path | None = None
+    """Run folder to create. None: runs/NAME, by the source. If the name is taken, -2 is added."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub. None: the newest commit."""

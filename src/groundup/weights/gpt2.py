@@ -1,5 +1,6 @@
 """GPT-2 in the Hugging Face format: parameter names, config, and transposed matrices."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import stored_tensors
+from groundup.weights.sources import Source
 
 # Our name, their name, and whether theirs is transposed: GPT-2 computes x @ W ("Conv1D").
 LAYER_NAMES = (
@@ -46,6 +48,7 @@ def is_gpt2(config: GPTConfig) -> bool:
         and not config.qk_norm
         and config.kv_heads == config.n_heads
         and config.head_width * config.n_heads == config.d_model
+        and config.sliding_window is None
     )
 
 
@@ -82,9 +85,6 @@ def read_config(about: dict[str, Any], *, where: Path) -> GPTConfig:
             f"activation_function is {activation!r}. Expected gelu_new, gelu_pytorch_tanh or gelu.",
             where=where,
         )
-    for switch in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
-        if about.get(switch):
-            raise UserError(f"{switch} is on. This variant of GPT-2 is not supported.", where=where)
     return GPTConfig(
         vocab_size=about["vocab_size"],
         context_length=about["n_positions"],
@@ -122,22 +122,27 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
     return theirs
 
 
-def read_tensors(theirs: dict[str, Tensor], config: GPTConfig) -> dict[str, Tensor]:
-    """Return GPT-2's weights under our names. Unknown names stay, and `fill_model` reports them."""
-    renamed = {their: (our, False) for our, their in TOP_NAMES}
+def sources(config: GPTConfig) -> Iterator[Source]:
+    """List the tensors of a GPT-2 file that our parameters are made of."""
+    C, F = config.d_model, config.ff_width
+    theirs = {
+        "wte.weight": (config.vocab_size, C), "wpe.weight": (config.context_length, C),
+        "attn.c_attn.weight": (C, 3 * C), "attn.c_attn.bias": (3 * C,),
+        "attn.c_proj.weight": (C, C), "mlp.c_fc.weight": (C, F), "mlp.c_fc.bias": (F,),
+        "mlp.c_proj.weight": (F, C),
+    }  # fmt: skip
+    for our, their in TOP_NAMES:
+        yield Source(our, ((their, theirs.get(their, (C,))),))
     for layer in range(config.n_layers):
         for our, their, transposed in LAYER_NAMES:
-            renamed[f"h.{layer}.{their}"] = (f"blocks.{layer}.{our}", transposed)
+            part = (f"h.{layer}.{their}", theirs.get(their, (C,)))
+            yield Source(f"blocks.{layer}.{our}", (part,), transposed=transposed)
     if not config.tie_embeddings:
-        renamed["lm_head.weight"] = ("head.weight", False)
-    ours = {}
-    for name, tensor in theirs.items():
-        name = name.removeprefix("transformer.")
-        # Old files also contain the causal mask, and a copy of the tied head.
-        if name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue
-        if name == "lm_head.weight" and config.tie_embeddings:
-            continue
-        our, transposed = renamed.get(name, (name, False))
-        ours[our] = tensor.t() if transposed else tensor
-    return ours
+        yield Source("head.weight", (("lm_head.weight", (config.vocab_size, C)),))
+
+
+def their_name(name: str) -> str | None:
+    """Return the name without its prefix; None for the causal mask, which old files contain."""
+    if name.endswith((".attn.bias", ".attn.masked_bias")):
+        return None
+    return name.removeprefix("transformer.")

@@ -1,22 +1,19 @@
-"""Import and export of Hugging Face model folders: config.json and model.safetensors.
+"""Export of Hugging Face model folders: config.json and model.safetensors.
 
 An exported folder opens with `transformers.AutoModelForCausalLM.from_pretrained(folder)`, without
-internet access and without custom code. Import reads a folder on disk; it does not download.
+internet access and without custom code. `huggingface_folder` reads such folders.
 """
 
 import json
 from pathlib import Path
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.base.files import atomic_folder, write_json
 from groundup.model.config import GPTConfig
-from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
-from groundup.weights import gpt2, llama
-from groundup.weights.checkpoint_format import fill_model, load_tensors
+from groundup.weights import gpt2, llama, llama_config
 from groundup.weights.special_ids import SpecialIds, one_end
 
 WRITTEN_FILES = frozenset(
@@ -38,7 +35,7 @@ def export_huggingface(
     """Write the model as a folder that transformers opens. An interrupted export leaves no folder.
 
     Args:
-        model: A model of the GPT-2, Llama or Qwen3 architecture.
+        model: A model of the GPT-2, Llama, Mistral, Qwen2 or Qwen3 architecture.
         folder: Output folder. An earlier export in it is replaced.
         end_of_text_id: Token id at which `generate` of transformers stops. None: no such token.
 
@@ -55,7 +52,7 @@ def can_export(config: GPTConfig) -> bool:
     """Whether a class of transformers computes a model with this config."""
     if config.ngram > 1:  # none of the families has it
         return False
-    return gpt2.is_gpt2(config) or llama.is_llama(config)
+    return gpt2.is_gpt2(config) or llama_config.family_of(config) is not None
 
 
 _PRODUCER = {"producer": "groundup"}
@@ -71,8 +68,10 @@ def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
             "the settings of GPT-2 (layer norm, learned positions, gelu, biases) or of Llama (rms "
             "norm, rotary positions, swiglu, no biases), without n-gram embeddings."
         )
-    family = gpt2 if gpt2.is_gpt2(model.config) else llama
-    about, tensors = family.write_config(model.config), family.write_tensors(model)
+    if gpt2.is_gpt2(model.config):
+        about, tensors = gpt2.write_config(model.config), gpt2.write_tensors(model)
+    else:
+        about, tensors = llama_config.write_config(model.config), llama.write_tensors(model)
     dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
     write_json(
         folder / "config.json", {**about, **ids.config, "dtype": dtype, "torch_dtype": dtype}
@@ -109,114 +108,3 @@ def refuse_foreign_folder(folder: Path) -> None:
             where=folder,
             settings={"out": f"{folder}-2"},
         )
-
-
-def import_huggingface(folder: Path | str) -> GPT:
-    """Read a GPT-2, Llama or Qwen3 model from a folder, in float32 on the CPU.
-
-    Raises:
-        UserError: Files are missing, pickled, damaged or outside the folder, or the architecture
-            is not supported.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        found = "This is a file." if folder.is_file() else "There is no folder of this name."
-        raise UserError(
-            f"{found} A Hugging Face folder with config.json and model.safetensors is expected. "
-            "`hf download openai-community/gpt2 --local-dir gpt2` downloads one.",
-            where=folder,
-        )
-    if not (folder / "config.json").is_file():
-        raise UserError(
-            "There is no config.json. A Hugging Face folder with config.json and model.safetensors "
-            "is expected.",
-            where=folder,
-        )
-    where = folder / "config.json"
-    about = read_json(where)
-    if not isinstance(about, dict):
-        raise UserError("This is not a JSON object with the settings of a model.", where=where)
-    try:
-        match about.get("model_type"):
-            case "gpt2":
-                config = gpt2.read_config(about, where=where)
-                tensors = gpt2.read_tensors(_read_weights(folder, config), config)
-            case "llama" | "qwen3":
-                config = llama.read_config(about, where=where)
-                tensors = llama.read_tensors(_read_weights(folder, config), config)
-            case other:
-                raise UserError(
-                    f"model_type is {other!r}. Expected gpt2, llama or qwen3.", where=where
-                )
-    except UserError as error:  # of a setting; its name here is not the one in the file
-        if error.where is not None:
-            raise
-        raise UserError(error.message, where=where) from error
-    except KeyError as error:
-        raise UserError(f"The entry {error} is missing.", where=where) from error
-    except (TypeError, AttributeError, ZeroDivisionError, OverflowError) as error:
-        raise UserError(f"An entry has a wrong type or value ({error}).", where=where) from error
-    model = GPT(config)
-    fill_model(model, tensors, where=folder)
-    return model
-
-
-def _read_weights(folder: Path, config: GPTConfig) -> dict[str, Tensor]:
-    """Read the weights, and refuse a config that is far larger before any memory is used for it."""
-    tensors = read_safetensors(folder)
-    found, expected = sum(t.numel() for t in tensors.values()), count_parameters(config)
-    if expected > 10 * found + 10_000_000:
-        raise UserError(
-            f"The config describes a model of {expected:,} parameters, and the weights have "
-            f"{found:,}. A config that matches the weights is expected.",
-            where=folder / "config.json",
-        )
-    return tensors
-
-
-def read_safetensors(folder: Path) -> dict[str, Tensor]:
-    """Read all tensors of a folder, from one file or from the shards that an index lists.
-
-    Raises:
-        UserError: There is no safetensors file, or a shard is missing, damaged or outside the
-            folder.
-    """
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        # Every name is checked before the first file is opened.
-        shards = [_inside(folder, name, index) for name in _shard_names(index)]
-        return {k: v for shard in shards for k, v in load_tensors(shard).items()}
-    if (folder / "model.safetensors").is_file():
-        return load_tensors(_inside(folder, "model.safetensors", folder))
-    pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt"))
-    found = "The folder contains no weights."
-    if pickled:
-        found = f"The weights are a pickle ({pickled[0].name}), which can run code when it is read."
-    raise UserError(f"{found} Expected model.safetensors.", where=folder)
-
-
-def _shard_names(index: Path) -> list[str]:
-    """List the distinct file names of an index."""
-    about = read_json(index)
-    weight_map = about.get("weight_map") if isinstance(about, dict) else None
-    names = weight_map.values() if isinstance(weight_map, dict) else [None]
-    if not all(isinstance(name, str) for name in names):
-        raise UserError("Expected a weight_map from tensor names to file names.", where=index)
-    return sorted(set(names))
-
-
-def _inside(folder: Path, name: str, where: Path) -> Path:
-    """Return the path of a weights file after checking that it does not lead out of the folder."""
-    roots = [folder.resolve()]
-    # In the cache of huggingface_hub the files of snapshots/<commit> are links to blobs/.
-    if roots[0].parent.name == "snapshots":
-        roots.append(roots[0].parents[1] / "blobs")
-    if name.isprintable() and name.endswith(".safetensors"):
-        path = folder / name
-        if any(path.resolve().is_relative_to(root) for root in roots):
-            return path
-    raise UserError(
-        f"{name!r} is refused. Expected a .safetensors file inside the folder, not a path or a "
-        "link to another place.",
-        where=where,
-    )

@@ -3,7 +3,7 @@
 import torch
 
 from groundup.finetune.instruct.answers import answer_all
-from groundup.generation.engine import generate
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 

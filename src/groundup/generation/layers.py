@@ -1,0 +1,208 @@
+"""The blocks of a model as few operations: norms, products, rotation and activation."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from groundup.generation.kernels import (
+    Form,
+    Kernel,
+    Kernels,
+    Matrix,
+    Product,
+    choose,
+    dtype_of,
+    make_product,
+)
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT, Block
+from groundup.model.quantized import QuantizedWeight
+
+Map = Callable[[Tensor], Tensor]
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D)."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    attention_norm: Map
+    qkv: Product
+    head_norm: Map | None
+    out: Product
+    mlp_norm: Map
+    up: Product
+    down: Product
+
+
+@dataclass(frozen=True)
+class _Stack:
+    """All layers with one kernel."""
+
+    layers: list[_Layer]
+    final_norm: Map
+    head: Product
+    dtype: torch.dtype
+
+
+class Layers:
+    """The blocks, the final norm and the head, for few and for many rows."""
+
+    def __init__(self, config: GPTConfig, kernels: Kernels, few: _Stack, many: _Stack) -> None:
+        self.kernels = kernels
+        self._few, self._many = few, many
+        self._n_heads, self._n_groups = config.n_heads, config.kv_heads
+        self._width = config.head_width
+        self._activate = _activation(config)
+
+    def forward(self, x: Tensor, rotation: Tensor | None, attend: Attend) -> Tensor:
+        """Compute the residual stream (N, C) after the last block. `x` is overwritten."""
+        H, G = self._n_heads, self._n_groups
+        stack = self._stack(x)
+        dtype, activate = stack.dtype, self._activate
+        shape = (len(x), H + 2 * G, self._width)
+        for i, layer in enumerate(stack.layers):
+            heads = layer.qkv(layer.attention_norm(x)).view(shape).float()
+            queries_keys = heads.narrow(1, 0, H + G)
+            if layer.head_norm is not None:
+                queries_keys = layer.head_norm(queries_keys)
+            if rotation is not None:
+                queries_keys.view(torch.complex64).mul_(rotation)
+            mixed = attend(
+                i,
+                queries_keys.narrow(1, 0, H),
+                queries_keys.narrow(1, H, G),
+                heads.narrow(1, H + G, G),
+            )  # (N, H D)
+            x.add_(layer.out(mixed.to(dtype)))
+            x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))
+        return x
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Compute the logits (N, V) of the residual stream (N, C)."""
+        stack = self._stack(x)
+        return stack.head(stack.final_norm(x))
+
+    def _stack(self, x: Tensor) -> _Stack:
+        return self._few if len(x) <= self.kernels.n_few else self._many
+
+
+def make_layers(
+    model: GPT, form: Form, blocks: Mapping[str, QuantizedWeight], *, measure: bool
+) -> Layers:
+    """Lay out the weights of a model for generation."""
+    config = model.config
+    order = _pairs(config).to(model.device) if config.positions == "rotary" else None
+
+    def matrix(name: str, module: nn.Linear, rows: Tensor | None = None) -> Matrix:
+        weight: Tensor | QuantizedWeight = blocks.get(name, module.weight)
+        bias: Tensor | None = module.bias
+        if rows is not None:
+            weight = weight.select(rows) if isinstance(weight, QuantizedWeight) else weight[rows]
+            bias = None if bias is None else bias[rows]
+        return Matrix(weight, bias)
+
+    matrices: list[Matrix] = []
+    for i, block in enumerate(model.blocks):
+        assert isinstance(block, Block)
+        start, attention = f"blocks.{i}", block.attention
+        matrices += (
+            matrix(f"{start}.attention.qkv.weight", attention.qkv, order),
+            matrix(f"{start}.attention.out.weight", attention.out),
+            matrix(f"{start}.mlp.up.weight", block.mlp.up),
+            matrix(f"{start}.mlp.down.weight", block.mlp.down),
+        )
+    name = "token_embedding.weight" if config.tie_embeddings else "head.weight"
+    matrices.append(matrix(name, model.head))
+    kernels = choose(form, matrices, model.device, measure=measure)
+
+    def stack(kernel: Kernel) -> _Stack:
+        dtype = dtype_of(kernel)
+        products = iter([make_product(kernel, each) for each in matrices])
+        layers = []
+        for block in model.blocks:
+            assert isinstance(block, Block)
+            qkv, out, up, down = (next(products) for _ in range(4))
+            layers.append(
+                _Layer(
+                    attention_norm=_norm(config, block.attention_norm, dtype),
+                    qkv=qkv,
+                    head_norm=_head_norm(config, block),
+                    out=out,
+                    mlp_norm=_norm(config, block.mlp_norm, dtype),
+                    up=up,
+                    down=down,
+                )
+            )
+        return _Stack(layers, _norm(config, model.final_norm, dtype), next(products), dtype)
+
+    many = stack(kernels.many)
+    few = stack(kernels.few) if kernels.n_few else many
+    return Layers(config, kernels, few, many)
+
+
+def _pairs(config: GPTConfig) -> Tensor:
+    """The rows of qkv in an order in which the dimensions of a rotated pair are neighbors.
+
+    Then one complex product rotates all queries and keys. Scores do not depend on the order of
+    dimensions, if that of queries and keys is the same.
+    """
+    H, G, D = config.n_heads, config.kv_heads, config.head_width
+    rows = torch.arange((H + 2 * G) * D).view(H + 2 * G, D)
+    if config.rotary_layout == "half":
+        rows[: H + G] = rows[: H + G].view(H + G, 2, D // 2).mT.reshape(H + G, D)
+    return rows.flatten()
+
+
+def _rms(width: int, eps: float, gain: Tensor, dtype: torch.dtype) -> Map:
+    """x / sqrt(mean(x^2) + eps) * gain in four operations; torch's function takes twice as long."""
+    least = torch.full((), (width * eps) ** 0.5, device=gain.device)
+    scaled = gain.detach().float() * width**0.5
+
+    def norm(x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True).hypot_(least)
+        normed: Tensor = (x / length).mul_(scaled).to(dtype)
+        return normed
+
+    return norm
+
+
+def _norm(config: GPTConfig, module: nn.Module, dtype: torch.dtype) -> Map:
+    weight, bias = module.weight, getattr(module, "bias", None)
+    assert isinstance(weight, Tensor)
+    if config.norm == "rms":
+        return _rms(config.d_model, config.norm_eps, weight, dtype)
+    gain = weight.detach().float()
+    shift = None if bias is None else bias.detach().float()
+    shape, eps = (config.d_model,), config.norm_eps
+    return lambda x: F.layer_norm(x, shape, gain, shift, eps).to(dtype)
+
+
+def _head_norm(config: GPTConfig, block: Block) -> Map | None:
+    """The norm of queries and keys, (N, H + G, D)."""
+    query_gain, key_gain = block.attention.query_gain, block.attention.key_gain
+    if query_gain is None or key_gain is None:
+        return None
+    H, G, D = config.n_heads, config.kv_heads, config.head_width
+    gains = torch.cat((query_gain.expand(H, D), key_gain.expand(G, D))).detach().float()
+    if config.positions == "rotary":
+        gains = gains.flatten()[_pairs(config)[: (H + G) * D].to(gains.device)].view(H + G, D)
+    if config.norm == "rms":
+        return _rms(D, config.norm_eps, gains, torch.float32)
+    return lambda x: F.layer_norm(x, (D,), None, None, config.norm_eps).mul_(gains)
+
+
+def _activation(config: GPTConfig) -> Map:
+    if config.activation == "swiglu":
+        width = config.ff_width
+
+        def swiglu(x: Tensor) -> Tensor:
+            return F.silu(x.narrow(-1, 0, width)).mul_(x.narrow(-1, width, width))
+
+        return swiglu
+    if config.activation == "relu2":
+        return lambda x: F.relu(x).square_()
+    approximate = "tanh" if config.activation == "gelu" else "none"
+    return lambda x: F.gelu(x, approximate=approximate)
