@@ -15,6 +15,9 @@ class StoryConfig(Config):
     sources: tuple[str, ...] = ()
     """Files, folders, globs, - for standard input, or named texts.
     Empty: python-reference, which comes with Python."""
+    pretrained: str | None = None
+    """Pretrained weights to take through evaluation, classification and chat, instead of training
+    a model: what `groundup import` takes, e.g. smollm2. None: train a model."""
     out: Path = Path("runs/story")
     """Run folder. An unfinished story of the same text is resumed. Otherwise -2 is added to a name
     that is taken."""

@@ -33,9 +33,14 @@ class Story:
         """The data folder inside the run."""
         return self.path / "data"
 
+    @property
+    def run(self) -> Path:
+        """The run folder of the model: the story itself, or an imported model inside it."""
+        return self.path if self.config.pretrained is None else self.path / "model"
+
     def results(self) -> dict[str, Any]:
         """Read the results of the finished stages, by command."""
-        return read_results(self.data) | read_results(self.path)
+        return read_results(self.data) | read_results(self.run)
 
     def finish(self, elapsed_s: float) -> None:
         """Record that all stages ended; the same command starts a new story from now on."""

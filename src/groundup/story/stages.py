@@ -6,18 +6,26 @@ the same command resumes an interrupted story.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.data.config import PrepareAndEncodeConfig, TrainAndEncodeConfig, WindowsConfig
+from groundup.chat.config import ChatConfig
+from groundup.data.config import (
+    EncodeConfig,
+    PrepareAndEncodeConfig,
+    TrainAndEncodeConfig,
+    WindowsConfig,
+)
 from groundup.evaluation.config import EvaluateConfig, GenerateConfig
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.inspection.config import ExplainConfig
 from groundup.planning.config import PlanConfig
+from groundup.story.config import StoryConfig
 from groundup.story.folder import Story
 from groundup.train.config import PretrainConfig
-from groundup.weights.config import ExportConfig
+from groundup.weights.config import ExportConfig, ImportConfig
 
 MIN_CHARACTERS = 2_000
 """A training text of this length makes a few windows."""
@@ -32,6 +40,8 @@ class Stage:
     configure: Callable[[Story], Any]
     is_optional: bool = False
     """Whether the story continues without it when the text is too small."""
+    is_finished: Callable[[Story], bool] | None = None
+    """Whether an earlier call finished it. None: it did if its result is recorded."""
 
 
 def run_stages(
@@ -52,8 +62,10 @@ def run_stages(
     Raises:
         UserError: A stage failed. After the first one, no run folder is left.
     """
-    for number, stage in enumerate(STAGES, 1):
-        is_finished = stage.verb in story.results()
+    for number, stage in enumerate(stages_of(story.config), 1):
+        is_finished = (
+            stage.verb in story.results() if stage.is_finished is None else stage.is_finished(story)
+        )
         on_start(number, stage, is_finished)
         if is_finished:
             continue
@@ -78,6 +90,11 @@ def _require_enough(story: Story) -> None:
             "or more (a page or two).",
             command="groundup story my.txt",
         )
+
+
+def stages_of(config: StoryConfig) -> tuple[Stage, ...]:
+    """List the stages of a story: with its own model, or with an imported one."""
+    return STAGES if config.pretrained is None else PRETRAINED_STAGES
 
 
 def _prepare(story: Story) -> PrepareAndEncodeConfig:
@@ -147,5 +164,60 @@ STAGES = (
         verb="explain",
         title="explain: show attention, write the report",
         configure=lambda s: ExplainConfig(run=s.path),
+    ),
+)
+
+QUESTION = "What is a variable in Python? Answer in one sentence."
+"""What the imported assistant is asked."""
+
+
+def _classify_pretrained(story: Story) -> ClassifyConfig:
+    """A hundred million parameters: few steps, on short passages, at a low learning rate."""
+    return ClassifyConfig(
+        run=story.run,
+        data=story.data,
+        steps=40,
+        batch_size=8,
+        max_tokens=64,
+        learning_rate=1e-4,
+        seed=story.config.seed,
+    )
+
+
+PRETRAINED_STAGES = (
+    Stage(
+        verb="import",
+        title="import: pretrained weights, their tokenizer and chat template",
+        configure=lambda s: ImportConfig(source=Path(str(s.config.pretrained)), out=s.run),
+        is_finished=lambda s: s.run.is_dir(),
+    ),
+    STAGES[0],
+    Stage(
+        verb="encode",
+        title="encode: the text as token ids of the imported tokenizer",
+        configure=lambda s: EncodeConfig(data=s.data, tokenizer=s.run / "tokenizer"),
+    ),
+    STAGES[2],
+    Stage(
+        verb="evaluate",
+        title="evaluate: compare with baselines on the same bytes",
+        configure=lambda s: EvaluateConfig(run=s.run, data=s.data, batch_size=1),
+    ),
+    Stage(
+        verb="generate",
+        title="generate: sample from the imported model",
+        configure=lambda s: GenerateConfig(run=s.run, prompt=s.config.prompt, seed=s.config.seed),
+    ),
+    Stage(
+        verb="classify",
+        title="classify: fine-tune a classifier",
+        configure=_classify_pretrained,
+        is_optional=True,
+    ),
+    Stage(
+        verb="chat",
+        title=f"chat: {QUESTION}",
+        configure=lambda s: ChatConfig(run=s.run, ask=QUESTION, max_new_tokens=128),
+        is_optional=True,
     ),
 )
