@@ -52,7 +52,7 @@ class StoredTensor:
         data = torch.empty(self.n_bytes, dtype=torch.uint8)
         with open(self.path, "rb") as file:
             file.seek(self.start)
-            n_read = file.readinto(memoryview(data.numpy()))
+            n_read = file.readinto(data.numpy().data)
         if n_read != self.n_bytes:
             raise UserError(f"The file ends inside of the tensor {self.name!r}.", where=self.path)
         return data.view(_DTYPES[self.type]).reshape(self.shape)
@@ -157,7 +157,7 @@ def write_tensors(
             assert tuple(tensor.shape) == shape, name
             if tensor.numel() * tensor.itemsize % 4:
                 tensor = tensor.float()  # readers expect the next tensor at a multiple of 4
-            data = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+            data = tensor.reshape(-1).view(torch.uint8).numpy().data
             hashes[name] = hashlib.sha256(data).hexdigest()
             file.write(data)
             entries[name] = _described(_NAMES[tensor.dtype], shape, [end, end + len(data)])

@@ -6,6 +6,8 @@ A GGUF file becomes the checkpoint's file as it is, so that its tensors stay qua
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from groundup.base.files import sha256_bytes, write_json
 from groundup.base.gguf import GGUFHeader
 from groundup.weights.checkpoint_format import describe_weights, save_gguf_checkpoint
@@ -42,7 +44,7 @@ def write_checkpoint(
     if header is not None:
         for name, rows in raw_blocks(file).items():
             for part in rows():
-                for some in part.rows.split(_ROWS_AT_ONCE):
+                for some in torch.split(part.rows, _ROWS_AT_ONCE):
                     check_finite(dequantized(some, part.type), name, where=where)
         save_gguf_checkpoint(file, folder, pretrained.config)
         hashes = _hashes_of_gguf(header)
