@@ -215,6 +215,10 @@ def changed(folder: Path, **changes: Any) -> Path:
             },
             "factor differs between",
         ),
+        (QWEN2, {**SLIDING, "num_hidden_layers": 10**15}, "At most 10,000 are expected"),
+        (LLAMA, {"vocab_size": 10**15}, "describes a model of"),
+        (LLAMA, {"num_attention_heads": 0}, "wrong type or value"),
+        (LLAMA, {"rope_theta": float("nan")}, "rotary_base is nan"),
         (LLAMA, {"rope_interleaved": True}, "rope_interleaved is True"),
         (LLAMA, {"intermediate_size": 41}, r"down_proj.weight .* \(32, 40\).* expects \(32, 41\)"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is"),
@@ -227,6 +231,13 @@ def test_settings_that_change_the_result_are_refused_by_name(
     written(tmp_path / "hf", family)
     with pytest.raises(UserError, match=said):
         open_huggingface(changed(tmp_path / "hf", **changes))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"vocab_size": ' + "9" * 10_000 + "}"])
+def test_a_config_that_json_cannot_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="not valid JSON"):
+        open_huggingface(tmp_path)
 
 
 def test_unknown_settings_are_named_in_a_warning(
