@@ -149,6 +149,8 @@ def _read_tokenizer(
     """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
     model = GPT(pretrained.config, initialize=False)
     if header is not None:
+        if header.metadata.get("tokenizer.ggml.model", "none") == "none":
+            return None
         tokenizer = tokenizer_of_gguf(header.metadata, source)
         check_vocabulary(model, tokenizer, where=source)
         return tokenizer
