@@ -236,7 +236,7 @@ def _describe(
         {
             "job": "import",
             "source": str(config.source),
-            "source_path": str(source),
+            "source_path": str(source.absolute()),
             "revision": config.revision,
             "model_type": pretrained.family,
             "license": pretrained.license,
