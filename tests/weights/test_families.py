@@ -10,6 +10,7 @@ import torch
 from peers import peer
 
 from groundup.base.errors import UserError
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig, RotaryScaling
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
@@ -188,6 +189,15 @@ def test_old_names_of_the_kind_and_a_missing_original_context_are_read(tmp_path:
         expected = theirs(some_ids()).logits
         found = import_huggingface(tmp_path / "hf")(some_ids())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2 window in upper layers", "qwen3 tied"])
+def test_forty_greedy_tokens_are_those_of_transformers(tmp_path: Path, name: str) -> None:
+    theirs = written(tmp_path / "hf", {**FAMILIES[name], "eos_token_id": None})
+    ours = import_huggingface(tmp_path / "hf").eval()
+    prompt = some_ids(8)[:1]
+    expected = theirs.generate(prompt, max_new_tokens=40, do_sample=False, pad_token_id=0)
+    assert generate(ours, prompt[0].tolist(), 40, temperature=0) == expected[0, 8:].tolist()
 
 
 # What is refused
