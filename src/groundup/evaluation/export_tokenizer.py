@@ -55,9 +55,8 @@ def write_tokenizer(
         for name in KEPT_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-        template = read_chat_template(folder)
-        if template is not None:
-            template.check()
+        if (copied := read_chat_template(folder)) is not None:
+            copied.check()
     if (folder / "tokenizer_config.json").is_file():
         return
     about: dict[str, Any] = {
