@@ -1,10 +1,11 @@
-"""The settings of `export` and `import`. This file loads no torch."""
+"""The settings of `import`, `export` and `match`. This file loads no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from groundup.base.fields import Config
+from groundup.base.kinds import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,3 +34,16 @@ class ImportConfig(Config):
     """Whether to import the tokenizer. False imports the weights alone."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. None: the newest commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchConfig(Config):
+    """Settings of `match`: compare a model with its source or its export."""
+
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
+    against: Path | None = None
+    """Hugging Face folder, GGUF file, nanoGPT checkpoint, or another run.
+    None: the source that the run was imported from."""
+    tolerance: Positive = 1e-4
+    """Largest difference of two logits that counts as equal."""
