@@ -33,6 +33,9 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
     if not language_model.is_assistant:
         if ends:
             generation.setdefault("eos_token_id", ends)
+        stated = as_ids(generation.get("eos_token_id"))
+        if missing := [i for i in language_model.tokenizer_ends if i not in stated]:
+            generation["eos_token_id"] = [*stated, *missing]  # the end of a turn of its template
         return SpecialIds(config=ids.config, generation=generation)
     both = {"eos_token_id": ends}
     return SpecialIds(config={**ids.config, **both}, generation={**generation, **both})
