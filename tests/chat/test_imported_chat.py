@@ -15,6 +15,7 @@ from groundup.base.errors import UserError
 from groundup.chat.assistant import find_assistant, open_chat
 from groundup.chat.session import ChatSession
 from groundup.cli.main import main
+from groundup.evaluation.export import export
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.pretrained import import_pretrained
 from groundup.finetune.instruct.examples import conversation
@@ -245,3 +246,21 @@ def test_instruct_trains_with_the_template_of_the_model(tmp_path: Path) -> None:
     assert tuned.stop_ids == before.stop_ids
     assert tuned.tokenizer.fingerprint == before.tokenizer.fingerprint
     assert isinstance(open_chat(run=tmp_path / "run"), ChatSession)
+
+
+def test_an_export_states_the_end_of_a_turn(run: Path) -> None:
+    folder = export(run=run).folder
+    about = json.loads((folder / "generation_config.json").read_text())
+    assert about["eos_token_id"] == [5, 7, IDS["</s>"], IDS["<|im_end|>"]]
+    import_pretrained(source=folder, out=Path("runs/again"))
+    again, before = load(Path("runs/again")), load(run)
+    assert set(again.stop_ids) == set(before.stop_ids)
+    assert again.chat_template is not None
+    assert before.chat_template is not None
+    assert again.chat_template.source == before.chat_template.source
+
+
+def test_a_hostile_template_is_not_exported(run: Path) -> None:
+    (run / "tokenizer" / "chat_template.jinja").write_text("{{ ''.__class__ }}")
+    with pytest.raises(UserError, match="chat template cannot be rendered"):
+        export(run=run)

@@ -167,7 +167,8 @@ def test_the_ends_of_both_files_are_kept_used_and_written_again(tmp_path: Path) 
     folder = write_foreign(
         tmp_path / "hf", tokenizer=tokenizer, config=config, generation=generation, always=im_end
     )
-    (folder / "tokenizer_config.json").write_text('{"eos_token": "<|im_end|>", "chat_template": 1}')
+    about = {"eos_token": "<|im_end|>", "chat_template": "Hi"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(about))
     run = imported(folder)
     language_model = load(run)
     assert language_model.stop_ids == (im_end, eot, end)
@@ -274,3 +275,15 @@ def test_a_config_far_larger_than_the_weights_takes_no_memory(tmp_path: Path) ->
     folder = write_foreign(tmp_path / "hf", config={"n_embd": 10**7, "n_layer": 10**6})
     with pytest.raises(UserError, match="parameters, and the weights have"):
         import_pretrained(ImportConfig(source=folder, out=tmp_path / "run"))
+
+
+def test_weights_are_imported_alone_where_the_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = write_foreign(tmp_path / "hf")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["normalizer"] = {"type": "Unheard"}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"normalizer\.type is .Unheard.*Try: tokenizer=False"):
+        import_pretrained(ImportConfig(source=folder, out=tmp_path / "run"))
+    result = import_pretrained(ImportConfig(source=folder, out=tmp_path / "run", tokenizer=False))
+    assert not result.has_tokenizer
+    assert not (result.run / "tokenizer").exists()

@@ -68,7 +68,7 @@ def independent(name: str, folder: Path, ours: Any) -> Callable[[str], list[int]
         if isinstance(error, KeyboardInterrupt):
             raise
         return None
-    return lambda text: theirs.encode(text).ids
+    return lambda text: theirs.encode(text, add_special_tokens=False).ids
 
 
 def main() -> None:
@@ -80,6 +80,7 @@ def main() -> None:
         from groundup.base.errors import UserError
         from groundup.tokenizer.bpe import BPETokenizer
         from groundup.tokenizer.files import load_tokenizer
+        from groundup.tokenizer.imported import ImportedTokenizer
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     sound = seeds(folder / "seeds")
     corpus = folder / "corpus"
@@ -105,13 +106,14 @@ def main() -> None:
             counts["refused"] += 1
             return
         counts["accepted"] += 1
-        if not isinstance(ours, BPETokenizer):
+        if not isinstance(ours, BPETokenizer | ImportedTokenizer):
             for index in range(ours.vocab_size):
                 ours.token_bytes(index)
             return
         theirs = independent(name, place, ours)
         for text in TEXTS:
-            if (back := ours.decode(ours.encode(text))) != text:
+            back = ours.decode(ours.encode(text))
+            if isinstance(ours, BPETokenizer) and back != text:
                 raise AssertionError((text, back))
             if theirs is not None and theirs(text) != ours.encode(text, "all"):
                 raise AssertionError((text, theirs(text), ours.encode(text, "all")))

@@ -14,11 +14,14 @@ from peers import peer, smollm2
 from groundup.base.errors import UserError
 from groundup.base.gguf import read_gguf_header
 from groundup.tokenizer import gguf
+from groundup.tokenizer.chat_template import ChatTemplate, special_names
+from groundup.tokenizer.conversation import render_ids, turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_config, tokenizer_of_gguf
 from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.save import byte_spelling
+from groundup.tokenizer.template import Message
 
 PIECES = [
     *(" ", "  ", "    ", "\n", "\n\n", "\r\n", "\t", "\u00a0", "\u3000", "\u2028"),
@@ -93,6 +96,23 @@ def test_other_libraries_read_the_saved_tokenizer_with_the_same_ids(
         expected = smollm.encode(text, "all")
         assert theirs(text, add_special_tokens=False)["input_ids"] == expected
         assert again.encode(text, "all") == expected
+
+
+@pytest.mark.parity
+def test_the_chat_template_of_the_file_is_rendered_as_llama_cpp_renders_it(
+    smollm: Tokenizer, judge: LlamaCpp
+) -> None:
+    about = tokenizer_config(read_gguf_header(smollm2()).metadata, smollm2())
+    template = ChatTemplate(about["chat_template"], special_names(about))
+    assert turn_end(smollm, template) == 2
+    for texts in (("Hi", "Hello", " a\n"), ("日本語", "", "x"), ("a 'b' \\", "c", "d")):
+        for roles in (["user"], ["system", "user"], ["user", "assistant", "user"]):
+            messages = [{"role": r, "content": t} for r, t in zip(roles, texts, strict=False)]
+            text = template.render(messages, add_generation_prompt=True)
+            assert text == judge.apply_template(messages)
+            turns = [Message(**message) for message in messages]  # type: ignore[arg-type]
+            ids, _ = render_ids(turns, smollm, template, add_generation_prompt=True)
+            assert ids == judge.tokenize(text, special=True)
 
 
 @pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen2"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreign_tokenizers import KINDS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +29,7 @@ tiktoken = pytest.importorskip("tiktoken")
 SAMPLE = "the cat's 12 mats sat aa aaa;  on the mat\n\n" * 3
 SMALL = train_bpe([SAMPLE], 275, pattern="gpt2", special_tokens=["<|endoftext|>", "<|a|>"])
 TEXTS = [SAMPLE, CANARY, "the<|a|>mat aaaa 1234", "\u00e9\u0301 '\u017f don't"]
+_FORMATS = ("json", "foreign", "two", "ranks", "ladder")
 SEED = st.integers(0, 2**64 - 1)
 N = settings(max_examples=60, deadline=None)
 
@@ -63,7 +65,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Return the folder of a format; all examples use the same one."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("json", "two", "ranks", "ladder")}
+    made = {name: tmp_path_factory.mktemp(name) for name in _FORMATS}
     return made.__getitem__
 
 
@@ -83,6 +85,35 @@ def test_tokenizer_json(damaged: Callable[[str], Path], seed: int) -> None:
         except Exception:
             return  # they are stricter
         compare(ours, lambda text: theirs.encode(text, add_special_tokens=False).ids)
+
+
+@given(SEED)
+@N
+def test_foreign_tokenizer_json(damaged: Callable[[str], Path], seed: int) -> None:
+    """Also the parts that only the library computes."""
+    folder, draw = damaged("foreign"), random.Random(seed)
+    content = mutate(KINDS[draw.choice(sorted(KINDS))], draw)
+    path = folder / "tokenizer.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    ours = read(folder)
+    if ours is None:
+        return
+    try:
+        theirs = tokenizers.Tokenizer.from_file(str(path))
+    except Exception:
+        return
+    for text in TEXTS:
+        try:
+            ids = theirs.encode(text, add_special_tokens=False).ids
+        except Exception:
+            with pytest.raises(UserError):
+                ours.encode(text, "all")
+            continue
+        assert ours.encode(text, "all") == ids
+        names = ours.special_tokens
+        unknown = names.get("<unk>")
+        assert set(names.values()).isdisjoint(i for i in ours.encode(text) if i != unknown)
+        ours.decode(ids)
 
 
 @given(SEED)

@@ -14,7 +14,7 @@ _PROMPT_WORDS = 6
 def run(config: ImportConfig) -> ImportResult:
     """Import the model and describe it."""
     result = import_pretrained(config)
-    tokens = f"{result.vocab_size:,} tokens" if result.has_tokenizer else "none that can be read"
+    tokens = f"{result.vocab_size:,} tokens" if result.has_tokenizer else "none"
     table(
         "",
         ["imported", str(result.run)],
@@ -34,10 +34,12 @@ def run(config: ImportConfig) -> ImportResult:
             "generated."
         )
     if not result.has_tokenizer:
-        warn(
+        found = (
             "The source has no tokenizer that can be read (tokenizer.json, vocab.json with "
-            "merges.txt, or *.tiktoken), so the model cannot read or write text."
+            "merges.txt, or *.tiktoken)"
         )
+        found = found if config.tokenizer else "The tokenizer was left out"
+        warn(f"{found}, so the model cannot read or write text.")
         next_command(f"groundup export {quoted(result.run)}")
         return result
     if result.is_assistant or result.has_chat_template:

@@ -33,6 +33,9 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
     if not language_model.is_assistant:
         if ends:
             generation.setdefault("eos_token_id", ends)
+        stated = as_ids(generation.get("eos_token_id"))
+        if missing := [i for i in language_model.tokenizer_ends if i not in stated]:
+            generation["eos_token_id"] = [*stated, *missing]  # the end of a turn of its template
         return SpecialIds(config=ids.config, generation=generation)
     both = {"eos_token_id": ends}
     return SpecialIds(config={**ids.config, **both}, generation={**generation, **both})
@@ -55,9 +58,8 @@ def write_tokenizer(
         for name in KEPT_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-        template = read_chat_template(folder)
-        if template is not None:
-            template.check()
+        if (copied := read_chat_template(folder)) is not None:
+            copied.check()
     if (folder / "tokenizer_config.json").is_file():
         return
     about: dict[str, Any] = {

@@ -77,7 +77,7 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     source = find_source(config.source, config.revision)
     pretrained = open_source(source)
     header = read_gguf_header(source) if is_gguf(source) else None
-    tokenizer = _read_tokenizer(source, pretrained, header)
+    tokenizer = _read_tokenizer(source, pretrained, header) if config.tokenizer else None
     V = pretrained.config.vocab_size
     n_ids = V if tokenizer is None else tokenizer.vocab_size
     warn_of_absent_ids(pretrained.special_ids, n_ids)
@@ -144,7 +144,26 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 def _read_tokenizer(
     source: Path, pretrained: Pretrained, header: GGUFHeader | None
 ) -> Tokenizer | None:
-    """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
+    """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint.
+
+    Raises:
+        UserError: It cannot be read, or has more tokens than the model has embeddings.
+    """
+    try:
+        return _read_tokenizer_of(source, pretrained, header)
+    except UserError as error:
+        hint = {} if error.settings or error.command else {"tokenizer": False}
+        raise UserError(
+            error.message,
+            where=error.where,
+            command=error.command,
+            settings=error.settings or hint,
+        ) from error
+
+
+def _read_tokenizer_of(
+    source: Path, pretrained: Pretrained, header: GGUFHeader | None
+) -> Tokenizer | None:
     model = GPT(pretrained.config, initialize=False)
     if header is not None:
         if header.metadata.get("tokenizer.ggml.model", "none") == "none":

@@ -5,6 +5,7 @@ may change the ids; what is listed is computed by the library.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from groundup.base.errors import UserError
@@ -128,7 +129,7 @@ def check_components(file: Fields) -> None:
         if (value := file.take(name, object, default=None)) is not None:
             file.refuse(name, value, f"It {does}, which is not supported. null is expected")
     for name, (parts, kinds) in _SEQUENCES.items():
-        _each_step(file.take_object(name), parts, lambda step, kinds=kinds: _check(step, kinds))
+        _each_step(file.take_object(name), parts, partial(_check, kinds))
     model = file.take_object("model")
     if model is None:
         file.refuse("model", None, "An object with vocab is expected")
@@ -149,7 +150,7 @@ def _each_step(step: Fields | None, parts: str, visit: Callable[[Fields], None])
     step.refuse_others()
 
 
-def _check(step: Fields, kinds: Kinds) -> None:
+def _check(kinds: Kinds, step: Fields) -> None:
     kind = step.take("type", str)
     if kind not in kinds:
         step.refuse("type", kind, f"One of {', '.join(kinds)} is expected")

@@ -8,7 +8,7 @@ Source: https://github.com/ggml-org/llama.cpp, src/llama-vocab.cpp.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -166,7 +166,7 @@ class _Metadata:
             )
         return value
 
-    def refuse(self, message: str) -> Any:
+    def refuse(self, message: str) -> NoReturn:
         raise UserError(message, where=self.where)
 
     def added_tokens(self) -> list[dict[str, Any]]:

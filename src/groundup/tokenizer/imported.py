@@ -21,6 +21,7 @@ from groundup.base.surrogates import has_surrogates
 from groundup.tokenizer.special import allowed_names
 from groundup.tokenizer.token_text import check_no_text_vanishes, steps_of, token_speller
 
+_EMPTY = {"type": "BPE", "vocab": {}, "merges": []}
 _DECIDE_IDS = ("normalizer", "pre_tokenizer", "model", "added_tokens")
 
 
@@ -49,6 +50,8 @@ class ImportedTokenizer:
         self._size = max(self._ids.values(), default=-1) + 1
         self._depends_on_start = _has_first_scheme(description.get("pre_tokenizer"))
         self._engines: dict[tuple[frozenset[str], bool], tokenizers.Tokenizer] = {}
+        # Neither decides ids, so that the engines do without them; the library checks their fields.
+        _made({**description, "model": _EMPTY, "added_tokens": []}, where)
         check_no_text_vanishes(self._description, where)
         self._spell = token_speller(self._description, where)
         self.begin_ids: list[int] = _begin_ids(description.get("post_processor"), where)
@@ -177,7 +180,7 @@ def _again(description: Mapping[str, Any], where: str | Path | None) -> Imported
 
 def _made(description: Mapping[str, Any], where: str | Path | None) -> tokenizers.Tokenizer:
     try:
-        if description["model"].get("type", "BPE") == "BPE":
+        if description["model"].get("type", "BPE") == "BPE" and description["model"]["vocab"]:
             return _made_of_bpe(description)
         return tokenizers.Tokenizer.from_str(json.dumps(description, ensure_ascii=False))
     except (KeyboardInterrupt, SystemExit):
@@ -192,9 +195,8 @@ def _made_of_bpe(description: Mapping[str, Any]) -> tokenizers.Tokenizer:
     settings.pop("type", None)
     pairs = [m.split(" ") if isinstance(m, str) else m for m in settings.pop("merges")]
     merges = [tuple(pair) for pair in pairs if pair[0] != "#version:"]
-    empty = {"type": "BPE", "vocab": {}, "merges": []}
     steps = tokenizers.Tokenizer.from_str(
-        json.dumps({**description, "model": empty, "added_tokens": []})
+        json.dumps({**description, "model": _EMPTY, "added_tokens": []})
     )
     engine = tokenizers.Tokenizer(tokenizers.models.BPE(merges=merges, **settings))
     if description.get("normalizer") is not None:

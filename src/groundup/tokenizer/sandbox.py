@@ -7,21 +7,15 @@ counted.
 Source: `_compile_jinja_template` of transformers 5.24 (utils/chat_template_utils.py).
 """
 
-import json
-import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import datetime
-from functools import wraps
 from typing import Any
 
 from jinja2 import TemplateError, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import FILTERS
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -29,78 +23,25 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from groundup.base.errors import UserError
-from groundup.tokenizer.tracked import Tracked, join_texts, plain
-
-_MOST_STEPS = 100_000
-_MOST_SECONDS = 5.0
-_MOST_CHARACTERS = 2**22
-"""Of a text, beside eight times the characters of the messages."""
-_MOST_WORK = 2**26
-"""Characters of all texts together, beside 64 times those of the messages."""
-_MOST_BITS = 4096
-_LONGEST_TEMPLATE = 2**20
-_WIDTH = re.compile(r"\*|\d{5}|\{[^}]*\{")
-"""What makes a text long in a format."""
-_FILTERS = (
-    *("abs", "attr", "capitalize", "count", "d", "default", "dictsort", "e", "escape", "first"),
-    *("float", "format", "groupby", "int", "items", "join", "last", "length", "list"),
-    *("lower", "map", "max", "min", "reject", "rejectattr", "replace", "reverse", "round", "safe"),
-    *("select", "selectattr", "sort", "string", "title", "trim", "truncate", "unique"),
-    *("upper", "urlencode", "wordcount"),
+from groundup.tokenizer.template_limits import (
+    budget_of,
+    check_format,
+    check_length,
+    check_power,
+    check_product,
+    counted_filters,
+    joined,
+    replace_within,
+    step,
 )
-"""The filters of Jinja whose results are no larger than what they are given."""
+from groundup.tokenizer.tracked import plain
+
+_now: ContextVar[datetime | None] = ContextVar("now", default=None)
+_LONGEST_TEMPLATE = 2**20
 
 
 class RefusedMessagesError(Exception):
     """The template called `raise_exception`."""
-
-
-@dataclass
-class _Budget:
-    """What is left to one rendering."""
-
-    n_characters: int
-    n_work: int
-    n_steps: int = _MOST_STEPS
-    started_at: float = field(default_factory=time.thread_time)
-
-
-_budget: ContextVar[_Budget] = ContextVar("budget")
-_now: ContextVar[datetime | None] = ContextVar("now", default=None)
-_FREE = _Budget(_MOST_CHARACTERS, _MOST_WORK)
-
-
-def _step(*_: object) -> str:
-    """Count one step of the template."""
-    budget = _budget.get(_FREE)
-    if budget is not _FREE:
-        budget.n_steps -= 1
-        if budget.n_steps < 0 or time.thread_time() - budget.started_at > _MOST_SECONDS:
-            raise SecurityError("it takes too many steps")
-    return ""
-
-
-def _check_length(n: int) -> None:
-    budget = _budget.get(_FREE)
-    if n > budget.n_characters:
-        raise SecurityError(f"it makes a text of {n:,} characters")
-    if budget is not _FREE:
-        budget.n_work -= n
-        if budget.n_work < 0:
-            raise SecurityError("it makes too many texts")
-
-
-def _joined(texts: Iterable[object], separator: str = "") -> str:
-    """Join texts within the bounds."""
-    parts: list[str] = []
-    n = 0
-    for text in texts:
-        parts.append(str(text))
-        n += len(parts[-1]) + len(separator)
-        if n > _budget.get(_FREE).n_characters:
-            break
-    _check_length(n)
-    return join_texts(parts, separator)
 
 
 class _Concatenations(NodeTransformer):
@@ -116,59 +57,58 @@ class _Environment(ImmutableSandboxedEnvironment):
     """The sandbox of transformers, with every loop, call and text counted."""
 
     intercepted_binops = frozenset(["+", "*", "**", "%"])
-    concat = staticmethod(_joined)  # type: ignore[assignment]
+    concat = staticmethod(joined)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         parsed = _Concatenations().visit(super()._parse(source, name, filename))
         for node in [*parsed.find_all((nodes.For, nodes.Macro, nodes.CallBlock))]:
-            step = nodes.Call(
+            count = nodes.Call(
                 nodes.EnvironmentAttribute("step"), [], [], None, None, lineno=node.lineno
             )
-            node.body.insert(0, nodes.ExprStmt(step, lineno=node.lineno))
+            node.body.insert(0, nodes.ExprStmt(count, lineno=node.lineno))
         assert isinstance(parsed, nodes.Template)
         return parsed
 
     @staticmethod
     def step() -> str:
         """Count one pass of a loop."""
-        return _step()
+        return step()
 
     @staticmethod
     def join_all(*texts: object) -> str:
         """Join the operands of `~`."""
-        return _joined(texts)
+        return joined(texts)
 
     def unsafe_undefined(self, obj: Any, attribute: str) -> Any:
         raise SecurityError(f"it reaches for {attribute!r} of a {type(obj).__name__}")
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         owner, name = getattr(value, "__self__", None), getattr(value, "__name__", "")
-        if isinstance(owner, str) and name.startswith("format") and _WIDTH.search(owner):
-            raise SecurityError("it pads a text")
+        if isinstance(owner, str) and name.startswith("format"):
+            check_format(owner)
         return super().wrap_str_format(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        _step()
+        step()
         match operator:
             case "+" if isinstance(left, str | list | tuple):
-                _check_length(len(left) + (len(right) if hasattr(right, "__len__") else 0))
+                check_length(len(left) + (len(right) if hasattr(right, "__len__") else 0))
             case "*":
-                _check_product(left, right)
-            case "**" if isinstance(left, int) and isinstance(right, int):
-                if abs(left).bit_length() * abs(right) > _MOST_BITS:
-                    raise SecurityError("it computes a huge number")
-            case "%" if isinstance(left, str) and _WIDTH.search(left):
-                raise SecurityError("it pads a text")
+                check_product(left, right)
+            case "**":
+                check_power(left, right)
+            case "%":
+                check_format(left)
         return super().call_binop(context, operator, left, right)
 
     def call(self, context: Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
-        _step()
+        step()
         owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
         if isinstance(owner, str):
             if name == "join" and len(args) == 1:
-                return _joined(args[0], owner)
+                return joined(args[0], owner)
             if name == "replace" and len(args) >= 2:
-                return _replace(owner, *args)
+                return replace_within(owner, *args)
             if name in ("ljust", "rjust", "center", "zfill", "expandtabs", "translate"):
                 raise SecurityError(f"it pads a text with {name}")
         return super().call(context, obj, *args, **kwargs)
@@ -177,7 +117,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 class _Generation(Extension):
     """The tag of transformers that marks what the model generated; it changes no text."""
 
-    tags = frozenset(["generation"])
+    tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
@@ -249,14 +189,7 @@ class Program:
         )
         for name in ("lipsum", "cycler", "joiner"):
             del environment.globals[name]
-        environment.filters = {
-            **{name: _counted(environment.filters[name]) for name in _FILTERS},
-            "tojson": _counted(_to_json),
-            "replace": _filter_replace,
-            "join": _filter_join(environment),
-            "indent": _filter_indent,
-            "sum": _filter_sum(environment),
-        }
+        environment.filters = counted_filters(environment)
         environment.globals |= {
             "raise_exception": _raise_exception,
             "strftime_now": _strftime_now,
@@ -279,16 +212,11 @@ class Program:
             RefusedMessagesError: The template refuses the messages.
             UserError: It is not valid, or exceeds what a template may do.
         """
-        budget = _Budget(_MOST_CHARACTERS + 8 * n_characters, _MOST_WORK + 64 * n_characters)
-        token = _budget.set(budget)
         try:
-            return self._template.render(variables)
-        except RefusedMessagesError:
-            raise
+            with budget_of(n_characters):
+                return self._template.render(variables)
         except (TemplateError, *_FAILURES) as error:
             raise _invalid(error) from error
-        finally:
-            _budget.reset(token)
 
 
 _FAILURES = (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError,
@@ -307,98 +235,6 @@ def _raise_exception(message: object) -> None:
 
 
 def _strftime_now(form: str) -> str:
-    _check_length(len(form))
+    check_format(form)
     now = _now.get() or datetime.now().astimezone()
     return now.strftime(form)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    if isinstance(indent, int) and indent > 1000:
-        raise SecurityError("it indents too far")
-    return json.dumps(
-        _escapable(value),
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
-def _escapable(value: Any) -> Any:
-    """Show the characters that JSON escapes."""
-    if isinstance(value, Tracked):
-        shown = value.marks.show
-        return "".join(
-            c if json.dumps(shown(c), ensure_ascii=False)[1:-1] == shown(c) else shown(c)
-            for c in str.__iter__(value)
-        )
-    if isinstance(value, Mapping):
-        return {key: _escapable(item) for key, item in value.items()}
-    return [_escapable(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _check_product(left: Any, right: Any) -> None:
-    if isinstance(left, int) and isinstance(right, int):
-        if abs(left).bit_length() + abs(right).bit_length() > _MOST_BITS:
-            raise SecurityError("it computes a huge number")
-        return
-    for text, times in ((left, right), (right, left)):
-        if isinstance(text, str | list | tuple) and isinstance(times, int):
-            _check_length(len(text) * times)
-
-
-def _replace(text: str, old: Any, new: Any, *count: Any) -> str:
-    old, new = str(old), str(new)
-    n_found = text.count(old) if old else len(text) + 1
-    _check_length(len(text) + n_found * len(new))
-    return text.replace(old, new, *count)
-
-
-def _filter_replace(text: Any, old: Any, new: Any, count: int | None = None) -> str:
-    _step()
-    return _replace(str(text), old, new, -1 if count is None else count)
-
-
-def _filter_join(environment: _Environment) -> Callable[..., str]:
-    def join(values: Iterable[Any], d: str = "", attribute: str | None = None) -> str:
-        if attribute is not None:
-            values = environment.call_filter("map", values, kwargs={"attribute": attribute})
-        return _joined(values, str(d))
-
-    return join
-
-
-def _filter_indent(
-    text: Any, width: int | str = 4, first: bool = False, blank: bool = False
-) -> str:
-    n_more = len(width) if isinstance(width, str) else abs(int(width))
-    _check_length(len(text) + (text.count("\n") + 1) * n_more)
-    return str(FILTERS["indent"](text, width, first, blank))
-
-
-def _filter_sum(environment: _Environment) -> Callable[..., Any]:
-    def add(values: Iterable[Any], attribute: Any = None, start: Any = 0) -> Any:
-        if not isinstance(start, int | float):
-            raise SecurityError("it adds what is no number")
-        return _counted(FILTERS["sum"])(environment, values, attribute, start)
-
-    return add
-
-
-def _counted(function: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(function)
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        _step()
-        if function is FILTERS["format"] and _WIDTH.search(str(args[0])):
-            raise SecurityError("it pads a text")
-        if any(isinstance(each, int) and abs(each) > 100_000 for each in args[1:]):
-            raise SecurityError("a filter has a huge argument")
-        return function(*args, **kwargs)
-
-    return counted

@@ -26,7 +26,7 @@ def steps_of(step: Any) -> list[dict[str, Any]]:
         return []
     if step.get("type") != "Sequence":
         return [step]
-    parts = next((value for key, value in step.items() if key != "type"), [])
+    parts: list[Any] = next((value for key, value in step.items() if key != "type"), [])
     return [each for part in parts for each in steps_of(part)]
 
 

@@ -123,7 +123,7 @@ class Tracked(str):
         """Return a part."""
         return self._wrap(str.__getitem__(self, index))
 
-    def __iter__(self) -> Iterator["Tracked"]:  # type: ignore[override]
+    def __iter__(self) -> Iterator["Tracked"]:
         """Return the characters one by one."""
         return map(self._wrap, str.__iter__(self))
 
@@ -143,30 +143,30 @@ class Tracked(str):
         """Read a number from the original text."""
         return float(self.true)
 
-    def strip(self, chars: str | None = None) -> "Tracked":  # type: ignore[override]
+    def strip(self, chars: str | None = None) -> "Tracked":
         """Remove characters of the original text at both ends."""
         return self.lstrip(chars).rstrip(chars)
 
-    def lstrip(self, chars: str | None = None) -> "Tracked":  # type: ignore[override]
+    def lstrip(self, chars: str | None = None) -> "Tracked":
         """Remove characters of the original text at the beginning."""
         kept = self.true.lstrip(None if chars is None else plain(chars))
         return self._part(len(self) - len(kept), len(self))
 
-    def rstrip(self, chars: str | None = None) -> "Tracked":  # type: ignore[override]
+    def rstrip(self, chars: str | None = None) -> "Tracked":
         """Remove characters of the original text at the end."""
         kept = self.true.rstrip(None if chars is None else plain(chars))
         return self._part(0, len(kept))
 
-    def removeprefix(self, prefix: str) -> "Tracked":  # type: ignore[override]
+    def removeprefix(self, prefix: str) -> "Tracked":
         """Remove the beginning, if the original text has it."""
         return self._part(len(prefix) if self.startswith(prefix) else 0, len(self))
 
-    def removesuffix(self, suffix: str) -> "Tracked":  # type: ignore[override]
+    def removesuffix(self, suffix: str) -> "Tracked":
         """Remove the end, if the original text has it."""
         has = suffix and self.endswith(suffix)
         return self._part(0, len(self) - len(suffix) if has else len(self))
 
-    def _parts(self, pieces: list[str]) -> list["Tracked"]:  # type: ignore[override]
+    def _parts(self, pieces: list[str]) -> list["Tracked"]:
         """Return the parts that consecutive pieces of the original text are."""
         parts, at, true = [], 0, self.true
         for piece in pieces:
@@ -199,12 +199,12 @@ class Tracked(str):
         """Split into the lines of the original text."""
         return self._parts(self.true.splitlines(keepends))
 
-    def partition(self, sep: str) -> tuple["Tracked", "Tracked", "Tracked"]:  # type: ignore[override]
+    def partition(self, sep: str) -> tuple["Tracked", "Tracked", "Tracked"]:
         """Split at the first separator of the original text."""
         first, second, third = self._cut(list(self.true.partition(plain(sep))), 0)
         return first, second, third
 
-    def rpartition(self, sep: str) -> tuple["Tracked", "Tracked", "Tracked"]:  # type: ignore[override]
+    def rpartition(self, sep: str) -> tuple["Tracked", "Tracked", "Tracked"]:
         """Split at the last separator of the original text."""
         first, second, third = self._cut(list(self.true.rpartition(plain(sep))), 0)
         return first, second, third
@@ -235,19 +235,19 @@ class Tracked(str):
             made.append(new)
         return self._wrap("".join(made))
 
-    def lower(self) -> "Tracked":  # type: ignore[override]
+    def lower(self) -> "Tracked":
         """Change the original text to lower case."""
         return self._changed(self.true.lower())
 
-    def upper(self) -> "Tracked":  # type: ignore[override]
+    def upper(self) -> "Tracked":
         """Change the original text to upper case."""
         return self._changed(self.true.upper())
 
-    def capitalize(self) -> "Tracked":  # type: ignore[override]
+    def capitalize(self) -> "Tracked":
         """Change the first character of the original text to upper case, the others to lower."""
         return self._changed(self.true.capitalize())
 
-    def title(self) -> "Tracked":  # type: ignore[override]
+    def title(self) -> "Tracked":
         """Change the first character of every word to upper case."""
         return self._changed(self.true.title())
 

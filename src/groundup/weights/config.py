@@ -30,6 +30,8 @@ class ImportConfig(Config):
     """Hugging Face folder, GGUF file, nanoGPT checkpoint, hub name OWNER/NAME, or smollm2."""
     out: Path | None = None
     """Run folder to create. None: runs/NAME, by the source. If the name is taken, -2 is added."""
+    tokenizer: bool = True
+    """Whether to import the tokenizer. False imports the weights alone."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. None: the newest commit."""
 

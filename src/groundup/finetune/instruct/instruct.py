@@ -1,7 +1,7 @@
 """Fine-tune the model of a run as an assistant.
 
-A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, or what the chat template of
-an imported model writes: the same ids as in `groundup chat`. Only the answer and its end are
+A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, or what the chat template
+of an imported model writes: the same ids as in `groundup chat`. Only the answer and its end are
 targets of the loss. The test prompts are answered greedily before and after fine-tuning, and
 deterministic graders decide which answers are correct.
 """
