@@ -1,4 +1,4 @@
-"""llama.cpp as the judge of tokenizers of GGUF files, and a small file of its SentencePiece kind."""
+"""llama.cpp as the judge of GGUF files, and a small file with SentencePiece."""
 
 import http.client
 import json
@@ -12,13 +12,18 @@ SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 class LlamaCpp:
-    """A server of llama.cpp in this process."""
+    """A server of llama.cpp in this process; `settings` are fields of its parameters."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **settings: Any) -> None:
         module = peer("xllamacpp")
         parameters = module.CommonParams()
         parameters.model.path = str(path)
         parameters.n_ctx, parameters.n_parallel, parameters.warmup = 128, 1, False
+        # One thread that does not wait actively: tiny models need no more, and tests run at once.
+        parameters.cpuparams.n_threads = settings.pop("n_threads", 1)
+        parameters.cpuparams.poll = parameters.cpuparams_batch.poll = 0
+        for name, value in settings.items():
+            setattr(parameters, name, value)
         self.server = module.Server(parameters)
         address = self.server.listening_address.removeprefix("http://")
         self.connection = http.client.HTTPConnection(address, timeout=30)
@@ -31,6 +36,14 @@ class LlamaCpp:
     def apply_template(self, messages: list[dict[str, str]]) -> str:
         """Render a conversation with the chat template of the file, up to the next answer."""
         return str(self._post("/apply-template", {"messages": messages})["prompt"])
+
+    def greedy(self, ids: list[int], n: int) -> list[int]:
+        """Continue ids with the most likely ones, also behind an end of text."""
+        body = {
+            "prompt": ids, "n_predict": n, "temperature": 0, "ignore_eos": False,
+            "cache_prompt": False, "return_tokens": True, "n_probs": 0,
+        }  # fmt: skip
+        return list(self._post("/completion", body)["tokens"])
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}

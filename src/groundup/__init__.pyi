@@ -26,6 +26,7 @@ from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
+from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
@@ -83,6 +84,7 @@ from .train.schedule import cosine_schedule as cosine_schedule
 from .train.schedule import linear_schedule as linear_schedule
 from .weights.config import ExportConfig as ExportConfig
 from .weights.config import ImportConfig as ImportConfig
+from .weights.config import MatchConfig as MatchConfig
 from .weights.module_checkpoint import load_checkpoint as load_checkpoint
 from .weights.module_checkpoint import save_checkpoint as save_checkpoint
 

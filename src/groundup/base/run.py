@@ -27,8 +27,8 @@ _MARKS = ("config.toml", "checkpoints", "metrics.jsonl")
 """A folder with any of these is a run."""
 RUN_CONTENT = (
     *("checkpoints", "tokenizer", "samples", "evaluation", "figures", "results", "data", "story"),
-    *("huggingface", "tensorboard", "README.md", "config.toml", "manifest.json", "log.txt"),
-    *("metrics.jsonl", "failure.json", "report.html"),
+    *("huggingface", "gguf", "nanogpt", "tensorboard", "README.md", "config.toml"),
+    *("manifest.json", "log.txt", "metrics.jsonl", "failure.json", "report.html"),
 )
 """What belongs to a run; other folders inside it, such as a classifier, are runs of their own."""
 
@@ -168,6 +168,16 @@ class RunFolder:
     def huggingface(self) -> Path:
         """The folder of an export, by default."""
         return self.path / "huggingface"
+
+    @property
+    def gguf(self) -> Path:
+        """The folder of GGUF files, by default."""
+        return self.path / "gguf"
+
+    @property
+    def nanogpt(self) -> Path:
+        """The folder of a nanoGPT checkpoint, by default."""
+        return self.path / "nanogpt"
 
     @property
     def report(self) -> Path:

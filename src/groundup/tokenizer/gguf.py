@@ -60,7 +60,7 @@ PRE: dict[str, list[dict[str, Any]]] = {
     "gpt-2": [_split(_GPT2)],
     **{name: [_DIGITS, _split(_GPT2)] for name in ("smollm", "refact", "starcoder")},
     "qwen2": [_split(_LATER % r"\p{N}")],
-    "llama-bpe": [_split(_LATER % r"\p{N}{1,3}")],
+    **{name: [_split(_LATER % r"\p{N}{1,3}")] for name in ("llama-bpe", "dbrx")},
     "default": [
         _split(r"[\p{P}\$\+<=>\^~\|]+"),
         _split(_GPT2),

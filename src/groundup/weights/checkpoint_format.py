@@ -28,8 +28,8 @@ from groundup.model.gpt import GPT
 from groundup.weights.gguf import RawRows, open_gguf, raw_blocks
 
 FORMAT_VERSION = 1
-_SAFETENSORS, _GGUF = "model.safetensors", "model.gguf"
-_FILES = ("model.json", _SAFETENSORS, _GGUF)
+_SAFETENSORS, GGUF_FILE = "model.safetensors", "model.gguf"
+_FILES = ("model.json", _SAFETENSORS, GGUF_FILE)
 
 
 def save_model(model: GPT, folder: Path | str) -> None:
@@ -55,7 +55,7 @@ def save_gguf_checkpoint(source: Path | str, folder: Path | str, config: GPTConf
     Raises:
         UserError: The folder cannot be written to.
     """
-    weights = Path(folder) / _GGUF
+    weights = Path(folder) / GGUF_FILE
     with atomic_path(weights) as temporary:
         shutil.copyfile(source, temporary)
     describe_weights(config, weights)
@@ -67,7 +67,7 @@ def quantized_rows(folder: Path | str) -> Mapping[str, Callable[[], tuple[RawRow
     Raises:
         UserError: The file is damaged.
     """
-    weights = Path(folder) / _GGUF
+    weights = Path(folder) / GGUF_FILE
     return raw_blocks(weights) if weights.is_file() else None
 
 
@@ -122,7 +122,7 @@ def load_model(folder: Path | str) -> GPT:
     config = from_mapping(GPTConfig, about["config"], where=str(folder / "model.json"))
     weights = _checked_weights(folder, about["weights"])
     model = GPT(config, initialize=False)
-    tensors = open_gguf(weights).tensors if weights.name == _GGUF else load_tensors(weights)
+    tensors = open_gguf(weights).tensors if weights.name == GGUF_FILE else load_tensors(weights)
     fill_model(model, tensors, where=folder)
     return model
 
@@ -133,10 +133,10 @@ def _checked_weights(folder: Path, checksums: dict[str, Any]) -> Path:
     Raises:
         UserError: They are missing or damaged.
     """
-    if len(checksums) != 1 or not checksums.keys() <= {_SAFETENSORS, _GGUF}:
+    if len(checksums) != 1 or not checksums.keys() <= {_SAFETENSORS, GGUF_FILE}:
         raise UserError(
             f"The weights are said to be in {', '.join(map(repr, checksums)) or 'no file'}. "
-            f"{_SAFETENSORS} or {_GGUF} is expected.",
+            f"{_SAFETENSORS} or {GGUF_FILE} is expected.",
             where=folder / "model.json",
         )
     (name,) = checksums

@@ -1,19 +1,25 @@
-"""The settings of `export` and `import`. This file loads no torch."""
+"""The settings of `import`, `export` and `match`. This file loads no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from groundup.base.fields import Config
+from groundup.base.kinds import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(Config):
-    """Settings of `export`: write a trained model as a Hugging Face folder."""
+    """Settings of `export`: write a trained model in the format of another project."""
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
+    to: Literal["hf", "gguf", "nanogpt"] = "hf"
+    """Format: a Hugging Face folder, a GGUF file for llama.cpp, or a nanoGPT checkpoint."""
+    dtype: Literal["float32", "float16", "q8_0"] = "float32"
+    """Type of the matrices in a GGUF file; float16 and q8_0 are smaller and less exact."""
     out: Path | None = None
-    """Folder to write. None: RUN/huggingface."""
+    """Folder or file to write. None: a place in RUN, by the format."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,3 +32,16 @@ class ImportConfig(Config):
     """Run folder to create. None: runs/NAME, by the source. If the name is taken, -2 is added."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. None: the newest commit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchConfig(Config):
+    """Settings of `match`: compare a model with its source or its export."""
+
+    run: Path | None = None
+    """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
+    against: Path | None = None
+    """Hugging Face folder, GGUF file, nanoGPT checkpoint, or another run.
+    None: the source that the run was imported from."""
+    tolerance: Positive = 1e-4
+    """Largest difference of two logits that counts as equal."""

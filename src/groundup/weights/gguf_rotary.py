@@ -141,3 +141,21 @@ def _decimal(value: float, digits: int = 6) -> float:
     8.0
     """
     return float(f"{value:.{digits}g}")
+
+
+def scaling_keys(scaling: RotaryScaling) -> dict[str, str | float | int]:
+    """Write a scaling as keys; none for "llama3", which is a tensor."""
+    if scaling.kind == "llama3":
+        return {}
+    keys: dict[str, str | float | int] = {
+        "rope.scaling.type": scaling.kind,
+        "rope.scaling.factor": float(scaling.factor),
+    }
+    if scaling.kind == "yarn":
+        assert scaling.original_context is not None
+        keys |= {
+            "rope.scaling.original_context_length": scaling.original_context,
+            "rope.scaling.yarn_beta_fast": float(scaling.beta_fast),
+            "rope.scaling.yarn_beta_slow": float(scaling.beta_slow),
+        }
+    return keys
