@@ -19,6 +19,8 @@ CONFIGS = {
     "ours": GPTConfig(**SIZES),
     "llama": GPTConfig.llama(**SIZES, n_kv_heads=2, d_ff=40),
     "n-grams": GPTConfig(**SIZES, ngram=3, ngram_rows=50),
+    # The cache of a window is a ring; without the cache it is a mask.
+    "window": GPTConfig(**SIZES, n_kv_heads=2, qk_norm=False, sliding_window=8),
 }
 
 

@@ -42,8 +42,9 @@ def test_a_cancelled_text_ends_at_the_next_step_and_gives_its_memory_back() -> N
     n_bytes = engine.decoder.n_bytes
     for handle in handles:  # one that is generated, one that is about to end, one that waits
         handle.cancel()
-    events = run(engine)
+    events = engine.step()
     assert [event.finish_reason for event in events] == ["cancelled"] * 3
+    assert engine.is_idle
     assert all(handle.is_finished for handle in handles)
     engine.submit(request([1], 1))
     run(engine)

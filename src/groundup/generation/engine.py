@@ -140,6 +140,10 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Generate the next tokens, and return what is new."""
+        for text in list(self._waiting):
+            if text[0].is_cancelled:
+                self._waiting.remove(text)
+                self._running.append(text)
         for handle, sequence in self._running:
             if handle.is_cancelled:
                 sequence.finish("cancelled")
@@ -168,8 +172,6 @@ class Engine:
         """Let texts that wait join, in order, while there is room."""
         while self._waiting and len(self._running) < self.max_rows:
             handle, sequence = self._waiting.popleft()
-            if handle.is_cancelled:
-                sequence.finish("cancelled")
             if sequence.finish_reason is None:
                 sequence.begin(self.decoder, self._row_with(sequence.tokens))
             self._running.append((handle, sequence))
@@ -194,9 +196,8 @@ class Engine:
         for sequence in sequences:
             if sequence.finish_reason is not None or len(sequence.unread) < 2:
                 continue
-            # Parts end at the same positions whatever else is read: their length decides rounding.
-            chunk = self._prefill_chunk - _row(sequence).length % self._prefill_chunk
-            part = sequence.unread[:chunk]
+            # A part has the same length whatever else is read: it decides the rounding.
+            part = sequence.unread[: self._prefill_chunk]
             self._read(sequence, part)
             n_left -= len(part)
             if n_left <= 0:

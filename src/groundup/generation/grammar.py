@@ -16,7 +16,7 @@ _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator
 _CLOSING = [bytes([byte]) for byte in b'"}],:01ntf[{']
 """Tokens that end a JSON text soon, the best first."""
 _LONGEST_ENDING = 500
-_RESERVE = 32
+_RESERVE = 16
 
 
 class GrammarTokens:
@@ -37,6 +37,7 @@ class GrammarTokens:
         texts = [b"" if i in hidden else token for i, token in enumerate(tokens)]
         by_bytes = {token: i for i, token in reversed(list(enumerate(texts)))}
         self.closing_ids = [by_bytes[token] for token in _CLOSING if token in by_bytes]
+        self.widths = np.array([len(token) for token in texts])
         # One more token is the end of text: a model may have several of them, or none.
         adapter = _Adapter([*texts, b""])
         self.tokenizer = llguidance.LLTokenizer(
@@ -129,7 +130,7 @@ class Grammar:
         if self._ending is not None:
             return
         ending = self._short_ending()
-        n_needed = 0 if ending is None else 2 * len(ending) + _RESERVE
+        n_needed = 0 if ending is None else 3 * len(ending) // 2 + _RESERVE
         # A token may make the ending longer, for example one that opens a list.
         if ending is None or n_left > n_needed:
             self._check_at = n_left - max(1, (n_left - n_needed) // 4)
@@ -142,7 +143,8 @@ class Grammar:
         while not matcher.is_accepting():
             mask = self._allowed(matcher)
             closing = (token for token in self._tokens.closing_ids if mask[token])
-            token = next(closing, int(mask.argmax()))
+            # Without one, something fixed is left to write, such as a key: long tokens are fewest.
+            token = next(closing, int((self._tokens.widths * mask).argmax()))
             if not mask[token] or len(path) == _LONGEST_ENDING:
                 return None
             matcher.consume_token(token)
