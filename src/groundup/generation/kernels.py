@@ -138,17 +138,14 @@ def choose(
     measure = measure and n_weights >= _SMALL
     if torch._C._has_mkldnn and n_weights >= _SMALL:
         exact, half = "packed float32", "packed bfloat16"
+    # Not measured: beside other programs the wrong one can win, and it takes twice the time alone.
     if form == "float32":
-        if measure:
-            exact = fastest(("packed float32", "float32"), matrices, 1)
         return Kernels(exact, exact)
     if choose_dtype("auto", device) != torch.bfloat16:
         # Products in bfloat16 are emulated: several times as slow as those in float32.
         return Kernels(exact, exact)
     few: Kernel = half if form == "bfloat16" else "int8" if form == "int8" else "int4"
     if few == half:
-        if measure:
-            half = fastest((half, exact), matrices, 1)
         return Kernels(half, half)
     if not measure:
         return Kernels(few, half, 8)
