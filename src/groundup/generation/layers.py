@@ -73,7 +73,7 @@ class Layers:
             flat.copy_(layer.qkv(layer.attention_norm(x)))
             if layer.head_norm is not None:
                 queries_keys.copy_(layer.head_norm(queries_keys))
-            if pairs is not None:
+            if pairs is not None and rotation is not None:
                 pairs.mul_(rotation)
             mixed = attend(i, queries, keys, values)  # (N, H D)
             x.add_(layer.out(mixed.to(dtype)))
