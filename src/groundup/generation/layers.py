@@ -59,23 +59,23 @@ class Layers:
 
     def forward(self, x: Tensor, rotation: Tensor | None, attend: Attend) -> Tensor:
         """Compute the residual stream (N, C) after the last block. `x` is overwritten."""
-        H, G = self._n_heads, self._n_groups
+        H, G, D = self._n_heads, self._n_groups, self._width
         stack = self._stack(x)
         dtype, activate = stack.dtype, self._activate
-        shape = (len(x), H + 2 * G, self._width)
+        # All layers write here: views are made once, and conversion to float32 is the copy.
+        heads = x.new_empty(len(x), H + 2 * G, D)
+        flat = heads.view(len(x), -1)
+        queries_keys = heads.narrow(1, 0, H + G)
+        pairs = queries_keys.view(torch.complex64) if rotation is not None else None
+        queries, keys = heads.narrow(1, 0, H), heads.narrow(1, H, G)
+        values = heads.narrow(1, H + G, G)
         for i, layer in enumerate(stack.layers):
-            heads = layer.qkv(layer.attention_norm(x)).view(shape).float()
-            queries_keys = heads.narrow(1, 0, H + G)
+            flat.copy_(layer.qkv(layer.attention_norm(x)))
             if layer.head_norm is not None:
-                queries_keys = layer.head_norm(queries_keys)
-            if rotation is not None:
-                queries_keys.view(torch.complex64).mul_(rotation)
-            mixed = attend(
-                i,
-                queries_keys.narrow(1, 0, H),
-                queries_keys.narrow(1, H, G),
-                heads.narrow(1, H + G, G),
-            )  # (N, H D)
+                queries_keys.copy_(layer.head_norm(queries_keys))
+            if pairs is not None and rotation is not None:
+                pairs.mul_(rotation)
+            mixed = attend(i, queries, keys, values)  # (N, H D)
             x.add_(layer.out(mixed.to(dtype)))
             x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))
         return x
