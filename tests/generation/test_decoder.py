@@ -152,17 +152,17 @@ def test_memory_follows_what_is_asked_and_is_freed_with_the_row() -> None:
     decoder = Decoder(lively(config))
     per_position = 2 * 4 * config.n_layers * config.kv_heads * config.head_width
     row = decoder.new_row(100)
-    assert row.n_bytes == decoder.n_bytes == 128 * per_position
+    assert row.n_bytes == decoder.n_bytes == 144 * per_position
     decoder.read(text(100), row)
-    for token in text(40, seed=1):
+    for token in text(60, seed=1):
         decoder.step([token], [row])
-    assert row.n_bytes == decoder.n_bytes == 192 * per_position
+    assert row.n_bytes == decoder.n_bytes == 208 * per_position
     rows = [decoder.new_row(1000) for _ in range(4)]
-    assert decoder.n_bytes >= (4 * 1024 + 192) * per_position
+    assert decoder.n_bytes >= (4 * 1040 + 208) * per_position
     del rows
     decoder.step([1], [row])
-    assert decoder.n_bytes == 192 * per_position
-    assert decoder.new_row(10_000).n_bytes == 4096 * per_position
+    assert decoder.n_bytes == 208 * per_position
+    assert decoder.new_row(10_000).n_bytes == 4112 * per_position
 
 
 def test_rows_stay_right_while_others_come_and_go() -> None:

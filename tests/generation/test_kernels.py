@@ -127,3 +127,17 @@ def test_forms_compute_about_the_same_logits(
     found = [decoder.read(ids[:30], row, n_last=30)]  # many rows, then one
     found += [decoder.step([token], [row]) for token in ids[30:]]
     assert error(torch.cat(found), whole(model, ids)) < limit
+
+
+def test_a_form_that_is_not_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = lively(CONFIGS["ours"])
+    monkeypatch.setattr(kernels, "choose_dtype", lambda name, device: torch.bfloat16)
+    Decoder(model, form="int8", measure=False)
+    assert not caplog.records
+    monkeypatch.setattr(kernels, "choose_dtype", lambda name, device: torch.float32)
+    decoder = Decoder(model, form="int8")
+    assert "float32, not in the form int8" in caplog.text
+    row = decoder.new_row()
+    torch.testing.assert_close(decoder.read([1, 2, 3], row, n_last=3), whole(model, [1, 2, 3]))

@@ -9,7 +9,7 @@ import torch
 from groundup.base.errors import UserError
 from groundup.generation.decoder import Decoder
 from groundup.generation.engine import Engine, Event
-from groundup.generation.generate import generate
+from groundup.generation.generate import generate, stream
 from groundup.generation.request import Request, Sampling
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -167,3 +167,25 @@ def test_requests_are_answered_in_order_and_leave_nothing_behind() -> None:
         sizes.append(engine.decoder.n_bytes)
     assert [handle for handle in handles if handle in ended] == handles
     assert max(sizes[5:]) == max(sizes[:5]), "memory does not grow"
+
+
+def test_a_conversation_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_read: list[int] = []
+    read = Decoder.read
+
+    def counted(self: Decoder, ids: list[int], row: Any, **settings: Any) -> Any:
+        n_read.append(len(ids))
+        return read(self, ids, row, **settings)
+
+    monkeypatch.setattr(Decoder, "read", counted)
+    engine = Engine(Decoder(MODEL), n_kept_rows=1)
+    ids = [i % 50 for i in range(20)]
+    first = list(stream(engine, ids, 5, seed=1))
+    partial = stream(engine, [*ids, *first, 7, 8], 20, seed=2)
+    next(partial)
+    partial.close()  # the reader has left
+    last = list(stream(engine, [*ids, *first, 9, 9, 9], 5, seed=3))
+    # The last token of an answer was drawn and not read; a single token is a step.
+    assert n_read == [20, 3, 3]
+    assert last == generate(MODEL, [*ids, *first, 9, 9, 9], 5, seed=3)
+    assert engine.is_idle

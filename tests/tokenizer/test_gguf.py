@@ -116,7 +116,8 @@ def test_sentencepiece_has_the_ids_of_llama_cpp(
     judge, ours = LlamaCpp(path), of_file(path)
     assert isinstance(ours, ImportedTokenizer)
     assert ours.begin_ids == ([] if keys else [1])
-    for text in [*random_texts(300), text[:2000]]:
+    cases = [*random_texts(300), text[:2000]]
+    for text in cases:
         assert ours.encode(text) == judge.tokenize(text), text
         assert ours.encode(text, "all") == judge.tokenize(text, special=True), text
         assert ours.begin_ids + ours.encode(text) == judge.tokenize(text, begin=True)

@@ -1,6 +1,7 @@
 """Every family computes what transformers computes: logits, loss and gradients, and back again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from peers import peer
 
 from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig, RotaryScaling
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
 from groundup.weights.huggingface import export_huggingface
@@ -263,3 +265,40 @@ def test_the_license_is_read(tmp_path: Path) -> None:
     assert open_huggingface(tmp_path / "hf").license == "apache-2.0"
     readme.write_text('---\nlicense: other\nlicense_name: "llama3"\n---\n')
     assert open_huggingface(tmp_path / "hf").license == "llama3"
+
+
+def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "hf"
+    written(folder, LLAMA)
+    (folder / "model.safetensors").rename(folder / "a.safetensors")
+    (folder / "b.safetensors").write_bytes((folder / "a.safetensors").read_bytes())
+    index = {"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"is in a.safetensors and in b.safetensors"):
+        open_huggingface(folder)
+
+
+def test_no_other_layout_drops_a_window(tmp_path: Path) -> None:
+    """GPT-2, nanoGPT, the book and the course have models without a window only."""
+    from groundup import nanogpt
+    from groundup.book.convert import from_gpt as to_book
+    from groundup.cs336.model import from_gpt
+
+    sizes: dict[str, Any] = {
+        "vocab_size": 11, "context_length": 8, "d_model": 16, "n_layers": 1, "n_heads": 2,
+    }  # fmt: skip
+    gpt2_like = GPTConfig(
+        **sizes, norm="layer", norm_eps=1e-5, positions="learned", qk_norm=False,
+        activation="gelu", bias=True, qkv_bias=True, sliding_window=4,
+    )  # fmt: skip
+    course_like = GPTConfig.llama(**sizes, n_kv_heads=None, d_ff=32, rotary_layout="interleaved")
+    from_gpt(GPT(course_like))
+    for convert, config in (
+        (nanogpt.from_gpt, gpt2_like),
+        (to_book, gpt2_like),
+        (lambda model: export_huggingface(model, tmp_path / "out"), gpt2_like),
+        (from_gpt, replace(course_like, sliding_window=4)),
+        (from_gpt, replace(course_like, rotary_scaling=RotaryScaling(factor=2.0))),
+    ):
+        with pytest.raises(UserError):
+            convert(GPT(config))

@@ -10,7 +10,9 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
+from groundup.evaluation.decoders import decoder_of
 from groundup.evaluation.load import ASSISTANT_MARK, load
+from groundup.generation.engine import Engine
 from groundup.generation.generate import stream
 
 
@@ -45,6 +47,8 @@ def open_chat(config: ChatConfig) -> ChatSession:
     """
     language_model = load(find_assistant(find_run(config.run, "assistant")))
     model = language_model.model.to(choose_device(config.device)).eval()
+    # What was read of the conversation is kept, so that only the new question is read.
+    engine = Engine(decoder_of(model, language_model.path), n_kept_rows=1)
     n_asked = 0
 
     def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
@@ -52,7 +56,7 @@ def open_chat(config: ChatConfig) -> ChatSession:
         n_asked += 1
         # Each answer has its own seed; otherwise a repeated question always got the same answer.
         return stream(
-            model,
+            engine,
             ids,
             max_new_tokens,
             temperature=config.temperature,

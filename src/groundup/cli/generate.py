@@ -2,22 +2,29 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.console import console, harmless, next_command, note, table, warn
+from groundup.cli.console import next_command, note, table, warn
 from groundup.cli.finetune_view import next_stage
+from groundup.cli.sample_view import SampleView
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.generate import (
     RECITED_CHARACTERS,
     GenerateResult,
-    Sample,
     generate_samples,
 )
 
 
 def run(config: GenerateConfig) -> GenerateResult:
-    """Print the samples as they are generated, then the check for copied passages."""
-    result = generate_samples(config, _print)
+    """Print the samples, the first one as it is generated, then the check for copied passages."""
+    view = SampleView()
+    result = generate_samples(config, view.print_sample, view.print_text)
     if not result.prompt:
         note("The prompt is empty: each sample starts a new text. Set one with --prompt.")
+    if result.choices:
+        table(
+            "Probability of each choice, given that it is one of them",
+            ["choice", "probability"],
+            [[repr(choice.text), f"{choice.probability:.3f}"] for choice in result.choices],
+        )
     if result.not_checked is None:
         _show_copied(result)
     else:
@@ -29,13 +36,6 @@ def run(config: GenerateConfig) -> GenerateResult:
     else:
         next_stage("classify", run_folder, explain)
     return result
-
-
-def _print(prompt: str, sample: Sample) -> None:
-    console.print(f"\n[dim]{sample.setting}[/dim]")
-    console.print(harmless(prompt), style="dim", markup=False, end="")
-    text = harmless(sample.text)
-    console.print(text, markup=False) if text else console.print("(no further text)")
 
 
 def _show_copied(result: GenerateResult) -> None:

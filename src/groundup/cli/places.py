@@ -29,8 +29,8 @@ def refuse_unwritable(verb: Verb, config: Any) -> None:
         _refuse(RunFolder.of(run).path / _IN_RUN[verb.name], "out", inside=run)
     elif verb.writes == "data":
         _refuse_copying(verb, config, place)
-    else:  # without a name, `import` makes one in runs/
-        _refuse(Path("runs", "model") if place is None else place, verb.writes)
+    else:
+        _refuse(Path("runs", "imported") if place is None else place, verb.writes)
 
 
 def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:

@@ -1,13 +1,16 @@
 """The settings of `evaluate` and `generate`. This file loads no torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, NotNegative, Whole
+from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
+
+Finite = Annotated[float, Gt(-math.inf), Lt(math.inf)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +46,38 @@ class GenerateConfig(Config):
     """Sample from this many most likely tokens only. None: from all."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = 0.95
     """Sample from the most likely tokens that together have this probability. None: from all."""
+    min_p: Fraction | None = None
+    """Sample from tokens with at least this share of the largest probability. None: from all."""
+    repetition_penalty: Positive = 1.0
+    """Factor that makes tokens of the prompt and the sample less likely. 1 disables it."""
+    presence_penalty: Finite = 0.0
+    """Subtracted from the logits of tokens that the sample has. 0 disables it."""
+    frequency_penalty: Finite = 0.0
+    """Subtracted from the logits of tokens once for each time the sample has them. 0 disables
+    it."""
+    logit_bias: tuple[str, ...] = ()
+    """Number to add to the logit of a token, as ID=NUMBER. Several may be given."""
+    stop: tuple[str, ...] = ()
+    """Text that ends a sample and is not part of it. Several may be given."""
+    choices: tuple[str, ...] = ()
+    """Texts of which each sample is one, separated by commas."""
+    json_schema: Path | None = None
+    """File with a JSON schema that each sample follows. None: any text."""
+    logprobs: Annotated[int, Ge(1), Le(20)] | None = None
+    """Number of most likely tokens to list at each position. None disables it."""
     seed: Whole = 0
     """Random seed of the first sample. Each further sample adds 1."""
     samples: Count = 3
     """Number of samples. A greedy one is generated before them."""
+    prompt_lookup: bool = False
+    """Guess tokens by copying from the text so far, which is faster where the text repeats itself.
+    The samples are the same."""
+    deterministic: bool = False
+    """Compute the same bits for a sample alone and beside others. It is slower."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and products. bfloat16 is faster, and changes the samples."""
+    quantize: Literal["int8", "file"] | None = None
+    """Store weights in fewer bits: int8, or the blocks of the GGUF file that was imported. None
+    disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""

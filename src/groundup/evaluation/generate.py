@@ -1,39 +1,38 @@
 """Generate samples from a run, and check how much of them is copied from the training text."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
+from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.evaluation.config import GenerateConfig
+from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.recitation import recitation
 from groundup.evaluation.run_data import data_of
+from groundup.evaluation.samples import Choice, Sample, compared, generated
+from groundup.evaluation.text_generation import (
+    constraint_of,
+    prompt_ids,
+    text_engine,
+)
+from groundup.generation.request import Request, Sampling
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.weights.huggingface import can_export
 
 RECITED_CHARACTERS = 32
 """A passage of this length or more that occurs in the training text counts as copied."""
 _PROMPT_WORDS = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """One generated text."""
-
-    setting: str
-    """How it was sampled, in words."""
-    text: str
-    """The continuation, without the prompt."""
-    longest_recited: str | None
-    """The longest passage that occurs in the training text. None: it was not checked."""
-    recited_frac: float | None
-    """Share of the text in copied passages. None: it was not checked."""
+_LONGEST_COMMAND = 400
+_MOST_ROWS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,8 @@ class GenerateResult:
 
     prompt: str
     samples: tuple[Sample, ...]
+    choices: tuple[Choice, ...] = ()
+    """The choices, the most likely first, if there are any."""
     not_checked: str | None
     """Why copied passages were not searched for. None: they were."""
     can_export: bool
@@ -49,19 +50,23 @@ class GenerateResult:
 
 
 OnSample = Callable[[str, Sample], None]
-"""Called with the prompt and each sample as soon as it is generated."""
+"""Called with the prompt and each complete sample, in order."""
+OnText = Callable[[str, str, str], None]
+"""Called with the prompt, the setting and the next piece of the first sample."""
 
 
 @takes_settings(GenerateConfig, "run")
-def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) -> GenerateResult:
+def generate_samples(
+    config: GenerateConfig, on_sample: OnSample | None = None, on_text: OnText | None = None
+) -> GenerateResult:
     """Generate samples and write them to RUN/samples/generated.json, if it can be written.
 
     The first sample is greedy: it shows what the model holds to be most likely, and how soon that
-    repeats itself.
+    repeats itself. All samples are generated together.
 
     Raises:
-        UserError: There is no model, or the prompt is empty and the model has no token that begins
-            a text.
+        UserError: There is no model, or the prompt is too long, or it is empty and the model has no
+            token that begins a text.
     """
     path = find_run(config.run)
     run = RunFolder.of(path)
@@ -80,68 +85,120 @@ def generate_samples(config: GenerateConfig, on_sample: OnSample | None = None) 
             "continue is expected.",
             settings={"prompt": "Once upon a time"},
         )
+    ids = prompt_ids(language_model, prompt)
+    if config.prompt:
+        _check_length(language_model, ids, config)
+    engine = text_engine(
+        language_model,
+        form=form_of(config.dtype, config.quantize),
+        deterministic=config.deterministic,
+        max_rows=_MOST_ROWS,
+    )
+    choices = _choices(config)
+    requests = _requests(language_model, ids, choices, config)
     samples = []
-    for temperature, seed in _settings(config):
-        text = _continue(language_model, prompt, config, temperature, seed)
-        found = (
-            None
-            if training_text is None
-            else recitation(text, training_text, n_characters=RECITED_CHARACTERS)
-        )
-        sample = Sample(
-            setting=_describe(config, temperature, seed),
-            text=text,
-            longest_recited=None if found is None else found.longest,
-            recited_frac=None if found is None else found.copied_frac,
-        )
+    on_piece = None if on_text is None else partial(on_text, prompt)
+    for sample in generated(language_model, engine, requests, partial(_describe, config), on_piece):
+        if training_text is not None:
+            found = recitation(sample.text, training_text, n_characters=RECITED_CHARACTERS)
+            sample = replace(sample, longest_recited=found.longest, recited_frac=found.copied_frac)
         samples.append(sample)
         if on_sample is not None:
             on_sample(prompt, sample)
-    record_if_possible(
-        run.samples / "generated.json",
-        {"prompt": prompt, "samples": [vars(sample) for sample in samples]},
-    )
+    record_if_possible(run.samples / "generated.json", {"prompt": prompt, "samples": samples})
     return GenerateResult(
         prompt=prompt,
         samples=tuple(samples),
+        choices=compared(language_model, engine, ids, choices),
         not_checked=None if training_text is not None else not_checked,
         can_export=can_export(language_model.model.config),
     )
 
 
-def _settings(config: GenerateConfig) -> list[tuple[float, int]]:
-    """List temperature and seed of each sample, the greedy one first."""
-    if config.temperature <= 0:
-        return [(config.temperature, config.seed)]
-    seeds = range(config.seed, config.seed + config.samples)
-    return [(0.0, config.seed), *((config.temperature, seed) for seed in seeds)]
-
-
-def _describe(config: GenerateConfig, temperature: float, seed: int) -> str:
-    if temperature == 0:
-        return "temperature 0 (greedy)"
-    limits = f", top-k {config.top_k}" if config.top_k is not None else ""
-    limits += f", top-p {config.top_p}" if config.top_p is not None else ""
-    return f"temperature {temperature}{limits}, seed {seed}"
-
-
-def _continue(
-    language_model: LanguageModel,
-    prompt: str,
-    config: GenerateConfig,
-    temperature: float,
-    seed: int,
-) -> str:
-    """Generate one continuation, up to an end of text."""
-    is_random = temperature > 0
-    return language_model.generate(
-        prompt,
-        config.max_new_tokens,
-        temperature=temperature,
-        top_k=config.top_k if is_random else None,
-        top_p=config.top_p if is_random else None,
-        seed=seed,
+def _requests(
+    language_model: LanguageModel, ids: list[int], choices: Sequence[str], config: GenerateConfig
+) -> list[Request]:
+    """The greedy sample first, then the others."""
+    schema = None if config.json_schema is None else read_json(config.json_schema)
+    if schema is not None and not isinstance(schema, dict):
+        raise UserError(
+            "This file is no JSON schema. A table is expected.", where=config.json_schema
+        )
+    greedy = Sampling(
+        temperature=0.0,
+        repetition_penalty=config.repetition_penalty,
+        presence_penalty=config.presence_penalty,
+        frequency_penalty=config.frequency_penalty,
+        logit_bias=_logit_bias(config),
+        seed=config.seed,
     )
+    first = Request(
+        ids=ids,
+        max_new_tokens=config.max_new_tokens,
+        sampling=greedy,
+        stop_ids=language_model.stop_ids,
+        stop=config.stop,
+        logprobs=config.logprobs,
+        constraint=constraint_of(language_model, choices, schema),
+        slide=True,
+        prompt_lookup=config.prompt_lookup,
+    )
+    if config.temperature <= 0:
+        return [first]
+    sampling = replace(
+        greedy,
+        temperature=config.temperature,
+        top_k=config.top_k,
+        top_p=config.top_p,
+        min_p=config.min_p,
+    )
+    return [first, replace(first, sampling=sampling, n=config.samples)]
+
+
+def _check_length(language_model: LanguageModel, ids: list[int], config: GenerateConfig) -> None:
+    T = language_model.model.config.context_length
+    if len(ids) <= T:
+        return
+    kept = language_model.tokenizer.decode(ids[-max(1, T - config.max_new_tokens) :])
+    shorter = kept[-_LONGEST_COMMAND:].strip()
+    raise UserError(
+        f"The prompt has {len(ids):,} tokens, and the context of the model has {T:,}. A shorter "
+        "prompt is expected, for example its end.",
+        settings={"prompt": shorter} if shorter else None,
+    )
+
+
+def _choices(config: GenerateConfig) -> tuple[str, ...]:
+    """The choices; a single text has them separated by commas."""
+    if len(config.choices) == 1:
+        return tuple(config.choices[0].split(","))
+    return config.choices
+
+
+def _logit_bias(config: GenerateConfig) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for entry in config.logit_bias:
+        index, _, number = entry.partition("=")
+        try:
+            found[int(index)] = float(number)
+        except ValueError as error:
+            raise UsageError(
+                f"logit_bias is {entry!r}. The id of a token and a number are expected, such as "
+                "262=-5."
+            ) from error
+    return found
+
+
+def _describe(config: GenerateConfig, sampling: Sampling, index: int) -> str:
+    if sampling.is_greedy:
+        return "temperature 0 (greedy)"
+    limits: dict[str, Any] = {
+        "top-k": config.top_k,
+        "top-p": config.top_p,
+        "min-p": config.min_p,
+    }
+    said = "".join(f", {name} {value}" for name, value in limits.items() if value is not None)
+    return f"temperature {config.temperature}{said}, seed {config.seed + index}"
 
 
 def _first_words(data: Path) -> str:

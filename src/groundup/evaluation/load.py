@@ -1,5 +1,6 @@
 """Open a trained model together with its tokenizer."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.loss import evaluate_loss
-from groundup.generation.generate import generate
+from groundup.evaluation.text_generation import (
+    constraint_of,
+    prompt_ids,
+    stream_text,
+    text_engine,
+)
+from groundup.generation.request import Request, Sampling
 from groundup.model.gpt import GPT
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
@@ -64,17 +71,26 @@ class LanguageModel:
         V = self.tokenizer.vocab_size
         return [i for i in candidates if i is not None and 0 <= i < V][:1]
 
-    def generate(
+    def stream(
         self,
         text: str = "",
         max_new_tokens: int = 80,
         *,
         temperature: float | int = 0.8,
         top_k: int | None = None,
-        top_p: float | None = 0.95,
+        top_p: float | int | None = 0.95,
+        min_p: float | int | None = None,
+        repetition_penalty: float | int = 1.0,
+        presence_penalty: float | int = 0.0,
+        frequency_penalty: float | int = 0.0,
+        logit_bias: Mapping[int, float | int] | None = None,
+        stop: Sequence[str] = (),
+        choices: Sequence[str] = (),
+        json_schema: Mapping[str, Any] | str | None = None,
+        prompt_lookup: bool = False,
         seed: int = 0,
-    ) -> str:
-        """Continue a text and return the continuation.
+    ) -> Iterator[str]:
+        """Continue a text, and yield the continuation piece by piece, in complete characters.
 
         Args:
             text: Text to continue. Empty: the model starts a new text.
@@ -83,29 +99,50 @@ class LanguageModel:
             top_k: Sample from this many most likely tokens. None disables it.
             top_p: Sample from the smallest set of tokens with this total probability. None
                 disables it.
+            min_p: Sample from tokens with at least this share of the largest probability. None
+                disables it.
+            repetition_penalty: Makes tokens of the prompt and the text less likely. 1 disables it.
+            presence_penalty: Subtracted from the logits of tokens that were generated.
+            frequency_penalty: Subtracted from these logits once for each time.
+            logit_bias: Added to the logits of these ids.
+            stop: Strings that end the text; they are not part of it.
+            choices: Texts of which one is generated. Empty: any text.
+            json_schema: JSON schema that the text follows. None: any text.
+            prompt_lookup: Copy likely continuations from the text so far, and verify several tokens
+                at once. The text is the same.
             seed: Random seed of the sample.
 
         Raises:
             UserError: A setting is out of range, or the text is empty and the model has no token
                 that begins a text.
         """
-        ids = self.tokenizer.encode(text) or self.start_ids
-        if not ids:
-            raise UserError(
-                "The text is empty, and the model has no token that begins a text. A text to "
-                "continue is expected."
-            )
-        new = generate(
-            self.model,
-            ids,
-            max_new_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
+        request = Request(
+            ids=prompt_ids(self, text),
+            max_new_tokens=max_new_tokens,
+            sampling=Sampling(
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                presence_penalty=presence_penalty,
+                frequency_penalty=frequency_penalty,
+                logit_bias=logit_bias or {},
+                seed=seed,
+            ),
             stop_ids=self.stop_ids,
-            seed=seed,
+            stop=stop,
+            constraint=constraint_of(self, choices, json_schema),
+            slide=True,
+            prompt_lookup=prompt_lookup,
         )
-        return self.tokenizer.decode(new)
+        engine = text_engine(self)
+        request.check(engine.decoder.config.vocab_size, engine.decoder.config.context_length)
+        return stream_text(engine, request)
+
+    def generate(self, text: str = "", max_new_tokens: int = 80, **settings: Any) -> str:
+        """Continue a text and return the continuation; same settings and errors as `stream`."""
+        return "".join(self.stream(text, max_new_tokens, **settings))
 
     def loss(self, text: str) -> float:
         """Compute the mean loss on a text, in nats/token. The first token is not a target.

@@ -5,6 +5,7 @@ size of the model. The run is written under a temporary name and gets its name w
 """
 
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +15,19 @@ from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, sha256_file, write_json, write_text
-from groundup.base.gguf import is_gguf, read_gguf_header
+from groundup.base.gguf import GGUFHeader, is_gguf, read_gguf_header
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, check_vocabulary
 from groundup.model.count import count_parameters
+from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.config import ImportConfig
 from groundup.weights.find_source import find_source, open_source, short_name
 from groundup.weights.pretrained import Pretrained
-from groundup.weights.sources import model_without_memory
 from groundup.weights.special_ids import warn_of_absent_ids
 from groundup.weights.write_checkpoint import write_checkpoint
 
@@ -74,7 +76,8 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     """
     source = find_source(config.source, config.revision)
     pretrained = open_source(source)
-    tokenizer = _read_tokenizer(source, pretrained)
+    header = read_gguf_header(source) if is_gguf(source) else None
+    tokenizer = _read_tokenizer(source, pretrained, header)
     V = pretrained.config.vocab_size
     n_ids = V if tokenizer is None else tokenizer.vocab_size
     warn_of_absent_ids(pretrained.special_ids, n_ids)
@@ -83,10 +86,10 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     try:
         with atomic_folder(run.path) as temporary:
             written = RunFolder(temporary)
-            write_checkpoint(pretrained, written.checkpoints_path / step_name(0))
+            write_checkpoint(pretrained, written.checkpoints_path / step_name(0), header=header)
             write_text(written.checkpoints_path / "latest", f"{step_name(0)}\n")
             if tokenizer is not None:
-                _write_tokenizer(written.tokenizer, source, tokenizer)
+                _write_tokenizer(written.tokenizer, source, tokenizer, header)
             has_template = _has_chat_template(written.tokenizer)
             is_assistant = _is_assistant(written.tokenizer / KEPT_FILES[0])
             if is_assistant:
@@ -122,13 +125,13 @@ def _tokenizer_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.tiktoken"))[:1]
 
 
-def _read_tokenizer(source: Path, pretrained: Pretrained) -> Tokenizer | None:
+def _read_tokenizer(
+    source: Path, pretrained: Pretrained, header: GGUFHeader | None
+) -> Tokenizer | None:
     """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
-    model = model_without_memory(pretrained.config)
-    if is_gguf(source):
-        from groundup.tokenizer.gguf import tokenizer_of_gguf
-
-        tokenizer = tokenizer_of_gguf(read_gguf_header(source).metadata, source)
+    model = GPT(pretrained.config, initialize=False)
+    if header is not None:
+        tokenizer = tokenizer_of_gguf(header.metadata, source)
         check_vocabulary(model, tokenizer, where=source)
         return tokenizer
     folder = source if source.is_dir() else source.parent
@@ -151,7 +154,9 @@ def _read_tokenizer(source: Path, pretrained: Pretrained) -> Tokenizer | None:
     return tokenizer
 
 
-def _write_tokenizer(folder: Path, source: Path, tokenizer: Tokenizer) -> None:
+def _write_tokenizer(
+    folder: Path, source: Path, tokenizer: Tokenizer, header: GGUFHeader | None
+) -> None:
     if (source / "tokenizer.json").is_file():
         # As it is: other libraries may read entries of it that ours does not keep.
         folder.mkdir()
@@ -161,13 +166,12 @@ def _write_tokenizer(folder: Path, source: Path, tokenizer: Tokenizer) -> None:
     for kept in KEPT_FILES:
         if (source / kept).is_file():
             shutil.copyfile(source / kept, folder / kept)
-    if is_gguf(source) and not (folder / KEPT_FILES[0]).is_file():
-        write_json(folder / KEPT_FILES[0], _tokenizer_config(source))
+    if header is not None and not (folder / KEPT_FILES[0]).is_file():
+        write_json(folder / KEPT_FILES[0], _tokenizer_config(header.metadata))
 
 
-def _tokenizer_config(gguf: Path) -> dict[str, Any]:
+def _tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Build a tokenizer_config.json from the metadata of a GGUF file."""
-    metadata = read_gguf_header(gguf).metadata
     tokens = metadata.get("tokenizer.ggml.tokens", [])
     about: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
     for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
@@ -241,7 +245,7 @@ def _stop_ids(
     if written.fingerprint != tokenizer.fingerprint:
         raise UserError("The tokenizer that was written is not the one that was read.")
     return LanguageModel(
-        model=model_without_memory(pretrained.config),
+        model=GPT(pretrained.config, initialize=False),
         tokenizer=written,
         path=run,
         special_ids=pretrained.special_ids,

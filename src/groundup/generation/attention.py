@@ -36,13 +36,13 @@ class _Run:
     """Rows next to each other in a slab, and in the batch."""
 
     def __init__(self, slab: Slab, rows: Sequence[Row], first: int) -> None:
-        self.slab, self.first, self.n_rows = slab, first, len(rows)
-        self.slot = rows[0].place.slot
+        self.first, self.n_rows = first, len(rows)
+        self.views = slab.views(rows[0].place.slot, len(rows))
         self.positions = [row.length for row in rows]
-        device = slab.keys[0].device
+        self._device = device = slab.keys[0].device
         self.start = self.positions[0] if len(set(self.positions)) == 1 else None
         if self.start is None:
-            self.slots = torch.arange(self.slot, self.slot + self.n_rows, device=device)
+            self.slots = torch.arange(self.n_rows, device=device)
             self.places = torch.tensor(self.positions, device=device)
         self._masks: dict[tuple[int, int | None], tuple[int, Tensor | None, Tensor | None]] = {}
 
@@ -62,7 +62,7 @@ class _Run:
         written = None if self.start is not None else self.places % length
         if self.start is not None and (window is None or n_slots <= window):
             return n_slots, None, written
-        device = self.slab.keys[0].device
+        device = self._device
         seen = visible(torch.tensor(self.positions, device=device), n_slots, length, window)
         mask = torch.zeros(seen.shape, device=device).masked_fill_(~seen, -torch.inf)
         mask = mask[:, None].expand(-1, n_groups, -1).reshape(-1, 1, n_slots)  # (R G, 1, S)
@@ -110,26 +110,22 @@ class StepAttention:
     ) -> Tensor:
         R, H, D = q.shape
         G = k.shape[1]
-        all_keys, all_values = run.slab.keys[layer], run.slab.values[layer]
-        length = all_values.shape[2]
+        all_k, all_v, batch_k, batch_v, length = run.views[layer]
         n_slots, mask, written = run.mask(length, window, G)
-        # (R, G, D, S) and (R, G, S, D)
-        all_k, all_v = all_keys.narrow(0, run.slot, R), all_values.narrow(0, run.slot, R)
         if run.start is not None:
             at = run.start % length
             all_k.select(3, at).copy_(k)
             all_v.select(2, at).copy_(v)
         else:
-            all_keys[run.slots, :, :, written] = k
-            all_values[run.slots, :, written] = v
-        all_k = all_k.view(R * G, D, length).narrow(2, 0, n_slots)
-        all_v = all_v.view(R * G, length, D).narrow(1, 0, n_slots)
+            all_k[run.slots, :, :, written] = k
+            all_v[run.slots, :, written] = v
+        batch_k, batch_v = batch_k.narrow(2, 0, n_slots), batch_v.narrow(1, 0, n_slots)
         q = q.reshape(R * G, H // G, D)
         if mask is None:
-            scores = torch.baddbmm(self._nothing, q, all_k, beta=0, alpha=D**-0.5)
+            scores = torch.baddbmm(self._nothing, q, batch_k, beta=0, alpha=D**-0.5)
         else:
-            scores = torch.baddbmm(mask, q, all_k, alpha=D**-0.5)  # (R G, H / G, S)
-        return torch.bmm(scores.softmax(-1), all_v).view(R, H * D)
+            scores = torch.baddbmm(mask, q, batch_k, alpha=D**-0.5)  # (R G, H / G, S)
+        return torch.bmm(scores.softmax(-1), batch_v).view(R, H * D)
 
 
 class ReadAttention:

@@ -5,6 +5,7 @@ matrix products. The decoder computes the same logits with few operations, in th
 that this machine multiplies fastest. Tests hold it equal to `GPT.forward`.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -19,6 +20,8 @@ from groundup.generation.rows import Rows
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.quantized import QuantizedWeight
+
+_log = logging.getLogger(__name__)
 
 CHUNK = 512
 """Positions of a prompt that are read at a time, which bounds the memory."""
@@ -66,12 +69,19 @@ class Decoder:
             )
         self.kernels = self._layers.kernels
         """The operators in use."""
+        if form != "float32" and self.kernels.many.endswith("float32"):
+            _log.warning(
+                "Weights are multiplied in float32, not in the form %s: this processor has no "
+                "bfloat16 units, or is slower with them.",
+                form,
+            )
         self._embedding = model.token_embedding.weight.detach()
         self._position_embedding = model.position_embedding
         self._ngrams, self._rotary = model.ngram_embedding, model.rotary
         self._windows = [self.config.window_of(i) for i in range(self.config.n_layers)]
         self._rows = Rows(self.config, self._device)
 
+    @torch.inference_mode()
     def new_row(self, n_positions: int | None = None) -> Row:
         """Make an empty row. Its memory is freed when it is no longer referenced.
 

@@ -15,7 +15,7 @@ from groundup.generation.request import Request
 from groundup.generation.sampler import Token
 from groundup.generation.sequence import FinishReason, TextSequence
 
-PREFILL_CHUNK = 128
+CHUNK = 128
 """Tokens of prompts that are read in one step; other texts wait for them."""
 _LEAST_REUSED = 16
 """A stored row is used again if it has this many tokens of a prompt."""
@@ -85,7 +85,7 @@ class Engine:
         max_rows: int = 16,
         token_bytes: Callable[[int], bytes] | None = None,
         hidden_ids: Collection[int] = (),
-        prefill_chunk: int = PREFILL_CHUNK,
+        prefill_chunk: int = CHUNK,
         n_kept_rows: int = 0,
     ) -> None:
         self.decoder = decoder
@@ -140,26 +140,24 @@ class Engine:
 
     def step(self) -> list[Event]:
         """Generate the next tokens, and return what is new."""
-        self._join()
-        self._decode([sequence for _, sequence in self._running])
-        self._prefill([sequence for _, sequence in self._running])
-        events, going_on = [], []
         for handle, sequence in self._running:
             if handle.is_cancelled:
                 sequence.finish("cancelled")
+        events = self._news()  # the rows of cancelled texts are free before others join
+        self._join()
+        self._decode([sequence for _, sequence in self._running])
+        self._prefill([sequence for _, sequence in self._running])
+        return events + self._news()
+
+    def _news(self) -> list[Event]:
+        """What is new of each text; those that have ended leave."""
+        events, going_on = [], []
+        for handle, sequence in self._running:
             tokens, text = sequence.news()
-            if tokens or text or sequence.finish_reason is not None:
-                events.append(
-                    Event(
-                        handle,
-                        sequence.index,
-                        tokens,
-                        text,
-                        sequence.finish_reason,
-                        sequence.error,
-                    )
-                )
-            if sequence.finish_reason is None:
+            reason = sequence.finish_reason
+            if tokens or text or reason is not None:
+                events.append(Event(handle, sequence.index, tokens, text, reason, sequence.error))
+            if reason is None:
                 going_on.append((handle, sequence))
             else:
                 self._leave(sequence)
@@ -167,10 +165,7 @@ class Engine:
         return events
 
     def _join(self) -> None:
-        """Let texts that wait join, in order, while there is room; those that ended need none."""
-        for handle, sequence in self._running:
-            if handle.is_cancelled:
-                sequence.finish("cancelled")
+        """Let texts that wait join, in order, while there is room."""
         while self._waiting and len(self._running) < self.max_rows:
             handle, sequence = self._waiting.popleft()
             if handle.is_cancelled:

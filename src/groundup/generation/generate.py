@@ -18,7 +18,7 @@ from groundup.generation.sampler import Sampler
 from groundup.generation.sequence import warn_of_window, window_start
 from groundup.model.gpt import GPT
 
-_PREFILL_CHUNK = 512
+_CHUNK = 512
 """Nobody else waits while one prompt is read."""
 
 
@@ -41,7 +41,7 @@ class _Settings(TypedDict, total=False):
 
 @own_checks
 def stream(
-    model: GPT | Decoder,
+    model: GPT | Decoder | Engine,
     ids: Sequence[int] | Tensor | NDArray[np.integer],
     max_new_tokens: int,
     *,
@@ -65,8 +65,8 @@ def stream(
     same with and without the cache; the logits are the same up to rounding.
 
     Args:
-        model: Model to sample from, in evaluation mode while it computes logits; or a decoder of
-            it, which may hold the weights in a reduced form.
+        model: Model to sample from, without dropout; or a decoder of it, which may hold the weights
+            in a reduced form; or an engine that nobody else uses, which may keep what was read.
         ids: Token ids of the prompt, at least one: a list, or a tensor or array (T,).
         max_new_tokens: Maximum number of new tokens.
         temperature: Divides the logits: below 1 makes likely tokens likelier, above 1 makes the
@@ -110,25 +110,28 @@ def stream(
 
 @overload
 def generate(
-    model: GPT | Decoder, ids: Sequence[int], max_new_tokens: int, **settings: Unpack[_Settings]
+    model: GPT | Decoder | Engine,
+    ids: Sequence[int],
+    max_new_tokens: int,
+    **settings: Unpack[_Settings],
 ) -> list[int]: ...
 @overload
 def generate(
-    model: GPT | Decoder,
+    model: GPT | Decoder | Engine,
     ids: Sequence[Sequence[int]],
     max_new_tokens: int,
     **settings: Unpack[_Settings],
 ) -> list[list[int]]: ...
 @overload
 def generate(
-    model: GPT | Decoder,
+    model: GPT | Decoder | Engine,
     ids: Tensor | NDArray[np.integer],
     max_new_tokens: int,
     **settings: Unpack[_Settings],
 ) -> list[Any]: ...
 @own_checks
 def generate(
-    model: GPT | Decoder,
+    model: GPT | Decoder | Engine,
     ids: Sequence[int] | Sequence[Sequence[int]] | Tensor | NDArray[np.integer],
     max_new_tokens: int,
     *,
@@ -183,14 +186,14 @@ def generate(
 
 @own_checks
 def _request(
-    model: GPT | Decoder,
+    model: GPT | Decoder | Engine,
     ids: Any,
     max_new_tokens: int,
     sampling: Sampling,
     stop_ids: Collection[int],
     prompt_lookup: bool,
 ) -> Request:
-    config = model.config
+    config = model.decoder.config if isinstance(model, Engine) else model.config
     request = Request(
         ids=check_prompt(ids, config.vocab_size),
         max_new_tokens=whole_number("max_new_tokens", max_new_tokens, at_least=0),
@@ -203,19 +206,30 @@ def _request(
     return request
 
 
-def _cached(model: GPT | Decoder, requests: Sequence[Request]) -> Iterator[tuple[int, int]]:
+def _cached(
+    model: GPT | Decoder | Engine, requests: Sequence[Request]
+) -> Iterator[tuple[int, int]]:
     """Yield the number of a request and its next token, as the engine generates them."""
     if not requests:
         return
-    decoder = model if isinstance(model, Decoder) else Decoder(model)
-    engine = Engine(decoder, max_rows=len(requests), prefill_chunk=_PREFILL_CHUNK)
+    if isinstance(model, Engine):
+        engine = model
+    else:
+        decoder = model if isinstance(model, Decoder) else Decoder(model)
+        engine = Engine(decoder, max_rows=len(requests), prefill_chunk=_CHUNK)
     places = {engine.submit(request): place for place, request in enumerate(requests)}
-    while not engine.is_idle:
-        for event in engine.step():
-            if event.error is not None:
-                raise event.error
-            for token in event.tokens:
-                yield places[event.handle], token.id
+    try:
+        while not all(handle.is_finished for handle in places):
+            for event in engine.step():
+                if event.handle not in places:
+                    continue
+                if event.error is not None:
+                    raise event.error
+                for token in event.tokens:
+                    yield places[event.handle], token.id
+    finally:  # the reader may have left early
+        for handle in places:
+            handle.cancel()
 
 
 def _uncached(model: GPT, request: Request) -> Iterator[int]:

@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
@@ -23,15 +24,22 @@ MOST_DRAFT = 64
 
 
 def capacity_for(n_positions: int, context_length: int) -> int:
-    """Round up to a capacity: 128, 192, 256, 384, 512, ..., and at most the context.
+    """Round up to a capacity: 128, 192, 256, 384, 512, ... plus 16, and at most the context.
+
+    In rows of a power of two, all values of a position would compete for the same cache lines.
 
     >>> [capacity_for(n, 1000) for n in (1, 129, 200, 500, 800)]
-    [128, 192, 256, 512, 1008]
+    [144, 144, 208, 528, 1008]
     """
     capacity = BLOCK
-    while capacity < n_positions:
+    while capacity + 16 < n_positions:
         capacity = capacity * 3 // 2 if capacity & (capacity - 1) == 0 else capacity * 4 // 3
-    return min(capacity, -(-context_length // 16) * 16)  # whole cache lines
+    most = -(-context_length // 16) * 16  # whole cache lines
+    return min(capacity + 16, most + 16 * (most % BLOCK == 0))
+
+
+Views = tuple[Tensor, Tensor, Tensor, Tensor, int]
+"""Keys (R, G, D, S) and values (R, G, S, D), both as batches of R G matrices, and S."""
 
 
 class _Place:
@@ -58,8 +66,9 @@ class Slab:
         for layer in range(config.n_layers):
             window = config.window_of(layer)
             ring = capacity if window is None else -(-(window + MOST_DRAFT) // 16) * 16
-            self.lengths.append(min(capacity, ring))
+            self.lengths.append(min(capacity, ring + 16 * (ring % BLOCK == 0)))
         self.places: list[_Place] = []
+        self._views: dict[tuple[int, int], list[Views]] = {}
         self._n_slots = 0
         G, D = self._shape
         self.keys = [torch.empty(0, G, D, S, device=device) for S in self.lengths]
@@ -70,6 +79,17 @@ class Slab:
         """Memory of one row, in bytes."""
         G, D = self._shape
         return sum(2 * 4 * G * D * S for S in self.lengths)
+
+    def views(self, slot: int, n_rows: int) -> list[Views]:
+        """The tensors of neighboring rows, for each layer."""
+        found = self._views.get((slot, n_rows))
+        if found is None:
+            found = []
+            for keys, values in zip(self.keys, self.values, strict=True):
+                k, v = keys.narrow(0, slot, n_rows), values.narrow(0, slot, n_rows)
+                found.append((k, v, k.flatten(0, 1), v.flatten(0, 1), v.shape[2]))
+            self._views[slot, n_rows] = found
+        return found
 
     def take(self) -> _Place:
         """Use the next free place."""
@@ -95,6 +115,7 @@ class Slab:
 
     def _resize(self, n_slots: int) -> None:
         # One layer at a time: the peak is one layer above the result.
+        self._views.clear()
         n_used = len(self.places)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):

@@ -216,7 +216,7 @@ class GPT(nn.Module):
         if config.look_back:
             first = self.blocks[0]
             assert isinstance(first, Block)
-            first.attention.look_back(config.rotary_base, generator)
+            first.attention.look_back(config.rotary_base, generator, config.rotary_scaling)
 
     # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where
     # jaxtyping checks annotations.

@@ -13,6 +13,7 @@ from groundup.model.attention import (
     causal_mask,
     scaled_dot_product_attention,
 )
+from groundup.model.config import RotaryScaling
 from groundup.model.layers import Linear
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
 
@@ -114,7 +115,12 @@ class MultiHeadAttention(nn.Module):
         self.key_gain = nn.Parameter(torch.ones(D)) if qk_norm else None
 
     @torch.no_grad()
-    def look_back(self, rotary_base: float, generator: torch.Generator) -> None:
+    def look_back(
+        self,
+        rotary_base: float,
+        generator: torch.Generator,
+        scaling: RotaryScaling | None = None,
+    ) -> None:
         """Initialize head h so that it attends to the token h + 1 positions back.
 
         All key biases have one direction; each query bias is the same vector, rotated back by the
@@ -130,7 +136,7 @@ class MultiHeadAttention(nn.Module):
         direction = torch.zeros(D)
         direction[where] = length / n_pairs**0.5
         direction[where][1::2] *= -1.0  # a mean near zero, because LayerNorm subtracts the mean
-        cos, sin = rotary_tables(H + 1, D, rotary_base, self.rotary_layout)
+        cos, sin = rotary_tables(H + 1, D, rotary_base, self.rotary_layout, scaling)
         # A negative sine rotates backward: head h by h + 1 positions.
         rotated_back = rotate(direction.expand(H, D), cos[1:], -sin[1:], self.rotary_layout)
         biases = self.qkv.bias.view(H + 2 * G, D)

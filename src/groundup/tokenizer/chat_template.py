@@ -1,17 +1,20 @@
-"""The chat template as a Jinja template, which other libraries render.
+"""Chat templates: Jinja programs that write a conversation as text, our own and those of others.
 
-`tokenizer/template.py` inserts special tokens as ids. Other libraries render text with this
-template and then encode it with special tokens allowed, which gives the same ids unless the text of
-a message contains the name of a special token.
+`tokenizer/template.py` inserts our special tokens as ids. Other libraries render text with
+CHAT_TEMPLATE and then encode it with special tokens allowed, which gives the same ids unless the
+text of a message contains the name of a special token.
 """
 
-from collections.abc import Sequence
-
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from groundup.base.errors import UserError
+from groundup.base.files import read_json, write_json, write_text
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.sandbox import Program, RefusedMessagesError
 from groundup.tokenizer.special import ASSISTANT, END, USER
 from groundup.tokenizer.template import Message, render, render_prompt
 
@@ -24,6 +27,8 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}"
     f"{{% if add_generation_prompt %}}{{{{ '{ASSISTANT}' }}}}{{% endif %}}"
 )
+TEMPLATE_FILES = ("tokenizer_config.json", "chat_template.jinja")
+"""The files beside a tokenizer that have its chat template and the names of its special tokens."""
 
 _TEXTS = (
     "Hello",
@@ -44,6 +49,124 @@ _CONVERSATIONS = tuple(
 """Conversations on which two renderings are compared."""
 
 
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A chat template of another project, and what it may read beside the messages."""
+
+    source: str
+    tokens: Mapping[str, str] = field(default_factory=dict)
+    """Special tokens by the name of their variable, such as bos_token."""
+    where: Path | None = None
+    """The file that it was read from."""
+
+    @cached_property
+    def program(self) -> Program:
+        """The template, read."""
+        try:
+            return Program(self.source)
+        except UserError as error:
+            raise UserError(error.message, where=self.where) from error
+
+    def render(
+        self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False
+    ) -> str:
+        """Write a conversation as text, as `apply_chat_template` of transformers does.
+
+        Raises:
+            UserError: The template is invalid, exceeds what a template may do, or refuses the
+                messages.
+        """
+        variables: dict[str, Any] = {
+            "messages": [dict(message) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+        }
+        n_characters = sum(len(text) for message in messages for text in message.values())
+        try:
+            return self.program.render({**self.tokens, **variables}, n_characters)
+        except RefusedMessagesError as error:
+            raise UserError(f"The chat template refuses the messages: {error}") from error
+        except UserError as error:
+            raise UserError(error.message, where=self.where) from error
+
+    def check(self) -> None:
+        """Check that it can be rendered, unless it refuses a single question.
+
+        Raises:
+            UserError: It is invalid, or exceeds what a template may do.
+        """
+        for messages in ([("user", "Hi")], [("user", "Hi"), ("assistant", "Hello")]):
+            variables = {
+                "messages": [{"role": role, "content": text} for role, text in messages],
+                "tools": None,
+                "documents": None,
+                "add_generation_prompt": len(messages) == 1,
+            }
+            try:
+                self.program.render({**self.tokens, **variables}, 10)
+            except RefusedMessagesError:
+                pass
+            except UserError as error:
+                raise UserError(error.message, where=self.where) from error
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer_config.json, as transformers reads it, into a tokenizer's folder."""
+        about = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "clean_up_tokenization_spaces": False,
+            **self.tokens,
+        }
+        write_json(folder / TEMPLATE_FILES[0], about)
+        write_text(folder / TEMPLATE_FILES[1], self.source)
+
+
+def read_chat_template(folder: Path) -> ChatTemplate | None:
+    """Read the chat template of a tokenizer's folder; None if there is none.
+
+    chat_template.jinja comes before the one in tokenizer_config.json. Of several with names, the
+    one named "default" is taken.
+
+    Raises:
+        UserError: A file is not valid.
+    """
+    config, file = folder / TEMPLATE_FILES[0], folder / TEMPLATE_FILES[1]
+    about = read_json(config) if config.is_file() else {}
+    if not isinstance(about, dict):
+        raise UserError("This is not a JSON object with settings.", where=config)
+    where, source = config, about.get("chat_template")
+    if isinstance(source, list):
+        named = {
+            entry.get("name"): entry.get("template") for entry in source if isinstance(entry, dict)
+        }
+        source = named.get("default")
+    if file.is_file():
+        try:
+            where, source = file, file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"This file cannot be read ({error}).", where=file) from error
+    if source is None:
+        return None
+    if not isinstance(source, str):
+        raise UserError("chat_template is no text. A template is expected.", where=where)
+    return ChatTemplate(source, special_names(about), where)
+
+
+def special_names(about: Mapping[str, Any]) -> dict[str, str]:
+    """Return the special tokens that a tokenizer_config.json names, by the names of templates.
+
+    >>> special_names({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None})
+    {'bos_token': '<s>', 'eos_token': '</s>'}
+    """
+    found: dict[str, str] = {}
+    for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
+        value = about.get(f"{name}_token")
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            found[f"{name}_token"] = value
+    return found
+
+
 def render_template(
     template: str, messages: Sequence[Message], *, add_generation_prompt: bool
 ) -> str:
@@ -52,19 +175,9 @@ def render_template(
     Raises:
         UserError: The template is invalid, or refuses the messages.
     """
-
-    def raise_exception(message: str) -> None:
-        raise UserError(f"The chat template refuses the messages: {message}")
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = raise_exception
-    try:
-        return environment.from_string(template).render(
-            messages=[vars(message) for message in messages],
-            add_generation_prompt=add_generation_prompt,
-        )
-    except TemplateError as error:
-        raise UserError(f"The chat template cannot be rendered: {error}.") from error
+    return ChatTemplate(template).render(
+        [vars(message) for message in messages], add_generation_prompt=add_generation_prompt
+    )
 
 
 def check_chat_template(template: str, tokenizer: Tokenizer) -> int:

@@ -92,13 +92,31 @@ class ImportedTokenizer:
             UserError: A token is allowed that this tokenizer does not have, or the text contains
                 half of a surrogate pair.
         """
+        names = frozenset(allowed_names(self.special_tokens, allowed_special))
+        ids: list[int] = self._encoded(text, names, is_continued=is_continued).ids
+        return ids
+
+    def encode_with_places(
+        self, text: str, *, is_continued: bool = False
+    ) -> list[tuple[int, int, int]]:
+        """Encode text without special tokens as ids, each with the characters it stands for.
+
+        Returns:
+            (id, first character, the one after the last) of each token.
+
+        Raises:
+            UserError: As `encode`.
+        """
+        made = self._encoded(text, frozenset(), is_continued=is_continued)
+        return [(index, *places) for index, places in zip(made.ids, made.offsets, strict=True)]
+
+    def _encoded(self, text: str, names: frozenset[str], *, is_continued: bool) -> Any:
         engine = self._plain
         is_continued &= self._depends_on_start
-        if allowed_special or is_continued:
-            names = frozenset(allowed_names(self.special_tokens, allowed_special))
+        if names or is_continued:
             engine = self._engine(names, is_continued=is_continued)
         try:
-            ids: list[int] = engine.encode(text, add_special_tokens=False).ids
+            return engine.encode(text, add_special_tokens=False)
         except Exception as error:
             if isinstance(text, str) and has_surrogates(text):
                 raise UserError(
@@ -108,7 +126,6 @@ class ImportedTokenizer:
             if isinstance(error, TypeError):
                 raise
             raise UserError(f"The text cannot be encoded: {error}.", where=self._where) from error
-        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Decode ids to text: the bytes of the tokens, joined; invalid UTF-8 becomes U+FFFD.

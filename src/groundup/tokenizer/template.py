@@ -13,7 +13,7 @@ from groundup.base.errors import UserError
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import ASSISTANT, END, USER
 
-Role = Literal["user", "assistant"]
+Role = Literal["system", "user", "assistant"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,13 @@ def render(messages: Sequence[Message], tokenizer: Tokenizer) -> tuple[list[int]
     The loss is computed on the assistant's answers and on the end of its turns only.
 
     Raises:
-        UserError: The tokenizer lacks the chat tokens.
+        UserError: The tokenizer lacks the chat tokens, or a message is of the system.
     """
+    if any(message.role == "system" for message in messages):
+        raise UserError(
+            "The chat template of this assistant has no system messages: it was trained on "
+            "questions and answers. A conversation of user and assistant is expected."
+        )
     opening = {"user": _special(tokenizer, USER), "assistant": _special(tokenizer, ASSISTANT)}
     end = _special(tokenizer, END)
     ids: list[int] = []

@@ -3,11 +3,13 @@
 import importlib.util
 import os
 import re
+import sys
 from pathlib import Path
 
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.base.gguf import is_gguf
+from groundup.weights.gguf import open_gguf
 from groundup.weights.huggingface_folder import open_huggingface
 from groundup.weights.nanogpt import open_nanogpt
 from groundup.weights.pretrained import Pretrained
@@ -66,8 +68,6 @@ def open_source(path: Path) -> Pretrained:
     if path.is_dir():
         return open_huggingface(path)
     if is_gguf(path):
-        from groundup.weights.gguf import open_gguf
-
         return open_gguf(path)
     with open(path, "rb") as file:
         start = file.read(4)
@@ -118,15 +118,25 @@ def _of_package() -> Path:
 
 def _downloaded(name: str, revision: str | None) -> Path:
     """Download the files of a model from the hub, or take them from its cache."""
-    hub = needed("huggingface_hub", "hub", name)
+    absent = "There is no folder of this name"
+    try:
+        hub = needed("huggingface_hub", "hub", name)
+    except UserError as error:
+        raise UserError(
+            f"{absent}, and huggingface_hub, which downloads models of the hub, is not installed.",
+            where=name,
+            command=error.command,
+        ) from error
+    if not sys.stderr.isatty():
+        needed("huggingface_hub.utils", "hub", name).disable_progress_bars()
     try:
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=_HUB_FILES))
-    except (OSError, ValueError, hub.errors.HfHubHTTPError) as error:
+    except Exception as error:  # each kind of connection raises errors of its own
         lines = [line for line in str(error).splitlines() if line.strip()]
         reason = (lines[0] if lines else type(error).__name__).strip().rstrip(".")
         endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
         raise UserError(
-            f"The model cannot be downloaded from {endpoint} ({reason}). The name of a public "
-            "model, or a folder that exists, is expected.",
+            f"{absent}, and the model cannot be downloaded from {endpoint} ({reason}). A folder "
+            "that exists, or the name of a public model, is expected.",
             where=name,
         ) from error

@@ -32,6 +32,7 @@ _CHANGES_RESULTS: dict[str, tuple[Any, ...]] = {
     "scale_attn_weights": (None, True),
     "scale_attn_by_inverse_layer_idx": (None, False),
     "rope_interleaved": (None, False),
+    "use_mrope": (None, False),
     "partial_rotary_factor": (None, 1),
     "attn_logit_softcapping": (None,),
     "final_logit_softcapping": (None,),
@@ -115,6 +116,12 @@ def open_huggingface(folder: Path | str) -> Pretrained:
     for file in files:
         for name, tensor in read_header(file).items():
             their = (gpt2 if is_gpt2 else llama).their_name(name)
+            if their in stored:
+                raise UserError(
+                    f"The tensor {name} is in {stored[their].path.name} and in {file.name}. One "
+                    "tensor of each name is expected.",
+                    where=folder,
+                )
             if their is not None:
                 stored[their] = tensor
     n_values = sum(tensor.n_bytes for tensor in stored.values()) // 2

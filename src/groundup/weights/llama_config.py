@@ -122,7 +122,7 @@ def read_config(about: Mapping[str, Any], *, where: Path) -> GPTConfig:
         UserError: The config describes a variant that GPT does not implement.
     """
     family = about["model_type"]
-    if about.get("hidden_act", "silu") != "silu":
+    if about.get("hidden_act", "silu") not in ("silu", "swish"):
         raise UserError(
             f"hidden_act is {about['hidden_act']!r}. Only silu is supported.", where=where
         )

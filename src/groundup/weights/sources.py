@@ -46,21 +46,15 @@ class Source:
 
 
 def parameter_shapes(config: GPTConfig) -> dict[str, tuple[int, ...]]:
-    """List the parameters of a model with their shapes, without memory for them.
+    """List the parameters of a model with their shapes.
 
     >>> parameter_shapes(GPTConfig())["head.weight"]
     Traceback (most recent call last):
         ...
     KeyError: 'head.weight'
     """
-    parameters = model_without_memory(config).named_parameters()
+    parameters = GPT(config, initialize=False).named_parameters()  # takes no memory until written
     return {name: tuple(parameter.shape) for name, parameter in parameters}
-
-
-def model_without_memory(config: GPTConfig) -> GPT:
-    """Build a model with shapes but no values, on torch's device "meta"."""
-    with torch.device("meta"):
-        return GPT(config, initialize=False)
 
 
 def check_size(config: GPTConfig, n_tensors: int, n_values: int, *, where: Path) -> None:
@@ -147,6 +141,16 @@ def read_finite(pretrained: Pretrained, name: str, *, where: Path) -> Tensor:
         UserError: A value is NaN or infinite.
     """
     tensor = pretrained.tensors[name]()
+    check_finite(tensor, name, where=where)
+    return tensor
+
+
+def check_finite(tensor: Tensor, name: str, *, where: Path) -> None:
+    """Check the values of a parameter.
+
+    Raises:
+        UserError: A value is NaN or infinite.
+    """
     # The extremes are NaN if any value is, and need no memory.
     if tensor.numel() and not all(bool(end.isfinite()) for end in tensor.aminmax()):
         raise UserError(
@@ -154,7 +158,6 @@ def read_finite(pretrained: Pretrained, name: str, *, where: Path) -> Tensor:
             "the weights is expected.",
             where=where,
         )
-    return tensor
 
 
 @torch.no_grad()

@@ -7,19 +7,29 @@ from functools import partial
 from pathlib import Path
 
 from groundup.base.files import sha256_bytes, write_json
-from groundup.base.gguf import is_gguf, read_gguf_header
-from groundup.weights.checkpoint_format import describe_weights
+from groundup.base.gguf import GGUFHeader
+from groundup.weights.checkpoint_format import describe_weights, save_gguf_checkpoint
+from groundup.weights.gguf import raw_blocks
+from groundup.weights.gguf_blocks import dequantized
 from groundup.weights.pretrained import Pretrained
 from groundup.weights.safetensors_file import write_tensors
-from groundup.weights.sources import parameter_shapes, read_finite
+from groundup.weights.sources import check_finite, parameter_shapes, read_finite
 
 HASHES = "tensors.json"
+_ROWS_AT_ONCE = 4096
 
 
-def write_checkpoint(pretrained: Pretrained, folder: Path) -> None:
+def write_checkpoint(
+    pretrained: Pretrained, folder: Path, *, header: GGUFHeader | None = None
+) -> None:
     """Write a checkpoint folder: model.json, the weights, and tensors.json.
 
     Every value is checked. The caller makes sure that the folder is complete or absent.
+
+    Args:
+        pretrained: The weights.
+        folder: The folder to create.
+        header: The header of the GGUF file that has the weights. None: another kind of source.
 
     Raises:
         UserError: A weight is NaN or infinite, or of another shape than the config states.
@@ -29,13 +39,13 @@ def write_checkpoint(pretrained: Pretrained, folder: Path) -> None:
     where = file if len(pretrained.files) == 1 else file.parent
     folder.mkdir(parents=True)
     shapes = parameter_shapes(pretrained.config)
-    if is_gguf(file):
-        from groundup.weights.checkpoint_format import save_gguf_checkpoint
-
-        for name in shapes:
-            read_finite(pretrained, name, where=where)
+    if header is not None:
+        for name, rows in raw_blocks(file).items():
+            for part in rows():
+                for some in part.rows.split(_ROWS_AT_ONCE):
+                    check_finite(dequantized(some, part.type), name, where=where)
         save_gguf_checkpoint(file, folder, pretrained.config)
-        hashes = _hashes_of_gguf(file)
+        hashes = _hashes_of_gguf(header)
     else:
         tensors = {name: partial(read_finite, pretrained, name, where=where) for name in shapes}
         weights = folder / "model.safetensors"
@@ -44,11 +54,11 @@ def write_checkpoint(pretrained: Pretrained, folder: Path) -> None:
     write_json(folder / HASHES, {"format": "SHA-256 of the bytes of each tensor", "sha256": hashes})
 
 
-def _hashes_of_gguf(path: Path) -> dict[str, str]:
+def _hashes_of_gguf(header: GGUFHeader) -> dict[str, str]:
     """Compute the SHA-256 of the bytes of each tensor, by its name in the file."""
     hashes = {}
-    with open(path, "rb") as file:
-        for name, tensor in read_gguf_header(path).tensors.items():
+    with open(header.path, "rb") as file:
+        for name, tensor in header.tensors.items():
             file.seek(tensor.start)
             hashes[name] = sha256_bytes(file.read(tensor.n_bytes))
     return hashes

@@ -1,0 +1,121 @@
+"""What a reduced form of the weights costs: bits per byte, top-1 agreement and the worst text."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from groundup.base.errors import UserError
+from groundup.generation.decoder import Decoder
+
+_FEW = 8
+"""Positions that are read at a time, so that the operators for few rows are the ones measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextCost:
+    """One text, in two forms of the same weights."""
+
+    index: int
+    """Number of the text."""
+    n_targets: int
+    """Number of tokens that were predicted."""
+    exact_nats: float
+    """Mean loss per target in float32."""
+    reduced_nats: float
+    """Mean loss per target in the reduced form."""
+    agreement_frac: float
+    """Share of positions at which both forms have the same most likely token."""
+    divergence_nats: float
+    """Mean Kullback-Leibler divergence per position, from the float32 distribution."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationCost:
+    """All texts, and the worst of them."""
+
+    form: str
+    """The reduced form and its operators."""
+    n_targets: int
+    """Number of tokens that were predicted."""
+    exact_bits_per_byte: float
+    """Loss in float32."""
+    reduced_bits_per_byte: float
+    """Loss in the reduced form."""
+    agreement_frac: float
+    """Share of positions at which both forms have the same most likely token."""
+    divergence_nats: float
+    """Mean Kullback-Leibler divergence per position, from the float32 distribution."""
+    worst: TextCost
+    """The text with the largest divergence."""
+
+
+def quantization_cost(
+    exact: Decoder, reduced: Decoder, texts: Sequence[Sequence[int]], n_bytes: int
+) -> QuantizationCost:
+    """Compare a reduced form of a model with float32 on texts.
+
+    Args:
+        exact: The model in float32.
+        reduced: The same model in another form.
+        texts: Token ids of each text, at least two and at most the context length.
+        n_bytes: Bytes of all tokens but the first of each text.
+
+    Raises:
+        UserError: There are no texts, or one has less than two tokens or does not fit in the
+            context.
+    """
+    if not texts or min(len(ids) for ids in texts) < 2:
+        raise UserError("Texts of at least two tokens are expected.")
+    costs = [_cost_of(i, exact, reduced, ids) for i, ids in enumerate(texts)]
+    n_targets = sum(cost.n_targets for cost in costs)
+
+    def mean(name: str) -> float:
+        total: float = sum(getattr(cost, name) * cost.n_targets for cost in costs)
+        return total / n_targets
+
+    bits = n_targets / math.log(2) / max(1, n_bytes)
+    return QuantizationCost(
+        form=f"{reduced.form}: {reduced.kernels}",
+        n_targets=n_targets,
+        exact_bits_per_byte=mean("exact_nats") * bits,
+        reduced_bits_per_byte=mean("reduced_nats") * bits,
+        agreement_frac=mean("agreement_frac"),
+        divergence_nats=mean("divergence_nats"),
+        worst=max(costs, key=lambda cost: cost.divergence_nats),
+    )
+
+
+def _cost_of(index: int, exact: Decoder, reduced: Decoder, ids: Sequence[int]) -> TextCost:
+    sums = torch.zeros(4, dtype=torch.float64)
+    pairs = zip(_log_probabilities(exact, ids), _log_probabilities(reduced, ids), strict=True)
+    start = 1
+    for one, other in pairs:  # (T, V) each
+        targets = torch.tensor(ids[start : start + len(one)])[:, None]
+        start += len(one)
+        # Ids without a token have minus infinity in both.
+        divergence = (one.exp() * (one - other).nan_to_num(0.0)).sum()
+        agreed = (one.argmax(-1) == other.argmax(-1)).sum()
+        sums += torch.stack(
+            (-one.gather(1, targets).sum(), -other.gather(1, targets).sum(), agreed, divergence)
+        )
+    exact_nats, reduced_nats, agreement_frac, divergence_nats = (sums / (len(ids) - 1)).tolist()
+    return TextCost(
+        index=index,
+        n_targets=len(ids) - 1,
+        exact_nats=exact_nats,
+        reduced_nats=reduced_nats,
+        agreement_frac=agreement_frac,
+        divergence_nats=divergence_nats,
+    )
+
+
+def _log_probabilities(decoder: Decoder, ids: Sequence[int]) -> Iterator[Tensor]:
+    """Yield the log-probabilities (T, V) of the tokens after each id but the last, in parts."""
+    row = decoder.new_row(len(ids))
+    for start in range(0, len(ids) - 1, _FEW):
+        part = ids[start : min(start + _FEW, len(ids) - 1)]
+        yield F.log_softmax(decoder.read(part, row, n_last=len(part)), dim=-1)

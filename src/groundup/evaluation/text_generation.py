@@ -1,0 +1,139 @@
+"""Generate text: the engine, which knows ids only, with the tokenizer of the model."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.evaluation.decoders import decoder_of
+from groundup.generation.choices import Choices
+from groundup.generation.constraint import Constraint
+from groundup.generation.decoder import Decoder, Form
+from groundup.generation.engine import Engine
+from groundup.generation.grammar import GrammarTokens
+from groundup.generation.request import Request
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.words import WordTokenizer
+
+_NO_SPACE_BEFORE = ",.:;?!\"()'"
+
+
+def text_engine(
+    language_model: Any,
+    *,
+    form: Form = "float32",
+    deterministic: bool = False,
+    max_rows: int = 16,
+) -> Engine:
+    """Make an engine whose events have text.
+
+    Raises:
+        UserError: The form is "file", and the weights of the model are not quantized.
+    """
+    decoder = decoder_of(
+        language_model.model, language_model.path, form=form, deterministic=deterministic
+    )
+    return Engine(decoder, max_rows=max_rows, token_bytes=token_bytes(language_model.tokenizer))
+
+
+def prompt_ids(language_model: Any, text: str) -> list[int]:
+    """Encode a prompt, after the ids that the tokenizer begins with.
+
+    For an empty prompt they are the ids that begin a text.
+
+    Raises:
+        UserError: The text is empty, and the model has no token that begins a text.
+    """
+    tokenizer = language_model.tokenizer
+    begin: list[int] = getattr(tokenizer, "begin_ids", [])
+    ids: list[int] = [*begin, *tokenizer.encode(text)] or language_model.start_ids
+    if not ids:
+        raise UserError(
+            "The text is empty, and the model has no token that begins a text. A text to "
+            "continue is expected."
+        )
+    return ids
+
+
+def stream_text(engine: Engine, request: Request) -> Iterator[str]:
+    """Yield the text of a request in pieces of complete characters.
+
+    Raises:
+        UserError: A token cannot be drawn.
+    """
+    handle = engine.submit(request)
+    try:
+        while not handle.is_finished:
+            for event in engine.step():
+                if event.error is not None:
+                    raise event.error
+                if event.text:
+                    yield event.text
+    finally:
+        handle.cancel()
+
+
+def constraint_of(
+    language_model: Any,
+    choices: Sequence[str] = (),
+    json_schema: Mapping[str, Any] | str | None = None,
+) -> Callable[[], Constraint] | None:
+    """Make the constraint of a request; None without choices and schema.
+
+    Raises:
+        UserError: Both are given, or one of them cannot be used.
+    """
+    if choices and json_schema is not None:
+        raise UserError("Choices and a JSON schema are given. Only one of the two is expected.")
+    if not choices and json_schema is None:
+        return None
+    tokenizer, V = language_model.tokenizer, language_model.model.config.vocab_size
+    special_ids = {*tokenizer.special_tokens.values(), *language_model.stop_ids}
+    bytes_of = token_bytes(tokenizer)
+    tokens = [bytes_of(i) if i < tokenizer.vocab_size else b"" for i in range(V)]
+    if choices:
+        return Choices(choices, tokens, special_ids=special_ids)
+    assert json_schema is not None
+    return GrammarTokens(tokens, special_ids=special_ids).json_schema(json_schema)
+
+
+def choice_probabilities(
+    decoder: Decoder, ids: Sequence[int], choices: Sequence[Sequence[int]]
+) -> list[float]:
+    """Compute how likely each continuation is, given that it is one of them.
+
+    The probability of a continuation is the product of those of its tokens, after the prompt.
+
+    Args:
+        decoder: Computes the logits.
+        ids: Token ids of the prompt.
+        choices: Token ids of each continuation.
+    """
+    row = decoder.new_row(len(ids) + max(map(len, choices)))
+    first = decoder.read(ids, row)
+    totals = []
+    for choice in choices:
+        logits = first
+        if len(choice) > 1:
+            logits = first.new_empty(len(choice), first.shape[1])
+            logits[0], logits[1:] = first[0], decoder.read(choice[:-1], row, n_last=len(choice) - 1)
+            row.truncate(len(ids))
+        logprobs = logits.double().log_softmax(dim=1)
+        totals.append(logprobs[range(len(choice)), list(choice)].sum())
+    shares: list[float] = first.new_tensor(totals).double().softmax(dim=0).tolist()
+    return shares
+
+
+def token_bytes(tokenizer: Tokenizer) -> Callable[[int], bytes]:
+    """Return the function from a token to the bytes that it adds to a text.
+
+    Words have the space before them, which their tokenizer drops.
+    """
+    if not isinstance(tokenizer, WordTokenizer):
+        return tokenizer.token_bytes
+
+    def with_space(index: int) -> bytes:
+        word = tokenizer.token_bytes(index)
+        is_apart = word and word[:1].decode("latin-1") not in _NO_SPACE_BEFORE
+        return b" " + word if is_apart else word
+
+    return with_space

@@ -1,0 +1,177 @@
+"""Constraints to a JSON schema or a regular expression, with the library llguidance."""
+
+import json
+import sys
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from groundup.base.errors import UserError
+
+_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""White space is fixed: otherwise a model can write nothing else for ever."""
+_CLOSING = [bytes([byte]) for byte in b'"}],:01ntf[{']
+"""Tokens that end a JSON text soon, the best first."""
+_LONGEST_ENDING = 500
+_RESERVE = 32
+
+
+class GrammarTokens:
+    """The tokens of a model, in the form that llguidance reads. It is made once for a model.
+
+    Args:
+        tokens: The bytes of each token, as many as the logits have.
+        special_ids: Ids that are no text.
+
+    Raises:
+        UserError: llguidance is not installed.
+    """
+
+    def __init__(self, tokens: Sequence[bytes], *, special_ids: Collection[int] = ()) -> None:
+        llguidance = _llguidance()
+        self.n_tokens = len(tokens)
+        hidden = frozenset(special_ids)
+        texts = [b"" if i in hidden else token for i, token in enumerate(tokens)]
+        by_bytes = {token: i for i, token in reversed(list(enumerate(texts)))}
+        self.closing_ids = [by_bytes[token] for token in _CLOSING if token in by_bytes]
+        # One more token is the end of text: a model may have several of them, or none.
+        adapter = _Adapter([*texts, b""])
+        self.tokenizer = llguidance.LLTokenizer(
+            llguidance.TokenizerWrapper(adapter), n_vocab=len(texts) + 1, eos_token=len(texts)
+        )
+
+    def json_schema(self, schema: Mapping[str, Any] | str) -> Callable[[], "Grammar"]:
+        """Make constraints to the JSON texts that a schema describes.
+
+        Raises:
+            UserError: The schema is not JSON, or has keywords that llguidance does not support.
+        """
+        what = "The JSON schema cannot be used."
+        try:
+            text = schema if isinstance(schema, str) else json.dumps(schema)
+            grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, defaults=_COMPACT)
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{what} {error}") from error
+        return self._checked(grammar, what)
+
+    def regex(self, pattern: str) -> Callable[[], "Grammar"]:
+        """Make constraints to the texts that a regular expression matches from start to end.
+
+        Raises:
+            UserError: The expression is invalid, or looks ahead or behind.
+        """
+        grammar = _llguidance().LLMatcher.grammar_from_regex(pattern)
+        return self._checked(grammar, "The regular expression cannot be used.")
+
+    def _checked(self, grammar: str, what: str) -> Callable[[], "Grammar"]:
+        first = _llguidance().LLMatcher(self.tokenizer, grammar, log_level=0)
+        if first.is_error():
+            raise UserError(f"{what} {' '.join(str(first.get_error()).split())}")
+        return lambda: Grammar(self, first.deep_copy())
+
+
+class Grammar:
+    """The constraint of one text.
+
+    Where few tokens are left the text is ended: only tokens on a short way to its end are allowed.
+    """
+
+    def __init__(self, tokens: GrammarTokens, matcher: Any) -> None:
+        self._tokens = tokens
+        self._matcher = matcher
+        self._mask = torch.zeros(tokens.n_tokens // 32 + 1, dtype=torch.int32)
+        self._check_at: int | None = None
+        self._ending: list[int] | None = None
+
+    def allowed(self, n_left: int) -> Tensor:
+        """Return which tokens may come next, (V,) bool.
+
+        Raises:
+            UserError: The grammar is too complex.
+        """
+        if self._check_at is None or n_left <= self._check_at:
+            self._plan(n_left)
+        if self._ending is not None:
+            mask = torch.zeros(self._tokens.n_tokens, dtype=torch.bool)
+            mask[self._ending[:1]] = True
+            del self._ending[:1]
+            return mask
+        return torch.from_numpy(self._allowed(self._matcher))
+
+    @property
+    def may_end(self) -> bool:
+        """Whether the text so far is complete."""
+        return bool(self._matcher.is_accepting())
+
+    @property
+    def must_end(self) -> bool:
+        """Whether it is, and nothing may follow."""
+        return self.may_end and bool(self._matcher.is_stopped())
+
+    def accept(self, token: int) -> None:
+        """Add a token to the text."""
+        self._matcher.consume_token(token)
+
+    def _allowed(self, matcher: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        matcher.unsafe_compute_mask_ptr(self._mask.data_ptr(), 4 * len(self._mask))
+        if matcher.is_error():
+            raise UserError(f"The grammar cannot be followed. {matcher.get_error()}")
+        words = self._mask.numpy()
+        words = words if sys.byteorder == "little" else words.byteswap()
+        bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+        return bits[: self._tokens.n_tokens].astype(np.bool_)
+
+    def _plan(self, n_left: int) -> None:
+        """Find a short ending, and decide whether it is time for it."""
+        if self._ending is not None:
+            return
+        ending = self._short_ending()
+        n_needed = 0 if ending is None else 2 * len(ending) + _RESERVE
+        # A token may make the ending longer, for example one that opens a list.
+        if ending is None or n_left > n_needed:
+            self._check_at = n_left - max(1, (n_left - n_needed) // 4)
+        else:
+            self._check_at, self._ending = 0, ending
+
+    def _short_ending(self) -> list[int] | None:
+        """Tokens that complete the text, not always the fewest; None if none are found."""
+        matcher, path = self._matcher.deep_copy(), list[int]()
+        while not matcher.is_accepting():
+            mask = self._allowed(matcher)
+            closing = (token for token in self._tokens.closing_ids if mask[token])
+            token = next(closing, int(mask.argmax()))
+            if not mask[token] or len(path) == _LONGEST_ENDING:
+                return None
+            matcher.consume_token(token)
+            path.append(token)
+        return path
+
+
+class _Adapter:
+    """What llguidance asks of a tokenizer."""
+
+    bos_token_id = None
+
+    def __init__(self, tokens: list[bytes]) -> None:
+        self.tokens = tokens
+        self.eos_token_id = len(tokens) - 1
+        self.special_token_ids = [self.eos_token_id]
+        self._single = {token[0]: i for i, token in enumerate(tokens) if len(token) == 1}
+
+    def __call__(self, text: bytes) -> list[int]:
+        """Encode text in single bytes; llguidance needs some encoding."""
+        return [self._single[byte] for byte in text if byte in self._single]
+
+
+def _llguidance() -> Any:
+    try:
+        import llguidance
+    except ImportError as error:
+        raise UserError(
+            "JSON schemas and regular expressions need the package llguidance.",
+            command="pip install 'groundup[structured]'",
+        ) from error
+    return llguidance
