@@ -26,7 +26,7 @@ class LlamaCpp:
             setattr(parameters, name, value)
         self.server = module.Server(parameters)
         address = self.server.listening_address.removeprefix("http://")
-        self.connection = http.client.HTTPConnection(address, timeout=30)
+        self.connection = http.client.HTTPConnection(address, timeout=300)
 
     def tokenize(self, text: str, *, special: bool = False, begin: bool = False) -> list[int]:
         """Encode a text; `special`: names of special tokens are special in it."""

@@ -18,13 +18,14 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.export_gguf import Agreement, agreement, export_gguf, refuse_foreign_file
 from groundup.evaluation.export_tokenizer import (
+    chat_template_of,
     exported_ids,
     is_huggingface_schema,
     write_tokenizer,
 )
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.model.gpt import GPT
-from groundup.tokenizer.chat_template import check_chat_template
+from groundup.tokenizer.chat_template import CHAT_TEMPLATE, check_chat_template
 from groundup.tokenizer.files import load_tokenizer
 from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import ExportConfig
@@ -137,8 +138,10 @@ def _to_huggingface(path: Path, config: ExportConfig) -> ExportResult:
         difference, n_tokens = _check_logits(opened.model, import_huggingface(temporary), folder)
         n_template_ids = 0
         if language_model is not None and language_model.is_assistant:
-            template = read_json(temporary / "tokenizer_config.json")["chat_template"]
-            n_template_ids = check_chat_template(template, load_tokenizer(temporary))
+            template = chat_template_of(temporary, is_assistant=True)
+            assert template is not None
+            if template == CHAT_TEMPLATE:
+                n_template_ids = check_chat_template(template, load_tokenizer(temporary))
         eos = read_special_ids(temporary).eos
     return opened.result(
         list(folder.iterdir()),

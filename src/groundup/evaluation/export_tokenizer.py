@@ -10,7 +10,7 @@ from typing import Any
 from groundup.base.files import read_json, write_json
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.pretrained import KEPT_FILES
-from groundup.tokenizer.chat_template import CHAT_TEMPLATE
+from groundup.tokenizer.chat_template import CHAT_TEMPLATE, read_chat_template
 from groundup.tokenizer.special import END_OF_TEXT
 from groundup.weights.special_ids import NAMES, SpecialIds, as_ids, one_end
 
@@ -40,17 +40,10 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
 
 def chat_template_of(tokenizer: Path, *, is_assistant: bool) -> str | None:
     """Find the chat template of a model in the folder of its tokenizer; None: there is none."""
-    if is_assistant:
-        return CHAT_TEMPLATE
-    about, template = (tokenizer / name for name in KEPT_FILES)
-    if template.is_file():
-        return template.read_text("utf-8")
-    content = read_json(about) if about.is_file() else {}
-    found = content.get("chat_template") if isinstance(content, dict) else None
-    if isinstance(found, list):  # several templates with names
-        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+    found = read_chat_template(tokenizer)
+    if found is not None:
+        return found.source
+    return CHAT_TEMPLATE if is_assistant else None
 
 
 def write_tokenizer(
@@ -58,10 +51,9 @@ def write_tokenizer(
 ) -> None:
     """Copy tokenizer.json, and write or copy tokenizer_config.json."""
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    if not language_model.is_assistant:
-        for name in KEPT_FILES:
-            if (source / name).is_file():
-                shutil.copyfile(source / name, folder / name)
+    for name in KEPT_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
     if (folder / "tokenizer_config.json").is_file():
         return
     about: dict[str, Any] = {
