@@ -89,7 +89,9 @@ def test_llama_cpp_continues_our_file_in_float32(run: Path, ours: LanguageModel)
     judge = LlamaCpp(result.files[0], n_ctx=256, **EXACT)
     for text in PROMPTS:
         ids = ours.tokenizer.encode(text)
-        assert judge.greedy(ids, 48) == generate(ours.model, ids, 48, temperature=0), text
+        found, expected = judge.greedy(ids, 48), generate(ours.model, ids, 48, temperature=0)
+        assert found == expected[: len(found)], text
+        assert len(found) == 48 or found[-1] in ours.stop_ids
     village = generate(ours.model, ours.tokenizer.encode(PROMPTS[0]), 48, temperature=0)
     text = ours.tokenizer.decode(village)
     assert text.startswith(", there was a wise old wizard named Elwendi.")
