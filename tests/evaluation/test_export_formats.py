@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json
 from groundup.base.gguf import read_gguf_header
+from groundup.cli.main import main
 from groundup.evaluation.export import export
 from groundup.evaluation.load import load
 from groundup.evaluation.match import match
@@ -97,6 +98,8 @@ def test_llama_cpp_tokenizes_as_we_do(tmp_path: Path, pattern: str) -> None:
     pre = {"gpt2": "gpt-2", "gpt4": "dbrx"}[pattern]
     assert header.metadata["tokenizer.ggml.pre"] == pre
     assert header.metadata["tokenizer.ggml.token_type"][-5:].tolist() == [5] * 5
+    again = import_pretrained(ImportConfig(source=result.files[0], out=tmp_path / "again"))
+    assert (again.vocab_size, again.n_unused_rows) == (tokenizer.vocab_size, 5)
     theirs = LlamaCpp(result.files[0])
     for text in texts(300):
         assert theirs.tokenize(text) == tokenizer.encode(text), text
@@ -281,5 +284,18 @@ def test_kinds_without_a_place_in_the_format_are_refused(tmp_path: Path) -> None
     other = write_run(tmp_path / "other", random_model(custom.vocab_size), custom)
     with pytest.raises(UserError, match=r"llama\.cpp has no name for it"):
         export(ExportConfig(run=other, to="gguf"))
-    assert not (other / "gguf" / "other-float32.gguf").exists()
+    assert not (other / "gguf").exists()
     assert END_OF_TEXT in tokenizer.special_tokens
+
+
+def test_the_command_writes_a_file_and_states_the_agreement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = bpe()
+    run = write_run(tmp_path / "run", random_model(tokenizer.vocab_size), tokenizer)
+    assert main(["export", str(run), "--to", "gguf", "--dtype", "q8_0"]) == 0
+    said = capsys.readouterr().out
+    assert "run-q8_0.gguf" in said
+    assert "mean KL divergence" in said.replace("\n", " ")
+    assert main(["export", str(run), "--dtype", "q8_0"]) == 1
+    assert f"groundup export {run} --dtype q8_0 --to gguf" in capsys.readouterr().err

@@ -16,7 +16,13 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, atomic_path, read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
-from groundup.evaluation.export_gguf import Agreement, agreement, export_gguf, refuse_foreign_file
+from groundup.evaluation.export_gguf import (
+    Agreement,
+    agreement,
+    export_gguf,
+    refuse_foreign_file,
+    tokenizer_keys,
+)
 from groundup.evaluation.export_tokenizer import (
     chat_template_of,
     exported_ids,
@@ -164,16 +170,9 @@ def _to_gguf(path: Path, config: ExportConfig) -> ExportResult:
     general = {"name": opened.run.path.resolve().name}
     general |= {"license": stated} if isinstance(stated, str) else {}
     language_model = opened.language_model
-    if language_model is None and opened.run.tokenizer.is_dir():
-        raise UserError(
-            "llama.cpp has no tokenizer of this kind: it cuts words or characters. A byte-level "
-            "BPE tokenizer is expected.",
-            where=opened.run.tokenizer,
-        )
+    tokenizer = tokenizer_keys(language_model, opened.run.tokenizer)
     with atomic_path(out) as temporary:
-        notes = export_gguf(
-            opened.model, temporary, config.dtype, general, language_model, opened.run.tokenizer
-        )
+        export_gguf(opened.model, temporary, config.dtype, general, language_model, tokenizer)
         back = open_gguf(temporary)
         model = build_model(back)
         if config.dtype == "float32":
@@ -189,7 +188,7 @@ def _to_gguf(path: Path, config: ExportConfig) -> ExportResult:
         max_logit_difference=difference,
         eos_token_ids=back.special_ids.eos,
         agreement=agreement(opened.model, model, language_model) if rounded else None,
-        notes=notes,
+        notes=tokenizer.notes,
     )
 
 
