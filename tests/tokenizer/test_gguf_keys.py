@@ -16,7 +16,6 @@ from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.gguf_keys import gguf_tokenizer
 from groundup.tokenizer.huggingface import from_description
 
-VOCABULARIES = Path(__file__).parents[3] / "shared" / "data" / "ggml-vocab"
 TEXT = "the cat sat on the mat and the dog sat on the log, in a café. " * 5
 
 
@@ -45,10 +44,10 @@ def test_the_keys_of_smollm2_come_back(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen2"])
-def test_the_keys_of_published_vocabularies_come_back(tmp_path: Path, name: str) -> None:
-    path = VOCABULARIES / f"ggml-vocab-{name}.gguf"
-    if not path.is_file():
-        pytest.skip("the vocabularies of llama.cpp are not there")
+def test_the_keys_of_published_vocabularies_come_back(
+    tmp_path: Path, name: str, shared_data: Path
+) -> None:
+    path = shared_data / "ggml-vocab" / f"ggml-vocab-{name}.gguf"
     theirs, ours = keys_of(path, tmp_path / "tokenizer")
     check_same(theirs, ours)
     assert ours["tokenizer.ggml.add_bos_token"] is (name == "llama-bpe")
