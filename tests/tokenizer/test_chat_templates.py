@@ -90,9 +90,12 @@ HOSTILE = {
     "{{ 10**10 * 'x' }}": "characters",
     "{{ [0] * 10**10 }}": "characters",
     "{{ 9 ** 99999 }}": "huge number",
-    "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}": "characters",
-    "{% set n = namespace(x='a') %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}": "characters",
-    "{% set n = namespace(x=9) %}{% for i in range(99) %}{% set n.x = n.x * n.x %}{% endfor %}": "huge number",
+    "{% set n = namespace(x='a') %}{% for i in range(99) %}"
+    "{% set n.x = n.x ~ n.x %}{% endfor %}": "characters",
+    "{% set n = namespace(x='a') %}{% for i in range(99) %}"
+    "{% set n.x = n.x + n.x %}{% endfor %}": "characters",
+    "{% set n = namespace(x=9) %}{% for i in range(99) %}"
+    "{% set n.x = n.x * n.x %}{% endfor %}": "huge number",
     "{% set n = namespace(x='a') %}{% for i in range(99) %}"
     "{% set n.x = n.x.replace('a', 'aa') %}{% endfor %}": "characters",
     "{% set n = namespace(x='a') %}{% for i in range(99) %}"

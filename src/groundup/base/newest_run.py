@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from groundup.base.errors import UserError, quoted
+from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 
 Need = Literal["model", "training", "assistant"]
@@ -61,8 +62,20 @@ def _serves(run: RunFolder, need: Need) -> bool:
     if need == "training":
         return run.config_path.is_file()
     if need == "assistant":
-        return any(run.path.glob(_ASSISTANT)) or (run.path / "assistant.json").is_file()
+        is_tuned = any(run.path.glob(_ASSISTANT)) or (run.path / "assistant.json").is_file()
+        return is_tuned or (_has_weights(run) and has_chat_template(run.tokenizer))
     return _has_weights(run) and run.tokenizer.is_dir()
+
+
+def has_chat_template(tokenizer: Path) -> bool:
+    """Whether the folder of a tokenizer says how a conversation is written."""
+    if (tokenizer / "chat_template.jinja").is_file():
+        return True
+    try:
+        about = read_json(tokenizer / "tokenizer_config.json")
+    except (UserError, OSError):
+        return False
+    return isinstance(about, dict) and isinstance(about.get("chat_template"), str | list)
 
 
 def _has_weights(run: RunFolder) -> bool:

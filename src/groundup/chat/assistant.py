@@ -7,6 +7,7 @@ from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run
+from groundup.base.newest_run import has_chat_template
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
@@ -19,6 +20,8 @@ from groundup.generation.generate import stream
 def find_assistant(path: Path) -> Path:
     """Find the newest complete one of RUN/assistant, RUN/assistant-2, ..., or the path itself.
 
+    An imported model with a chat template is one, too.
+
     Raises:
         UserError: There is no such folder, or nothing in it was fine-tuned on instructions.
     """
@@ -26,6 +29,8 @@ def find_assistant(path: Path) -> Path:
         return path
     run = RunFolder.open(path).path
     complete = [file.parent for file in run.glob(f"assistant*/{ASSISTANT_MARK}")]
+    if not complete and has_chat_template(run / "tokenizer"):
+        return path
     if not complete:
         raise UserError(
             "There is no assistant in this run. Fine-tune the model on instructions first.",
@@ -71,4 +76,6 @@ def open_chat(config: ChatConfig) -> ChatSession:
         context_length=model.config.context_length,
         max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
         stop_ids=language_model.stop_ids,
+        template=language_model.chat_template,
+        system=config.system,
     )

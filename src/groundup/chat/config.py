@@ -12,13 +12,15 @@ from groundup.base.kinds import Count, Device, NotNegative, Whole
 
 @dataclass(frozen=True, kw_only=True)
 class ChatConfig(Config):
-    """Settings of `chat`: talk to the assistant of a run."""
+    """Settings of `chat`: talk to the assistant of a run, or to an imported model."""
 
     run: Path | None = None
-    """Run folder that was fine-tuned by `groundup instruct`, or the folder of an assistant.
-    Without it, the newest run with an assistant in runs/."""
+    """Run folder that was fine-tuned by `groundup instruct`, the folder of an assistant, or a run
+    of an imported model with a chat template. Without it, the newest of them in runs/."""
     ask: str | None = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
+    system: str | None = None
+    """System message that begins the conversation. None: the one of the chat template, if any."""
     max_new_tokens: Count = 48
     """Maximum length of an answer, in tokens."""
     temperature: NotNegative = 0.0

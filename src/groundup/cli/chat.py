@@ -24,7 +24,8 @@ def run(config: ChatConfig) -> int:
         return converse(session, _read_line, _write)
     run = find_run(config.run, "assistant")
     heading(f"chat with {find_assistant(run)}")
-    note(f"This is a very small model; it answers what it was fine-tuned on. {HELP}.")
+    what = "" if session.is_imported else " It answers what it was fine-tuned on."
+    note(f"This is a very small model.{what} {HELP}.")
     n_answered = converse(session, _ask_line, _write)
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     note(f"{questions} answered. The conversation is not saved.")

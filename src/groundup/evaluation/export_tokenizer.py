@@ -33,6 +33,11 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
     if not language_model.is_assistant:
         if ends:
             generation.setdefault("eos_token_id", ends)
+        stated = as_ids(generation.get("eos_token_id"))
+        # A source may end its turns with a token that its generation_config.json does not name.
+        more = [end for end in language_model.tokenizer_ends if end not in stated]
+        if more:
+            generation["eos_token_id"] = [*stated, *more]
         return SpecialIds(config=ids.config, generation=generation)
     both = {"eos_token_id": ends}
     return SpecialIds(config={**ids.config, **both}, generation={**generation, **both})
@@ -40,9 +45,9 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
 
 def chat_template_of(tokenizer: Path, *, is_assistant: bool) -> str | None:
     """Find the chat template of a model in the folder of its tokenizer; None: there is none."""
-    found = read_chat_template(tokenizer)
-    if found is not None:
-        return found.source
+    template = read_chat_template(tokenizer)
+    if template is not None:
+        return template.source
     return CHAT_TEMPLATE if is_assistant else None
 
 
@@ -51,9 +56,13 @@ def write_tokenizer(
 ) -> None:
     """Copy tokenizer.json, and write or copy tokenizer_config.json."""
     shutil.copyfile(source / "tokenizer.json", folder / "tokenizer.json")
-    for name in KEPT_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, folder / name)
+    if not language_model.is_assistant or language_model.chat_template is not None:
+        for name in KEPT_FILES:
+            if (source / name).is_file():
+                shutil.copyfile(source / name, folder / name)
+        template = read_chat_template(folder)
+        if template is not None:
+            template.check()
     if (folder / "tokenizer_config.json").is_file():
         return
     about: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """Open a trained model together with its tokenizer."""
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,20 @@ from groundup.evaluation.text_generation import (
 )
 from groundup.generation.request import Request, Sampling
 from groundup.model.gpt import GPT
+from groundup.tokenizer.chat_template import (
+    CHAT_TEMPLATE,
+    ChatTemplate,
+    read_chat_template,
+    read_special_names,
+)
+from groundup.tokenizer.conversation import turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.weights.checkpoint_format import open_model
 from groundup.weights.special_ids import SpecialIds
+
+_log = logging.getLogger(__name__)
 
 ASSISTANT_MARK = "assistant.json"
 """A file that `instruct` writes after the model: a folder that has it is a complete assistant."""
@@ -41,6 +51,10 @@ class LanguageModel:
     """The ids at which texts begin and end, of a model that was imported."""
     is_assistant: bool = False
     """Whether the model was fine-tuned by `instruct`."""
+    chat_template: ChatTemplate | None = None
+    """The chat template of an imported model. None: it has none, or that of our assistants."""
+    tokenizer_ends: tuple[int, ...] = ()
+    """The ids that end a text or a turn by the tokenizer's files and the chat template."""
 
     def __repr__(self) -> str:
         """Name the run, the step, the size and the vocabulary."""
@@ -51,23 +65,30 @@ class LanguageModel:
         return f"LanguageModel({', '.join([str(run), *facts])})"
 
     @property
+    def can_chat(self) -> bool:
+        """Whether the model knows how a conversation is written."""
+        return self.is_assistant or self.chat_template is not None
+
+    @property
     def stop_ids(self) -> tuple[int, ...]:
         """Ids that end a text or an answer.
 
-        They are the end of a turn for an assistant, the ends of texts that an imported model names,
-        and `<|endoftext|>`.
+        They are the end of a turn for an assistant, the ends of texts that the files of an imported
+        model name, the end of a turn in its chat template, and `<|endoftext|>`.
         """
         special = self.tokenizer.special_tokens
-        names = (END,) if self.is_assistant else ()
-        own = [special[name] for name in (*names, END_OF_TEXT) if name in special]
-        ids = [*own[: len(names)], *self.special_ids.eos, *own[len(names) :]]
+        is_ours = self.is_assistant and self.chat_template is None
+        first = [special[END]] if is_ours and END in special else []
+        last = [special[END_OF_TEXT]] if END_OF_TEXT in special else []
+        ids = [*first, *self.special_ids.eos, *self.tokenizer_ends, *last]
         return tuple(dict.fromkeys(i for i in ids if 0 <= i < self.model.config.vocab_size))
 
     @property
     def start_ids(self) -> list[int]:
         """The ids that begin a text without a prompt; empty if the model has no such id."""
         end = self.tokenizer.special_tokens.get(END_OF_TEXT)
-        candidates = (self.special_ids.bos, end, *self.special_ids.eos)
+        begin = getattr(self.tokenizer, "begin_ids", [])
+        candidates = (*begin, self.special_ids.bos, end, *self.special_ids.eos)
         V = self.tokenizer.vocab_size
         return [i for i in candidates if i is not None and 0 <= i < V][:1]
 
@@ -173,6 +194,26 @@ def load(path: Path | str) -> LanguageModel:
         ) from error
 
 
+def chat_parts(folder: Path, tokenizer: Tokenizer, *, is_assistant: bool) -> dict[str, Any]:
+    """Read what the folder of a tokenizer says about conversations, as fields of LanguageModel.
+
+    Raises:
+        UserError: A file is not valid.
+    """
+    template = read_chat_template(folder)
+    if is_assistant and template is not None and template.source == CHAT_TEMPLATE:
+        template = None
+    names = read_special_names(folder)
+    ends = [tokenizer.special_tokens.get(names.get("eos_token", ""))]
+    if template is not None:
+        try:
+            ends.append(turn_end(tokenizer, template))
+        except UserError as error:
+            _log.warning("%s", error.located)
+    found = tuple(dict.fromkeys(index for index in ends if index is not None))
+    return {"chat_template": template, "tokenizer_ends": found}
+
+
 def run_of(path: Path | str, folder: Path) -> RunFolder:
     """Find the run of the weights in `folder`, which were found from `path`.
 
@@ -195,12 +236,14 @@ def _load(path: Path | str) -> LanguageModel:
     # The rows beyond the tokenizer are padding: no token has these ids, so none is generated.
     model.n_used_ids = tokenizer.vocab_size
     model.eval()
+    is_assistant = (run.path / ASSISTANT_MARK).is_file()
     return LanguageModel(
         model=model,
         tokenizer=tokenizer,
         path=folder,
         special_ids=SpecialIds.of_manifest(run.read_manifest(), run.manifest_path),
-        is_assistant=(run.path / ASSISTANT_MARK).is_file(),
+        is_assistant=is_assistant,
+        **chat_parts(run.tokenizer, tokenizer, is_assistant=is_assistant),
     )
 
 

@@ -5,11 +5,9 @@ size of the model. The run is written under a temporary name and gets its name w
 """
 
 import shutil
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from groundup.base.calling import takes_settings
 from groundup.base.checkpoints import step_name
@@ -17,13 +15,13 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, sha256_file, write_json, write_text
 from groundup.base.gguf import GGUFHeader, is_gguf, read_gguf_header
 from groundup.base.run import RunFolder
-from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, check_vocabulary
+from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, chat_parts, check_vocabulary
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.chat_template import CHAT_TEMPLATE
+from groundup.tokenizer.chat_template import CHAT_TEMPLATE, read_chat_template
 from groundup.tokenizer.files import load_tokenizer
-from groundup.tokenizer.gguf import tokenizer_of_gguf
+from groundup.tokenizer.gguf import tokenizer_config, tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.config import ImportConfig
 from groundup.weights.find_source import find_source, open_source, short_name
@@ -90,7 +88,7 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
             write_text(written.checkpoints_path / "latest", f"{step_name(0)}\n")
             if tokenizer is not None:
                 _write_tokenizer(written.tokenizer, source, tokenizer, header)
-            has_template = _has_chat_template(written.tokenizer)
+            has_template = read_chat_template(written.tokenizer) is not None
             is_assistant = _is_assistant(written.tokenizer / KEPT_FILES[0])
             if is_assistant:
                 write_json(temporary / ASSISTANT_MARK, {"source": str(source)})
@@ -167,26 +165,10 @@ def _write_tokenizer(
         if (source / kept).is_file():
             shutil.copyfile(source / kept, folder / kept)
     if header is not None and not (folder / KEPT_FILES[0]).is_file():
-        write_json(folder / KEPT_FILES[0], _tokenizer_config(header.metadata))
-
-
-def _tokenizer_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Build a tokenizer_config.json from the metadata of a GGUF file."""
-    tokens = metadata.get("tokenizer.ggml.tokens", [])
-    about: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-    for ours, theirs in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        index = metadata.get(f"tokenizer.ggml.{theirs}_token_id")
-        if isinstance(index, int) and 0 <= index < len(tokens):
-            about[f"{ours}_token"] = tokens[index]
-    about["add_bos_token"] = bool(metadata.get("tokenizer.ggml.add_bos_token", False))
-    template = metadata.get("tokenizer.chat_template")
-    return about | ({"chat_template": template} if isinstance(template, str) else {})
-
-
-def _has_chat_template(folder: Path) -> bool:
-    about = read_json(folder / KEPT_FILES[0]) if (folder / KEPT_FILES[0]).is_file() else {}
-    template = about.get("chat_template") if isinstance(about, dict) else None
-    return (folder / KEPT_FILES[1]).is_file() or isinstance(template, (str, list))
+        write_json(folder / KEPT_FILES[0], tokenizer_config(header.metadata, source))
+    template = read_chat_template(folder)
+    if template is not None:
+        template.check()
 
 
 def _is_assistant(tokenizer_config: Path) -> bool:
@@ -250,4 +232,5 @@ def _stop_ids(
         path=run,
         special_ids=pretrained.special_ids,
         is_assistant=is_assistant,
+        **chat_parts(run / "tokenizer", written, is_assistant=is_assistant),
     ).stop_ids

@@ -130,10 +130,8 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     Raises:
         UserError: A file is not valid.
     """
-    config, file = folder / TEMPLATE_FILES[0], folder / TEMPLATE_FILES[1]
-    about = read_json(config) if config.is_file() else {}
-    if not isinstance(about, dict):
-        raise UserError("This is not a JSON object with settings.", where=config)
+    config, file = (folder / name for name in TEMPLATE_FILES)
+    about = _settings(config)
     where, source = config, about.get("chat_template")
     if isinstance(source, list):
         named = {
@@ -150,6 +148,22 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     if not isinstance(source, str):
         raise UserError("chat_template is no text. A template is expected.", where=where)
     return ChatTemplate(source, special_names(about), where)
+
+
+def read_special_names(folder: Path) -> dict[str, str]:
+    """Read the special tokens that the settings of a tokenizer's folder name.
+
+    Raises:
+        UserError: The file is not valid.
+    """
+    return special_names(_settings(folder / TEMPLATE_FILES[0]))
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    about = read_json(path) if path.is_file() else {}
+    if not isinstance(about, dict):
+        raise UserError("This is not a JSON object with settings.", where=path)
+    return about
 
 
 def special_names(about: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from groundup.base.errors import UserError
-from groundup.base.files import write_json
 from groundup.tokenizer.huggingface import from_description
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.save import byte_spelling
@@ -96,38 +95,27 @@ def tokenizer_of_gguf(metadata: Mapping[str, Any], where: Path) -> Tokenizer:
     return from_description(description, where)
 
 
-def save_gguf_tokenizer(metadata: Mapping[str, Any], where: Path, folder: Path) -> Tokenizer:
-    """Write the tokenizer of a GGUF file as a folder, with its chat template and special tokens.
+def tokenizer_config(metadata: Mapping[str, Any], where: Path) -> dict[str, Any]:
+    """Build a tokenizer_config.json: the special tokens, and the chat template if there is one.
 
     Raises:
-        UserError: As `tokenizer_of_gguf`.
+        UserError: An id is not that of a token, or the template is no text.
     """
-    tokenizer = tokenizer_of_gguf(metadata, where)
-    tokenizer.save(folder)
     file = _Metadata(metadata, where)
     about: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,
+        "add_bos_token": file.flag("add_bos_token", default=False),
     }
     for name, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
         index = file.index(f"{key}_token_id")
         if index is not None:
             about[f"{name}_token"] = file.tokens[index]
     if (template := metadata.get("tokenizer.chat_template")) is not None:
+        if not isinstance(template, str):
+            file.refuse(f"tokenizer.chat_template is {template!r}. A text is expected.")
         about["chat_template"] = template
-    write_json(folder / "tokenizer_config.json", about)
-    return tokenizer
-
-
-def ends_of_gguf(metadata: Mapping[str, Any], where: Path) -> tuple[int, ...]:
-    """Return the ids that end a text or a turn.
-
-    Raises:
-        UserError: An id is not that of a token.
-    """
-    file = _Metadata(metadata, where)
-    found = [file.index(f"{name}_token_id") for name in ("eos", "eot", "eom")]
-    return tuple(dict.fromkeys(index for index in found if index is not None))
+    return about
 
 
 class _Metadata:

@@ -1,8 +1,9 @@
 """Fine-tune the model of a run as an assistant.
 
-A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, in the chat template of
-`groundup chat`. Only the answer and its end are targets of the loss. The test prompts are answered
-greedily before and after fine-tuning, and deterministic graders decide which answers are correct.
+A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, or what the chat template of
+an imported model writes: the same ids as in `groundup chat`. Only the answer and its end are
+targets of the loss. The test prompts are answered greedily before and after fine-tuning, and
+deterministic graders decide which answers are correct.
 """
 
 import dataclasses
@@ -53,10 +54,14 @@ def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructR
     config = dataclasses.replace(config, run=find_run(config.run))
     assert config.run is not None
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
-    foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
+    added_tokens: tuple[str, ...] = ()
+    if foundation.chat_template is None:
+        foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
     model, tokenizer = foundation.model, foundation.tokenizer
     wanted = target_folder(config.run, config.out, "assistant", model)
-    examples = make_examples(config, tokenizer, model.config.context_length)
+    examples = make_examples(
+        config, tokenizer, model.config.context_length, foundation.chat_template
+    )
     before = _answers(config, foundation, examples)
     loss_before = mean_loss(model, examples.test_rows)
     steps = _train(config, foundation, examples, on_step)
@@ -122,6 +127,8 @@ def _train(
 def _save(assistant: LanguageModel, examples: Examples, folder: Path) -> None:
     save_model(assistant.model, folder)
     assistant.tokenizer.save(folder / "tokenizer")
+    if assistant.chat_template is not None:
+        assistant.chat_template.save(folder / "tokenizer")
     # Written last: a folder with this file has a complete assistant. The test adds its numbers.
     write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
 
@@ -129,7 +136,9 @@ def _save(assistant: LanguageModel, examples: Examples, folder: Path) -> None:
 def _answers(
     config: InstructConfig, assistant: LanguageModel, examples: Examples
 ) -> list[list[int]]:
-    stops = {assistant.tokenizer.special_tokens[END], *assistant.stop_ids}
+    stops = set(assistant.stop_ids)
+    if assistant.chat_template is None:
+        stops.add(assistant.tokenizer.special_tokens[END])
     return answer_all(assistant.model, examples.prompts, config.max_new_tokens, stop_ids=stops)
 
 
