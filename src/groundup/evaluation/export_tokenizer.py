@@ -60,9 +60,9 @@ def write_tokenizer(
         for name in KEPT_FILES:
             if (source / name).is_file():
                 shutil.copyfile(source / name, folder / name)
-        template = read_chat_template(folder)
-        if template is not None:
-            template.check()
+        kept = read_chat_template(folder)
+        if kept is not None:
+            kept.check()
     if (folder / "tokenizer_config.json").is_file():
         return
     about: dict[str, Any] = {

@@ -33,7 +33,7 @@ from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import MatchConfig
 from groundup.weights.find_source import find_source, open_source
 from groundup.weights.pretrained import Pretrained
-from groundup.weights.sources import build_model, model_without_memory
+from groundup.weights.sources import build_model
 
 _WITHOUT_EFFECT = {"dropout", "init", "qk_gain", "look_back", "d_head", "d_ff", "n_kv_heads"}
 """Settings that do not change what a trained model computes, or are compared as their values."""
@@ -174,7 +174,7 @@ def _ends(
         with suppress(UserError):  # a template that refuses a plain conversation
             end = turn_end(tokenizer, template)
     return LanguageModel(
-        model=model_without_memory(pretrained.config),
+        model=GPT(pretrained.config, initialize=False),
         tokenizer=tokenizer,
         path=Path(),
         special_ids=ids,
