@@ -47,6 +47,7 @@ class LlamaCpp:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}
+        self.connection.close()  # the server may have closed an idle one
         self.connection.request("POST", path, json.dumps(body).encode(), headers)
         return json.loads(self.connection.getresponse().read())
 
