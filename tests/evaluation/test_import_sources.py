@@ -130,7 +130,7 @@ def test_importing_takes_less_memory_than_it_writes(tmp_path: Path, kind: str) -
         source = tmp_path / "ckpt.pt"
         from groundup import nanogpt
 
-        args = {
+        args: dict[str, Any] = {
             "vocab_size": 2_000, "block_size": 128, "n_embd": 512, "n_layer": 4, "n_head": 8,
             "bias": False, "dropout": 0.0,
         }  # fmt: skip
@@ -179,6 +179,17 @@ def test_a_full_disk_leaves_nothing_at_any_point(tmp_path: Path) -> None:
         ):
             import_pretrained(ImportConfig(source=folder, out=place / "run"))
         assert not list(place.iterdir()), at
+
+
+def test_weights_that_do_not_fit_on_the_disk_are_refused_before_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_foreign(tmp_path / "hf")
+    monkeypatch.setattr("groundup.evaluation.pretrained.free_disk_bytes", lambda place: 20_000)
+    with pytest.raises(UserError, match=r"take 0.0 MB, and the disk has 0.0 MB free") as caught:
+        import_pretrained(ImportConfig(source=folder, out=tmp_path / "runs" / "run"))
+    assert caught.value.settings.keys() == {"out"}
+    assert not (tmp_path / "runs").exists()
 
 
 def nan_in_a_block(folder: Path) -> None:
@@ -244,7 +255,7 @@ def test_a_checkpoint_of_nanogpt_takes_the_tokenizer_beside_it(tmp_path: Path) -
     from groundup import nanogpt
 
     tokenizer = foreign_tokenizer()
-    args = {
+    args: dict[str, Any] = {
         "vocab_size": 320, "block_size": 16, "n_embd": 16, "n_layer": 1, "n_head": 2, "bias": False,
         "dropout": 0.0,
     }  # fmt: skip

@@ -81,6 +81,7 @@ def test_a_model_reads_beyond_its_table_and_keeps_its_context() -> None:
     )
     assert from_mapping(GPTConfig, to_mapping(config)) == config
     rotary = GPT(config, initialize=False).rotary
+    assert rotary is not None
     x = torch.ones(1, 17_000, 4)
     assert torch.equal(rotary(x)[:, :10], rotary(x[:, :10]))
     with pytest.raises(UserError, match="context of 20000"):

@@ -48,8 +48,8 @@ def test_fused_equals_formula_and_numpy(n_queries: int, n_keys: int, window: int
         results.append((mixed.detach(), *(x.grad for x in tensors)))
     for formula, fused in zip(*results, strict=True):
         torch.testing.assert_close(fused, formula, rtol=1e-10, atol=1e-10)
-    arrays = [x.detach().numpy() for x in random_qkv(n_queries, n_keys)]
-    plain = reference.attention(*arrays, window=window)
+    q, k, v = (x.detach().numpy() for x in random_qkv(n_queries, n_keys))
+    plain = reference.attention(q, k, v, window)
     np.testing.assert_allclose(results[1][0].numpy(), plain, rtol=1e-10, atol=1e-12)
 
 

@@ -10,6 +10,7 @@ import torch
 from peers import peer
 
 from groundup.base.errors import UserError
+from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig, RotaryScaling
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama
@@ -75,11 +76,8 @@ def some_ids(n: int = 40) -> torch.Tensor:
     return torch.randint(V, (2, n), generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_logits_loss_and_gradients_equal_theirs(tmp_path: Path, name: str) -> None:
-    about = FAMILIES[name]
-    theirs = written(tmp_path / "hf", about)
-    ours = import_huggingface(tmp_path / "hf")
+def check_training(ours: GPT, theirs: Any, about: dict[str, Any]) -> None:
+    """Compare logits, loss and the gradient of every parameter."""
     ids = some_ids()
     there = theirs(ids, labels=ids)
     torch.testing.assert_close(ours(ids), there.logits, rtol=1e-5, atol=1e-5)
@@ -97,7 +95,13 @@ def test_logits_loss_and_gradients_equal_theirs(tmp_path: Path, name: str) -> No
         if source.parts:
             expected = torch.cat([gradients[part] for part, _ in source.parts])
             expected = expected.t() if source.transposed else expected
-            torch.testing.assert_close(own[source.our].grad, expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(own[source.our].grad, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_loss_and_gradients_equal_theirs(tmp_path: Path, name: str) -> None:
+    theirs = written(tmp_path / "hf", FAMILIES[name])
+    check_training(import_huggingface(tmp_path / "hf"), theirs, FAMILIES[name])
 
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "qwen3 attention_bias"])
@@ -167,6 +171,7 @@ def test_scaled_positions_equal_theirs_near_and_far(
             # so whole texts are compared.
             expected = theirs.model(ids).last_hidden_state[:, places]
             torch.testing.assert_close(ours.hidden(ids)[:, places], expected, rtol=1e-5, atol=1e-5)
+    check_training(ours, theirs, about)
     export_huggingface(ours, tmp_path / "out")
     assert import_huggingface(tmp_path / "out").config == ours.config
     peer("transformers")
@@ -188,6 +193,15 @@ def test_old_names_of_the_kind_and_a_missing_original_context_are_read(tmp_path:
         expected = theirs(some_ids()).logits
         found = import_huggingface(tmp_path / "hf")(some_ids())
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mistral", "qwen2 window in upper layers", "qwen3 tied"])
+def test_forty_greedy_tokens_are_those_of_transformers(tmp_path: Path, name: str) -> None:
+    theirs = written(tmp_path / "hf", {**FAMILIES[name], "eos_token_id": None})
+    ours = import_huggingface(tmp_path / "hf").eval()
+    prompt = some_ids(8)[:1]
+    expected = theirs.generate(prompt, max_new_tokens=40, do_sample=False, pad_token_id=0)
+    assert generate(ours, prompt[0].tolist(), 40, temperature=0) == expected[0, 8:].tolist()
 
 
 # What is refused
@@ -215,6 +229,10 @@ def changed(folder: Path, **changes: Any) -> Path:
             },
             "factor differs between",
         ),
+        (QWEN2, {**SLIDING, "num_hidden_layers": 10**15}, "At most 10,000 are expected"),
+        (LLAMA, {"vocab_size": 10**15}, "describes a model of"),
+        (LLAMA, {"num_attention_heads": 0}, "wrong type or value"),
+        (LLAMA, {"rope_theta": float("nan")}, "rotary_base is nan"),
         (LLAMA, {"rope_interleaved": True}, "rope_interleaved is True"),
         (LLAMA, {"intermediate_size": 41}, r"down_proj.weight .* \(32, 40\).* expects \(32, 41\)"),
         (GPT2, {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is"),
@@ -227,6 +245,13 @@ def test_settings_that_change_the_result_are_refused_by_name(
     written(tmp_path / "hf", family)
     with pytest.raises(UserError, match=said):
         open_huggingface(changed(tmp_path / "hf", **changes))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"vocab_size": ' + "9" * 10_000 + "}"])
+def test_a_config_that_json_cannot_read_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match="not valid JSON"):
+        open_huggingface(tmp_path)
 
 
 def test_unknown_settings_are_named_in_a_warning(

@@ -28,7 +28,7 @@ def written(path: Path, *, compiled: bool = False, **changes: Any) -> PlainGPT:
     model = PlainGPT(SimpleNamespace(**args)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     prefix = "_orig_mod." if compiled else ""
     optimizer = torch.optim.AdamW(model.parameters())
     checkpoint = {

@@ -132,7 +132,7 @@ def read_json(path: Path | str) -> Any:
         raise UserError("This file is missing.", where=path) from error
     except OSError as error:
         raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of numbers with thousands of digits
         raise UserError(f"This file is not valid JSON ({error}).", where=path) from error
 
 

@@ -14,7 +14,9 @@ from groundup.base.checkpoints import step_name
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import atomic_folder, read_json, sha256_file, write_json, write_text
 from groundup.base.gguf import GGUFHeader, is_gguf, read_gguf_header
+from groundup.base.machine import free_disk_bytes
 from groundup.base.run import RunFolder
+from groundup.base.writable import writable_place
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, chat_parts, check_vocabulary
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
@@ -80,6 +82,7 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     n_ids = V if tokenizer is None else tokenizer.vocab_size
     warn_of_absent_ids(pretrained.special_ids, n_ids)
     out = config.out if config.out is not None else Path("runs") / short_name(config.source)
+    _check_space(out, pretrained)
     run = RunFolder.create(out)
     try:
         with atomic_folder(run.path) as temporary:
@@ -114,6 +117,21 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
     )
 
 
+def _check_space(out: Path, pretrained: Pretrained) -> None:
+    """Check that the weights fit on the disk, before anything is written."""
+    n_source = sum(file.stat().st_size for file in pretrained.files)
+    # A checkpoint of nanoGPT holds the state of the optimizer, too.
+    n_bytes = min(n_source, 4 * count_parameters(pretrained.config))
+    n_free = free_disk_bytes(out)
+    if n_free < 1.05 * n_bytes:
+        raise UserError(
+            f"The weights take {n_bytes / 1e6:,.1f} MB, and the disk has {n_free / 1e6:,.1f} MB "
+            "free. A location with more free space is expected.",
+            where=out,
+            settings={"out": str(writable_place(out))},
+        )
+
+
 def _tokenizer_files(folder: Path) -> list[Path]:
     """List the files of the tokenizer in a folder, in the first form that is complete."""
     for names in _TOKENIZER_FILES:
@@ -129,6 +147,8 @@ def _read_tokenizer(
     """Load the tokenizer that is in a GGUF file, in the folder, or beside a checkpoint."""
     model = GPT(pretrained.config, initialize=False)
     if header is not None:
+        if header.metadata.get("tokenizer.ggml.model", "none") == "none":
+            return None
         tokenizer = tokenizer_of_gguf(header.metadata, source)
         check_vocabulary(model, tokenizer, where=source)
         return tokenizer
@@ -198,7 +218,7 @@ def _describe(
         {
             "job": "import",
             "source": str(config.source),
-            "source_path": str(source),
+            "source_path": str(source.absolute()),
             "revision": config.revision,
             "model_type": pretrained.family,
             "license": pretrained.license,

@@ -229,6 +229,7 @@ class RotaryEmbedding(nn.Module):
         return self._computed(positions)
 
     def _computed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        frequencies = self._frequencies.to(self.cos.device)
-        cos, sin = _tables(positions.float(), frequencies, self._scale, self.layout)
+        if self._frequencies.device != self.cos.device:
+            self._frequencies = self._frequencies.to(self.cos.device)  # once: a graph cannot copy
+        cos, sin = _tables(positions.float(), self._frequencies, self._scale, self.layout)
         return cos.to(self.cos.dtype), sin.to(self.cos.dtype)

@@ -250,8 +250,9 @@ def _license(folder: Path, about: Mapping[str, Any]) -> str | None:
     if readme.is_file():
         with open(readme, encoding="utf-8", errors="replace") as file:
             front = re.match(r"---\n(.*?)\n---", file.read(100_000), re.DOTALL)
-        for name in ("license_name", "license") if front else ():
-            found = re.search(rf"^{name}:[ \t]*(\S.*?)[ \t]*$", front[1], re.MULTILINE)
+        for name in ("license_name", "license"):
+            pattern = rf"^{name}:[ \t]*(\S.*?)[ \t]*$"
+            found = re.search(pattern, front[1], re.MULTILINE) if front else None
             if found:
                 return found[1].strip("'\"")
     stated = about.get("license")

@@ -60,7 +60,7 @@ def write_tensors(model: GPT) -> dict[str, Tensor]:
             if joined is None and kind == "bias" and has_qkv_bias:
                 joined = torch.zeros((H + 2 * G) * D)
             if joined is not None:
-                heads = joined.unflatten(0, (H + 2 * G, D))
+                heads = joined.reshape(H + 2 * G, D, *joined.shape[1:])
                 queries, keys, values = torch.split(heads, [H, G, G])  # (heads, D, ...) each
                 parts = (queries[:, order], keys[:, order], values)
                 for name, part in zip(QKV, parts, strict=True):

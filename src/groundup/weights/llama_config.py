@@ -21,6 +21,7 @@ CLASSES = {
 """The families, and their classes in transformers."""
 _KV_HEADS = {"mistral": 8, "qwen2": 32, "qwen3": 32}
 _SLIDING = "sliding_attention"
+_MOST_LAYERS = 10_000
 _ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 _ROPE_ENTRIES = {
     *("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings"),
@@ -127,6 +128,11 @@ def read_config(about: Mapping[str, Any], *, where: Path) -> GPTConfig:
             f"hidden_act is {about['hidden_act']!r}. Only silu is supported.", where=where
         )
     n_heads, n_layers = about["num_attention_heads"], about["num_hidden_layers"]
+    if n_layers > _MOST_LAYERS:  # before a list of them is made
+        raise UserError(
+            f"num_hidden_layers is {n_layers:,}. At most {_MOST_LAYERS:,} are expected.",
+            where=where,
+        )
     kv_heads = about.get("num_key_value_heads", _KV_HEADS.get(family))
     d_head = about.get("head_dim", 128 if family == "qwen3" else None)
     has_bias = family in ("llama", "qwen3") and bool(about.get("attention_bias"))

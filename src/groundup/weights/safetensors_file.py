@@ -52,7 +52,7 @@ class StoredTensor:
         data = torch.empty(self.n_bytes, dtype=torch.uint8)
         with open(self.path, "rb") as file:
             file.seek(self.start)
-            n_read = file.readinto(memoryview(data.numpy()))
+            n_read = file.readinto(data.numpy().data)
         if n_read != self.n_bytes:
             raise UserError(f"The file ends inside of the tensor {self.name!r}.", where=self.path)
         return data.view(_DTYPES[self.type]).reshape(self.shape)
@@ -88,6 +88,7 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
 
 
 def _entry(path: Path, name: str, about: Any, first: int, size: int) -> StoredTensor:
+    shown = repr(name if len(name) <= 100 else f"{name[:100]}...")
     try:
         kind, shape, (start, stop) = about["dtype"], tuple(about["shape"]), about["data_offsets"]
         numbers = (*shape, start, stop)
@@ -95,22 +96,22 @@ def _entry(path: Path, name: str, about: Any, first: int, size: int) -> StoredTe
     except (TypeError, KeyError, ValueError):
         is_valid = False
     if not is_valid:
-        _refuse(path, f"the entry of the tensor {name!r} is invalid")
+        _refuse(path, f"the entry of the tensor {shown} is invalid")
     if kind not in _DTYPES:
         raise UserError(
-            f"The tensor {name!r} is of type {kind}. {', '.join(_DTYPES)} are supported.",
+            f"The tensor {shown} is of type {kind}. {', '.join(_DTYPES)} are supported.",
             where=path,
         )
     n_bytes = math.prod(shape) * _DTYPES[kind].itemsize
     if stop - start != n_bytes:
         _refuse(
             path,
-            f"the tensor {name!r} of shape {shape} and type {kind} has {stop - start:,} bytes "
+            f"the tensor {shown} of shape {shape} and type {kind} has {stop - start:,} bytes "
             f"instead of {n_bytes:,}",
         )
     if first + stop > size:
         raise UserError(
-            f"The tensor {name!r} ends at byte {first + stop:,}, and the file has {size:,} bytes. "
+            f"The tensor {shown} ends at byte {first + stop:,}, and the file has {size:,} bytes. "
             "It is cut: a complete copy is expected.",
             where=path,
         )
@@ -157,7 +158,7 @@ def write_tensors(
             assert tuple(tensor.shape) == shape, name
             if tensor.numel() * tensor.itemsize % 4:
                 tensor = tensor.float()  # readers expect the next tensor at a multiple of 4
-            data = memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+            data = tensor.reshape(-1).view(torch.uint8).numpy().data
             hashes[name] = hashlib.sha256(data).hexdigest()
             file.write(data)
             entries[name] = _described(_NAMES[tensor.dtype], shape, [end, end + len(data)])

@@ -6,17 +6,20 @@ A GGUF file becomes the checkpoint's file as it is, so that its tensors stay qua
 from functools import partial
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from groundup.base.files import sha256_bytes, write_json
-from groundup.base.gguf import GGUFHeader
+from groundup.base.gguf import TENSOR_TYPES, GGUFHeader
 from groundup.weights.checkpoint_format import describe_weights, save_gguf_checkpoint
-from groundup.weights.gguf import raw_blocks
-from groundup.weights.gguf_blocks import dequantized
+from groundup.weights.gguf import RawRows, raw_blocks
 from groundup.weights.pretrained import Pretrained
 from groundup.weights.safetensors_file import write_tensors
 from groundup.weights.sources import check_finite, parameter_shapes, read_finite
 
 HASHES = "tensors.json"
-_ROWS_AT_ONCE = 4096
+_SCALES = {"Q4_0": (0,), "Q4_1": (0, 2), "Q8_0": (0,), "Q4_K": (0, 2), "Q6_K": (208,)}
+"""Where the float16 numbers of a quantized block are, in bytes."""
 
 
 def write_checkpoint(
@@ -42,8 +45,7 @@ def write_checkpoint(
     if header is not None:
         for name, rows in raw_blocks(file).items():
             for part in rows():
-                for some in part.rows.split(_ROWS_AT_ONCE):
-                    check_finite(dequantized(some, part.type), name, where=where)
+                check_finite(_can_be_infinite(part), name, where=where)
         save_gguf_checkpoint(file, folder, pretrained.config)
         hashes = _hashes_of_gguf(header)
     else:
@@ -52,6 +54,17 @@ def write_checkpoint(
         hashes = write_tensors(weights, shapes, tensors)
         describe_weights(pretrained.config, weights)
     write_json(folder / HASHES, {"format": "SHA-256 of the bytes of each tensor", "sha256": hashes})
+
+
+def _can_be_infinite(part: RawRows) -> Tensor:
+    """Return the values, or of quantized blocks the scales: all values are finite if these are."""
+    if part.type not in _SCALES:
+        return part.values()
+    n_bytes = next(size for name, _, size in TENSOR_TYPES.values() if name == part.type)
+    blocks = part.rows.view(-1, n_bytes)
+    return torch.cat(
+        [blocks[:, at : at + 2].contiguous().view(torch.float16) for at in _SCALES[part.type]]
+    )
 
 
 def _hashes_of_gguf(header: GGUFHeader) -> dict[str, str]:
