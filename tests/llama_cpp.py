@@ -26,7 +26,7 @@ class LlamaCpp:
             setattr(parameters, name, value)
         self.server = module.Server(parameters)
         address = self.server.listening_address.removeprefix("http://")
-        self.connection = http.client.HTTPConnection(address, timeout=30)
+        self.connection = http.client.HTTPConnection(address, timeout=300)
 
     def tokenize(self, text: str, *, special: bool = False, begin: bool = False) -> list[int]:
         """Encode a text; `special`: names of special tokens are special in it."""
@@ -47,6 +47,7 @@ class LlamaCpp:
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         headers = {"Content-Type": "application/json"}
+        self.connection.close()  # the server may have closed an idle one
         self.connection.request("POST", path, json.dumps(body).encode(), headers)
         return json.loads(self.connection.getresponse().read())
 

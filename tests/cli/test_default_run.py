@@ -19,6 +19,7 @@ ON_A_RUN = {
     "evaluate": "",
     "generate": "--samples 1 --max-new-tokens 2",
     "export": "",
+    "match": "--against runs/model",
     "classify": "--steps 1 --batch-size 2 --n-classes 2",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",

@@ -30,6 +30,7 @@ COMMANDS = {
     "generate": "runs/model --samples 1 --max-new-tokens 4 --prompt naïve⏎✓",
     "import": "hf --out runs/copy",
     "export": "runs/model --out hf",
+    "match": "runs/model --against runs/model",
     "classify": "runs/model --steps 1 --batch-size 2 --n-classes 2",
     "instruct": "runs/model --steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",

@@ -11,12 +11,15 @@ from exported import bpe, random_model, write_assistant, write_run
 from llama_cpp import LlamaCpp
 from peers import peer
 from plain_nanogpt import PlainGPT
+from safetensors.torch import load_file
 
 from groundup.base.errors import UserError
-from groundup.base.files import read_json
+from groundup.base.files import read_json, write_json
 from groundup.base.gguf import read_gguf_header
+from groundup.cli.main import main
 from groundup.evaluation.export import export
 from groundup.evaluation.load import load
+from groundup.evaluation.match import match
 from groundup.evaluation.pretrained import import_pretrained
 from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
@@ -24,7 +27,7 @@ from groundup.model.gpt import GPT
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE, render_template
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message, render_prompt
-from groundup.weights.config import ExportConfig, ImportConfig
+from groundup.weights.config import ExportConfig, ImportConfig, MatchConfig
 
 EXACT: dict[str, Any] = {"cache_type_k": 0, "cache_type_v": 0, "flash_attn_type": 0}
 PIECES = [
@@ -95,6 +98,8 @@ def test_llama_cpp_tokenizes_as_we_do(tmp_path: Path, pattern: str) -> None:
     pre = {"gpt2": "gpt-2", "gpt4": "dbrx"}[pattern]
     assert header.metadata["tokenizer.ggml.pre"] == pre
     assert header.metadata["tokenizer.ggml.token_type"][-5:].tolist() == [5] * 5
+    again = import_pretrained(ImportConfig(source=result.files[0], out=tmp_path / "again"))
+    assert (again.vocab_size, again.n_unused_rows) == (tokenizer.vocab_size, 5)
     theirs = LlamaCpp(result.files[0])
     for text in texts(300):
         assert theirs.tokenize(text) == tokenizer.encode(text), text
@@ -144,6 +149,63 @@ def test_a_run_survives_the_way_through_both_formats(tmp_path: Path) -> None:
         assert other.is_assistant
     template = read_json(again / "tokenizer_config.json")["chat_template"]
     assert template == read_json(huggingface / "tokenizer_config.json")["chat_template"]
+
+
+def original(family: str, folder: Path, vocab_size: int) -> None:
+    """Write a model of transformers with random weights."""
+    transformers = peer("transformers")
+    shared: dict[str, Any] = {"vocab_size": vocab_size, "eos_token_id": 5, "bos_token_id": 5}
+    if family == "gpt2":
+        more: dict[str, Any] = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}
+    else:
+        more = {
+            "max_position_embeddings": 64, "hidden_size": 32, "intermediate_size": 48,
+            "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 8, "tie_word_embeddings": family == "qwen3",
+        }  # fmt: skip
+    if family == "llama":
+        more["rope_parameters"] = {
+            "rope_type": "llama3", "rope_theta": 10_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 32,
+        }  # fmt: skip
+    config = transformers.AutoConfig.for_model(family, **shared | more)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    generator = torch.Generator().manual_seed(9)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        parameter.data.copy_(0.3 * noise + (parameter.ndim == 1))
+    model.save_pretrained(folder)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "qwen3"])
+def test_a_huggingface_folder_comes_back_through_gguf_bit_by_bit(
+    tmp_path: Path, family: str
+) -> None:
+    tokenizer, source = bpe("gpt2"), tmp_path / "source"
+    original(family, source, tokenizer.vocab_size)
+    tokenizer.save(tmp_path / "tokenizer")
+    (tmp_path / "tokenizer" / "tokenizer.json").rename(source / "tokenizer.json")
+    template = "{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}{% endfor %}"
+    write_json(source / "tokenizer_config.json", {"chat_template": template, "eos_token": "%"})
+    first = import_pretrained(ImportConfig(source=source, out=tmp_path / "first")).run
+    gguf = export(ExportConfig(run=first, to="gguf")).files[0]
+    second = import_pretrained(ImportConfig(source=gguf, out=tmp_path / "second")).run
+    back = export(ExportConfig(run=second)).folder
+    before, after = (load_file(f / "model.safetensors") for f in (source, back))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not match(MatchConfig(run=first, against=gguf)).findings
+    assert not match(MatchConfig(run=second, against=source)).findings
+    transformers = peer("transformers")
+    models = [transformers.AutoModelForCausalLM.from_pretrained(f).eval() for f in (source, back)]
+    ids = torch.arange(64)[None]
+    with torch.no_grad():
+        theirs, ours = (model(ids).logits for model in models)
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+    ends = [model.generation_config.eos_token_id for model in models]
+    assert ends[0] in (5, [5])
+    assert 5 in (ends[1] if isinstance(ends[1], list) else [ends[1]])
 
 
 def nanogpt_config(**changes: Any) -> GPTConfig:
@@ -222,5 +284,18 @@ def test_kinds_without_a_place_in_the_format_are_refused(tmp_path: Path) -> None
     other = write_run(tmp_path / "other", random_model(custom.vocab_size), custom)
     with pytest.raises(UserError, match=r"llama\.cpp has no name for it"):
         export(ExportConfig(run=other, to="gguf"))
-    assert not (other / "gguf" / "other-float32.gguf").exists()
+    assert not (other / "gguf").exists()
     assert END_OF_TEXT in tokenizer.special_tokens
+
+
+def test_the_command_writes_a_file_and_states_the_agreement(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tokenizer = bpe()
+    run = write_run(tmp_path / "run", random_model(tokenizer.vocab_size), tokenizer)
+    assert main(["export", str(run), "--to", "gguf", "--dtype", "q8_0"]) == 0
+    said = capsys.readouterr().out
+    assert "run-q8_0.gguf" in said
+    assert "mean KL divergence" in said.replace("\n", " ")
+    assert main(["export", str(run), "--dtype", "q8_0"]) == 1
+    assert f"groundup export {run} --dtype q8_0 --to gguf" in capsys.readouterr().err

@@ -242,6 +242,16 @@ def test_factors_without_a_wavelength_in_between_are_reproduced(tmp_path: Path) 
     scaling = open_gguf(path).config.rotary_scaling
     assert scaling is not None
     assert wavelength_factors(scaling, 8, 10_000.0).tolist() == factors.tolist()
+    near = wavelength_factors(
+        RotaryScaling(
+            **LLAMA3 | {"factor": 8.0, "original_context": 600, "high_frequency_factor": 2.0}
+        ),
+        8,
+        10_000.0,
+    )
+    found = scaling_of_factors(near, 8, 10_000.0)
+    assert found is not None
+    assert wavelength_factors(found, 8, 10_000.0).tolist() == near.tolist() == [1, 1, 8, 8]
     write_tiny(path, tensors={"rope_freqs.weight": np.full(4, 8, np.float32)})
     assert open_gguf(path).config.rotary_scaling == RotaryScaling(kind="linear", factor=8.0)
     write_tiny(path, tensors={"rope_freqs.weight": np.ones(4, np.float32)})

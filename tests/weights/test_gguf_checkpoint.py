@@ -113,5 +113,5 @@ def test_smollm2_opens_quickly(tmp_path: Path) -> None:
         model = load_model(tmp_path)
         times.append(time.perf_counter() - start)
     assert sum(parameter.numel() for parameter in model.parameters()) == 134_515_008
-    # 0.3 s on two cores; the rest is room for a busy machine.
+    # 0.3 to 0.9 s on two cores; the rest is room for a busy machine.
     assert min(times) < 2.0, times

@@ -78,7 +78,7 @@ VERBS = [
     _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
-    _verb("export", _FOUND, "Export a model as a Hugging Face folder, a GGUF file or for nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
+    _verb("export", _FOUND, "Export a model to transformers, llama.cpp or nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
     _verb("match", _FOUND, "Compare a model with its source or its export.", "weights.config:MatchConfig", "run", "run", is_check=True),
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),

@@ -16,15 +16,22 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, atomic_path, read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
-from groundup.evaluation.export_gguf import Agreement, agreement, export_gguf, refuse_foreign_file
+from groundup.evaluation.export_gguf import (
+    Agreement,
+    agreement,
+    export_gguf,
+    refuse_foreign_file,
+    tokenizer_keys,
+)
 from groundup.evaluation.export_tokenizer import (
+    chat_template_of,
     exported_ids,
     is_huggingface_schema,
     write_tokenizer,
 )
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.model.gpt import GPT
-from groundup.tokenizer.chat_template import check_chat_template
+from groundup.tokenizer.chat_template import CHAT_TEMPLATE, check_chat_template
 from groundup.tokenizer.files import load_tokenizer
 from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import ExportConfig
@@ -137,8 +144,10 @@ def _to_huggingface(path: Path, config: ExportConfig) -> ExportResult:
         difference, n_tokens = _check_logits(opened.model, import_huggingface(temporary), folder)
         n_template_ids = 0
         if language_model is not None and language_model.is_assistant:
-            template = read_json(temporary / "tokenizer_config.json")["chat_template"]
-            n_template_ids = check_chat_template(template, load_tokenizer(temporary))
+            template = chat_template_of(temporary, is_assistant=True)
+            assert template is not None
+            if template == CHAT_TEMPLATE:
+                n_template_ids = check_chat_template(template, load_tokenizer(temporary))
         eos = read_special_ids(temporary).eos
     return opened.result(
         list(folder.iterdir()),
@@ -161,16 +170,9 @@ def _to_gguf(path: Path, config: ExportConfig) -> ExportResult:
     general = {"name": opened.run.path.resolve().name}
     general |= {"license": stated} if isinstance(stated, str) else {}
     language_model = opened.language_model
-    if language_model is None and opened.run.tokenizer.is_dir():
-        raise UserError(
-            "llama.cpp has no tokenizer of this kind: it cuts words or characters. A byte-level "
-            "BPE tokenizer is expected.",
-            where=opened.run.tokenizer,
-        )
+    tokenizer = tokenizer_keys(language_model, opened.run.tokenizer)
     with atomic_path(out) as temporary:
-        notes = export_gguf(
-            opened.model, temporary, config.dtype, general, language_model, opened.run.tokenizer
-        )
+        export_gguf(opened.model, temporary, config.dtype, general, language_model, tokenizer)
         back = open_gguf(temporary)
         model = build_model(back)
         if config.dtype == "float32":
@@ -186,7 +188,7 @@ def _to_gguf(path: Path, config: ExportConfig) -> ExportResult:
         max_logit_difference=difference,
         eos_token_ids=back.special_ids.eos,
         agreement=agreement(opened.model, model, language_model) if rounded else None,
-        notes=notes,
+        notes=tokenizer.notes,
     )
 
 

@@ -56,38 +56,49 @@ def refuse_foreign_file(path: Path) -> None:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class TokenizerKeys:
+    """What a file says about the tokenizer, and sentences on what llama.cpp does otherwise."""
+
+    keys: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def tokenizer_keys(language_model: LanguageModel | None, folder: Path) -> TokenizerKeys:
+    """Describe the tokenizer in `folder` for llama.cpp; None: the file has no tokenizer.
+
+    Raises:
+        UserError: llama.cpp has no such tokenizer.
+    """
+    if language_model is None and folder.is_dir():
+        raise UserError(
+            "llama.cpp has no tokenizer of this kind: it cuts words or characters. A byte-level "
+            "BPE tokenizer is expected.",
+            where=folder,
+        )
+    if language_model is None:
+        return TokenizerKeys(keys=_NONE, notes=("The file has no tokenizer.",))
+    keys, notes = _tokenizer_keys(language_model, folder)
+    return TokenizerKeys(keys=keys, notes=notes)
+
+
 def export_gguf(
     model: GPT,
     path: Path,
     dtype: GGUFType,
     general: Mapping[str, Any],
     language_model: LanguageModel | None,
-    tokenizer: Path,
-) -> tuple[str, ...]:
+    tokenizer: TokenizerKeys,
+) -> None:
     """Write the file, and compare the tokenizer in it with ours.
 
-    Args:
-        model: The model.
-        path: The file to write.
-        dtype: Type of the matrices.
-        general: Name and license.
-        language_model: The model with its tokenizer. None: the file has no tokenizer.
-        tokenizer: The folder of the tokenizer.
-
-    Returns:
-        Sentences on what llama.cpp does otherwise.
-
     Raises:
-        UserError: llama.cpp does not compute the model or its tokenizer.
+        UserError: llama.cpp does not compute the model, or the tokenizers differ.
     """
-    keys: Mapping[str, Any] | None = None
-    notes: tuple[str, ...] = ("The file has no tokenizer.",)
+    keys = {**tokenizer.keys, **_MARKED}
+    write_gguf(model, path, dtype=dtype, general=general, tokenizer=keys)
     if language_model is not None:
-        keys, notes = _tokenizer_keys(language_model, tokenizer)
-    write_gguf(model, path, dtype=dtype, general=general, tokenizer={**(keys or _NONE), **_MARKED})
-    if language_model is not None:
-        _compare_tokenizers(language_model, path, notes)
-    return notes
+        _compare_tokenizers(language_model, path, tokenizer.notes)
 
 
 _NONE = {"tokenizer.ggml.model": "none"}

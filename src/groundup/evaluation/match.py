@@ -6,6 +6,7 @@ keys and values, and alone or in a batch.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,14 +24,16 @@ from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.match_generation import compare_generation
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.tokenizer.chat_template import ChatTemplate, read_chat_template
+from groundup.tokenizer.conversation import turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import MatchConfig
 from groundup.weights.find_source import find_source, open_source
+from groundup.weights.pretrained import Pretrained
 from groundup.weights.sources import build_model
-from groundup.weights.special_ids import SpecialIds
 
 _WITHOUT_EFFECT = {"dropout", "init", "qk_gain", "look_back", "d_head", "d_ff", "n_kv_heads"}
 """Settings that do not change what a trained model computes, or are compared as their values."""
@@ -122,23 +125,22 @@ def _open(path: Path) -> _Side:
     pretrained = open_source(source)
     folder = source if source.is_dir() else source.parent
     tokenizer: Tokenizer | None = None
+    template: ChatTemplate | None = None
     if is_gguf(source):
         metadata = read_gguf_header(source).metadata
         tokenizer = tokenizer_of_gguf(metadata, source)
         found = metadata.get("tokenizer.chat_template")
-        template = found if isinstance(found, str) else None
-    else:
-        if any((folder / name).is_file() for name in _TOKENIZER_FILES):
-            tokenizer = load_tokenizer(folder)
-        template = chat_template_of(folder, is_assistant=False)
+        template = ChatTemplate(found, {}, source) if isinstance(found, str) else None
+    elif any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        tokenizer, template = load_tokenizer(folder), read_chat_template(folder)
     return _Side(
         path=source,
         config=pretrained.config,
         weights=pretrained.tensors,
         model=lambda: build_model(pretrained),
         tokenizer=tokenizer,
-        template=template,
-        ends=_ends(pretrained.special_ids, tokenizer, pretrained.config),
+        template=None if template is None else template.source,
+        ends=_ends(pretrained, tokenizer, template),
     )
 
 
@@ -160,13 +162,24 @@ def _side_of_run(path: Path) -> _Side:
     )
 
 
-def _ends(ids: SpecialIds, tokenizer: Tokenizer | None, config: GPTConfig) -> tuple[int, ...]:
+def _ends(
+    pretrained: Pretrained, tokenizer: Tokenizer | None, template: ChatTemplate | None
+) -> tuple[int, ...]:
     """The ids at which our generation would end a text."""
+    ids = pretrained.special_ids
     if tokenizer is None:
         return ids.eos
-    with torch.device("meta"):
-        model = GPT(config, initialize=False)
-    return LanguageModel(model=model, tokenizer=tokenizer, path=Path(), special_ids=ids).stop_ids
+    end = None
+    if template is not None:
+        with suppress(UserError):  # a template that refuses a plain conversation
+            end = turn_end(tokenizer, template)
+    return LanguageModel(
+        model=GPT(pretrained.config, initialize=False),
+        tokenizer=tokenizer,
+        path=Path(),
+        special_ids=ids,
+        tokenizer_ends=() if end is None else (end,),
+    ).stop_ids
 
 
 def _prompts(ours: _Side, model: GPT) -> list[list[int]]:

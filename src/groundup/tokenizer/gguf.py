@@ -137,6 +137,12 @@ class _Metadata:
             twice = next(t for t in self.tokens if t in seen or seen.add(t))  # type: ignore[func-returns-value]
             self.refuse(f"tokenizer.ggml.tokens has {twice[:40]!r} twice. One id is expected.")
 
+    @property
+    def n_used(self) -> int:
+        """Number of tokens before the last ones that only pad the vocabulary."""
+        used = [index for index, kind in enumerate(self.types) if kind != _UNUSED]
+        return max(used, default=-1) + 1
+
     def text(self, name: str, default: str | None = None) -> str:
         value = self.metadata.get(f"tokenizer.ggml.{name}", default)
         if not isinstance(value, str):
@@ -216,7 +222,7 @@ def _describe_byte_level(file: _Metadata) -> dict[str, Any]:
             "fuse_unk": False,
             "byte_fallback": False,
             "ignore_merges": pre in _WHOLE_WORDS_FIRST,
-            "vocab": {token: index for index, token in enumerate(file.tokens)},
+            "vocab": {token: index for index, token in enumerate(file.tokens[: file.n_used])},
             "merges": merges,
         },
     }
@@ -280,7 +286,7 @@ def _describe_sentencepiece(file: _Metadata) -> dict[str, Any]:
             "fuse_unk": True,
             "byte_fallback": True,
             "ignore_merges": False,
-            "vocab": {token: index for index, token in enumerate(file.tokens)},
+            "vocab": {token: index for index, token in enumerate(file.tokens[: file.n_used])},
             "merges": _merges_by_score(file),
         },
     }

@@ -46,4 +46,5 @@ class MatchConfig(Config):
     """Hugging Face folder, GGUF file, nanoGPT checkpoint, or another run.
     None: the source that the run was imported from."""
     tolerance: Positive = 1e-4
-    """Largest difference of two logits that counts as equal."""
+    """Largest difference of two logits that counts as equal.
+    Between steps of generation and one pass over the text, it is relative to the largest logit."""

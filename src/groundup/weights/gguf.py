@@ -119,6 +119,9 @@ def _read_rows(header: GGUFHeader, parts: tuple[Part, ...]) -> tuple[RawRows, ..
 
 
 def _read_values(header: GGUFHeader, parts: tuple[Part, ...]) -> Tensor:
+    if len(parts) == 1 and header.tensors[parts[0].name].type == "F32":
+        (only,) = _read_rows(header, parts)
+        return only.rows.view(torch.float32).view(only.shape)  # no copy
     n_rows = [part.shape[0] for part in parts]
     values = torch.empty(sum(n_rows), *parts[0].shape[1:])
     for out, raw in zip(torch.split(values, n_rows), _read_rows(header, parts), strict=True):

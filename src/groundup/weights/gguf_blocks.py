@@ -19,8 +19,10 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.base.gguf import GGUFTensor
 
-_CHUNK = 2**17
-"""Values that are computed at a time: they stay in the cache between two operations."""
+_CHUNK = 2**15 - 1
+"""Values that are computed at a time. They stay in the cache between two operations, and torch does
+not divide them among threads, which on a busy machine would wait for each other at each operation.
+"""
 
 
 def read_rows(path: Path, tensor: GGUFTensor) -> Tensor:
@@ -62,10 +64,10 @@ def dequantized(rows: Tensor, kind: str, out: Tensor | None = None) -> Tensor:
     compute, n_bytes, n_values = _TYPES[kind]
     if out is None:
         out = torch.empty(len(rows), rows.shape[1] // n_bytes * n_values)
-    each = max(1, _CHUNK // max(1, out.shape[1]))
-    for start in range(0, len(rows), each):
-        blocks = rows[start : start + each].reshape(-1, n_bytes)
-        compute(blocks, out[start : start + each].view(-1, n_values))
+    blocks, values = rows.view(-1, n_bytes), out.view(-1, n_values)
+    each = _CHUNK // n_values
+    for start in range(0, len(blocks), each):
+        compute(blocks[start : start + each], values[start : start + each])
     return out
 
 

@@ -126,7 +126,12 @@ def _candidates(
     if len(inverse):
         yield round(((1 + smooth * (_USUAL_HIGH - 1)) / inverse)[0].item()), _USUAL_HIGH
     # No wavelength is between the limits, so that several settings give the same factors.
-    yield from ((2**power, _USUAL_HIGH) for power in (13, 12, 11, 14, 15, 10, 9, 8, 16, 17))
+    yield from ((2**n, _USUAL_HIGH) for n in sorted(range(1, 21), key=lambda n: abs(n - 13)))
+    lengths = _wavelengths(d_head, base)
+    kept, scaled = lengths[factors == 1], lengths[factors == factors.max()]
+    if len(kept):
+        T = math.floor(scaled.min().item() * 0.999)
+        yield T, (1 + T / kept.max().item()) / 2
 
 
 def _wavelengths(d_head: int, base: float) -> Tensor:
