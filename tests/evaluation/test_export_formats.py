@@ -62,7 +62,7 @@ def test_an_exported_assistant_stops_in_transformers(tmp_path: Path) -> None:
     special = ours.tokenizer.special_tokens
     assert out[0, ids.shape[1] :].tolist() == [*answer, special[END]]
     asked = render_prompt([Message("user", "the cat?")], ours.tokenizer)
-    stops = {"temperature": 0, "stop_ids": ours.stop_ids}
+    stops: dict[str, Any] = {"temperature": 0, "stop_ids": ours.stop_ids}
     assert generate(ours.model, asked, 20, **stops) == answer
 
 
@@ -73,7 +73,7 @@ def test_an_exported_assistant_stops_in_llama_cpp(tmp_path: Path) -> None:
     assert result.files == (run / "gguf" / "run-float32.gguf",)
     assert result.eos_token_ids[0] == load(run).tokenizer.special_tokens[END]
     theirs = LlamaCpp(result.files[0], **EXACT)
-    messages = [
+    messages: list[Any] = [
         {"role": "user", "content": "hi there "},
         {"role": "assistant", "content": "x"},
         {"role": "user", "content": "\n日本"},

@@ -14,7 +14,13 @@ from groundup.generation.sampler import Token
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 
-SIZES = {"vocab_size": 60, "context_length": 64, "d_model": 24, "n_layers": 2, "n_heads": 4}
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "context_length": 64,
+    "d_model": 24,
+    "n_layers": 2,
+    "n_heads": 4,
+}
 CONFIGS = {
     "ours": GPTConfig(**SIZES),
     "llama": GPTConfig.llama(**SIZES, n_kv_heads=2, d_ff=40),
@@ -41,7 +47,7 @@ def prompt(n: int, seed: int = 0) -> list[int]:
 class Running:
     """An engine, and the tokens of every text so far."""
 
-    def __init__(self, model: GPT, *, deterministic: bool = False, **settings: int) -> None:
+    def __init__(self, model: GPT, *, deterministic: bool = False, **settings: Any) -> None:
         self.engine = Engine(Decoder(model, deterministic=deterministic), **settings)
         self.tokens: dict[Handle, list[Token]] = {}
 
@@ -78,7 +84,7 @@ def test_batched_is_single_is_uncached(config: GPTConfig, temperature: float) ->
         generate(model, PROMPTS[row], 20, temperature=temperature, seed=7)[3 * row]
         for row in (1, 3, 5)
     ]
-    settings = {"temperature": temperature, "seed": 7, "stop_ids": stops}
+    settings: dict[str, Any] = {"temperature": temperature, "seed": 7, "stop_ids": stops}
     together = generate(model, PROMPTS, 20, **settings)
     for row, ids in zip(together, PROMPTS, strict=True):
         assert row == generate(model, ids, 20, **settings)
@@ -104,7 +110,8 @@ def test_a_seed_gives_one_text_whatever_else_runs(max_rows: int, n_kept_rows: in
 
 def test_each_text_of_a_request_has_its_own_seed() -> None:
     model = lively(CONFIGS["ours"])
-    running, tokens = Running(model), {}
+    running = Running(model)
+    tokens: dict[int, list[int]] = {}
     running.ask(PROMPTS[1], 10, seed=7, n=3)
     while not running.engine.is_idle:
         for event in running.engine.step():
@@ -119,7 +126,7 @@ def test_each_text_of_a_request_has_its_own_seed() -> None:
 def test_prompt_lookup_generates_the_same_tokens(config: GPTConfig, temperature: float) -> None:
     config = dataclasses.replace(config, context_length=256)
     model, ids = lively(config), prompt(6) * 4
-    settings = {"temperature": temperature, "seed": 3}
+    settings: dict[str, Any] = {"temperature": temperature, "seed": 3}
     plain = generate(model, ids, 200, **settings)
     assert generate(model, ids, 200, **settings, prompt_lookup=True) == plain
     assert generate(model, ids, 250, **settings, prompt_lookup=True)[:200] == plain, "it slides"

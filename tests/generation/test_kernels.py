@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.generation.test_decoder import CONFIGS, lively, text, whole
+from decoder_models import CONFIGS, lively, text, whole
 from torch import Tensor
 
 from groundup.generation import kernels

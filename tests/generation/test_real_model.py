@@ -1,6 +1,7 @@
 """Real weights: SmolLM2 writes the same text alone, in a batch, and with prompt lookup."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from peers import smollm2
@@ -24,7 +25,7 @@ def test_known_text_alone_in_a_batch_and_by_prompt_lookup(model: LanguageModel) 
     decoder = Decoder(model.model)
     texts = ["Once upon a time in a small village", "1 2 3 1 2 3 1 2 3 1 2", "The"]
     prompts = [model.tokenizer.encode(text) for text in texts]
-    settings = {"temperature": 0, "stop_ids": model.stop_ids}
+    settings: dict[str, Any] = {"temperature": 0, "stop_ids": model.stop_ids}
     together = generate(decoder, prompts, 200, **settings)
     assert model.tokenizer.decode(together[0]).startswith(
         ", there was a wise old wizard named Elwendi."

@@ -184,7 +184,7 @@ def test_a_conversation_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     first = list(stream(engine, ids, 5, seed=1))
     partial = stream(engine, [*ids, *first, 7, 8], 20, seed=2)
     next(partial)
-    partial.close()  # the reader has left
+    partial.close()  # type: ignore[attr-defined]  # the reader has left
     last = list(stream(engine, [*ids, *first, 9, 9, 9], 5, seed=3))
     # The last token of an answer was drawn and not read; a single token is a step.
     assert n_read == [20, 3, 3]

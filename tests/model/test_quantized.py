@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tests.peers import peer
+from peers import peer
 
 from groundup.model.quantized import BLOCK_BYTES, QuantizedWeight
 

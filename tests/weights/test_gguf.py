@@ -214,7 +214,7 @@ def test_scalings_of_the_metadata_are_those_of_a_huggingface_folder(
     torch.testing.assert_close(ours.sin[:24].abs(), sin[0].abs(), **TOLERANCE)
 
 
-LLAMA3 = {"kind": "llama3", "original_context": 8192, "high_frequency_factor": 4.0}
+LLAMA3: dict[str, Any] = {"kind": "llama3", "original_context": 8192, "high_frequency_factor": 4.0}
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,11 @@ def test_a_file_in_float32_opens_as_the_same_model(tmp_path: Path, name: str) ->
         torch.testing.assert_close(back(ids), ours(ids), rtol=1e-5, atol=1e-5)
     if ours.config.rotary_layout == "half" and "without" not in name:
         c = ours.config
-        sizes = {"d_head": c.head_width, "d_ff": c.ff_width, "n_kv_heads": c.kv_heads}
+        sizes: dict[str, Any] = {
+            "d_head": c.head_width,
+            "d_ff": c.ff_width,
+            "n_kv_heads": c.kv_heads,
+        }
         assert back.config == replace(c, **sizes)
         state = back.state_dict()
         assert all(torch.equal(value, state[key]) for key, value in ours.state_dict().items())
