@@ -20,7 +20,8 @@ from groundup.generation.generate import generate
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import load_model, save_model
-from groundup.weights.huggingface import export_huggingface, import_huggingface
+from groundup.weights.huggingface import export_huggingface
+from groundup.weights.huggingface_folder import import_huggingface
 
 temporary = tempfile.TemporaryDirectory()
 folder = Path(temporary.name)

@@ -1,16 +1,15 @@
 """The settings of `evaluate` and `generate`. This file loads no torch."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Gt, Le
 
 from groundup.base.fields import Config
 from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
 
-Finite = Annotated[float, Gt(-math.inf), Lt(math.inf)]
+Penalty = Annotated[float, Ge(-100), Le(100)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +49,9 @@ class GenerateConfig(Config):
     """Sample from tokens with at least this share of the largest probability. None: from all."""
     repetition_penalty: Positive = 1.0
     """Factor that makes tokens of the prompt and the sample less likely. 1 disables it."""
-    presence_penalty: Finite = 0.0
+    presence_penalty: Penalty = 0.0
     """Subtracted from the logits of tokens that the sample has. 0 disables it."""
-    frequency_penalty: Finite = 0.0
+    frequency_penalty: Penalty = 0.0
     """Subtracted from the logits of tokens once for each time the sample has them. 0 disables
     it."""
     logit_bias: tuple[str, ...] = ()
