@@ -1,16 +1,22 @@
 """The cost of a reduced form, against a computation from the logits of the model."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import make_data, settings
 
+import groundup
 from groundup.base.errors import UserError
+from groundup.cli.main import main
 from groundup.evaluation.quantization import quantization_cost
 from groundup.generation.decoder import Decoder
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.pretraining.pretrain import pretrain
 
 
 def model(seed: int = 0) -> GPT:
@@ -73,3 +79,24 @@ def test_texts_without_a_prediction_are_refused(wrong: list[list[int]]) -> None:
     decoder = Decoder(model())
     with pytest.raises(UserError, match="at least two tokens"):
         quantization_cost(decoder, decoder, wrong, n_bytes=1)
+
+
+def test_evaluate_measures_a_reduced_form(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, run = make_data(tmp_path / "data"), tmp_path / "run"
+    pretrain(settings(data))
+    plain = groundup.evaluate(run=run)
+    assert plain.reduced is None
+    result = groundup.evaluate(run=run, quantize="int8")
+    assert result.nats == plain.nats
+    cost = result.reduced
+    assert cost is not None
+    assert cost.form.startswith("int8")
+    assert cost.exact_bits_per_byte == pytest.approx(result.bits_per_byte, rel=0.2)
+    assert cost.reduced_bits_per_byte != cost.exact_bits_per_byte
+    assert cost.reduced_bits_per_byte == pytest.approx(cost.exact_bits_per_byte, rel=0.02)
+    assert 0.8 < cost.agreement_frac <= 1.0
+    assert result.worst_passage
+    kept = json.loads((run / "evaluation" / "loss.json").read_text())
+    assert kept["reduced"]["worst"]["divergence_nats"] == cost.worst.divergence_nats
+    assert main(["evaluate", str(run), "--dtype", "bfloat16"]) == 0
+    assert "The worst passage begins" in capsys.readouterr().out

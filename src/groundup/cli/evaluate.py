@@ -36,6 +36,7 @@ def run(config: EvaluateConfig) -> EvaluateResult:
         f"Training loss: {result.train_nats:.4f} nats/token, {abs(gap):.2f} "
         f"{'lower: this gap measures overfitting' if gap > 0 else 'higher: no overfitting'}."
     )
+    _show_reduced(result)
     if result.lost_to:
         warn(
             f"The model predicts this text worse than {' and '.join(result.lost_to)}. "
@@ -45,3 +46,20 @@ def run(config: EvaluateConfig) -> EvaluateResult:
         note("The model is better than both baselines.")
     next_command(f"groundup generate {quoted(find_run(config.run))}")
     return result
+
+
+def _show_reduced(result: EvaluateResult) -> None:
+    cost = result.reduced
+    if cost is None:
+        return
+    table(
+        f"Generation with {cost.form}, on {cost.n_targets:,} tokens of the validation set",
+        ["", "float32", "reduced"],
+        [
+            ["bits/byte", f"{cost.exact_bits_per_byte:.4f}", f"{cost.reduced_bits_per_byte:.4f}"],
+            ["same most likely token", "", f"{cost.agreement_frac:.1%}"],
+            ["divergence, nats/token", "", f"{cost.divergence_nats:.2g}"],
+            ["divergence of the worst passage", "", f"{cost.worst.divergence_nats:.2g}"],
+        ],
+    )
+    note(f"The worst passage begins: {result.worst_passage[:100]!r}")

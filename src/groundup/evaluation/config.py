@@ -25,6 +25,11 @@ class EvaluateConfig(Config):
     stride: Count | None = None
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Also compare generation with weights in this number format with float32."""
+    quantize: Literal["int8", "file"] | None = None
+    """Also compare generation with weights in fewer bits with float32: int8, or the blocks of the
+    GGUF file that was imported. None disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
 

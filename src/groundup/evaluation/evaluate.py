@@ -1,7 +1,7 @@
 """Evaluate a run: its validation loss, beside two baselines on the same bytes."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
@@ -13,9 +13,11 @@ from groundup.base.run import RunFolder
 from groundup.data.manifest import rebuild_command
 from groundup.data.store import TokenStore
 from groundup.evaluation.config import EvaluateConfig
+from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
+from groundup.evaluation.quantization import QuantizationCost, reduced_form_cost
 from groundup.evaluation.run_data import data_of
 from groundup.evaluation.xz_baseline import xz_bits_per_byte
 from groundup.tokenizer.replacing import another_folder
@@ -40,6 +42,10 @@ class EvaluateResult:
     ngram_bits_per_byte: float
     xz_bits_per_byte: float
     xz_alone_bits_per_byte: float
+    reduced: QuantizationCost | None = None
+    """What a reduced form of the weights costs. None: it was not asked for."""
+    worst_passage: str = ""
+    """The passage that the reduced form predicts most differently."""
 
     @property
     def lost_to(self) -> tuple[str, ...]:
@@ -89,6 +95,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     assert loss.n_bytes == len(validation_bytes), "model and baselines must see the same bytes"
     if loss.bits_per_byte is None:
         raise UserError("The validation set has no bytes. Some text is expected.", where=data)
+    form = form_of(config.dtype, config.quantize)
+    reduced, worst_passage = (
+        (None, "")
+        if form == "float32"
+        else reduced_form_cost(language_model, stores["validation"], form)
+    )
     _log.info("baselines: %d training, %d validation bytes", len(train_bytes), loss.n_bytes)
     compression = xz_bits_per_byte(train_bytes, validation_bytes)
     ngrams = ByteNgrams(train_bytes, N_CONTEXT_BYTES)
@@ -103,10 +115,12 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         ngram_bits_per_byte=ngrams.bits_per_byte(validation_bytes),
         xz_bits_per_byte=compression.best,
         xz_alone_bits_per_byte=compression.alone,
+        reduced=reduced,
+        worst_passage=worst_passage,
     )
     record_if_possible(
         run.evaluation / "loss.json",
-        {**vars(result), "lost_to": list(result.lost_to), "data": str(data)},
+        {**asdict(result), "lost_to": list(result.lost_to), "data": str(data)},
     )
     return result
 

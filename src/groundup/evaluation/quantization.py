@@ -4,13 +4,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.generation.decoder import Decoder
+from groundup.data.protocol import Tokens
+from groundup.evaluation.decoders import decoder_of
+from groundup.evaluation.load import LanguageModel
+from groundup.evaluation.loss import token_lengths
+from groundup.generation.decoder import Decoder, Form
 
+_MOST_TEXTS, _MOST_TOKENS = 32, 256
 _FEW = 8
 """Positions that are read at a time, so that the operators for few rows are the ones measured."""
 
@@ -51,6 +57,30 @@ class QuantizationCost:
     """Mean Kullback-Leibler divergence per position, from the float32 distribution."""
     worst: TextCost
     """The text with the largest divergence."""
+
+
+def reduced_form_cost(
+    language_model: LanguageModel, tokens: Tokens, form: Form
+) -> tuple[QuantizationCost, str]:
+    """Compare a reduced form of a model with float32 on passages spread evenly over a text.
+
+    Returns:
+        The cost, and the passage with the largest divergence.
+
+    Raises:
+        UserError: The text has fewer than two tokens, or the form is "file" and the weights are
+            not quantized.
+    """
+    model, tokenizer = language_model.model, language_model.tokenizer
+    reduced = decoder_of(model, language_model.path, form=form)
+    width = min(_MOST_TOKENS, model.config.context_length, tokens.n_tokens)
+    n_texts = min(_MOST_TEXTS, max(1, tokens.n_tokens // max(1, width)))
+    starts = np.linspace(0, tokens.n_tokens - width, n_texts).round().astype(np.int64)
+    texts = [tokens.read(int(start), int(start) + width).tolist() for start in starts]
+    lengths = token_lengths(tokenizer)
+    n_bytes = sum(int(lengths[ids[1:]].sum()) for ids in texts)
+    cost = quantization_cost(Decoder(model), reduced, texts, n_bytes)
+    return cost, tokenizer.decode(texts[cost.worst.index])
 
 
 def quantization_cost(
