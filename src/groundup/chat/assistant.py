@@ -11,7 +11,7 @@ from groundup.base.newest_run import has_chat_template
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
-from groundup.evaluation.decoders import decoder_of
+from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import ASSISTANT_MARK, load
 from groundup.generation.engine import Engine
 from groundup.generation.generate import stream
@@ -53,7 +53,9 @@ def open_chat(config: ChatConfig) -> ChatSession:
     language_model = load(find_assistant(find_run(config.run, "assistant")))
     model = language_model.model.to(choose_device(config.device)).eval()
     # What was read of the conversation is kept, so that only the new question is read.
-    engine = Engine(decoder_of(model, language_model.path), n_kept_rows=1)
+    form = form_of(config.dtype, config.quantize)
+    engine = Engine(decoder_of(model, language_model.path, form=form), n_kept_rows=1)
+    usual = 48 if language_model.is_assistant else 512
     n_asked = 0
 
     def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
@@ -74,7 +76,7 @@ def open_chat(config: ChatConfig) -> ChatSession:
         speak,
         language_model.tokenizer,
         context_length=model.config.context_length,
-        max_new_tokens=min(config.max_new_tokens, model.config.context_length // 2),
+        max_new_tokens=min(config.max_new_tokens or usual, model.config.context_length // 2),
         stop_ids=language_model.stop_ids,
         template=language_model.chat_template,
         system=config.system,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Gt, Le
 
@@ -21,8 +21,8 @@ class ChatConfig(Config):
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
     system: str | None = None
     """System message that begins the conversation. None: the one of the chat template, if any."""
-    max_new_tokens: Count = 48
-    """Maximum length of an answer, in tokens."""
+    max_new_tokens: Count | None = None
+    """Maximum length of an answer, in tokens. None: 48, and 512 for an imported model."""
     temperature: NotNegative = 0.0
     """Sampling temperature. 0: always the most likely token."""
     top_k: Count | None = None
@@ -31,5 +31,10 @@ class ChatConfig(Config):
     """Sample from the most likely tokens that together have this probability. None: from all."""
     seed: Whole = 0
     """Random seed. The same seed and questions give the same answers."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of weights and products. bfloat16 is faster, and changes the answers."""
+    quantize: Literal["int8", "file"] | None = None
+    """Store weights in fewer bits: int8, or the blocks of the GGUF file that was imported. None
+    disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
