@@ -122,7 +122,7 @@ def _requests(
     schema = None if config.json_schema is None else read_json(config.json_schema)
     if schema is not None and not isinstance(schema, dict):
         raise UserError(
-            "This file is no JSON schema. A table is expected.", where=config.json_schema
+            "This is not a JSON schema. A JSON object is expected.", where=config.json_schema
         )
     greedy = Sampling(
         temperature=0.0,

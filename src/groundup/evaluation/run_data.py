@@ -8,7 +8,7 @@ used, so that the data of another project is never taken by its name alone.
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 from groundup.data.manifest import is_store
@@ -53,6 +53,14 @@ def data_of(run: RunFolder) -> Path:
             return folder
     if problems:
         raise problems[0]
+    if manifest.get("job") == "import":
+        raise UserError(
+            "This model was imported, so the text that it was trained on is not known. A data "
+            "folder that was encoded with its tokenizer is expected, as `groundup prepare "
+            f"my.txt --tokenizer {quoted(run.tokenizer)}` makes one.",
+            where=run.path,
+            settings=settings,
+        )
     if "data" not in manifest:
         raise UserError(
             "The manifest of this run does not record which data it was trained on.",
