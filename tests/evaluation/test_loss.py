@@ -1,16 +1,22 @@
 """The loss on held-out text: every target once, whatever the batch, beside a plain count."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from small_runs import make_data, settings
 
+import groundup
+from groundup.base.errors import UserError
 from groundup.data.store import TokenStore
+from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
 
 TEXT = "the cat sat on the mat; the mat was flat. \u00e9t\u00e9 " * 3
@@ -85,3 +91,13 @@ def test_shared_among_processes_it_is_the_same(store, tokenizer, model):
     assert n_targets == whole.n_targets
     assert n_bytes == whole.n_bytes
     assert nats / n_targets == pytest.approx(whole.nats, rel=1e-6)
+
+
+def test_evaluate_takes_a_shorter_context(tmp_path: Path) -> None:
+    data, run = make_data(tmp_path / "data"), tmp_path / "run"
+    pretrain(settings(data))
+    T = load(run).model.config.context_length
+    assert groundup.evaluate(run=run, context_length=T) == groundup.evaluate(run=run)
+    assert groundup.evaluate(run=run, context_length=2).nats != groundup.evaluate(run=run).nats
+    with pytest.raises(UserError, match=f"the model has a context of {T} tokens"):
+        groundup.evaluate(run=run, context_length=T + 1)

@@ -22,6 +22,8 @@ class EvaluateConfig(Config):
     """Data folder with train/ and validation/ token stores. None: the data of the run."""
     batch_size: Count = 16
     """Number of sequences per batch. The result does not depend on it."""
+    context_length: Count | None = None
+    """Number of tokens that the model sees at once. None: the context length of the model."""
     stride: Count | None = None
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""

@@ -79,16 +79,21 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
                 where=data / name,
                 command=_encode_again(data, run),
             )
+    T = _context_length(config.context_length, model.config.context_length)
     loss = evaluate_loss(
         model,
         stores["validation"],
+        context_length=T,
         batch_size=config.batch_size,
         stride=config.stride,
         tokenizer=tokenizer,
     )
-    n_windows = min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // model.config.context_length))
     train_loss = evaluate_loss(
-        model, stores["train"], batch_size=config.batch_size, max_windows=n_windows
+        model,
+        stores["train"],
+        context_length=T,
+        batch_size=config.batch_size,
+        max_windows=min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // T)),
     )
     train_bytes = target_bytes(stores["train"], tokenizer, skip=0)
     validation_bytes = target_bytes(stores["validation"], tokenizer)
@@ -123,6 +128,17 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         {**asdict(result), "lost_to": list(result.lost_to), "data": str(data)},
     )
     return result
+
+
+def _context_length(wanted: int | None, largest: int) -> int:
+    if wanted is None:
+        return largest
+    if wanted > largest:
+        raise UserError(
+            f"context_length is {wanted:,}, and the model has a context of {largest:,} tokens.",
+            settings={"context_length": largest},
+        )
+    return wanted
 
 
 def _encode_again(data: Path, run: RunFolder) -> str:

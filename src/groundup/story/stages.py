@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
+from groundup.base.files import read_json
+from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.data.config import (
     EncodeConfig,
@@ -167,8 +169,17 @@ STAGES = (
     ),
 )
 
+PROMPT = "In Python, a variable is"
+"""What the imported model continues."""
 QUESTION = "What is a variable in Python? Answer in one sentence."
 """What the imported assistant is asked."""
+
+
+def _evaluate_pretrained(story: Story) -> EvaluateConfig:
+    """Windows of at most 1,024 tokens: those of a long context take minutes each."""
+    [model] = RunFolder(story.run).checkpoints_path.glob("*/model.json")
+    T = min(1024, read_json(model)["config"]["context_length"])
+    return EvaluateConfig(run=story.run, data=story.data, context_length=T, batch_size=4)
 
 
 def _classify_pretrained(story: Story) -> ClassifyConfig:
@@ -201,12 +212,14 @@ PRETRAINED_STAGES = (
     Stage(
         verb="evaluate",
         title="evaluate: compare with baselines on the same bytes",
-        configure=lambda s: EvaluateConfig(run=s.run, data=s.data, batch_size=1),
+        configure=_evaluate_pretrained,
     ),
     Stage(
         verb="generate",
         title="generate: sample from the imported model",
-        configure=lambda s: GenerateConfig(run=s.run, prompt=s.config.prompt, seed=s.config.seed),
+        configure=lambda s: GenerateConfig(
+            run=s.run, prompt=s.config.prompt or PROMPT, seed=s.config.seed
+        ),
     ),
     Stage(
         verb="classify",
