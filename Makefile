@@ -27,8 +27,9 @@ test: $(INSTALLED_DEV)  ## lint, types, import contract, tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(IN_PARALLEL)
 
-slow: $(INSTALLED_DEV)  ## the tests marked slow, one after another: some use all cores, some use the real clock
-	$(BIN)/pytest -m slow
+slow: $(INSTALLED_DEV)  ## the tests marked slow; those that use all cores or the real clock one after another
+	$(BIN)/pytest -m 'slow and not alone' $(IN_PARALLEL)
+	$(BIN)/pytest -m 'slow and alone'
 
 clean:  ## remove the virtual environments
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newer

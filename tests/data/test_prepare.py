@@ -27,6 +27,8 @@ from groundup.text import corpus
 from groundup.text.corpus import read_corpus
 from groundup.tokenizer.train_bpe import train_bpe
 
+pytestmark = pytest.mark.alone
+
 WORDS = "the window slides over a text and each token is a task of its own".split()  # noqa: SIM905
 
 

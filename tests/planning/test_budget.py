@@ -28,6 +28,8 @@ from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data
 from groundup.train.schedule import ClockSchedule
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def machine(monkeypatch):

@@ -12,6 +12,8 @@ from groundup.base.results import read_results
 from groundup.evaluation.load import load
 from groundup.pretraining.checkpoint import find_latest
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> list[float]:

@@ -23,6 +23,8 @@ from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.train.config import PretrainConfig
 from groundup.train.loop import Step
 
+pytestmark = pytest.mark.alone
+
 
 def test_leaves_a_whole_run_folder(data):
     seen: list[Step] = []
