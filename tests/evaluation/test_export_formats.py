@@ -153,7 +153,7 @@ def test_a_run_survives_the_way_through_both_formats(tmp_path: Path) -> None:
 
 def original(family: str, folder: Path, vocab_size: int) -> None:
     """Write a model of transformers with random weights."""
-    transformers = peer("transformers")
+    transformers = peer("transformers", major=5)
     shared: dict[str, Any] = {"vocab_size": vocab_size, "eos_token_id": 5, "bos_token_id": 5}
     if family == "gpt2":
         more: dict[str, Any] = {"n_positions": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}

@@ -149,7 +149,6 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any], found: str) ->
         ({"ids": [9]}, "vocabulary ends at 8"),
         ({"ids": [1] * 17}, "prompt has 17 tokens, and the context of the model has 16"),
         ({"max_new_tokens": -1}, "max_new_tokens is -1"),
-        ({"max_new_tokens": 1.5}, "max_new_tokens is 1.5"),
         ({"n": 0}, "n is 0"),
         ({"logprobs": 21}, "logprobs is 21"),
         ({"logprobs": -1}, "logprobs is -1"),
@@ -164,3 +163,9 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, Any], found: str) ->
 def test_requests_that_do_not_fit_a_model_are_refused(wrong: dict[str, Any], found: str) -> None:
     with pytest.raises(UserError, match=found):
         Request(**{"ids": [1], "max_new_tokens": 3, **wrong}).check(9, 16)
+
+
+def test_a_fraction_of_a_token_is_refused() -> None:
+    pytest.importorskip("jaxtyping", minversion="0.3.11")  # older ones check it in the tests
+    with pytest.raises(UserError, match=r"max_new_tokens is 1.5"):
+        Request(ids=[1], max_new_tokens=1.5).check(9, 16)  # type: ignore[arg-type]

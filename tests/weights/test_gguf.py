@@ -200,7 +200,7 @@ def test_scalings_of_the_metadata_are_those_of_a_huggingface_folder(
 ) -> None:
     path = tmp_path / "tiny.gguf"
     write_tiny(path, "qwen3", metadata={f"rope.scaling.{name}": v for name, v in keys.items()})
-    transformers = peer("transformers")
+    transformers = peer("transformers", major=5)
     config = transformers.Qwen3Config(
         hidden_size=32, num_attention_heads=4, num_key_value_heads=2, intermediate_size=48,
         head_dim=8, max_position_embeddings=24, num_hidden_layers=2, vocab_size=61,
