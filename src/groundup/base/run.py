@@ -319,6 +319,11 @@ class RunFolder:
         manifest = files.read_json(self.manifest_path) if self.manifest_path.is_file() else None
         return manifest if isinstance(manifest, dict) else {}
 
+    @property
+    def is_imported(self) -> bool:
+        """Whether its weights were imported, so that their training text is not known."""
+        return self.read_manifest().get("job") == "import"
+
     def write_manifest(self, extra: dict[str, Any]) -> None:
         """Write manifest.json: the environment, and what the caller adds."""
         files.write_json(self.manifest_path, {**describe_environment(), **extra})

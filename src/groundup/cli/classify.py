@@ -2,6 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
+from groundup.base.run import RunFolder
 from groundup.cli.console import note, table, warn
 from groundup.cli.finetune_view import interval, mark, next_stage, shorten, shown, step_progress
 from groundup.finetune.classify.classify import classify
@@ -31,7 +32,7 @@ def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
     )
     for sentence in result.not_used:
         note(sentence)
-    if config.labels is None:
+    if config.labels is None and not RunFolder.of(find_run(config.run)).is_imported:
         note("The model was pretrained on the text of these documents, but not on these labels.")
 
 

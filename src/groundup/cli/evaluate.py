@@ -2,6 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
+from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
@@ -32,10 +33,13 @@ def run(config: EvaluateConfig) -> EvaluateResult:
     )
     note(f"Validation loss: {result.nats:.4f} nats/token, perplexity {result.perplexity:.1f}.")
     gap = result.nats - result.train_nats
-    note(
-        f"Training loss: {result.train_nats:.4f} nats/token, {abs(gap):.2f} "
-        f"{'lower: this gap measures overfitting' if gap > 0 else 'higher: no overfitting'}."
-    )
+    if RunFolder.of(find_run(config.run)).is_imported:
+        note(f"Loss on the training set of the data: {result.train_nats:.4f} nats/token.")
+    else:
+        note(
+            f"Training loss: {result.train_nats:.4f} nats/token, {abs(gap):.2f} "
+            f"{'lower: this gap measures overfitting' if gap > 0 else 'higher: no overfitting'}."
+        )
     _show_reduced(result)
     if result.lost_to:
         warn(

@@ -53,7 +53,7 @@ def data_of(run: RunFolder) -> Path:
             return folder
     if problems:
         raise problems[0]
-    if manifest.get("job") == "import":
+    if run.is_imported:
         raise UserError(
             "This model was imported, so the text that it was trained on is not known. A data "
             "folder that was encoded with its tokenizer is expected, as `groundup prepare "

@@ -67,8 +67,7 @@ def documents_of(
         UserError: The data of the run was not found, or has changed since.
     """
     folder = RunFolder.of(find_run(run))
-    is_imported = folder.read_manifest().get("job") == "import"
-    if data is None and is_imported and not (folder.path / "data").is_dir():
+    if data is None and folder.is_imported and not (folder.path / "data").is_dir():
         raise UserError(
             "This model was imported, so the run has no documents to make examples from. A file of "
             f"examples (`{instead}`) or a data folder (`data`) is expected.",
