@@ -166,7 +166,7 @@ def test_the_command_follows_a_schema(
     file.write_text('{"enum": ["red", 3]}')
     result = groundup.generate_samples(run=run, json_schema=file, samples=3, prompt="a")
     assert all(json.loads(sample.text) in ("red", 3) for sample in result.samples)
-    for wrong, found in (("[1]", "no JSON schema"), ("{", "JSON"), ('{"type": "foo"}', "foo")):
+    for wrong, found in (("[1]", "not a JSON schema"), ("{", "JSON"), ('{"type": "foo"}', "foo")):
         file.write_text(wrong)
         assert main(["generate", str(run), "--json-schema", str(file), "--prompt", "a"]) == 1
         assert found in capsys.readouterr().err

@@ -56,10 +56,9 @@ def data_of(run: RunFolder) -> Path:
     if run.is_imported:
         raise UserError(
             "This model was imported, so the text that it was trained on is not known. A data "
-            "folder that was encoded with its tokenizer is expected, as `groundup prepare "
-            f"my.txt --tokenizer {quoted(run.tokenizer)}` makes one.",
+            "folder that was encoded with its tokenizer is expected.",
             where=run.path,
-            settings=settings,
+            command=f"groundup prepare my.txt --tokenizer {quoted(run.tokenizer)}",
         )
     if "data" not in manifest:
         raise UserError(
