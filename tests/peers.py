@@ -15,7 +15,7 @@ def peer(name: str, major: int = 0) -> Any:
 
     With an older major version than `major`, which computes something else, it is skipped.
     """
-    if importlib.util.find_spec(name) is None:
+    if importlib.util.find_spec(name.split(".")[0]) is None:
         _is_missing(name)
     if major and int(version(name).split(".")[0]) < major:
         pytest.skip(f"{name} {version(name)} computes something else")
