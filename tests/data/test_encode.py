@@ -105,3 +105,13 @@ def test_what_is_missing_is_named(source: str, tmp_path: Path) -> None:
     (tmp_path / "texts" / "a.txt").write_text("words")
     with pytest.raises(UserError, match=r"not prepared data.*Try: groundup prepare .*/texts$"):
         encode(EncodeConfig(data=tmp_path / "texts"))
+
+
+def test_a_tokenizer_with_other_ties_is_another_one(source: str, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    prepare(PrepareConfig(sources=(source,), out=data))
+    train_and_encode(TrainAndEncodeConfig(data=data, vocab_size=265))
+    config = TrainAndEncodeConfig(data=data, vocab_size=265, ties="greatest-bytes")
+    with pytest.raises(UserError, match="The requested one would be different") as caught:
+        train_and_encode(config)
+    assert "--ties greatest-bytes" in caught.value.command

@@ -394,11 +394,3 @@ def test_a_project_with_files_named_like_those_of_a_run_holds_data(work: Path, t
     Path("one.txt").write_text("edited again. " + TEXT * 50)
     Path("corpus/notes.md").write_text("mine")
     assert "corpus" in str(refused(work, make, "one.txt", out=".").where)
-
-
-def test_a_tokenizer_with_other_ties_is_another_one(work: Path) -> None:
-    data = make_all("one.txt")
-    config = TrainAndEncodeConfig(data=data, vocab_size=265, ties="greatest-bytes")
-    with pytest.raises(UserError, match="The requested one would be different") as caught:
-        train_and_encode(config)
-    assert "--ties greatest-bytes" in caught.value.command

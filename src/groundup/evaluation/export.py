@@ -20,7 +20,7 @@ from groundup.evaluation.export_gguf import (
     Agreement,
     agreement,
     export_gguf,
-    refuse_foreign_file,
+    is_own_gguf,
     tokenizer_keys,
 )
 from groundup.evaluation.export_tokenizer import (
@@ -165,7 +165,8 @@ def _to_gguf(path: Path, config: ExportConfig) -> ExportResult:
     gguf_family(opened.model.config)  # before anything is written
     name = f"{opened.run.path.resolve().name}-{config.dtype}.gguf"
     out = _file(config.out, opened.run.gguf, name)
-    refuse_foreign_file(out)
+    if out.exists() and not is_own_gguf(out):
+        raise _is_taken(out, ".gguf")
     stated = opened.run.read_manifest().get("license")
     general = {"name": opened.run.path.resolve().name}
     general |= {"license": stated} if isinstance(stated, str) else {}
@@ -197,12 +198,7 @@ def _to_nanogpt(path: Path, config: ExportConfig) -> ExportResult:
     check_nanogpt(opened.model.config)
     out = _file(config.out, opened.run.nanogpt, "ckpt.pt")
     if out.exists() and not _is_own_checkpoint(out):
-        raise UserError(
-            "This is a file that groundup did not export. A new name, or an earlier export, is "
-            "expected.",
-            where=out,
-            settings={"out": str(out.with_name(f"{out.stem}-2{out.suffix}"))},
-        )
+        raise _is_taken(out, out.suffix)
     step = opened.checkpoint.name.removeprefix("step-")
     with atomic_path(out) as temporary:
         write_nanogpt(opened.model, temporary, step=int(step) if step.isdecimal() else 0)
@@ -223,6 +219,15 @@ def _file(out: Path | None, folder: Path, name: str) -> Path:
     if out is None:
         return folder / name
     return out / name if out.is_dir() else out
+
+
+def _is_taken(out: Path, suffix: str) -> UserError:
+    return UserError(
+        "This is a file that groundup did not export. A new name, or an earlier export, is "
+        "expected.",
+        where=out,
+        settings={"out": str(out.with_name(f"{out.stem}-2{suffix}"))},
+    )
 
 
 def _is_own_checkpoint(path: Path) -> bool:

@@ -14,6 +14,7 @@ from groundup.base.gguf import is_gguf, read_gguf_header
 from groundup.evaluation.canary import CANARIES, PROMPTS, plain_canaries
 from groundup.evaluation.export_tokenizer import chat_template_of, exported_ids
 from groundup.evaluation.load import LanguageModel
+from groundup.evaluation.quantization import differences
 from groundup.model.gpt import GPT
 from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.gguf_keys import gguf_tokenizer
@@ -38,22 +39,9 @@ class Agreement:
     """Mean Kullback-Leibler divergence from the exact prediction, in nats/token."""
 
 
-def refuse_foreign_file(path: Path) -> None:
-    """Check that replacing a file deletes nothing but an earlier export.
-
-    Raises:
-        UserError: The file is another one.
-    """
-    if not path.exists():
-        return
-    if is_gguf(path) and MARK in read_gguf_header(path).metadata:
-        return
-    raise UserError(
-        "This is a file that groundup did not export. A new name, or an earlier export, is "
-        "expected.",
-        where=path,
-        settings={"out": str(path.with_name(f"{path.stem}-2.gguf"))},
-    )
+def is_own_gguf(path: Path) -> bool:
+    """Whether a file is a GGUF file that was exported here."""
+    return is_gguf(path) and MARK in read_gguf_header(path).metadata
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +166,8 @@ def agreement(exact: GPT, rounded: GPT, language_model: LanguageModel | None) ->
     for row in rows:
         ids = torch.tensor([row])
         ours, theirs = (F.log_softmax(m.eval()(ids)[0], dim=-1) for m in (exact, rounded))
-        n_same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-        kl += F.kl_div(theirs, ours, log_target=True, reduction="sum").item()
+        same, divergence = differences(ours, theirs)
+        n_same += int(same)
+        kl += float(divergence)
         n_tokens += len(row)
     return Agreement(n_tokens=n_tokens, top1_frac=n_same / n_tokens, kl_nats=kl / n_tokens)

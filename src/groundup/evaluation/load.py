@@ -19,6 +19,7 @@ from groundup.evaluation.text_generation import (
     text_engine,
 )
 from groundup.generation.request import Request, Sampling
+from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.chat_template import (
     CHAT_TEMPLATE,
@@ -232,7 +233,7 @@ def _load(path: Path | str) -> LanguageModel:
             where=run.path,
         )
     tokenizer = load_tokenizer(run.tokenizer)
-    check_vocabulary(model, tokenizer, where=run.tokenizer)
+    check_vocabulary(model.config, tokenizer, where=run.tokenizer)
     # The rows beyond the tokenizer are padding: no token has these ids, so none is generated.
     model.n_used_ids = tokenizer.vocab_size
     model.eval()
@@ -247,16 +248,16 @@ def _load(path: Path | str) -> LanguageModel:
     )
 
 
-def check_vocabulary(model: GPT, tokenizer: Tokenizer, *, where: Any) -> None:
+def check_vocabulary(config: GPTConfig, tokenizer: Tokenizer, *, where: Any) -> None:
     """Check that every token has a row of the embedding. More rows than tokens are allowed.
 
     Raises:
         UserError: The tokenizer has more tokens.
     """
-    if model.config.vocab_size < tokenizer.vocab_size:
+    if config.vocab_size < tokenizer.vocab_size:
         raise UserError(
             f"The tokenizer has {tokenizer.vocab_size:,} tokens, and the model has embeddings for "
-            f"{model.config.vocab_size:,} of them. The tokenizer that the model was trained with "
+            f"{config.vocab_size:,} of them. The tokenizer that the model was trained with "
             "is expected.",
             where=where,
         )

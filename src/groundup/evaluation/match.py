@@ -18,6 +18,7 @@ from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.gguf import is_gguf, read_gguf_header
 from groundup.base.run import RunFolder
+from groundup.base.sequences import n_common
 from groundup.evaluation.canary import CANARIES, PROMPTS
 from groundup.evaluation.export_tokenizer import chat_template_of
 from groundup.evaluation.load import LanguageModel, load, run_of
@@ -258,10 +259,7 @@ def _compare_ids(ours: Tokenizer | None, theirs: Tokenizer | None) -> Check:
         first = ours.encode(text, "all")
         second = theirs.encode(text, set(ours.special_tokens) & set(theirs.special_tokens))
         if first != second:
-            at = next(
-                (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b),
-                min(len(first), len(second)),
-            )
+            at = n_common(first, second)
             found = f"{text!r}: {first[at : at + 5]} and {second[at : at + 5]} from id {at} on"
             return Check(name="ids", is_equal=False, found=found)
         n_ids += len(first)

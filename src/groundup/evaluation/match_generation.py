@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
+from groundup.base.sequences import n_common
 from groundup.generation.decoder import Decoder
 from groundup.generation.generate import generate
 from groundup.model.gpt import GPT
@@ -67,10 +68,4 @@ def _compare(
 
 def _n_equal(first: list[list[int]], second: list[list[int]]) -> int:
     """Number of equal tokens before the first difference of each text."""
-    n_equal = 0
-    for ours, theirs in zip(first, second, strict=True):
-        for a, b in zip(ours, theirs, strict=False):
-            if a != b:
-                break
-            n_equal += 1
-    return n_equal
+    return sum(n_common(ours, theirs) for ours, theirs in zip(first, second, strict=True))

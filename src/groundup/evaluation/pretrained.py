@@ -164,12 +164,11 @@ def _read_tokenizer(
 def _read_tokenizer_of(
     source: Path, pretrained: Pretrained, header: GGUFHeader | None
 ) -> Tokenizer | None:
-    model = GPT(pretrained.config, initialize=False)
     if header is not None:
         if header.metadata.get("tokenizer.ggml.model", "none") == "none":
             return None
         tokenizer = tokenizer_of_gguf(header.metadata, source)
-        check_vocabulary(model, tokenizer, where=source)
+        check_vocabulary(pretrained.config, tokenizer, where=source)
         return tokenizer
     folder = source if source.is_dir() else source.parent
     files = _tokenizer_files(folder)
@@ -187,7 +186,7 @@ def _read_tokenizer_of(
             special_tokens=known,
             token_table=tokenizer.token_table[:V],
         )
-    check_vocabulary(model, tokenizer, where=folder)
+    check_vocabulary(pretrained.config, tokenizer, where=folder)
     return tokenizer
 
 

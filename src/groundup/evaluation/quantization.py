@@ -126,9 +126,7 @@ def _cost_of(index: int, exact: Decoder, reduced: Decoder, ids: Sequence[int]) -
     for one, other in pairs:  # (T, V) each
         targets = torch.tensor(ids[start : start + len(one)])[:, None]
         start += len(one)
-        # Ids without a token have minus infinity in both.
-        divergence = (one.exp() * (one - other).nan_to_num(0.0)).sum()
-        agreed = (one.argmax(-1) == other.argmax(-1)).sum()
+        agreed, divergence = differences(one, other)
         sums += torch.stack(
             (-one.gather(1, targets).sum(), -other.gather(1, targets).sum(), agreed, divergence)
         )
@@ -141,6 +139,18 @@ def _cost_of(index: int, exact: Decoder, reduced: Decoder, ids: Sequence[int]) -
         agreement_frac=agreement_frac,
         divergence_nats=divergence_nats,
     )
+
+
+def differences(exact: Tensor, reduced: Tensor) -> tuple[Tensor, Tensor]:
+    """Compare log-probabilities (T, V) of two models.
+
+    Returns:
+        At how many positions the most likely token is the same, and the Kullback-Leibler divergence
+        from `exact`, summed over the positions.
+    """
+    agreed = (exact.argmax(-1) == reduced.argmax(-1)).sum()
+    # Ids without a token have minus infinity in both.
+    return agreed, (exact.exp() * (exact - reduced).nan_to_num(0.0)).sum()
 
 
 def _log_probabilities(decoder: Decoder, ids: Sequence[int]) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from groundup.base.errors import UserError
+from groundup.base.sequences import n_common
 from groundup.generation.decoder import Decoder, Row
 from groundup.generation.request import Request
 from groundup.generation.sampler import Token
@@ -223,14 +224,14 @@ class Engine:
 
     def _row_with(self, tokens: list[int]) -> Row | None:
         """Take the kept row that has the most tokens in common with a prompt; None for few."""
-        found = max(self._kept, key=lambda row: _n_common(row.ids, tokens), default=None)
+        found = max(self._kept, key=lambda row: n_common(row.ids, tokens), default=None)
         # The last token of the prompt is read in any case: its logits are not kept.
-        n_common = 0 if found is None else min(_n_common(found.ids, tokens), len(tokens) - 1)
-        if found is None or n_common < _LEAST_REUSED:
+        n_same = 0 if found is None else min(n_common(found.ids, tokens), len(tokens) - 1)
+        if found is None or n_same < _LEAST_REUSED:
             return None
         self._kept.remove(found)
         try:
-            found.truncate(n_common)
+            found.truncate(n_same)
         except UserError:  # a sliding window no longer holds the positions before
             return None
         return found
@@ -239,11 +240,3 @@ class Engine:
 def _row(sequence: TextSequence) -> Row:
     assert sequence.row is not None
     return sequence.row
-
-
-def _n_common(first: list[int], second: list[int]) -> int:
-    """Number of equal tokens at the beginning of both."""
-    for i, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return i
-    return min(len(first), len(second))

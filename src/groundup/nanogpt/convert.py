@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights.gpt2 import LAYER_NAMES, TOP_NAMES
+from groundup.weights.nanogpt import config_of
 
 _EPS = 1e-5
 
@@ -32,23 +32,7 @@ def to_ours(
     Raises:
         UserError: The weights do not fit.
     """
-    config = GPTConfig(
-        vocab_size=args["vocab_size"],
-        context_length=args["block_size"],
-        d_model=args["n_embd"],
-        n_layers=args["n_layer"],
-        n_heads=args["n_head"],
-        norm="layer",
-        norm_eps=_EPS,
-        positions="learned",
-        qk_norm=False,
-        activation="gelu" if is_tanh else "gelu-exact",
-        bias=args["bias"],
-        qkv_bias=args["bias"],
-        tie_embeddings=is_tied,
-        init="gpt2",
-        dropout=float(args["dropout"]),
-    )
+    config = config_of(args, is_tied=is_tied, is_tanh=is_tanh, dropout=float(args["dropout"]))
     model = GPT(config)
     named = dict(_names(config.n_layers))
     with torch.no_grad():

@@ -13,6 +13,7 @@ from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json, write_text
+from groundup.base.sequences import n_common
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.sandbox import Program, RefusedMessagesError
 from groundup.tokenizer.special import ASSISTANT, END, USER
@@ -212,10 +213,7 @@ def check_chat_template(template: str, tokenizer: Tokenizer) -> int:
             text = render_template(template, conversation, add_generation_prompt=is_prompt)
             theirs = tokenizer.encode(text, allowed_special="all")
             if theirs != ids:
-                at = next(
-                    (i for i, (a, b) in enumerate(zip(ids, theirs, strict=False)) if a != b),
-                    min(len(ids), len(theirs)),
-                )
+                at = n_common(ids, theirs)
                 raise UserError(
                     f"The chat template gives other ids than those of training, from id {at} on: "
                     f"{theirs[at : at + 5]} instead of {ids[at : at + 5]}."

@@ -15,7 +15,7 @@ import numpy as np
 from groundup.base.errors import UserError
 from groundup.tokenizer.huggingface import from_description
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.save import byte_spelling
+from groundup.tokenizer.save import byte_level_model, byte_spelling
 
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 """Types of tokens in tokenizer.ggml.token_type."""
@@ -213,18 +213,11 @@ def _describe_byte_level(file: _Metadata) -> dict[str, Any]:
         else {"type": "Sequence", "pretokenizers": steps},
         "post_processor": _bos_template(file, default=pre in _BEGIN_WITH_BOS),
         "decoder": decoder,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": pre in _WHOLE_WORDS_FIRST,
-            "vocab": {token: index for index, token in enumerate(file.tokens[: file.n_used])},
-            "merges": merges,
-        },
+        "model": byte_level_model(
+            {token: index for index, token in enumerate(file.tokens[: file.n_used])},
+            merges,
+            ignore_merges=pre in _WHOLE_WORDS_FIRST,
+        ),
     }
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from groundup.base.errors import UserError
+from groundup.base.sequences import n_common
 from groundup.tokenizer.pretokens import compile_pattern, splitter
 from groundup.tokenizer.special import SPECIAL_TOKENS
 
@@ -42,7 +43,7 @@ def check_round_trip(tokenizer: ByteLevel, where: str | Path | None = None) -> N
     """
     check_pattern(tokenizer.pattern, where)
     if (back := tokenizer.decode(tokenizer.encode(CANARY))) != CANARY:
-        at = _first_difference(CANARY, back)
+        at = n_common(CANARY, back)
         raise UserError(
             f"This tokenizer loses text: {CANARY[at : at + 20]!r} comes back as "
             f"{back[at : at + 20]!r}. A tokenizer whose ids give the text again is expected.",
@@ -67,15 +68,10 @@ def check_pattern(pattern: str, where: str | Path | None = None) -> None:
             settings={"pattern": "gpt4"},
         ) from error
     if (joined := "".join(splitter(pattern)(CANARY))) != CANARY:
-        at = _first_difference(CANARY, joined)
+        at = n_common(CANARY, joined)
         raise UserError(
             f"The pattern {pattern[:200]!r} loses text, from {CANARY[at : at + 20]!r} on. "
             "A pattern that matches from the beginning to the end is expected.",
             where=where,
             settings={"pattern": "gpt4"},
         )
-
-
-def _first_difference(text: str, other: str) -> int:
-    pairs = enumerate(zip(text, other, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(text), len(other)))

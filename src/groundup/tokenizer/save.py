@@ -105,18 +105,7 @@ def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:
             "trim_offsets": True,
             "use_regex": True,
         },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": vocabulary,
-            "merges": merges,
-        },
+        "model": byte_level_model(vocabulary, merges),
     }
 
 
@@ -168,3 +157,21 @@ def byte_spelling() -> list[str]:
             spelling.append(chr(next_free))
             next_free += 1
     return spelling
+
+
+def byte_level_model(
+    vocabulary: dict[str, int], merges: list[Any], *, ignore_merges: bool = False
+) -> dict[str, Any]:
+    """Describe byte-level BPE in the schema of tokenizer.json, with every field stated."""
+    return {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": None,
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": False,
+        "ignore_merges": ignore_merges,
+        "vocab": vocabulary,
+        "merges": merges,
+    }

@@ -26,6 +26,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 from groundup.weights.gguf import RawRows, open_gguf, raw_blocks
+from groundup.weights.sources import refuse_names
 
 FORMAT_VERSION = 1
 _SAFETENSORS, GGUF_FILE = "model.safetensors", "model.gguf"
@@ -171,13 +172,7 @@ def fill_model(
     """
     parameters = dict(model.named_parameters())
     missing, extra = sorted(parameters.keys() - tensors.keys()), sorted(tensors.keys() - parameters)
-    if missing or extra:
-        raise UserError(
-            f"Missing weights ({len(missing)}): {', '.join(missing[:3]) or 'none'}; "
-            f"unexpected weights ({len(extra)}): {', '.join(extra[:3]) or 'none'}. "
-            "Weights that match the config beside them are expected.",
-            where=where,
-        )
+    refuse_names(missing, extra, where=where)
     for name, parameter in parameters.items():
         given = tensors[name]
         tensor = given if isinstance(given, Tensor) else given()

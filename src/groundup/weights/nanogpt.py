@@ -114,6 +114,40 @@ def _is_equal(head: Tensor, embedding: Tensor) -> bool:
     return is_same_memory or torch.equal(head, embedding)
 
 
+def config_of(
+    args: Mapping[str, Any], *, is_tied: bool, is_tanh: bool = False, dropout: float = 0.0
+) -> GPTConfig:
+    """Build our config from the fields of nanoGPT's.
+
+    Args:
+        args: The fields.
+        is_tied: The head is the token embedding.
+        is_tanh: The GELU is the tanh form, which the published GPT-2 weights were trained with.
+        dropout: Fraction of activations that are set to zero in training.
+
+    Raises:
+        UserError: A field is out of its range.
+    """
+    has_bias = args.get("bias", True)
+    return GPTConfig(
+        vocab_size=args["vocab_size"],
+        context_length=args["block_size"],
+        d_model=args["n_embd"],
+        n_layers=args["n_layer"],
+        n_heads=args["n_head"],
+        norm="layer",
+        norm_eps=1e-5,
+        positions="learned",
+        qk_norm=False,
+        activation="gelu" if is_tanh else "gelu-exact",
+        bias=has_bias,
+        qkv_bias=has_bias,
+        tie_embeddings=is_tied,
+        init="gpt2",
+        dropout=dropout,
+    )
+
+
 def _config(args: Mapping[str, Any], is_tied: bool, path: Path) -> GPTConfig:
     missing = [name for name in _SIZES if name not in args]
     unknown = sorted(set(map(str, args)) - _KNOWN)
@@ -122,24 +156,8 @@ def _config(args: Mapping[str, Any], is_tied: bool, path: Path) -> GPTConfig:
         raise UserError(
             f"model_args {found}. The settings of nanoGPT's GPTConfig are expected.", where=path
         )
-    has_bias = args.get("bias", True)
     try:
-        return GPTConfig(
-            vocab_size=args["vocab_size"],
-            context_length=args["block_size"],
-            d_model=args["n_embd"],
-            n_layers=args["n_layer"],
-            n_heads=args["n_head"],
-            norm="layer",
-            norm_eps=1e-5,
-            positions="learned",
-            qk_norm=False,
-            activation="gelu-exact",
-            bias=has_bias,
-            qkv_bias=has_bias,
-            tie_embeddings=is_tied,
-            init="gpt2",
-        )
+        return config_of(args, is_tied=is_tied)
     except UserError as error:
         raise UserError(f"model_args: {error.message}", where=path) from error
 

@@ -1,6 +1,6 @@
 """How parameters of ours are made of the tensors of another project's file."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -72,6 +72,21 @@ def check_size(config: GPTConfig, n_tensors: int, n_values: int, *, where: Path)
         )
 
 
+def refuse_names(missing: Sequence[str], unexpected: Sequence[str], *, where: Path) -> None:
+    """Refuse weights that lack names of the config, or have others.
+
+    Raises:
+        UserError: There is such a name.
+    """
+    if missing or unexpected:
+        raise UserError(
+            f"Missing weights ({len(missing)}): {', '.join(missing[:3]) or 'none'}; "
+            f"unexpected weights ({len(unexpected)}): {', '.join(unexpected[:3]) or 'none'}. "
+            "Weights that match the config beside them are expected.",
+            where=where,
+        )
+
+
 def readers(
     stored: Mapping[str, Stored],
     sources: Iterable[Source],
@@ -94,13 +109,7 @@ def readers(
     used = {name for source in sources for name, _ in source.parts}
     missing = [s.our for s in sources if any(name not in stored for name, _ in s.parts)]
     extra = sorted(stored.keys() - used)
-    if missing or extra:
-        raise UserError(
-            f"Missing weights ({len(missing)}): {', '.join(missing[:3]) or 'none'}; "
-            f"unexpected weights ({len(extra)}): {', '.join(extra[:3]) or 'none'}. "
-            "Weights that match the config beside them are expected.",
-            where=where,
-        )
+    refuse_names(missing, extra, where=where)
     for source in sources:
         for name, shape in source.parts:
             if stored[name].shape != shape:
