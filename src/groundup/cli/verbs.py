@@ -82,6 +82,7 @@ VERBS = [
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
     _verb("export", _FOUND, "Export a model to transformers, llama.cpp or nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
     _verb("match", _FOUND, "Compare a model with its source or its export.", "weights.config:MatchConfig", "run", "run", is_check=True),
+    _verb("audit", _TUNE, "Find duplicates, leaks and faulty rows in a file.", "finetune.records.config:AuditConfig", "file"),
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
