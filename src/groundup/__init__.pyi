@@ -25,6 +25,7 @@ from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
+from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
