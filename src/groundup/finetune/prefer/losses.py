@@ -41,8 +41,8 @@ def preference_losses(
       -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h).
     - "robust": (-(1 - e) log sigmoid(beta h) + e log sigmoid(-beta h)) / (1 - 2 e), whose mean over
       labels that are flipped with probability e is the DPO loss of the true labels.
-    - "ipo": (h' - 1 / (2 beta))^2, where h' is h with each log ratio divided by the number of tokens
-      of its answer.
+    - "ipo": (h' - 1 / (2 beta))^2, where h' is h with each log ratio divided by the number of
+      tokens of its answer.
     - "sigmoid_norm": -log sigmoid(beta h'), DPO with the same division.
 
     Args:
@@ -73,8 +73,20 @@ def preference_losses(
     return (1 - label_smoothing) * right + label_smoothing * wrong
 
 
-def answer_log_probabilities(
-    token_nats: Float[Tensor, "n 2 T"], targets: Int[Tensor, "n 2 T"]
-) -> tuple[Float[Tensor, "n 2"], Int[Tensor, "n 2"]]:
-    """Sum the log-probabilities of the tokens of each answer, and count the tokens."""
-    return token_nats.sum(dim=-1), (targets >= 0).sum(dim=-1)
+def pair_log_probabilities(
+    model: GPT | MixedPrecision, ids: Int[Tensor, "n 2 T"], targets: Int[Tensor, "n 2 T"]
+) -> Float[Tensor, "n 2"]:
+    """Compute the log-probability in nats of both answers of each pair.
+
+    Args:
+        model: The model; with `MixedPrecision` the products are computed with rounded weights.
+        ids: Token ids of prompt and answer.
+        targets: The token after each of them; -100 where it does not belong to the answer.
+    """
+    nats = token_log_probabilities(model, ids.flatten(0, 1), targets.flatten(0, 1))  # (2n, T)
+    return nats.sum(dim=-1).view(-1, 2)
+
+
+def n_answer_tokens(targets: Int[Tensor, "n 2 T"]) -> Int[Tensor, "n 2"]:
+    """Count the tokens of both answers of each pair, with the end of the answer."""
+    return (targets != IGNORE_INDEX).sum(dim=-1)
