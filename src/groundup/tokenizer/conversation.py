@@ -18,6 +18,7 @@ from groundup.tokenizer.sandbox import at_one_time
 from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.tokenizer.tracked import Marks
 
+_SPACE = regex.compile(r"\s+")
 _OTHERS, _ANSWERS = 0, 1
 """Groups of messages: those of the assistant are trained on."""
 
@@ -122,6 +123,11 @@ def _pieces(
     letters = {_OTHERS: "p", _ANSWERS: "a"}
     origin = "".join(letters[marks.groups[c]] if c in marks.groups else "t" for c in tracked)
     shown = marks.show(tracked)
+    # White space has no mark; between characters of an answer it belongs to the answer.
+    for match in _SPACE.finditer(shown):
+        start, stop = match.span()
+        if origin[max(start - 1, 0) : start] == "a" == origin[stop : stop + 1]:
+            origin = f"{origin[:start]}{'a' * (stop - start)}{origin[stop:]}"
     if shown != plain:
         raise UserError(
             "The chat template changes the text of a message in a way that cannot be followed, so "
