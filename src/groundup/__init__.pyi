@@ -32,6 +32,8 @@ from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
+from .finetune.prefer.config import PreferConfig as PreferConfig
+from .finetune.prefer.prefer import prefer as prefer
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain

@@ -82,6 +82,7 @@ VERBS = [
     _verb("match", _FOUND, "Compare a model with its source or its export.", "weights.config:MatchConfig", "run", "run", is_check=True),
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
+    _verb("prefer", _TUNE, "Tune an assistant on preferences.", "finetune.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]

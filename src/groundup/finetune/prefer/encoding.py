@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row
-from groundup.finetune.records.preferences import Pair
+from groundup.finetune.records.rows import Pair
 from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
@@ -29,11 +29,8 @@ class EncodedPair:
 
     pair: Pair
     rows: tuple[Row, Row]
-
-    @property
-    def prompt(self) -> str:
-        """The messages before the answers, as one text."""
-        return "\n".join(message.content for message in self.pair.messages)
+    number: int
+    """Place among all pairs that were read, from 0."""
 
 
 @dataclass
@@ -80,7 +77,7 @@ def encode_pairs(
     """
     left_out = LeftOutPairs(n_read=len(pairs))
     encoded = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs):
         reason = _empty_or_equal(pair)
         rows: list[Row] = []
         if not reason:
@@ -92,13 +89,12 @@ def encode_pairs(
         if reason:
             left_out.add(reason, pair.where)
         else:
-            encoded.append(EncodedPair(pair, (rows[0], rows[1])))
+            encoded.append(EncodedPair(pair, (rows[0], rows[1]), number))
     if len(encoded) < 3:
         raise UserError(
             f"{len(encoded)} of {len(pairs)} pairs can be trained on. At least three are expected: "
             "one for training, one for validation and one for the test. "
-            + " ".join(left_out.sentences()),
-            where=pairs[0].where if pairs else None,
+            + " ".join(left_out.sentences())
         )
     return encoded, left_out
 

@@ -10,7 +10,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from groundup.base.targets import IGNORE_INDEX
+from groundup.finetune.batches import token_log_probabilities
 from groundup.finetune.prefer.config import LossName
+from groundup.model.gpt import GPT
+from groundup.train.precision import MixedPrecision
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ def preference_losses(
         Paradigm to Understand Learning from Human Preferences", equation 17; "Tulu 3", equation 6,
         for the division by the number of tokens.
 
+    >>> import torch
     >>> equal = PairLogProbabilities(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2))
     >>> round(preference_losses(equal, "sigmoid", beta=0.1).item(), 4)  # ln 2
     0.6931
@@ -84,9 +89,11 @@ def pair_log_probabilities(
         targets: The token after each of them; -100 where it does not belong to the answer.
     """
     nats = token_log_probabilities(model, ids.flatten(0, 1), targets.flatten(0, 1))  # (2n, T)
-    return nats.sum(dim=-1).view(-1, 2)
+    sums: Tensor = nats.sum(dim=-1).view(-1, 2)
+    return sums
 
 
 def n_answer_tokens(targets: Int[Tensor, "n 2 T"]) -> Int[Tensor, "n 2"]:
     """Count the tokens of both answers of each pair, with the end of the answer."""
-    return (targets != IGNORE_INDEX).sum(dim=-1)
+    counts: Tensor = (targets != IGNORE_INDEX).sum(dim=-1)
+    return counts
