@@ -18,9 +18,9 @@ from groundup.tokenizer.sandbox import at_one_time
 from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.tokenizer.tracked import Marks
 
-_SPACE = regex.compile(r"\s+")
 _OTHERS, _ANSWERS = 0, 1
 """Groups of messages: those of the assistant are trained on."""
+_SPACE_IN_ANSWER = regex.compile(r"(?<=a)t+(?=a)")
 
 
 @dataclass(frozen=True)
@@ -123,21 +123,31 @@ def _pieces(
     letters = {_OTHERS: "p", _ANSWERS: "a"}
     origin = "".join(letters[marks.groups[c]] if c in marks.groups else "t" for c in tracked)
     shown = marks.show(tracked)
-    # White space has no mark; between characters of an answer it belongs to the answer.
-    for match in _SPACE.finditer(shown):
-        start, stop = match.span()
-        if origin[max(start - 1, 0) : start] == "a" == origin[stop : stop + 1]:
-            origin = f"{origin[:start]}{'a' * (stop - start)}{origin[stop:]}"
     if shown != plain:
         raise UserError(
             "The chat template changes the text of a message in a way that cannot be followed, so "
             "that the text might become special tokens. Another message is expected.",
             where=template.where,
         )
+    origin = _with_space(origin, shown)
     return [
         _Piece(shown[start:stop], origin[start:stop], special, start == 0)
         for start, stop, special in found
     ]
+
+
+def _with_space(origin: str, shown: str) -> str:
+    """Give white space between two characters of an answer to the answer: it has no marks.
+
+    >>> _with_space("tatta", ":a  b")
+    'taaaa'
+    """
+    return _SPACE_IN_ANSWER.sub(
+        lambda found: (
+            "a" * len(found.group()) if shown[slice(*found.span())].isspace() else found.group()
+        ),
+        origin,
+    )
 
 
 def _cut(tracked: str, shown: str, tokenizer: Tokenizer) -> Iterator[tuple[int, int, int | None]]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from groundup.base.config import to_mapping
 from groundup.base.device import choose_dtype
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel
+from groundup.finetune.job import FineTuning, base_fingerprint
 from groundup.finetune.prefer.baselines import baseline_scores
 from groundup.finetune.prefer.batches import PairBatches, n_pairs, pair_batch
 from groundup.finetune.prefer.config import PreferConfig
@@ -29,7 +31,7 @@ from groundup.finetune.prefer.reference import (
     reference_log_probabilities,
 )
 from groundup.finetune.prefer.split import PairSplit
-from groundup.finetune.training import FineTuning, base_fingerprint
+from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
@@ -55,19 +57,21 @@ class PreferenceJob:
         sets: PairSplit,
     ) -> None:
         self.config, self.model, self.sets = config, foundation.model, sets
-        dtype = choose_dtype(config.dtype, self.model.device)
+        self.started_at = time.monotonic()
+        self.after_s = 0.0
+        """Estimated seconds of the test and the samples after training."""
+        self._dtype = choose_dtype(config.dtype, self.model.device)
         self._rows = [pair.rows for pair in pairs]
         self._place = {pair.number: place for place, pair in enumerate(pairs)}
         template = foundation.chat_template
         self.key = reference_key(
             base_fingerprint(foundation),
             "" if template is None else template.source,
-            dtype,
+            self._dtype,
             self._rows,
         )
         if config.tune == "lora":
             add_lora(self.model, config.lora, seed=config.seed)
-        self.policy = MixedPrecision(self.model, dtype)
         self._reference: Tensor | None = None
 
     def prepare_reference(
@@ -85,7 +89,7 @@ class PreferenceJob:
         """
         n = len(self._rows)
         found = reference_log_probabilities(
-            self.policy,
+            self._rounded(),
             self._rows,
             run.path,
             self.key,
@@ -122,20 +126,29 @@ class PreferenceJob:
             ),
             n_steps=config.n_steps(len(train)),
             config=config,
-            validate=lambda: float(self._mean_loss(self.scored(self.sets.validation))),
+            validate=self._validation_loss,
             identity=hashlib.sha256(identity.encode()).hexdigest(),
             count=n_pairs,
+            after_s=self.after_s,
+            started_at=self.started_at,
         )
 
     def loss(self, ids: Tensor, targets: Tensor, reference: Tensor) -> Tensor:
-        """Compute the mean loss of the pairs of a batch."""
-        policy = pair_log_probabilities(self.policy, ids, targets)
+        """Compute the mean loss of the pairs of a batch. The trainer rounds the weights."""
+        policy = pair_log_probabilities(self.model, ids, targets)
         return self._mean_loss(PairLogProbabilities(policy, reference, n_answer_tokens(targets)))
 
-    def scored(self, pairs: Sequence[EncodedPair]) -> PairLogProbabilities:
-        """Compute the log-probabilities of some pairs under the model as it is now."""
+    def scored(
+        self, pairs: Sequence[EncodedPair], model: GPT | MixedPrecision | None = None
+    ) -> PairLogProbabilities:
+        """Compute the log-probabilities of some pairs under the model as it is now.
+
+        Args:
+            pairs: The pairs.
+            model: None: the model with weights in the number format of the run.
+        """
         rows = [pair.rows for pair in pairs]
-        policy = log_probabilities(self.policy, rows)
+        policy = log_probabilities(self._rounded() if model is None else model, rows)
         return PairLogProbabilities(
             policy, self._references(pairs), n_answer_tokens(pair_batch(rows)[1])
         )
@@ -149,6 +162,12 @@ class PreferenceJob:
         report = preference_report(self.scored(self.sets.test), baseline_scores(train, test))
         distinct = self.sets.distinct()
         return report, report.only(distinct) if distinct else None
+
+    def _validation_loss(self) -> float:
+        return float(self._mean_loss(self.scored(self.sets.validation, self.model)))
+
+    def _rounded(self) -> MixedPrecision:
+        return MixedPrecision(self.model, self._dtype)
 
     def _references(self, pairs: Sequence[EncodedPair]) -> Tensor:
         assert self._reference is not None, "prepare_reference was not called"

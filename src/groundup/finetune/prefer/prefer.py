@@ -87,11 +87,12 @@ def prefer(
     others = [folder for folder in sorted(wanted.parent.glob(f"{wanted.name}*")) if folder.is_dir()]
     samples = sets.test[: config.n_samples]
     job = PreferenceJob(config, foundation, encoded, sets)
-    with run.log_to_file(), run.locked():
+    with run.log_to_file():
         reference = job.prepare_reference(run, others, on_reference)
         with without_lora(job.model):
             before = _answers(foundation, samples, config.max_new_tokens)
-        trained = fine_tune(job.tuning(), run, on_step=on_step)
+    trained = fine_tune(job.tuning(), run, on_step=on_step)
+    with run.log_to_file():
         merge = _save(foundation, run.path, job, start)
         result = PreferResult(
             folder=run.path,
