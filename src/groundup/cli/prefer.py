@@ -4,16 +4,21 @@ from contextlib import ExitStack
 
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, plural, progress, table, warn
+from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shorten, shown, step_progress
+from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.prefer import prefer
 from groundup.finetune.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.train.loop import Step
 
 
-def run(config: PreferConfig) -> PreferResult:
+def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
     """Tune an assistant and show the result."""
     result = _with_progress(config)
+    if isinstance(result, FineTuningPlan):
+        show_plan(result, "pairs")
+        return result
     with shown(result.folder):
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
         note(
@@ -31,7 +36,7 @@ def run(config: PreferConfig) -> PreferResult:
     return result
 
 
-def _with_progress(config: PreferConfig) -> PreferResult:
+def _with_progress(config: PreferConfig) -> PreferResult | FineTuningPlan:
     with ExitStack() as stack:
         lines = ExitStack()
         stack.push(lines)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row
 from groundup.finetune.records.rows import Pair
@@ -73,7 +73,7 @@ def encode_pairs(
         max_answer_tokens: Each answer is cut after this many tokens. None: answers are not cut.
 
     Raises:
-        UserError: Fewer than three pairs are left, one for each of the three sets.
+        UsageError: Fewer than three pairs are left, one for each of the three sets.
     """
     left_out = LeftOutPairs(n_read=len(pairs))
     encoded = []
@@ -91,7 +91,7 @@ def encode_pairs(
         else:
             encoded.append(EncodedPair(pair, (rows[0], rows[1]), number))
     if len(encoded) < 3:
-        raise UserError(
+        raise UsageError(
             f"{len(encoded)} of {len(pairs)} pairs can be trained on. At least three are expected: "
             "one for training, one for validation and one for the test. "
             + " ".join(left_out.sentences())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from groundup.base.config import to_mapping
@@ -98,6 +99,11 @@ class PreferenceJob:
         )
         self._reference = found.nats
         return found
+
+    def without_reference(self) -> FineTuning:
+        """Describe the training with references of zero, which cost the same."""
+        self._reference = torch.zeros(len(self._rows), 2)
+        return self.tuning()
 
     def tuning(self) -> FineTuning:
         """Describe the training."""

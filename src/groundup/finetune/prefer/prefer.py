@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -20,6 +20,7 @@ from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.evaluation.merged import MergeReport, merge_and_save
 from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.outcome import AfterTraining
+from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.encoding import EncodedPair, encode_pairs
 from groundup.finetune.prefer.job import PreferenceJob
@@ -44,8 +45,10 @@ def prefer(
     config: PreferConfig,
     on_step: OnStep | None = None,
     on_reference: Callable[[int, int], None] | None = None,
-) -> PreferResult:
+) -> PreferResult | FineTuningPlan:
     """Tune the assistant of a run on preference pairs, test it and write it to RUN/preferred.
+
+    With `plan_only` nothing is written, and the result is the cost.
 
     Args:
         config: The settings.
@@ -83,10 +86,12 @@ def prefer(
         max_answer_tokens=config.max_answer_tokens,
     )
     sets = split_pairs(encoded, len(pairs), config)
+    job = PreferenceJob(config, foundation, encoded, sets)
+    if config.plan_only:
+        return plan_fine_tuning(job.without_reference())
     run, _ = open_fine_tuning(wanted, config)
     others = [folder for folder in sorted(wanted.parent.glob(f"{wanted.name}*")) if folder.is_dir()]
     samples = sets.test[: config.n_samples]
-    job = PreferenceJob(config, foundation, encoded, sets)
     with run.log_to_file():
         reference = job.prepare_reference(run, others, on_reference)
         with without_lora(job.model):
@@ -125,17 +130,15 @@ def prefer(
         with after.step("Writing the README"):
             run.write_readme(readme(result, config))
         with after.step("Writing the manifest"):
-            about = {
-                **_manifest(config, start, result, job.key),
-                **foundation.special_ids.to_manifest(),
-            }
-            run.write_manifest(about)
+            about = _manifest(config, start, result, job.key)
+            about |= foundation.special_ids.to_manifest()
+            run.write_manifest(run.read_manifest() | about)
     return result
 
 
 def _records(config: PreferConfig) -> str | Path:
     if config.records is None:
-        raise UserError(
+        raise UsageError(
             "No file of preference pairs is given (records). A file with a prompt, a chosen and a "
             "rejected answer in each record is expected.",
             settings={"records": "pairs.jsonl"},

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.encoding import EncodedPair
 from groundup.finetune.records.splits import Split, split
@@ -35,7 +35,7 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
         config: The settings.
 
     Raises:
-        UserError: A set would be empty.
+        UsageError: A set would be empty.
     """
     if config.split_column is not None:
         parts = ("train", "validation", "test")
@@ -62,7 +62,7 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
     if not all(sets):
         n_train, n_validation, n_test = map(len, sets)
         settings = {"test_frac": 0.3, "validation_frac": 0.2}
-        raise UserError(
+        raise UsageError(
             f"{len(pairs)} pairs make a training set of {n_train}, a validation set of "
             f"{n_validation} and a test set of {n_test}. At least one pair in each is expected.",
             settings=settings if config.split_column is None else {"split_column": None},
