@@ -34,6 +34,8 @@ from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
+from .finetune.prefer.config import PreferConfig as PreferConfig
+from .finetune.prefer.prefer import prefer as prefer
 from .finetune.records.audit import audit as audit
 from .finetune.records.config import AuditConfig as AuditConfig
 from .generation.generate import generate as generate
