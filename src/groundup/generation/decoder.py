@@ -94,6 +94,20 @@ class Decoder:
         """
         return self._rows.new_row(n_positions)
 
+    @torch.inference_mode()
+    def copied_row(self, row: Row, length: int, n_positions: int | None = None) -> Row:
+        """Make a row that begins with the first `length` positions of another.
+
+        Args:
+            row: The row to copy.
+            length: Number of positions to copy.
+            n_positions: As for `new_row`.
+
+        Raises:
+            UserError: As `Row.truncate`.
+        """
+        return self._rows.copied(row, length, n_positions)
+
     @property
     def n_bytes(self) -> int:
         """Memory of the keys and values of all rows, in bytes."""

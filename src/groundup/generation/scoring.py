@@ -256,7 +256,7 @@ def _forward(
             rows += [start + row for row in wanted]
             targets += tokens
         start += len(text.ids)
-    nats, is_best = _token_nats(decoder, x, torch.tensor(rows), torch.tensor(targets))
+    nats, is_best = _token_nats(decoder, x, rows, targets)
     found: list[list[Likelihood]] = []
     at = 0
     for text in texts:
@@ -274,18 +274,20 @@ def _forward(
 
 
 def _token_nats(
-    decoder: Decoder, x: Tensor, rows: Tensor, targets: Tensor
+    decoder: Decoder, x: Tensor, rows: Sequence[int], targets: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Compute log p of each target after a row of x, and whether it is the most likely token."""
-    different, place = rows.unique(return_inverse=True)
+    different = sorted(set(rows))
+    order = {row: i for i, row in enumerate(different)}
+    place, wanted = torch.tensor([order[row] for row in rows]), torch.tensor(targets)
     nats = torch.empty(len(rows), dtype=torch.float64)
     is_best = torch.empty(len(rows), dtype=torch.bool)
     for first in range(0, len(different), _HEAD_ROWS):
-        logits = decoder.logits(x[different[first : first + _HEAD_ROWS].to(x.device)])  # (R, V)
+        logits = decoder.logits(x[different[first : first + _HEAD_ROWS]])  # (R, V)
         here = (place >= first) & (place < first + _HEAD_ROWS)
-        own, wanted = place[here] - first, targets[here]
-        nats[here] = (logits[own, wanted] - logits.logsumexp(1)[own]).double()
-        is_best[here] = logits.argmax(1)[own] == wanted
+        own = place[here] - first
+        nats[here] = (logits[own, wanted[here]] - logits.logsumexp(1)[own]).double()
+        is_best[here] = logits.argmax(1)[own] == wanted[here]
     return nats, is_best
 
 
