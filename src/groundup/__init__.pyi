@@ -28,8 +28,13 @@ from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
+from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier
+from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
+from .finetune.classify.config import PredictConfig as PredictConfig
+from .finetune.classify.estimator import TextClassifier as TextClassifier
+from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
 from .generation.generate import generate as generate

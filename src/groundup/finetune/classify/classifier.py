@@ -44,7 +44,9 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     rows = [tokenizer.encode(text) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
-            raise UserError(f"Text {number} is empty. A text of at least one character is expected.")
+            raise UserError(
+                f"Text {number} is empty. A text of at least one character is expected."
+            )
     return rows
 
 
@@ -106,6 +108,12 @@ class LoadedClassifier:
         classifier.train(was_training)
         return found
 
+    @torch.no_grad()
+    def cool(self, temperature: float) -> None:
+        """Divide the logits by a temperature from now on."""
+        for parameter in self.classifier.head.parameters():
+            parameter /= temperature
+
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the most likely class of each text; a warning counts the texts that are cut.
 
@@ -129,9 +137,15 @@ def save_classifier(loaded: LoadedClassifier, folder: Path, *, base: Path | None
         save_model(classifier.gpt, folder)
     else:
         link_weights(base, folder)
+    loaded.tokenizer.save(folder / "tokenizer")
+    save_head(loaded, folder)
+
+
+def save_head(loaded: LoadedClassifier, folder: Path) -> None:
+    """Write the head and `labels.json`, the last files of a classifier."""
+    classifier = loaded.classifier
     head = {name: t.detach().cpu().contiguous() for name, t in classifier.head.state_dict().items()}
     write_bytes(folder / "head.safetensors", to_bytes(head))
-    loaded.tokenizer.save(folder / "tokenizer")
     write_json(
         folder / MARK,
         {

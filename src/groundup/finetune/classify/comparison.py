@@ -30,12 +30,14 @@ class Measured:
 
 def measured(
     name: str,
-    validation: Float[np.ndarray, "M K"],
+    validation: Float[np.ndarray, "M K"] | None,
     test: Float[np.ndarray, "N K"],
     examples: Examples,
     cpu_s: float,
 ) -> Measured:
-    """Calibrate a model on the validation set, and apply that to the test set."""
+    """Calibrate a model on the validation set, if there is one, and apply that to the test set."""
+    if validation is None:
+        return Measured(name=name, test=test, cpu_s=cpu_s)
     found = calibrate(validation, examples.targets_of(examples.split.validation))
     return Measured(
         name=name,

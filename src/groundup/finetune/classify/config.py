@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, Positive, Whole
+from groundup.base.kinds import Count, Device, Positive
 from groundup.finetune.config import FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 from groundup.text.config import FileConfig

@@ -31,19 +31,19 @@ _SAVE_EVERY_S = 20.0
 
 
 def cache_file(
-    run: Path, fingerprint: str, *, pooling: Pooling, max_tokens: int, dtype: str
+    folder: Path, fingerprint: str, *, pooling: Pooling, max_tokens: int, dtype: str
 ) -> Path:
     """Name the file of the hidden states of a model in its run folder.
 
     Args:
-        run: The run folder of the model.
+        folder: The folder `features` in the run of the model.
         fingerprint: `base_fingerprint` of the model.
         pooling: How the states of a text are summarized.
         max_tokens: Number of tokens of a text that are read.
-        dtype: Format of the matrix products: "fp32" or "bf16".
+        dtype: Format of the matrix products.
     """
     about = json.dumps([1, fingerprint, pooling, max_tokens, dtype])
-    return run / "features" / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
+    return folder / f"{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
 
 
 def hidden_features(

@@ -63,9 +63,7 @@ def score(
         of_class = [(truth == k, probabilities[:, k]) for k in judged]
         auc = float(np.mean([roc_auc_score(is_k, p) for is_k, p in of_class]))
         precision = float(np.mean([average_precision_score(is_k, p) for is_k, p in of_class]))
-    f1 = f1_score(
-        truth, predicted, labels=list(range(len(names))), average=None, zero_division=0.0
-    )
+    f1 = f1_score(truth, predicted, labels=list(range(len(names))), average=None, zero_division=0.0)
     return Scores(
         n=len(truth),
         log_loss_nats=float(losses(probabilities, labels).mean()),

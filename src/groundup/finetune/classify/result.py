@@ -1,8 +1,9 @@
 """What the training of a classifier returns: the scores of all models, and the verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from groundup.evaluation.paired import MIN_ITEMS, Difference
 from groundup.finetune.classify.calibration import Calibration
@@ -138,6 +139,15 @@ class ClassifyResult:
         """The scores of the saved classifier; None if the test failed."""
         wanted = TUNED.get(self.method, FROZEN)
         return next((model for model in self.models if model.name == wanted), None)
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers of the test, as evaluation/scores.json holds them."""
+        return {
+            "models": [asdict(model) for model in self.models],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "classes": list(self.names),
+            "confusion": self.confusion,
+        }
 
     @property
     def verdict(self) -> str:
