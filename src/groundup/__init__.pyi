@@ -28,6 +28,7 @@ from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
+from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier
 from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify

@@ -67,6 +67,7 @@ class Trainer:
                 settings={"out": f"{self.folder.path}-2"},
             )
         if self.world.is_first:
+            self.folder.remove_left_over()
             self.folder.failure.unlink(missing_ok=True)
         if self.job.warm_up is not None:
             self.job.warm_up()
