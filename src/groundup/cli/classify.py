@@ -7,6 +7,7 @@ from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.examples import Examples
+from groundup.finetune.classify.metrics import Scores
 from groundup.finetune.classify.result import ClassifyResult, ModelScores
 from groundup.train.loop import Step
 
@@ -18,6 +19,8 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         note(examples.audit)
         sizes = (examples.split.train, examples.split.validation, examples.split.test)
         train, validation, test = map(len, sizes)
+        for sentence in (*examples.notes, *examples.reading.sentences()):
+            note(sentence)
         note(
             f"{examples.source}: {train:,} training, {validation:,} validation and {test:,} test "
             f"texts of {len(examples.names)} classes."
@@ -39,7 +42,7 @@ def run(config: ClassifyConfig) -> ClassifyResult:
 
         result = classify(config, on_step, on_examples, on_tokens, on_scores)
     with shown(result.folder):
-        for sentence in result.notes:
+        for sentence in result.not_read:
             note(sentence)
         _show_scores(result.models)
         _show_model(result)
@@ -53,31 +56,24 @@ def run(config: ClassifyConfig) -> ClassifyResult:
 
 
 def _show_scores(models: list[ModelScores]) -> None:
-    if not models:
-        return
-    for title, kind in (("All test texts", "all"), ("No near duplicate in training", "no_near")):
+    head = ["model", "log loss", "AUC", "AP", "bal acc", "accuracy % (95 %)"]
+    for title, kind in (("All test texts", "all"), ("Without a near duplicate", "no_near")):
         found = [(model.name, getattr(model, kind)) for model in models]
-        rows = [
-            [
-                name,
-                f"{scores.log_loss_nats:.4f}",
-                _share(scores.auc),
-                _share(scores.average_precision),
-                f"{100 * scores.balanced_accuracy:.1f}",
-                f"{100 * scores.accuracy.value:.1f}",
-                f"{100 * scores.accuracy.low:.1f} to {100 * scores.accuracy.high:.1f}",
-            ]
-            for name, scores in found
-            if scores is not None
-        ]
-        if rows:
-            n = found[0][1].n
-            head = ["model", "log loss", "AUC", "avg prec", "bal acc", "acc %", "95 % interval"]
-            table(f"{title} ({n:,})", head, rows)
+        rows = [_row(name, scores) for name, scores in found if scores is not None]
+        if rows and (kind == "all" or found[0][1].n < models[0].all.n):
+            table(f"{title} ({found[0][1].n:,})", head, rows)
 
 
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _row(name: str, scores: Scores) -> list[str]:
+    curves = ["–" if v is None else f"{v:.4f}" for v in (scores.auc, scores.average_precision)]
+    low, high = 100 * scores.accuracy.low, 100 * scores.accuracy.high
+    return [
+        name,
+        f"{scores.log_loss_nats:.4f}",
+        *curves,
+        f"{100 * scores.balanced_accuracy:.1f}",
+        f"{100 * scores.accuracy.value:.1f} ({low:.1f}–{high:.1f})",
+    ]
 
 
 def _show_model(result: ClassifyResult) -> None:

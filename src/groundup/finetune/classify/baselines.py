@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from groundup.finetune.classify.config import Balance
 
-MAJORITY, WORDS, CHARACTERS = "majority class", "TF-IDF of words", "TF-IDF of characters"
+MAJORITY, WORDS, CHARACTERS = "majority class", "word TF-IDF", "character TF-IDF"
 _N_ITERATIONS = 1000
 _C = {WORDS: 10.0, CHARACTERS: 100.0}
 

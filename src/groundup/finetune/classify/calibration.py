@@ -1,8 +1,8 @@
 """Calibrate probabilities with a temperature, on the validation set and never on the test set.
 
 Few validation rows make a temperature that is mostly noise: on ten splits of 149 rows it made the
-test loss of a classifier worse, 0.061 nats for 0.055. It is therefore applied only if the
-validation loss falls by more than its standard error allows for.
+test loss of a classifier worse, 0.061 nats for 0.055. The temperature is therefore drawn towards 1,
+and applied only if the interval of the improvement on the validation set excludes 0.
 
 Source: "On Calibration of Modern Neural Networks", section 4.2.
 """
@@ -16,6 +16,9 @@ from jaxtyping import Float
 from groundup.evaluation.paired import MIN_ITEMS, Difference, paired_bootstrap
 
 _LEAST = 1e-12
+_PRIOR_STD = 0.3
+"""Standard deviation of ln(temperature) before any row is seen. Without it, rows that are all
+classified correctly would make every probability 0 or 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +60,9 @@ def calibrate(probabilities: Float[np.ndarray, "N K"], labels: Sequence[int]) ->
 
     def loss(log_temperature: float) -> float:
         scaled = apply_temperature(probabilities, float(np.exp(log_temperature)))
-        return float(losses(scaled, labels).mean())
+        return float(losses(scaled, labels).sum() + 0.5 * (log_temperature / _PRIOR_STD) ** 2)
 
-    found = minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded")
+    found = minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded")
     best = float(np.exp(found.x))
     gain = paired_bootstrap(before, losses(apply_temperature(probabilities, best), labels))
     is_used = gain.is_clear and gain.mean > 0

@@ -46,7 +46,6 @@ from groundup.finetune.classify.result import (
     ClassifyResult,
     ModelScores,
     confusion_matrix,
-    notes_of,
 )
 from groundup.finetune.classify.tuned import TuningData, tune_classifier
 from groundup.finetune.foundation import documents_of, open_foundation, target_folder
@@ -118,7 +117,8 @@ def classify(
         n_validation=len(examples.split.validation),
         n_test=len(examples.split.test),
         audit=examples.audit,
-        notes=notes_of(examples, materials.n_cut, materials.max_tokens),
+        read=[*examples.notes, *examples.reading.sentences()],
+        left_out=examples.left_out,
         n_cut=materials.n_cut,
         max_tokens=materials.max_tokens,
         trained=trained,

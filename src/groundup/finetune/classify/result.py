@@ -7,13 +7,12 @@ from typing import Any
 
 from groundup.evaluation.paired import MIN_ITEMS, Difference
 from groundup.finetune.classify.calibration import Calibration
-from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.metrics import Scores
 from groundup.finetune.training import Trained
 
 FROZEN = "frozen model"
-AVERAGE = "average of frozen and TF-IDF"
-TUNED = {"last": "last blocks tuned", "lora": "LoRA", "all": "all weights tuned"}
+AVERAGE = "frozen + TF-IDF"
+TUNED = {"last": "last-block model", "lora": "LoRA model", "all": "tuned model"}
 """Names of the tuned models in the tables."""
 
 
@@ -110,8 +109,10 @@ class ClassifyResult:
     n_test: int
     audit: str
     """What was found about repeated texts."""
-    notes: list[str] = field(default_factory=list)
-    """What was guessed, left out or cut, one sentence for each."""
+    read: list[str] = field(default_factory=list)
+    """How the columns were chosen, and what was left out of the files, one sentence for each."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """What was not used of the documents, with its count."""
     models: list[ModelScores] = field(default_factory=list)
     """The baselines, the frozen model, their average, and the tuned model, if there is one."""
     comparisons: list[Comparison] = field(default_factory=list)
@@ -133,6 +134,22 @@ class ClassifyResult:
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """What failed after training. The classifier is saved nevertheless."""
+
+    @property
+    def not_read(self) -> list[str]:
+        """What was left out of the documents or cut, one sentence for each."""
+        n_texts = self.n_train + self.n_validation + self.n_test
+        counts = {
+            f"{self.n_cut:,} of {n_texts:,} texts are longer than {self.max_tokens} tokens and are "
+            "cut to that length.": self.n_cut,
+            **{f"{count:,} {what} are left out.": count for what, count in self.left_out.items()},
+        }
+        return [text for text, count in counts.items() if count]
+
+    @property
+    def notes(self) -> list[str]:
+        """All that was guessed, left out or cut, one sentence for each."""
+        return [*self.read, *self.not_read]
 
     @property
     def model(self) -> ModelScores | None:
@@ -164,20 +181,6 @@ class ClassifyResult:
         elif self.method == "frozen" and not is_ahead:
             sentences.append("TF-IDF is the cheaper choice here.")
         return " ".join(sentences)
-
-
-def notes_of(examples: Examples, n_cut: int, max_tokens: int) -> list[str]:
-    """List what was guessed, left out or cut, one sentence for each."""
-    counts = {
-        f"{n_cut:,} of {len(examples.texts):,} texts are longer than {max_tokens} tokens and are "
-        "cut to that length.": n_cut,
-        **{f"{count:,} {what} are left out.": count for what, count in examples.left_out.items()},
-    }
-    return [
-        *examples.notes,
-        *examples.reading.sentences(),
-        *(text for text, count in counts.items() if count),
-    ]
 
 
 def confusion_matrix(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -96,9 +96,7 @@ def tune_classifier(
 
     def loss(inputs: Tensor, row_targets: Tensor) -> Tensor:
         lengths, labels = labels_of(row_targets)
-        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype != torch.float32):
-            hidden = compute(inputs)
-        logits = classifier.classify(hidden.float(), lengths).float()
+        logits = classifier.classify(compute(inputs).float(), lengths)
         each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         return (each * weights[labels]).mean()
 
@@ -124,7 +122,7 @@ def tune_classifier(
             ),
         ),
         n_steps=config.n_steps(len(rows)),
-        config=config,
+        config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
         validate=validate if data.validation else None,
         identity=identity,
     )
