@@ -30,8 +30,12 @@ from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
+from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier
+from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
+from .finetune.classify.config import PredictConfig as PredictConfig
+from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
 from .finetune.prefer.config import PreferConfig as PreferConfig
