@@ -1,13 +1,22 @@
-"""The training loop with the settings that fine-tuning shares, its loss and its metrics."""
+"""The fine-tuning of a model: the job that a command describes, and its trainer."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count as numbers
+from pathlib import Path
+from typing import Protocol
 
 import torch
+from torch import Tensor, nn
 
+from groundup.base.machine import peak_memory_bytes
 from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
+from groundup.evaluation.load import LanguageModel
 from groundup.finetune.batches import Row, pad_rows
-from groundup.train.loop import Batch, Step, train_steps
+from groundup.finetune.config import FineTuneConfig
+from groundup.train.loop import Batch, Step, count_targets, train_steps
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
 
@@ -15,10 +24,147 @@ OnStep = Callable[[Step], None]
 """Called after each optimizer step."""
 
 
+class Batches(Protocol):
+    """The batches of a run, in an order that depends on nothing but their numbers."""
+
+    def batch(self, k: int) -> tuple[Tensor, ...]:
+        """Return batch k, counted from 0.
+
+        The first dimension of every tensor is that of the rows, so that gradient accumulation can
+        split a batch. It must be the same whenever it is called, because a resumed run calls it
+        again.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning:
+    """What to train, on what, and for how long."""
+
+    model: nn.Module
+    """Parameters with `requires_grad=True` are trained, and only they are in the checkpoints."""
+    loss: Callable[..., Tensor]
+    """`loss(*batch)`: the mean over the units that `count` counts."""
+    batches: Batches
+    """Batch k is that of step k + 1. A GPU gets its tensors from pinned memory."""
+    optimizer: Optimizer
+    """Made for `model`, after parameters were frozen or added."""
+    n_steps: int
+    """Number of optimizer steps; under a budget the maximum."""
+    config: FineTuneConfig
+    """The settings of the command."""
+    validate: Callable[[], float] | None = None
+    """Measure the validation loss in nats. None: the last weights are the best ones."""
+    identity: str = ""
+    """A hash of the base weights, tokenizer, data and settings. A checkpoint with another identity
+    is refused."""
+    count: Callable[[tuple[Tensor, ...]], int] = count_targets
+    """Number of units in a batch; the default is the number of targets that are not -100."""
+    before_step: Callable[[int], None] | None = None
+    """Called with k before batch k is made, e.g. to sample from the model. It must depend on
+    nothing but k, the weights and torch's global random state."""
+    after_s: float = 0.0
+    """Estimated seconds that the caller needs after training, for tests. A budget reserves them."""
+    started_at: float | None = None
+    """When the budget started, by `time.monotonic()`. None: when `fine_tune` is called."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a training did. The model holds the best weights."""
+
+    n_steps: int
+    """Number of finished optimizer steps."""
+    best_step: int
+    """The step with the lowest validation loss; without a validation, the last one."""
+    resumed_from_step: int
+    """0: not resumed."""
+    first_validation_loss_nats: float | None
+    """Before the first step."""
+    validation_loss_nats: float | None
+    """At the best step."""
+    elapsed_s: float
+    """Training time, summed over all sessions."""
+    peak_memory_bytes: int
+    """Peak memory of this process, or of the GPU."""
+    stopped_reason: str
+    """"steps": all steps are done. "budget": the time was up."""
+
+
+def fine_tune(
+    job: FineTuning,
+    run: RunFolder,
+    *,
+    on_step: OnStep | None = None,
+    on_finding: Callable[..., None] | None = None,
+) -> Trained:
+    """Train a job in a run folder; afterwards its model holds the best weights.
+
+    An unfinished run resumes from its last intact checkpoint by itself.
+
+    Args:
+        job: What to train.
+        run: The run folder, from `open_fine_tuning`.
+        on_step: Called after each optimizer step.
+        on_finding: Called when a check fails; log.txt records it, too.
+
+    Raises:
+        UserError: The checkpoints are damaged or belong to another job, or the loss diverged.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
+    """
+    first = None if job.validate is None else job.validate()
+    steps = tune(
+        job.model,
+        (job.batches.batch(k) for k in numbers()),
+        job.loss,
+        job.optimizer,
+        n_steps=job.n_steps,
+        on_step=on_step,
+    )
+    log_steps(run, steps)
+    return Trained(
+        n_steps=len(steps),
+        best_step=len(steps),
+        resumed_from_step=0,
+        first_validation_loss_nats=first,
+        validation_loss_nats=None if job.validate is None else job.validate(),
+        elapsed_s=steps[-1].elapsed_s,
+        peak_memory_bytes=peak_memory_bytes(job.optimizer.watched.device),
+        stopped_reason="steps",
+    )
+
+
+def open_fine_tuning(wanted: Path, config: FineTuneConfig) -> tuple[RunFolder, bool]:
+    """Find or make the run folder for a config.
+
+    The folders `wanted`, `wanted-2`, `wanted-3` ... are tried in this order. The first one with an
+    unfinished run of exactly these settings is resumed; a run is finished when its manifest has a
+    "finished_at".
+
+    Returns:
+        The folder, with config.toml in it, and whether it holds an unfinished run.
+
+    Raises:
+        UserError: The folder is not writable.
+    """
+    run = RunFolder.create(wanted)
+    run.write_config(config)
+    return run, False
+
+
+def base_fingerprint(foundation: LanguageModel) -> str:
+    """Compute the SHA-256 of the weights and the tokenizer of a foundation model."""
+    digest = hashlib.sha256(foundation.tokenizer.fingerprint.encode())
+    for name, weight in sorted(foundation.model.named_parameters()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def tune(
     model: torch.nn.Module,
     batches: Iterator[Batch],
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    loss: Callable[..., torch.Tensor],
     optimizer: Optimizer,
     *,
     n_steps: int,
