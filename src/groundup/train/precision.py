@@ -5,6 +5,7 @@ exact weights, so that updates too small for bfloat16's 8 bits still add up. Act
 bfloat16, which halves the memory traffic of a step; the loss is float32.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,7 +32,7 @@ class MixedPrecision(nn.Module):
     def __init__(self, model: GPT, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
-        self._loss = _Loss(model)
+        self._call = _Call(model)
 
     def forward(
         self,
@@ -40,22 +41,33 @@ class MixedPrecision(nn.Module):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Cross-entropy in nats, as `GPT.loss`."""
+        return self.run(_loss, ids, targets, reduction)
+
+    def run(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
+        """Compute `function(model, *arguments)` with rounded weights.
+
+        The gradients of the weights are float32.
+        """
         if self.dtype == torch.float32:
-            return self.model.loss(ids, targets, reduction=reduction)
+            return function(self.model, *arguments)
         rounded = {
             f"model.{name}": parameter if name.startswith(_LOOKED_UP) else parameter.to(self.dtype)
             for name, parameter in self.model.named_parameters()
         }
-        loss: Tensor = functional_call(self._loss, rounded, (ids, targets, reduction))
-        return loss
+        result: Tensor = functional_call(self._call, rounded, (function, *arguments))
+        return result
 
 
-class _Loss(nn.Module):
-    """`GPT.loss` as the call of a module, as `functional_call` needs it."""
+def _loss(model: GPT, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+    return model.loss(ids, targets, reduction=reduction)
+
+
+class _Call(nn.Module):
+    """A function of a model as the call of a module, as `functional_call` needs it."""
 
     def __init__(self, model: GPT) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
-        return self.model.loss(ids, targets, reduction=reduction)
+    def forward(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
+        return function(self.model, *arguments)
