@@ -55,7 +55,8 @@ class LoRALinear(Linear):
         self.magnitude: nn.Parameter | None = None
         if config.variant == "dora":
             lengths = torch.linalg.vector_norm(base.weight.detach().float(), dim=1)
-            self.magnitude = nn.Parameter(lengths[self._rows()].clone())
+            pieces = [lengths[part.start : part.stop] for part in self.parts]
+            self.magnitude = nn.Parameter(torch.cat(pieces))
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -76,52 +77,66 @@ class LoRALinear(Linear):
             yield part, self.lora_a[i * r : (i + 1) * r], self.lora_b[rows], magnitude
             row = rows.stop
 
+    def spread_b(self) -> Float[Tensor, "O R"]:
+        """Lay out the B of all parts for one product with the stacked A: on a diagonal of blocks.
+
+        The product with the zeros beside the blocks costs less than joining one product per part.
+        """
+        blocks, end = [], 0
+        for part, _, b, _ in self.adapters():
+            blocks += [b.new_empty(part.start - end, 0), b]  # rows without an adapter are zero
+            end = part.stop
+        blocks.append(self.lora_b.new_empty(self.out_features - end, 0))
+        spread: Tensor = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
+        return spread
+
     def forward(self, x: Float[Tensor, "*N I"]) -> Float[Tensor, "*N O"]:
         """Compute the output of the linear map with its adapters."""
         if not self.is_enabled:
             return super().forward(x)
-        base = F.linear(x, self.weight)  # (..., O)
-        low = F.linear(
-            F.dropout(x, self.config.dropout, self.training), self.lora_a.to(x.dtype)
-        )  # (..., parts r)
-        pieces, end, r = [], 0, self.config.rank
-        for i, (part, _, b, magnitude) in enumerate(self.adapters()):
-            pieces.append(base[..., end : part.start])
-            piece = base[..., part.start : part.stop]
-            scaled = b.to(x.dtype) * self.config.scale
-            piece = piece + F.linear(low[..., i * r : (i + 1) * r], scaled)
-            if magnitude is not None:
-                lengths = self._lengths(part)
-                piece = piece * (magnitude / lengths).to(x.dtype)
-            pieces.append(piece)
-            end = part.stop
-        pieces.append(base[..., end:])
-        result = torch.cat(pieces, dim=-1)
-        return result if self.bias is None else result + self.bias
+        flat = x.reshape(-1, self.in_features)  # (N, I)
+        # All parts share the zeros of the dropout.
+        dropped = F.dropout(flat, self.config.dropout, self.training)
+        low = F.linear(dropped, self.lora_a.to(x.dtype))  # (N, parts r)
+        b = self.spread_b()
+        update = (self.config.scale * b).to(x.dtype).t()  # (parts r, O)
+        if self.magnitude is None:
+            result = torch.addmm(F.linear(flat, self.weight, self.bias), low, update)
+        else:
+            result = torch.addmm(F.linear(flat, self.weight), low, update)
+            result = result * self.ratios(b).to(x.dtype)
+            result = result if self.bias is None else result + self.bias
+        return result.view(*x.shape[:-1], -1)  # (..., O)
 
     @torch.no_grad()
     def merged_weight(self) -> Float[Tensor, "O I"]:
         """Compute the weight that gives the same outputs, in float32."""
         if not self.is_enabled:
-            return self.weight.detach()
-        merged = self.weight.detach().float().clone()
-        for part, a, b, magnitude in self.adapters():
-            rows = merged[part.start : part.stop]
-            rows += self.config.scale * (b.float() @ a.float())
-            if magnitude is not None:
-                lengths = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-                rows *= magnitude.float()[:, None] / lengths
-        return merged
+            return self.weight.detach().float()
+        b = self.spread_b()
+        merged = self._sum(b)
+        return merged if self.magnitude is None else merged * self.ratios(b)[:, None]
 
-    @torch.no_grad()
-    def _lengths(self, part: Part) -> Float[Tensor, " R"]:
-        """Lengths of the rows of the merged weight, before the magnitudes replace them."""
-        _, a, b, _ = next(found for found in self.adapters() if found[0] == part)
-        rows = self.weight[part.start : part.stop].float()
-        return torch.linalg.vector_norm(rows + self.config.scale * (b.float() @ a.float()), dim=1)
+    def ratios(self, b: Float[Tensor, "O R"]) -> Float[Tensor, " O"]:
+        """Compute by how much DoRA scales each row: its magnitude over its length.
 
-    def _rows(self) -> Tensor:
-        return torch.cat([torch.arange(part.start, part.stop) for part in self.parts])
+        The length is a constant in the backward pass, as the paper proposes.
+        """
+        assert self.magnitude is not None
+        with torch.no_grad():
+            lengths = torch.linalg.vector_norm(self._sum(b), dim=1).clamp(min=1e-30)
+        pieces, end = [], 0
+        for part, _, _, magnitude in self.adapters():
+            assert magnitude is not None
+            rows = lengths[part.start : part.stop]
+            pieces += [lengths.new_ones(part.start - end), magnitude / rows]
+            end = part.stop
+        return torch.cat([*pieces, lengths.new_ones(self.out_features - end)])
+
+    def _sum(self, b: Tensor) -> Float[Tensor, "O I"]:
+        """The weight plus the update, before the magnitudes, in float32."""
+        scale = self.config.scale
+        return torch.addmm(self.weight.float(), b.float(), self.lora_a.float(), alpha=scale)
 
 
 def add_lora(model: GPT, config: LoRAConfig, *, seed: int) -> None:
