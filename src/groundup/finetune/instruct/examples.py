@@ -10,7 +10,7 @@ from groundup.base.errors import UserError
 from groundup.finetune.batches import Row
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.conversation import Conversation
+from groundup.finetune.instruct.conversation import Conversation, read_conversations
 from groundup.finetune.instruct.keys import key_of
 from groundup.finetune.instruct.rows import Rows, make_rows
 from groundup.finetune.instruct.scores import TestItem
