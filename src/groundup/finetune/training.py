@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count as numbers
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ OnStep = Callable[[Step], None]
 """Called after each optimizer step."""
 
 
+@runtime_checkable
 class Batches(Protocol):
     """The batches of a run, in an order that depends on nothing but their numbers."""
 

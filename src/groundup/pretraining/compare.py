@@ -15,9 +15,9 @@ from groundup.base.newest_run import list_runs
 from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
-from groundup.pretraining.curves import draw_curves
-from groundup.pretraining.metrics import read_metrics
 from groundup.train.config import PretrainConfig
+from groundup.train.curves import draw_curves
+from groundup.train.metrics import read_metrics
 
 
 @dataclass(frozen=True, kw_only=True)

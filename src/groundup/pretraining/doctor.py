@@ -1,5 +1,6 @@
 """`groundup doctor`: check a run, finished or not, and report its problems."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.evaluation.run_data import data_of
-from groundup.pretraining.checkpoint import Progress, verify_checkpoint
 from groundup.pretraining.config import DoctorConfig
-from groundup.pretraining.curve_checks import (
+from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
+from groundup.tokenizer.files import load_tokenizer
+from groundup.train.checkpoint_state import Progress, verify_checkpoint
+from groundup.train.config import PretrainConfig
+from groundup.train.curve_checks import (
     CHECKPOINTS,
     CURVE_RULES,
     WEIGHTS,
@@ -23,11 +27,8 @@ from groundup.pretraining.curve_checks import (
     Finding,
     rolled_back,
 )
-from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
-from groundup.pretraining.metrics import corrupt_lines, read_metrics
-from groundup.tokenizer.files import load_tokenizer
-from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, WrongTokenizerError, open_data
+from groundup.train.metrics import corrupt_lines, read_metrics
 from groundup.weights.checkpoint_format import load_tensors
 
 METRICS = "complete metrics"
@@ -84,7 +85,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     findings += _check_metrics(run, rows, n_steps_done)
     if rows:
         checks = CurveChecks(
-            vocab_size=settings.model.vocab_size,
+            uniform_nats=math.log(settings.model.vocab_size),
             learning_rate=settings.optimizer.learning_rate,
             first_validation_loss_nats=(
                 None if progress is None else progress.first_validation_loss_nats

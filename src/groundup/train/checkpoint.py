@@ -5,6 +5,9 @@
                                 state.json                       step, loader, schedule, checksums
     RUN/checkpoints/latest, best                                 text files that name a folder
 
+Where only a part of a model is trained, such as LoRA adapters, `trained.safetensors` holds that
+part, and there is no `model.json`.
+
 A folder is written under a temporary name, synced and renamed, so a killed process leaves either a
 complete checkpoint or none. Because disks fail, `state.json` holds the SHA-256 of the other files
 and of its own content.
@@ -17,35 +20,41 @@ distributed checkpoint joins them into the same files. Each process reads only i
 run can be resumed with any number of processes.
 """
 
-import json
 import logging
 import shutil
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.base.checkpoints import first_intact, list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import (
     atomic_folder,
-    read_json,
     remove_left_over,
-    sha256_bytes,
     sha256_file,
-    write_json,
     write_text,
 )
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.train.checkpoint_state import (
+    OPTIMIZER,
+    TRAINED,
+    WEIGHTS,
+    Progress,
+    verify_checkpoint,
+    weights_file,
+    write_state,
+)
 from groundup.train.distributed import ALONE, World
 from groundup.train.optimizer import Optimizer
-from groundup.train.sharding import copied_to_cpu, is_shared
+from groundup.train.sharding import copied_to_cpu, is_shared, load_parts, save_parts
 from groundup.weights.checkpoint_format import (
     describe_weights,
     fill_model,
@@ -54,42 +63,15 @@ from groundup.weights.checkpoint_format import (
 )
 
 _log = logging.getLogger(__name__)
-FORMAT_VERSION = 1
 _RANDOM_CPU, _RANDOM_CUDA, _RANDOM_MPS = "random/cpu", "random/cuda", "random/mps"
-_WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """The state of a run, apart from its tensors."""
-
-    step: int
-    """Finished optimizer steps."""
-    n_targets: int
-    """Targets trained on."""
-    elapsed_s: float
-    """Training time in seconds."""
-    loader: dict[str, Any]
-    """The loader's state."""
-    tokenizer_fingerprint: str
-    """Of the tokenizer that made the data."""
-    first_validation_loss_nats: float | None = None
-    """Validation loss before the first step."""
-    best_step: int | None = None
-    """Step of the best validation loss so far."""
-    best_loss_nats: float | None = None
-    """The best validation loss so far."""
-    steps_s: float | None = None
-    """Under a budget: the time for optimizer steps, in seconds."""
-    rollbacks: tuple[int, ...] = ()
-    """The steps at which the run diverged. After each one it resumed at lower learning rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A copy of everything the next step depends on (this process's shards); training goes on."""
 
-    config: GPTConfig
+    config: GPTConfig | None
+    """None: the weights are a part of a model."""
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     """Optimizer state and random state."""
@@ -102,11 +84,11 @@ class Snapshot:
 
 
 def take_snapshot(
-    model: GPT, optimizer: Optimizer, progress: Progress, world: World = ALONE
+    model: nn.Module, optimizer: Optimizer, progress: Progress, world: World = ALONE
 ) -> Snapshot:
-    """Copy the state of a run between two steps."""
+    """Copy the state of a run between two steps. Parameters that are frozen are left out."""
 
-    def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: copied_to_cpu(tensor, world.cpu_mesh) for name, tensor in tensors.items()}
 
     random = {}
@@ -114,14 +96,20 @@ def take_snapshot(
         random[_RANDOM_CPU] = torch.get_rng_state()
         if torch.cuda.is_available():
             random[_RANDOM_CUDA] = torch.cuda.get_rng_state()
-        if model.device.type == "mps":
+        if optimizer.watched.device.type == "mps":
             random[_RANDOM_MPS] = torch.mps.get_rng_state()
+    is_complete = isinstance(model, GPT) and all(p.requires_grad for p in model.parameters())
     return Snapshot(
-        config=model.config,
-        weights=copied(dict(model.named_parameters())),
+        config=model.config if isinstance(model, GPT) and is_complete else None,
+        weights=copied(trained_parameters(model)),
         optimizer=copied(optimizer.state()) | random,
         progress=progress,
     )
+
+
+def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
 def save_checkpoint(
@@ -145,19 +133,23 @@ def save_checkpoint(
     """
     progress = snapshot.progress
     goal = folder / step_name(progress.step)
+    parts = {WEIGHTS: snapshot.weights, OPTIMIZER: snapshot.optimizer}
     if snapshot.is_shared and torch.distributed.get_rank() > 0:
-        _save_parts(snapshot, None, group)
+        save_parts(parts, None, group)
         return goal
     with atomic_folder(goal) as temporary:
         if snapshot.is_shared:
-            _save_parts(snapshot, temporary, group)
+            save_parts(parts, temporary, group)
         else:
-            save_tensors(snapshot.weights, temporary / _WEIGHTS)
-            save_tensors(snapshot.optimizer, temporary / _OPTIMIZER)
-        checksums = {_WEIGHTS: describe_weights(snapshot.config, temporary / _WEIGHTS)}
-        others = (file for file in sorted(temporary.iterdir()) if file.name != _WEIGHTS)
+            name = TRAINED if snapshot.config is None else WEIGHTS
+            save_tensors(snapshot.weights, temporary / name)
+            save_tensors(snapshot.optimizer, temporary / OPTIMIZER)
+        checksums = {}
+        if snapshot.config is not None:
+            checksums[WEIGHTS] = describe_weights(snapshot.config, temporary / WEIGHTS)
+        others = (file for file in sorted(temporary.iterdir()) if file.name != WEIGHTS)
         checksums |= {file.name: sha256_file(file) for file in others}
-        _write_state(temporary, progress, checksums)
+        write_state(temporary, progress, checksums)
     point_to(folder, progress)
     _remove_old(folder, progress, keep_last)
     return goal
@@ -196,7 +188,7 @@ class CheckpointWriter:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._last: Future[Path] | None = None
 
-    def save(self, model: GPT, optimizer: Optimizer, progress: Progress) -> None:
+    def save(self, model: nn.Module, optimizer: Optimizer, progress: Progress) -> None:
         """Copy the state of the run and write the copy in the background.
 
         Only one checkpoint is written at a time: if the disk is slower than the steps between two
@@ -240,27 +232,40 @@ class CheckpointWriter:
 
 
 def load_checkpoint(
-    checkpoint: Path, model: GPT, optimizer: Optimizer, *, tokenizer_fingerprint: str
+    checkpoint: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    *,
+    tokenizer_fingerprint: str = "",
+    identity: str = "",
 ) -> Progress:
     """Restore weights, optimizer state and random state; return the state of the run.
 
     Raises:
-        UserError: The checkpoint is damaged (the file is named), or it belongs to another model or
-            to another tokenizer than the data.
+        UserError: The checkpoint is damaged (the file is named), or it belongs to another model, to
+            another tokenizer than the data, or to a run with other inputs.
     """
     progress = verify_checkpoint(checkpoint)
+    elsewhere = {"out": f"{checkpoint.parent.parent}-2"}
     if progress.tokenizer_fingerprint != tokenizer_fingerprint:
         raise UserError(
             "This checkpoint and the data use different tokenizers. The data it was trained on is "
             "expected, or another folder for a new run.",
             where=checkpoint,
-            settings={"out": f"{checkpoint.parent.parent}-2"},
+            settings=elsewhere,
+        )
+    if progress.identity != identity:
+        raise UserError(
+            "This checkpoint was made with another base model, other data or other settings. "
+            "The same ones are expected, or another folder for a new run.",
+            where=checkpoint,
+            settings=elsewhere,
         )
     if any(is_shared(parameter) for parameter in optimizer.parameters):
-        _load_parts(checkpoint, dict(model.named_parameters()) | optimizer.state())
+        load_parts(checkpoint, dict(model.named_parameters()) | optimizer.state())
         return progress
-    fill_model(model, load_tensors(checkpoint / _WEIGHTS), where=checkpoint)
-    tensors = load_tensors(checkpoint / _OPTIMIZER)
+    load_weights(checkpoint, model)
+    tensors = load_tensors(checkpoint / OPTIMIZER)
     names = (_RANDOM_CPU, _RANDOM_CUDA, _RANDOM_MPS)
     random_cpu, random_cuda, random_mps = (tensors.pop(name, None) for name in names)
     optimizer.load_state(tensors)
@@ -268,19 +273,35 @@ def load_checkpoint(
         torch.set_rng_state(random_cpu)
     if random_cuda is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(random_cuda)
-    if random_mps is not None and model.device.type == "mps":
+    if random_mps is not None and optimizer.watched.device.type == "mps":
         torch.mps.set_rng_state(random_mps)
     return progress
 
 
-def write_progress(checkpoint: Path, progress: Progress) -> None:
-    """Replace the state that a checkpoint records; its tensors stay.
+def load_weights(checkpoint: Path, model: nn.Module) -> None:
+    """Restore only the weights of a checkpoint; frozen parameters stay as they are.
 
     Raises:
-        UserError: It is damaged or not writable.
+        UserError: A file is damaged, or it belongs to another model.
     """
-    verify_checkpoint(checkpoint)
-    _write_state(checkpoint, progress, read_json(checkpoint / _STATE)["files"])
+    file = weights_file(checkpoint)
+    if file.name == WEIGHTS:
+        fill_model(model, load_tensors(file), where=checkpoint)
+        return
+    stored, trained = load_tensors(file), trained_parameters(model)
+    strange = sorted(stored.keys() ^ trained.keys())
+    strange += [
+        name for name in stored.keys() & trained if stored[name].shape != trained[name].shape
+    ]
+    if strange:
+        raise UserError(
+            f"This checkpoint does not fit the model ({strange[0]}). The settings that the run was "
+            "started with are expected.",
+            where=checkpoint,
+        )
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(stored[name])
 
 
 def find_latest(folder: Path) -> Path | None:
@@ -295,91 +316,6 @@ def find_latest(folder: Path) -> Path | None:
     except UserError as error:
         _log.warning("%s", error)
         return None
-
-
-def verify_checkpoint(checkpoint: Path) -> Progress:
-    """Compare every file with its checksum.
-
-    Raises:
-        UserError: A file is missing or damaged, or the format version is unknown.
-    """
-    path = checkpoint / _STATE
-    state = read_json(path)
-    if not isinstance(state, dict) or state.get("format") != "groundup checkpoint":
-        raise UserError("This is not a groundup checkpoint.", where=path)
-    if state.get("version") != FORMAT_VERSION:
-        raise UserError(
-            f"This checkpoint has format version {state.get('version')}. Version {FORMAT_VERSION} "
-            "is expected.",
-            where=path,
-        )
-    if state.pop("sha256", None) != _digest(state):
-        raise UserError("This file is damaged: its checksum does not match.", where=path)
-    for name, checksum in state["files"].items():
-        file = checkpoint / name
-        if not file.is_file():
-            raise UserError("This file of the checkpoint is missing.", where=file)
-        if sha256_file(file) != checksum:
-            raise UserError("This file is damaged: its checksum does not match.", where=file)
-    fields = state["progress"]
-    return Progress(**{**fields, "rollbacks": tuple(fields.get("rollbacks", ()))})
-
-
-def weights_sha256(checkpoint: Path) -> str:
-    """Return the checksum of a checkpoint's weights, recorded when they were written.
-
-    Raises:
-        UserError: The checkpoint's state cannot be read.
-    """
-    checksum: str = read_json(checkpoint / _STATE)["files"][_WEIGHTS]
-    return checksum
-
-
-def _save_parts(snapshot: Snapshot, folder: Path | None, group: Any) -> None:
-    """Write the shards of every process; the first one joins them into the usual files."""
-    from torch.distributed.checkpoint.api import CheckpointException
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-    from torch.distributed.checkpoint.state_dict_saver import save
-
-    box = [folder]
-    torch.distributed.broadcast_object_list(box, src=0, group=group)
-    files = dict.fromkeys(snapshot.weights, 1) | dict.fromkeys(snapshot.optimizer, 2)
-    writer = HuggingFaceStorageWriter(
-        str(box[0]), files, save_distributed=True, enable_consolidation=True
-    )
-    tensors = snapshot.weights | snapshot.optimizer
-    try:
-        save(tensors, storage_writer=writer, process_group=group)
-    except CheckpointException as error:  # raised in all processes when one disk is full
-        reasons = {f"process {rank}: {why[0]}" for rank, why in error.failures.items()}
-        raise OSError("; ".join(sorted(reasons))) from error
-    if folder is not None:
-        for number, name in enumerate((_WEIGHTS, _OPTIMIZER), 1):
-            (folder / f"model-{number:05d}-of-00002.safetensors").rename(folder / name)
-        (folder / "model.safetensors.index.json").unlink()
-        shutil.rmtree(folder / "sharded")
-
-
-def _load_parts(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
-    """Read this process's shards of each tensor, whatever number of processes wrote them."""
-    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
-    from torch.distributed.checkpoint.state_dict_loader import load
-
-    load(tensors, storage_reader=HuggingFaceStorageReader(str(checkpoint)))
-
-
-def _write_state(folder: Path, progress: Progress, checksums: dict[str, str]) -> None:
-    state = {
-        "format": "groundup checkpoint",
-        "version": FORMAT_VERSION,
-        "progress": asdict(progress),
-        "files": checksums,
-    }
-    write_json(folder / _STATE, {**state, "sha256": _digest(state)})
-
-
-def _digest(state: dict[str, Any]) -> str:
-    return sha256_bytes(json.dumps(state, sort_keys=True).encode("utf-8"))
 
 
 def _remove_old(folder: Path, progress: Progress, keep_last: int) -> None:

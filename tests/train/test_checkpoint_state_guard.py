@@ -8,13 +8,12 @@ import pytest
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.pretraining.checkpoint import (
-    Progress,
+from groundup.train.checkpoint import (
     find_latest,
     save_checkpoint,
     take_snapshot,
-    verify_checkpoint,
 )
+from groundup.train.checkpoint_state import Progress, verify_checkpoint
 from groundup.train.optimizer import Optimizer
 
 

@@ -1,13 +1,17 @@
 """Rules of the watch that count occurrences in a row, and compare with the best value so far."""
 
+import math
+
 import pytest
 
-from groundup.pretraining import curve_checks
-from groundup.pretraining.curve_checks import CurveChecks, Finding
+from groundup.train import curve_checks
+from groundup.train.curve_checks import CurveChecks, Finding
 
 
 def findings(rows: list[dict[str, float]]) -> list[Finding]:
-    watch = CurveChecks(vocab_size=50, learning_rate=0.01, first_validation_loss_nats=3.9)
+    watch = CurveChecks(
+        uniform_nats=math.log(50), learning_rate=0.01, first_validation_loss_nats=3.9
+    )
     usual = {"loss_nats": 3.0, "learning_rate": 0.01, "grad_norm": 1.0, "targets_per_s": 100.0}
     found: list[Finding] = []
     for step, row in enumerate(rows, start=1):

@@ -10,59 +10,42 @@ from pathlib import Path
 from groundup.base.checkpoints import list_checkpoints, step_name
 from groundup.base.errors import UserError
 from groundup.base.files import write_json, write_text
+from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
-from groundup.planning.budget import duration_s
-from groundup.planning.memory import checkpoint_bytes
-from groundup.pretraining.checkpoint import (
-    CheckpointWriter,
-    Progress,
-    find_latest,
-    load_checkpoint,
-    point_to,
-    write_progress,
-)
-from groundup.pretraining.curve_checks import ROLLBACK_DIVISOR, CurveChecks, Finding, rolled_back
-from groundup.pretraining.data_checks import check_data
-from groundup.pretraining.interrupt import StopRequest, stop_between_steps
-from groundup.pretraining.metrics import drop_metrics_after, read_metrics
-from groundup.pretraining.report import log_metrics
-from groundup.pretraining.samples import going_on, write_sample
-from groundup.pretraining.tensorboard import TensorBoardWriter
-from groundup.train.build import Setup
+from groundup.train.checkpoint import CheckpointWriter, find_latest, load_checkpoint, point_to
+from groundup.train.checkpoint_state import Progress, write_progress
+from groundup.train.curve_checks import ROLLBACK_DIVISOR, CurveChecks, Finding, rolled_back
+from groundup.train.interrupt import StopRequest, stop_between_steps
+from groundup.train.job import Job
 from groundup.train.loop import DivergedError, Step, diverged, train_steps
+from groundup.train.metrics import drop_metrics_after, log_metrics, read_metrics
 from groundup.train.schedule import ClockSchedule, Schedule
+from groundup.train.tensorboard import TensorBoardWriter
 
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 3
-_AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
-"""Time after the last step, for plots, pages and a checkpoint; disk throughput."""
-_SEARCHED_TOKENS = 20_000_000
-"""A start searches this much training text for validation passages; doctor searches all of it."""
 
 
 class Trainer:
     """Train a run from its first step, or its last checkpoint, to its end.
 
     Args:
-        setup: Model, optimizer, data and settings.
+        job: What to train.
         folder: The run folder.
         on_step: Called with each finished step.
         on_sample: Called with the step and a text that the model generated.
         on_finding: Called when a check fails; log.txt records it, too.
-        started_at: When the budget started, by `time.monotonic()`.
     """
 
     def __init__(
         self,
-        setup: Setup,
+        job: Job,
         folder: RunFolder,
-        on_step: Callable[[Step], None] | None,
-        on_sample: Callable[[int, str], None] | None,
-        on_finding: Callable[[Finding], None] | None,
-        started_at: float,
+        on_step: Callable[[Step], None] | None = None,
+        on_sample: Callable[[int, str], None] | None = None,
+        on_finding: Callable[[Finding], None] | None = None,
     ) -> None:
-        self.started_at = started_at
-        self.setup, self.folder, self.config = setup, folder, setup.config
+        self.job, self.folder, self.world = job, folder, job.world
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
         self.checkpoints = folder.checkpoints_path
         self._tensorboard: TensorBoardWriter | None = None
@@ -83,10 +66,10 @@ class Trainer:
                 where=self.checkpoints,
                 settings={"out": f"{self.folder.path}-2"},
             )
-        if self.setup.world.is_first:
+        if self.world.is_first:
             self.folder.failure.unlink(missing_ok=True)
-        if self.config.hardware.compile and self.config.budget is not None:
-            self.setup.compile_now()  # otherwise the first step compiles, on the budget
+        if self.job.warm_up is not None:
+            self.job.warm_up()
         if found is None:
             self._initialize()
         else:
@@ -99,8 +82,8 @@ class Trainer:
             DivergedError: The loss is NaN or infinite, and rolling back did not help.
             KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
         """
-        world, keep = self.setup.world, self.config.checkpoints.keep_checkpoints
-        if world.is_first:
+        world, keep = self.world, self.job.keep_checkpoints
+        if world.is_first and self.progress.step == 0:
             for finding in self._initial_findings():
                 self._report(finding)
         with (
@@ -116,12 +99,12 @@ class Trainer:
 
     def _is_over(self) -> bool:
         step = self.progress.step
-        elapsed_s = self.setup.world.of_first(self.progress.elapsed_s)
+        elapsed_s = self.world.of_first(self.progress.elapsed_s)
         return self._schedule().expected_steps(step, elapsed_s) <= step
 
     def _schedule(self) -> Schedule | ClockSchedule:
         """The schedule, scaled down by each rollback; under a budget it follows the clock."""
-        schedule = self.setup.schedule
+        schedule = self.job.schedule
         peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
         if self.progress.steps_s is None:
             return replace(schedule, peak_frac=peak_frac)
@@ -134,50 +117,35 @@ class Trainer:
             final_frac=schedule.final_frac,
         )
 
-    def _time_for_steps(self, window_s: float) -> float:
-        """Return the seconds of the budget for steps; the last validation comes after them."""
-        assert self.config.budget is not None
-        spent_s = time.monotonic() - self.started_at
-        after_s = _AFTER_S + checkpoint_bytes(self.config) / _DISK_BYTES_PER_S
-        after_s += window_s * self.config.validation.validation_windows
-        budget_s = duration_s(self.config.budget)
-        left_s = budget_s - spent_s - after_s
-        if left_s < budget_s / 2:
-            _log.warning(
-                "Of the budget of %g s, starting and choosing took %.0f s, and %.0f s are reserved "
-                "for the end.",
-                budget_s,
-                spent_s,
-                after_s,
-            )
-        return self.setup.world.of_first(max(1.0, left_s))
-
     def _initialize(self) -> None:
-        if self.setup.world.is_first:
-            self.folder.write_config(self.config)
-            self.setup.data.tokenizer.save(self.folder.tokenizer)
+        job = self.job
+        if self.world.is_first:
+            if job.write_inputs is not None:
+                job.write_inputs()
             drop_metrics_after(self.folder, 0)
         before = time.monotonic()
-        first_loss_nats = self.setup.validate(self.config.batch_size)
-        window_s = (time.monotonic() - before) / self.config.batch_size
+        first_loss_nats = None if job.first_validation is None else job.first_validation()
+        validation_s = time.monotonic() - before
         self.progress = Progress(
             step=0,
             n_targets=0,
             elapsed_s=0.0,
-            loader=self.setup.loader.state_dict(),
-            tokenizer_fingerprint=self.setup.data.tokenizer.fingerprint,
+            loader=job.loader.state_dict(),
+            tokenizer_fingerprint=job.tokenizer_fingerprint,
+            identity=job.identity,
             first_validation_loss_nats=first_loss_nats,
-            steps_s=None if self.config.budget is None else self._time_for_steps(window_s),
+            steps_s=None if job.time_for_steps is None else job.time_for_steps(validation_s),
         )
         self.checks = self._new_checks()
 
     def _restore(self, checkpoint: Path) -> None:
-        setup = self.setup
+        job = self.job
         self.progress = load_checkpoint(
             checkpoint,
-            setup.model,
-            setup.optimizer,
-            tokenizer_fingerprint=setup.data.tokenizer.fingerprint,
+            job.model,
+            job.optimizer,
+            tokenizer_fingerprint=job.tokenizer_fingerprint,
+            identity=job.identity,
         )
         best = self.progress.best_step
         if best is not None and not (self.checkpoints / step_name(best)).is_dir():
@@ -185,8 +153,8 @@ class Trainer:
                 "The best checkpoint, of step %d, is missing; the next best one replaces it.", best
             )
             self.progress = replace(self.progress, best_step=None, best_loss_nats=None)
-        setup.loader.load_state_dict(self.progress.loader)
-        if setup.world.is_first:
+        job.loader.load_state_dict(self.progress.loader)
+        if self.world.is_first:
             point_to(self.checkpoints, self.progress)
             drop_metrics_after(self.folder, self.progress.step)
         _log.info("Resuming from %s.", checkpoint)
@@ -196,52 +164,46 @@ class Trainer:
 
     def _new_checks(self) -> CurveChecks:
         return CurveChecks(
-            vocab_size=self.config.model.vocab_size,
-            learning_rate=self.config.optimizer.learning_rate,
+            uniform_nats=self.job.uniform_nats,
+            learning_rate=self.job.optimizer.learning_rate,
             first_validation_loss_nats=self.progress.first_validation_loss_nats,
         )
 
     def _initial_findings(self) -> Iterator[Finding]:
-        setup = self.setup
-        if self.progress.step == 0:
-            yield from check_data(
-                setup.data,
-                setup.loader,
-                steps=self.config.steps,
-                max_train_tokens=_SEARCHED_TOKENS,
-            )
-            yield from self.checks.start()
+        if self.job.check_inputs is not None:
+            yield from self.job.check_inputs()
+        yield from self.checks.start()
 
     def _run_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
-        setup, config = self.setup, self.config
-        schedule, sample_every = self._schedule(), config.samples.sample_every
+        job, schedule = self.job, self._schedule()
         for step in train_steps(
-            setup.loader,
-            setup.training_loss,
-            setup.optimizer,
+            job.loader,
+            job.loss,
+            job.optimizer,
             schedule,
             first_step=self.progress.step + 1,
             n_targets=self.progress.n_targets,
             elapsed_s=self.progress.elapsed_s,
-            grad_accumulation_steps=config.hardware.grad_accumulation_steps,
-            max_grad_norm=config.optimizer.max_grad_norm,
-            validate=setup.validate,
-            validate_every=config.validation.validate_every,
-            world=setup.world,
+            grad_accumulation_steps=job.grad_accumulation_steps,
+            max_grad_norm=job.max_grad_norm,
+            validate=job.validate,
+            validate_every=job.validate_every,
+            count=job.count,
+            world=self.world,
         ):
-            self.progress = _advance(self.progress, setup, step)
+            self.progress = _advance(self.progress, job, step)
             last = step.step == step.n_steps
-            due = last or step.step % config.checkpoints.checkpoint_every == 0
+            due = last or step.step % job.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
             # Metrics first: resuming drops surplus lines, but cannot restore missing ones.
-            if setup.world.is_first:
+            if self.world.is_first:
                 self._log(step)
             if due:
                 self._save(checkpoints, step.learning_rate, schedule.peak_frac)
-            if sample_every is not None and (last or step.step % sample_every == 0):
+            if job.sample_every is not None and (last or step.step % job.sample_every == 0):
                 self._sample(step.step)
             # Also after the last step: the next start then only has to finish the run.
-            if setup.world.any(stop.asked):
+            if self.world.any(stop.asked):
                 if not due:
                     self._save(checkpoints, step.learning_rate, schedule.peak_frac)
                 _log.info("Interrupted after step %d; a checkpoint is written.", step.step)
@@ -256,10 +218,10 @@ class Trainer:
             self._report(finding)
 
     def _save(self, checkpoints: CheckpointWriter, rate: float, peak_frac: float) -> None:
-        setup = self.setup
-        if setup.world.any(not setup.optimizer.weights_are_finite()):
-            raise diverged(self.progress.step, setup.optimizer, rate, peak_frac)
-        checkpoints.save(setup.model, setup.optimizer, self.progress)
+        job = self.job
+        if self.world.any(not job.optimizer.weights_are_finite()):
+            raise diverged(self.progress.step, job.optimizer, rate, peak_frac)
+        checkpoints.save(job.model, job.optimizer, self.progress)
 
     def _roll_back(self, checkpoints: CheckpointWriter, error: DivergedError) -> None:
         """Restore the last checkpoint and continue at lower learning rates.
@@ -271,7 +233,7 @@ class Trainer:
         intact = self._latest()
         rollbacks = (*self.progress.rollbacks, error.step)
         if intact is None or len(rollbacks) > _MOST_ROLLBACKS:
-            if self.setup.world.is_first:
+            if self.world.is_first:
                 _log.info("%s", error)
                 write_json(self.folder.failure, {"seen": error.message})
             raise error
@@ -279,20 +241,20 @@ class Trainer:
         self._restore(intact)
         self.progress = replace(self.progress, rollbacks=rollbacks, elapsed_s=elapsed_s)
         self._to_tensorboard(lambda board: board.go_back(self.progress.step))
-        if self.setup.world.is_first:
+        if self.world.is_first:
             # Immediately, so that a resumed run continues at these rates, too.
             write_progress(intact, self.progress)
             self._report(rolled_back(error.step, len(rollbacks)))
 
     def _any_checkpoints(self) -> bool:
-        return self.setup.world.any(bool(list_checkpoints(self.checkpoints)))
+        return self.world.any(bool(list_checkpoints(self.checkpoints)))
 
     def _latest(self) -> Path | None:
-        return self.setup.world.from_first(lambda: find_latest(self.checkpoints))
+        return self.world.from_first(lambda: find_latest(self.checkpoints))
 
     @contextmanager
     def _tensorboard_open(self) -> Iterator[None]:
-        if self.config.tensorboard and self.setup.world.is_first:
+        if self.job.tensorboard and self.world.is_first:
             folder = self.folder.path / "tensorboard"
             self._tensorboard = TensorBoardWriter(folder, self.progress.step)
         try:
@@ -316,15 +278,17 @@ class Trainer:
             self.on_finding(finding)
 
     def _sample(self, step: int) -> None:
-        with going_on(f"The sample of step {step}"), self.setup.world.usable(self.setup.model):
-            text = write_sample(self.setup)  # in all processes, because each may hold a shard
-            if self.setup.world.is_first:
+        if self.job.sample is None:
+            return
+        with going_on(f"The sample of step {step}"), self.world.usable(self.job.model):
+            text = self.job.sample()  # in all processes, because each may hold a shard
+            if self.world.is_first:
                 if self.on_sample is not None:
                     self.on_sample(step, text)
                 write_text(self.folder.samples / f"step-{step:06d}.txt", text + "\n")
 
 
-def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
+def _advance(progress: Progress, job: Job, step: Step) -> Progress:
     """Return the state of the run after this step."""
     loss = step.validation_loss_nats
     best_step, best_loss = progress.best_step, progress.best_loss_nats
@@ -335,7 +299,7 @@ def _advance(progress: Progress, setup: Setup, step: Step) -> Progress:
         step=step.step,
         n_targets=step.n_targets,
         elapsed_s=step.elapsed_s,
-        loader=setup.loader.state_dict(),
+        loader=job.loader.state_dict(),
         best_step=best_step,
         best_loss_nats=best_loss,
     )

@@ -46,20 +46,24 @@ class CurveChecks:
     """Apply the rules to one line of metrics after the other.
 
     Args:
-        vocab_size: V; a uniform prediction has a loss of ln V.
+        uniform_nats: ln V, the loss of a uniform prediction. None: the model was trained before.
         learning_rate: The peak learning rate of the run, which fixes are computed from.
         first_validation_loss_nats: The loss before the first step, if it was measured.
 
-    >>> checks = CurveChecks(vocab_size=100, learning_rate=0.01, first_validation_loss_nats=9.0)
+    >>> checks = CurveChecks(uniform_nats=4.6, learning_rate=0.01, first_validation_loss_nats=9.0)
     >>> [finding.rule for finding in checks.start()]
     ['first loss']
     """
 
     def __init__(
-        self, *, vocab_size: int, learning_rate: float, first_validation_loss_nats: float | None
+        self,
+        *,
+        uniform_nats: float | None,
+        learning_rate: float,
+        first_validation_loss_nats: float | None,
     ) -> None:
         self.learning_rate = learning_rate
-        self.uniform_nats = math.log(vocab_size)
+        self.uniform_nats = uniform_nats
         self._first = first_validation_loss_nats
         self._reported: set[str] = set()
         self._smooth = _Smoothed()
@@ -75,7 +79,7 @@ class CurveChecks:
 
     def start(self) -> Iterator[Finding]:
         """Check the loss before the first step."""
-        if self._first is None:
+        if self._first is None or self.uniform_nats is None:
             return
         off = self._first - self.uniform_nats
         if abs(off) > max(0.5, 0.05 * self.uniform_nats):
@@ -97,7 +101,9 @@ class CurveChecks:
     def skipped(self) -> dict[str, str]:
         """Return the rules that have not seen enough data, each with what it needs."""
         skipped = {}
-        if self._first is None:
+        if self.uniform_nats is None:
+            skipped[FIRST_LOSS] = "the model was trained before"
+        elif self._first is None:
             skipped[FIRST_LOSS] = "no checkpoint holds the loss before the first step yet"
         if len(self._waits) < _N_WAITS:
             skipped[STARVED] = f"needs {_N_WAITS} steps"
@@ -127,7 +133,8 @@ class CurveChecks:
         # One batch can be hard: a rise counts when it is large beside the spread of the batches,
         # or when the loss is above that of a uniform prediction.
         is_large = smooth.value - smooth.lowest > max(0.3, 3 * smooth.spread)
-        start = max(self.uniform_nats, self._first or 0.0)
+        known = [nats for nats in (self.uniform_nats, self._first) if nats is not None]
+        start = max(known, default=math.inf)
         if smooth.n > 10 and (is_large or smooth.value > start + 1):
             yield Finding(
                 rule=RATE,
@@ -151,6 +158,8 @@ class CurveChecks:
                 fix=f"Clip the gradient norm: --max-grad-norm {2 * usual:.2g}.",
             )
         # At a loss of almost zero a small gradient is correct.
+        again = "" if self.uniform_nats is None else "from other initial weights "
+        initial = "" if self.uniform_nats is None else "--init zero "
         vanished = norm <= 1e-5 * self._largest_norm and row["loss_nats"] > 0.05
         self._largest_norm = max(self._largest_norm, norm)
         self._n_vanished = self._n_vanished + 1 if vanished else 0
@@ -160,7 +169,7 @@ class CurveChecks:
                 step=step,
                 message=f"For ten steps the gradient norm is {norm:.3g} at a loss of "
                 f"{row['loss_nats']:.2f} nats: the gradients have vanished.",
-                fix="Start again from other initial weights at a lower learning rate: --init zero "
+                fix=f"Start again {again}at a lower learning rate: {initial}"
                 f"--learning-rate {self.learning_rate / 3:.2g}.",
             )
 
