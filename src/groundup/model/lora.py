@@ -47,6 +47,7 @@ class LoRALinear(Linear):
         self.weight, self.bias = base.weight, base.bias
         self.parts, self.config = tuple(parts), config
         self.is_enabled = True
+        self.train(base.training)
         r, device = config.rank, base.weight.device
         rows = sum(part.stop - part.start for part in self.parts)
         # float32 also beside a weight in bfloat16: small updates would be lost to rounding.
