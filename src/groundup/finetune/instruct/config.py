@@ -90,7 +90,10 @@ class InstructConfig(FineTuneConfig):
         return resolved
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        if self.batch_size is None:  # the settings that depend on it are checked when it is known
+            super(FineTuneConfig, self).__post_init__()
+        else:
+            super().__post_init__()
         if self.folds is not None and self.records is None:
             raise UserError(
                 "Folds need a file of records (records): synthetic records have a test set of "
