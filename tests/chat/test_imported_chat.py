@@ -10,6 +10,7 @@ import pytest
 from chat_templates import TEMPLATES
 from foreign_models import foreign_model
 from foreign_tokenizers import KINDS
+from groundup.finetune.instruct.records import Record
 
 from groundup.base.errors import UserError
 from groundup.chat.assistant import find_assistant, open_chat
@@ -20,7 +21,6 @@ from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.pretrained import import_pretrained
 from groundup.finetune.instruct.examples import conversation
 from groundup.finetune.instruct.instruct import instruct
-from groundup.finetune.instruct.records import Record
 from groundup.generation.generate import generate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message

@@ -4,13 +4,13 @@ from collections import Counter
 
 import pytest
 import torch
+from groundup.finetune.instruct.records import Record
 from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import RowLoader, language_row, pad_rows
 from groundup.finetune.instruct.examples import conversation
-from groundup.finetune.instruct.records import Record
 from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT

@@ -18,9 +18,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
+    from groundup.finetune.instruct.records import read_records
+
     from groundup.base.errors import UserError
     from groundup.finetune.classify.labels import read_labels
-    from groundup.finetune.instruct.records import read_records
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 

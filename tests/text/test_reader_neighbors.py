@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import zstandard
+from groundup.finetune.instruct.records import read_records
 
 from groundup.base.errors import UserError
 from groundup.finetune.classify.labels import read_labels
-from groundup.finetune.instruct.records import read_records
 from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut
 from groundup.text.prepare import _distinct, prepare

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 
 from groundup.base.errors import quoted
-from groundup.cli.console import Line, next_command, note, progress, span, table, warn
+from groundup.cli.console import Line, console, next_command, note, progress, span, table, warn
 from groundup.cli.finetune_view import interval, mark, shorten, shown
 from groundup.cli.trained_tokens import show_tokens
 from groundup.evaluation.paired import MIN_ITEMS
@@ -100,15 +100,11 @@ def _show_test(result: InstructResult, evaluation: Evaluation) -> None:
         )
     else:
         _show_scores(evaluation)
-    table(
-        "Examples from the test set",
-        ["", "prompt", "before", "after", "expected"],
-        [[shorten(cell, 60) for cell in row] for row in _examples(evaluation)],
-    )
     for sentence in result.verdict:
         note(sentence)
     if result.cut_answers:
         warn(result.cut_answers)
+    _show_examples(evaluation)
     note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
 
 
@@ -130,12 +126,20 @@ def _show_scores(evaluation: Evaluation) -> None:
         warn(f"{n} test records are too few to compare ({MIN_ITEMS} are needed).")
 
 
-def _examples(evaluation: Evaluation) -> list[list[str]]:
-    tuned = evaluation.answers[baselines.TUNED]
-    rows = []
-    for index in range(0, len(tuned), max(1, len(tuned) // _N_EXAMPLES)):
+def _show_examples(evaluation: Evaluation) -> None:
+    """Print answers to prompts of different kinds, before and after."""
+    tuned, untuned = (evaluation.answers[name] for name in (baselines.TUNED, baselines.UNTUNED))
+    numbers = range(0, len(tuned), max(1, len(tuned) // _N_EXAMPLES))
+    note("\nExamples from the test set:")
+    for index in numbers[:_N_EXAMPLES]:
         item, answer = evaluation.items[index], tuned[index]
         is_right = answer.exact if answer.key is None else answer.key
-        before = evaluation.answers[baselines.UNTUNED][index].text
-        rows.append([mark(is_right), item.prompt, before, answer.text, item.reference])
-    return rows[:_N_EXAMPLES]
+        n = console.width - 14
+        for name, text in (
+            ("prompt", item.prompt),
+            ("before", untuned[index].text),
+            ("after", f"{shorten(answer.text, n - 2)} {mark(is_right)}"),
+            ("expected", item.reference),
+        ):
+            note(f"  {name:<10} {shorten(text, n)}")
+        note("")

@@ -5,9 +5,9 @@ import re
 from collections import Counter
 
 import pytest
+from groundup.finetune.instruct.records import Record
 
 from groundup.base.errors import UserError
-from groundup.finetune.instruct.records import Record
 from groundup.finetune.instruct.synthetic import (
     GRADERS,
     common_words,

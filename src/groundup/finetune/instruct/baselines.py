@@ -6,9 +6,10 @@ therefore compared with the best of these baselines, not only with the model bef
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 
 from groundup.finetune.instruct.scores import TestItem
-from groundup.finetune.instruct.conversation import Conversation
+from groundup.finetune.records.rows import Conversation
 from groundup.tokenizer.template import Message
 
 ECHO = "repeat the input"
@@ -42,8 +43,8 @@ def first_sentence(text: str) -> str:
 
 
 def with_examples(item: TestItem, training: Sequence[Conversation]) -> tuple[Message, ...]:
-    """Put the shortest exchanges of the first training records before the item's conversation."""
+    """Put the first training records, as exchanges, before the item's conversation."""
     n_system = sum(message.role == "system" for message in item.messages)
     single = (c for c in training if [m.role for m in c.messages] == ["user", "assistant"])
-    shots = [message for _, c in zip(range(N_SHOTS), single, strict=False) for message in c.messages]
+    shots = [message for c in islice(single, N_SHOTS) for message in c.messages]
     return (*item.messages[:n_system], *shots, *item.messages[n_system:])

@@ -28,6 +28,10 @@ class InstructConfig(FineTuneConfig):
     """File of instruction records (jsonl, json, csv, tsv or parquet), a folder of such files, or
     any other source. The layouts of Alpaca, messages, ShareGPT and prompt-completion are
     recognized. None: synthetic records made from the documents of the run."""
+    layout: Literal["auto", "alpaca", "messages", "sharegpt", "prompt-completion"] = "auto"
+    """Fields of the records. auto: recognized from their names."""
+    skip_invalid: bool = False
+    """Leave out records that are not valid conversations, instead of refusing the file."""
     data: Path | None = None
     """Data folder for synthetic records and for mixing. None: the data of the run."""
     show: Annotated[Count, Mark.NO_COST] | None = None
@@ -39,6 +43,8 @@ class InstructConfig(FineTuneConfig):
     """How to choose the test set. grouped: prompts that are near duplicates stay together; random:
     by chance; book: of the file in its order, the first 85 % for training, then 10 % for testing
     and 5 % for validation."""
+    split_column: str | None = None
+    """Field that names the set of each record: train, validation or test. None: see `split`."""
     test_frac: Annotated[float, Gt(0), Le(0.99)] = 0.1
     """Fraction of the records in the test set."""
     max_test: Count = 200

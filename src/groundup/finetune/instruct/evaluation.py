@@ -11,8 +11,8 @@ from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.paired import MIN_ITEMS, Difference, paired_bootstrap
 from groundup.evaluation.text_generation import text_engine
 from groundup.finetune.instruct import baselines
-from groundup.finetune.instruct.conversation import Conversation
 from groundup.finetune.instruct.scores import METRICS, Scored, TestItem, score, values
+from groundup.finetune.records.rows import Conversation
 from groundup.generation.decoder import Form
 from groundup.generation.request import Request, Sampling
 from groundup.tokenizer.conversation import render_ids
@@ -53,9 +53,7 @@ class Evaluation:
     def best_baseline(self, metric: str, among: Sequence[bool]) -> str | None:
         """Return the baseline with the highest mean. None: there is none."""
         means = {
-            name: self.mean(name, metric, among)
-            for name in self.answers
-            if name != baselines.TUNED
+            name: self.mean(name, metric, among) for name in self.answers if name != baselines.TUNED
         }
         known = {name: mean for name, mean in means.items() if mean is not None}
         return max(known, key=known.__getitem__, default=None)
@@ -222,8 +220,11 @@ def answer_and_score(
 def table_of(evaluation: Evaluation, among: Sequence[bool]) -> list[list[str]]:
     """Make the rows of the table: each system with its scores, the assistant last."""
     return [
-        [name, *(_percent(evaluation.mean(name, metric, among)) for metric in METRICS)]
-        + _lengths([a for a, is_in in zip(answers, among, strict=True) if is_in])
+        [
+            name,
+            *(_percent(evaluation.mean(name, metric, among)) for metric in METRICS),
+            *_lengths([a for a, is_in in zip(answers, among, strict=True) if is_in]),
+        ]
         for name, answers in evaluation.answers.items()
     ]
 

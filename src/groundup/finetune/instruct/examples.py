@@ -10,11 +10,12 @@ from groundup.base.errors import UserError
 from groundup.finetune.batches import Row
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.conversation import Conversation, read_conversations
 from groundup.finetune.instruct.keys import key_of
 from groundup.finetune.instruct.rows import Rows, make_rows
 from groundup.finetune.instruct.scores import TestItem
 from groundup.finetune.instruct.synthetic import GRADERS, Identity, make_synthetic_records
+from groundup.finetune.records.conversations import read_conversations
+from groundup.finetune.records.rows import Conversation
 from groundup.finetune.records.splits import folds, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import NEAR_DUPLICATE, Groups, group_near_duplicates, nearest
@@ -121,28 +122,31 @@ def read_dataset(
         dataset = Dataset(rows=rows, sets=sets, n_read=len(train) + len(test))
         _require_enough(dataset, config, context_length, tokenizer, template)
         return dataset
-    conversations = read_conversations(config, reading)
+    conversations = read_conversations(
+        config.records,
+        config,
+        layout=config.layout,
+        split_column=config.split_column,
+        skip_invalid=config.skip_invalid,
+        left_out=reading,
+    )
     rows = render(conversations)
-    groups = group_near_duplicates([prompts_of(c) for c in conversations])
+    groups = group_near_duplicates([c.prompt for c in conversations])
     dataset = Dataset(
         rows=rows, sets=([], [], []), n_read=len(conversations), reading=reading, groups=groups
     )
     _require_enough(dataset, config, context_length, tokenizer, template)
     sets = _divided(rows, [groups.group[origin] for origin in rows.origins], config)
-    return Dataset(
-        rows=rows, sets=sets, n_read=len(conversations), reading=reading, groups=groups
-    )
-
-
-def prompts_of(conversation: Conversation) -> str:
-    """Return what the user says, by which conversations are compared."""
-    return "\n".join(m.content for m in conversation.messages if m.role == "user")
+    return Dataset(rows=rows, sets=sets, n_read=len(conversations), reading=reading, groups=groups)
 
 
 def _divided(
     rows: Rows, groups: Sequence[int], config: InstructConfig
 ) -> tuple[list[int], list[int], list[int]]:
     n = len(rows.rows)
+    if config.split_column is not None:
+        parts = [conversation.part for conversation in rows.conversations]
+        return _given(parts, config)
     if config.split == "book":
         # The book's fractions, of all records of the file.
         n_read = max(rows.origins) + 1
@@ -161,12 +165,26 @@ def _divided(
     return found.train, found.validation, found.test
 
 
+def _given(parts: Sequence[str], config: InstructConfig) -> tuple[list[int], list[int], list[int]]:
+    train, validation, test = (
+        [i for i, part in enumerate(parts) if part == name]
+        for name in ("train", "validation", "test")
+    )
+    if not (train and test):
+        raise UserError(
+            f"The column {config.split_column!r} puts {len(train):,} records that fit the context "
+            f"into train and {len(test):,} into test. At least one of each is expected.",
+            where=config.records,
+        )
+    return train, validation, test
+
+
 def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> list[TestItem]:
     """Make test items: their keys, and the training prompts that are most similar."""
-    near = nearest([prompts_of(c) for c in tested], [prompts_of(c) for c in training])
+    near = nearest([c.prompt for c in tested], [c.prompt for c in training])
     items = []
     for conversation, (index, similarity) in zip(tested, near, strict=True):
-        reference = conversation.messages[-1].content
+        reference = conversation.answer
         key = key_of(conversation.messages[-2].content, reference)
         items.append(
             TestItem(
@@ -176,7 +194,7 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
                 has_key=None if key is None else key.accepts,
                 near_duplicate=similarity,
                 is_near_duplicate=similarity >= NEAR_DUPLICATE,
-                nearest_answer=training[index].messages[-1].content,
+                nearest_answer=training[index].answer,
                 where=conversation.where,
             )
         )
@@ -187,9 +205,9 @@ def _synthetic_items(tested: Sequence[Conversation]) -> list[TestItem]:
     return [
         TestItem(
             messages=tuple(c.messages[:-1]),
-            reference=c.messages[-1].content,
+            reference=c.answer,
             kind=c.kind,
-            has_key=partial(GRADERS[c.kind], expected=c.messages[-1].content),
+            has_key=partial(GRADERS[c.kind], expected=c.answer),
         )
         for c in tested
     ]

@@ -40,6 +40,7 @@ from groundup.finetune.instruct.rows import (
 from groundup.finetune.instruct.tuning import Tuned, plain_rows, tune_assistant
 from groundup.finetune.outcome import AfterTraining
 from groundup.finetune.training import OnStep, mean_loss, open_fine_tuning
+from groundup.weights.adapter import save_adapter
 from groundup.weights.checkpoint_format import save_model
 
 
@@ -91,10 +92,11 @@ def instruct(
     before = _before(opened, examples, on_answer)
     tuned = _tune(opened, examples, run, on_step)
     assistant = dataclasses.replace(foundation, model=tuned.model)
-    _save(assistant, tuned, prepared, run.path)
+    _save(assistant, tuned, prepared, run.path, opened.run)
     after = AfterTraining(run.path)
     result = InstructResult(
         folder=run.path,
+        name=RunFolder.of(opened.run).path.resolve().name,
         prepared=prepared,
         trained=tuned.trained,
         n_parameters=sum(p.numel() for p in tuned.model.parameters()),
@@ -216,9 +218,7 @@ def _tune(opened: _Opened, examples: Examples, run: RunFolder, on_step: OnStep |
     T = foundation.model.config.context_length
     plain = plain_rows(config, foundation.tokenizer, T, len(examples.rows))
     rows = [*examples.rows, *plain]
-    return tune_assistant(
-        foundation, rows, examples.validation_rows, config, run, on_step=on_step
-    )
+    return tune_assistant(foundation, rows, examples.validation_rows, config, run, on_step=on_step)
 
 
 def _max_new_tokens(config: InstructConfig) -> int:
@@ -226,8 +226,12 @@ def _max_new_tokens(config: InstructConfig) -> int:
     return config.max_new_tokens
 
 
-def _save(assistant: LanguageModel, tuned: Tuned, prepared: Prepared, folder: Path) -> None:
+def _save(
+    assistant: LanguageModel, tuned: Tuned, prepared: Prepared, folder: Path, base: Path
+) -> None:
     save_model(assistant.model, folder)
+    if tuned.adapted is not None:
+        save_adapter(tuned.adapted, folder / "adapter", base_name=str(base))
     assistant.tokenizer.save(folder / "tokenizer")
     if assistant.chat_template is not None:
         assistant.chat_template.save(folder / "tokenizer")
@@ -235,9 +239,7 @@ def _save(assistant: LanguageModel, tuned: Tuned, prepared: Prepared, folder: Pa
     write_json(folder / ASSISTANT_MARK, {"n_records": prepared.n_train})
 
 
-def _write(
-    result: InstructResult, opened: _Opened, run: RunFolder, after: AfterTraining
-) -> None:
+def _write(result: InstructResult, opened: _Opened, run: RunFolder, after: AfterTraining) -> None:
     evaluation = result.evaluation
     with after.step("Writing the settings"):
         run.write_config(opened.config)

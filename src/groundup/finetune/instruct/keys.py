@@ -21,7 +21,11 @@ _KINDS: tuple[tuple[str, Form, str], ...] = (
     ("voice", "sentence", r"\b(?:active|passive)(?: voice| form| sentence)\b"),
     ("spelling", "word", r"\b(?:mis)?spell"),
     ("conversion", "number", r"^convert (?:\d|the (?:\w+ )?(?:temperature|mass|number)\b)"),
-    ("number", "number", r"^(?:calculate|determine) the \w+|\b(?:sum|root|number) of\b|missing number"),
+    (
+        "number",
+        "number",
+        r"^(?:calculate|determine) the \w+|\b(?:sum|root|number) of\b|missing number",
+    ),
 )
 """Name, form of the key, and a pattern of the prompt. The first that fits is taken."""
 
@@ -115,7 +119,11 @@ def _sentence_key(kind: str, expected: str) -> Key | None:
     return Key(kind, "sentence", (" ".join(words),))
 
 
-_KEYS: dict[Form, Callable[[str, str], Key | None]] = {"word": _word_key, "number": _number_key, "sentence": _sentence_key}
+_KEYS: dict[Form, Callable[[str, str], Key | None]] = {
+    "word": _word_key,
+    "number": _number_key,
+    "sentence": _sentence_key,
+}
 
 
 def _claim(text: str) -> str:

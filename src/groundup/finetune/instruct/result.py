@@ -78,9 +78,11 @@ class Prepared:
         said = f"{self.n_read:,} records"
         if self.n_groups is None:
             return f"{said}, made from the documents of the run."
-        said += f", {self.n_repeats:,} repeated prompts, {self.n_groups:,} groups of near duplicates."
-        near = f"{self.n_test_near:,} of {self.n_test:,} test prompts have"
-        return f"{said} {near} a near duplicate in the training set."
+        return (
+            f"{said}: {self.n_repeats:,} repeated prompts, {self.n_groups:,} groups of near "
+            f"duplicates. {self.n_test_near:,} of {self.n_test:,} test prompts have a near "
+            "duplicate in the training set."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,8 @@ class InstructResult:
 
     folder: Path
     """`groundup.load` opens it, `groundup chat` talks to it."""
+    name: str
+    """The name of the run that it was made from."""
     prepared: Prepared
     trained: Trained
     n_parameters: int
@@ -152,7 +156,9 @@ class InstructResult:
     def loss(self) -> str:
         """The loss on the answers of the test set, in a sentence."""
         after = "not measured" if self.loss_after_nats is None else f"{self.loss_after_nats:.3f}"
-        return f"Test loss on answers: {self.loss_before_nats:.3f} nats/token before, {after} after."
+        return (
+            f"Test loss on answers: {self.loss_before_nats:.3f} nats/token before, {after} after."
+        )
 
     @property
     def cut_answers(self) -> str:
@@ -174,25 +180,28 @@ class InstructResult:
         before = by_kind(self.evaluation, baselines.UNTUNED)
         after = by_kind(self.evaluation, baselines.TUNED)
         found = [(kind, wilson(*before[kind]), wilson(*after[kind])) for kind in after]
-        sums = [[sum(column) for column in zip(*some.values(), strict=True)] for some in (before, after)]
+        sums = [
+            [sum(column) for column in zip(*some.values(), strict=True)] for some in (before, after)
+        ]
         return [*found, ("all", *(wilson(*each) for each in sums))]
 
     def prompts_to_try(self) -> list[str]:
         """Choose prompts for `groundup chat`: short ones of different kinds."""
-        if self.is_synthetic:
-            first = ["Who are you?"]
-        else:
-            first = []
+        first = ["Who are you?"] if self.is_synthetic else []
         if self.evaluation is None:
             return first
-        items = sorted(self.evaluation.items, key=lambda item: len(item.prompt) > 60)
-        kinds = {item.kind: item.prompt for item in reversed(items) if len(item.messages) == 1}
-        prompts = [*first, *kinds.values(), *(item.prompt for item in items)]
-        return list(dict.fromkeys(prompts))[:_N_PROMPTS]
+        single = [item for item in self.evaluation.items if len(item.messages) == 1]
+        # `chat` reads one line at a time.
+        items = sorted(single, key=lambda i: len(i.prompt) > 60 or "\n" in i.prompt)
+        kinds = {item.kind: item.prompt for item in reversed(items)}
+        prompts = [*first, *reversed(kinds.values()), *(item.prompt for item in items)]
+        lines = [" ".join(prompt.split()) for prompt in prompts]
+        return list(dict.fromkeys(lines))[:_N_PROMPTS]
 
     def summary(self) -> dict[str, Any]:
         """The numbers of the test, as assistant.json holds them."""
         found: dict[str, Any] = {
+            "name": self.name,
             "n_records": self.prepared.n_train,
             "n_held_out": self.prepared.n_test,
             "loss_before_nats": self.loss_before_nats,

@@ -169,7 +169,7 @@ def _trainee(base: GPT, config: InstructConfig) -> GPT:
 
 
 def _with_adapters(base: GPT, trained: GPT, config: InstructConfig) -> GPT:
-    """Put the adapters beside the exact weights, so that nothing is rounded when they are merged."""
+    """Put the adapters beside the exact weights, so that merging rounds nothing."""
     exact = copy.deepcopy(base)
     add_lora(exact, config.lora, seed=config.seed)
     with torch.no_grad():
