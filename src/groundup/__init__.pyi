@@ -28,6 +28,7 @@ from .evaluation.generate import generate_samples as generate_samples
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
+from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.instruct.config import InstructConfig as InstructConfig

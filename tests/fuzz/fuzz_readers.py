@@ -29,7 +29,7 @@ NAMES = (
     *("a.txt", "a", "a.jsonl", "a.json", "a.csv", "a.tsv", "a.parquet", "a.txt.gz", "a.json.zst"),
     *("a.csv.bz2", "a.jsonl.xz"),
 )
-FORMATS = ("auto", "text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "parquet")
+FORMATS = ("auto", "text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "tsv-pandas", "parquet")
 ENCODINGS = ("utf-8", "utf-16", "utf-32", "latin-1", "utf-16-le", "utf-7", "shift_jis")
 FOLDER = Path(tempfile.mkdtemp())
 

@@ -34,6 +34,8 @@ class Verb:
     """Whether it fails where its result has findings."""
     resumable: bool = False
     """Whether the same command continues after it was interrupted."""
+    resumable_with: str | None = None
+    """The setting with which it does; without it, it starts again."""
 
     def config_class(self) -> Any:
         """Import the config class."""
@@ -75,7 +77,7 @@ VERBS = [
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True, writes="out"),
     _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", requires="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
-    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
+    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run", resumable_with="task"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
     _verb("export", _FOUND, "Export a model to transformers, llama.cpp or nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
@@ -115,7 +117,7 @@ def call(
         stream = sys.stderr if name == "chat" else sys.stdout
         print(f"Using the newest run: {config.run}", file=stream)
     result = view(config, given) if verb.takes_given else view(config)
-    if verb.home is not None:
+    if verb.home is not None and result is not None:
         folder: Path = getattr(config, verb.home)
         if verb.home == "run":  # a checkpoint's results go to its run
             folder = RunFolder.of(folder).path

@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.finetune.records.labels import check_classes, check_seen, read_labels
@@ -262,3 +263,18 @@ def test_messages_in_the_format_of_the_sms_collection(fixtures: Path) -> None:
 def test_the_sms_collection(shared_data: Path) -> None:
     found = read_labels(shared_data / "sms-spam.tsv")
     assert Counter(found.labels) == {"ham": 4827, "spam": 747}
+
+
+def test_the_sms_collection_as_pandas_reads_it(shared_data: Path) -> None:
+    pandas = peer("pandas")
+    path = shared_data / "sms-spam.tsv"
+    left_out = LeftOut()
+    found = read_labels(path, FileConfig(format="tsv-pandas"), left_out=left_out)
+    assert len(found.rows) == 5572
+    assert left_out.counts.popitem()[1].count == 2
+    frame = pandas.read_csv(path, sep="\t", header=None)
+    assert found.labels == list(frame[0])
+    assert found.texts == [text.strip() for text in frame[1]]
+    with pytest.raises(UserError, match=r"sms-spam\.tsv:283: .*not valid CSV") as caught:
+        read_labels(path, FileConfig(format="tsv-quoted"))
+    assert caught.value.settings == {"format": "tsv-pandas"}
