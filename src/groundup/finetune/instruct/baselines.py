@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import islice
 
-from groundup.finetune.instruct.scores import TestItem
+from groundup.finetune.instruct.scores import Item
 from groundup.finetune.records.rows import Conversation
 from groundup.tokenizer.template import Message
 
@@ -23,10 +23,10 @@ TUNED = "fine-tuned"
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)|[^\n]+", re.DOTALL)
 
 
-def echo(item: TestItem) -> str:
+def echo(item: Item) -> str:
     r"""Repeat the input: the last paragraph of the prompt.
 
-    >>> echo(TestItem(messages=(Message("user", "Make it formal.\nHi there"),), reference=""))
+    >>> echo(Item(messages=(Message("user", "Make it formal.\nHi there"),), reference=""))
     'Hi there'
     """
     return item.prompt.strip().partition("\n")[2].strip() or item.prompt.strip()
@@ -42,7 +42,7 @@ def first_sentence(text: str) -> str:
     return found.group().strip() if found else ""
 
 
-def with_examples(item: TestItem, training: Sequence[Conversation]) -> tuple[Message, ...]:
+def with_examples(item: Item, training: Sequence[Conversation]) -> tuple[Message, ...]:
     """Put the first training records, as exchanges, before the item's conversation."""
     n_system = sum(message.role == "system" for message in item.messages)
     single = (c for c in training if [m.role for m in c.messages] == ["user", "assistant"])

@@ -11,7 +11,7 @@ from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.paired import MIN_ITEMS, Difference, paired_bootstrap
 from groundup.evaluation.text_generation import text_engine
 from groundup.finetune.instruct import baselines
-from groundup.finetune.instruct.scores import METRICS, Scored, TestItem, score, values
+from groundup.finetune.instruct.scores import METRICS, Item, Scored, score, values
 from groundup.finetune.records.rows import Conversation
 from groundup.generation.decoder import Form
 from groundup.generation.request import Request, Sampling
@@ -29,7 +29,7 @@ OnAnswer = Callable[[str, int, int], None]
 class Evaluation:
     """The answers of every system to the same test items."""
 
-    items: list[TestItem] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
     answers: dict[str, list[Scored]] = field(default_factory=dict)
     """By the name of the system, one answer for each item."""
 
@@ -160,7 +160,7 @@ def generate_answers(
 
 def untuned_answers(
     language_model: LanguageModel,
-    items: Sequence[TestItem],
+    items: Sequence[Item],
     training: Sequence[Conversation],
     max_new_tokens: int,
     *,
@@ -195,7 +195,7 @@ def untuned_answers(
 
 def answer_and_score(
     language_model: LanguageModel,
-    items: Sequence[TestItem],
+    items: Sequence[Item],
     max_new_tokens: int,
     *,
     name: str,

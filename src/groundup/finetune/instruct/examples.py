@@ -12,7 +12,7 @@ from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.keys import key_of
 from groundup.finetune.instruct.rows import Rows, make_rows
-from groundup.finetune.instruct.scores import TestItem
+from groundup.finetune.instruct.scores import Item
 from groundup.finetune.instruct.synthetic import GRADERS, Identity, make_synthetic_records
 from groundup.finetune.records.conversations import read_conversations
 from groundup.finetune.records.rows import Conversation
@@ -34,7 +34,7 @@ class Examples:
     training: list[Conversation]
     rows: list[Row]
     validation_rows: list[Row]
-    items: list[TestItem]
+    items: list[Item]
     test_rows: list[Row]
 
 
@@ -154,15 +154,23 @@ def _divided(
         place = np.searchsorted(ends, rows.origins, side="right")
         train, test, validation = (np.flatnonzero(place == k).tolist() for k in range(3))
         return train, validation, test
-    found = split(
-        None,
-        groups,
-        test_frac=min(config.test_frac, config.max_test / n),
-        validation_frac=_VALIDATION_FRAC if n >= _LEAST_FOR_VALIDATION else 0.0,
-        seed=config.seed,
-        how=config.split,
-    )
+    try:
+        found = split(
+            None,
+            groups,
+            test_frac=min(config.test_frac, config.max_test / n),
+            validation_frac=_VALIDATION_FRAC if n >= _LEAST_FOR_VALIDATION else 0.0,
+            seed=config.seed,
+            how=config.split,
+        )
+    except UserError as error:
+        raise _with_random_split(error, config) from error
     return found.train, found.validation, found.test
+
+
+def _with_random_split(error: UserError, config: InstructConfig) -> UserError:
+    """Suggest a random split where the groups are too large, as in tables of arithmetic."""
+    return UserError(error.message, where=config.records, settings={"split": "random"})
 
 
 def _given(parts: Sequence[str], config: InstructConfig) -> tuple[list[int], list[int], list[int]]:
@@ -179,7 +187,7 @@ def _given(parts: Sequence[str], config: InstructConfig) -> tuple[list[int], lis
     return train, validation, test
 
 
-def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> list[TestItem]:
+def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> list[Item]:
     """Make test items: their keys, and the training prompts that are most similar."""
     near = nearest([c.prompt for c in tested], [c.prompt for c in training])
     items = []
@@ -187,7 +195,7 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
         reference = conversation.answer
         key = key_of(conversation.messages[-2].content, reference)
         items.append(
-            TestItem(
+            Item(
                 messages=tuple(conversation.messages[:-1]),
                 reference=reference,
                 kind=conversation.kind or ("" if key is None else key.kind),
@@ -201,9 +209,9 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
     return items
 
 
-def _synthetic_items(tested: Sequence[Conversation]) -> list[TestItem]:
+def _synthetic_items(tested: Sequence[Conversation]) -> list[Item]:
     return [
-        TestItem(
+        Item(
             messages=tuple(c.messages[:-1]),
             reference=c.answer,
             kind=c.kind,

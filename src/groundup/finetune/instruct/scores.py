@@ -14,7 +14,7 @@ _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestItem:
+class Item:
     """One test record: what precedes its last answer, and how answers are scored."""
 
     messages: tuple[Message, ...]
@@ -58,7 +58,7 @@ class Scored:
         return None if found is None else float(found)
 
 
-def score(item: TestItem, text: str, *, is_ended: bool | None = None) -> Scored:
+def score(item: Item, text: str, *, is_ended: bool | None = None) -> Scored:
     """Score an answer."""
     return Scored(
         text=text,
