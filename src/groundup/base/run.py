@@ -242,6 +242,16 @@ class RunFolder:
                 found.setdefault(place, is_known)
         return list(found.items())
 
+    def remove_left_over(self) -> None:
+        """Remove the temporary files that killed processes left in this run.
+
+        Folders inside it that are runs of their own are not touched.
+        """
+        files.remove_left_over(self.path / "*")
+        inside = ("tokenizer", "samples", "evaluation", "figures", "results", "checkpoints")
+        for name in inside:
+            files.remove_left_over(self.path / name / "*")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training in this folder until the end of the block.

@@ -9,7 +9,7 @@ head of a classifier, stay float32.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from torch.func import functional_call
 from groundup.model.gpt import GPT
 from groundup.model.lora import LoRALinear
 
+T = TypeVar("T")
 _LOOKED_UP = "ngram_embedding."
 """A large table of which a step reads a few rows: rounding the rows is cheaper than all of it."""
 
@@ -54,7 +55,7 @@ class MixedPrecision(nn.Module):
         """Cross-entropy in nats, as `GPT.loss`."""
         return self.run(_loss, ids, targets, reduction)
 
-    def run(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
+    def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Compute `function(model, *arguments)` with rounded weights.
 
         The gradients of the weights are float32.
@@ -66,7 +67,7 @@ class MixedPrecision(nn.Module):
             for name, weight in self.model.named_parameters()
             if name in self._rounded_names
         }
-        result: Tensor = functional_call(self._call, rounded, (function, *arguments))
+        result: T = functional_call(self._call, rounded, (function, *arguments))
         return result
 
 
@@ -98,5 +99,5 @@ class _Call(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, function: Callable[..., Tensor], *arguments: object) -> Tensor:
+    def forward(self, function: Callable[..., T], *arguments: object) -> T:
         return function(self.model, *arguments)

@@ -1,7 +1,7 @@
 """Find the run folder of a command: the unfinished run of the same settings, or a new one."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,9 @@ _log = logging.getLogger(__name__)
 _NOT_COMPARED = ("out", "plan_only")
 
 
-def open_run(out: Path, config: Config) -> tuple[RunFolder, bool]:
+def open_run(
+    out: Path, config: Config, *, may_resume: Callable[[RunFolder], bool] = lambda run: True
+) -> tuple[RunFolder, bool]:
     """Find or make the run folder for a config.
 
     The folders `out`, `out-2`, `out-3` ... are tried in this order. The first one with an
@@ -26,6 +28,7 @@ def open_run(out: Path, config: Config) -> tuple[RunFolder, bool]:
     Args:
         out: The requested folder.
         config: The complete settings; `out` itself is not compared.
+        may_resume: Whether an unfinished run of these settings may be resumed.
 
     Returns:
         The folder, and whether it holds an unfinished run to resume.
@@ -36,8 +39,9 @@ def open_run(out: Path, config: Config) -> tuple[RunFolder, bool]:
     for folder in taken_names(out):
         if _is_prepared(folder):
             return RunFolder(folder), False
-        if not RunFolder(folder).is_finished and _same_settings(folder, config):
-            return RunFolder(folder), True
+        run = RunFolder(folder)
+        if not run.is_finished and _same_settings(folder, config) and may_resume(run):
+            return run, True
     if out.exists() and RunFolder(out).config_path.is_file():
         state = "is finished" if RunFolder(out).is_finished else "has other settings"
         _log.info("%s %s and is not changed; a new folder is made.", out, state)
