@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = shlex.join(["groundup", *words])
         resume = (
             f" The same command resumes it: {command}"
-            if verb.resumable
+            if verb.resumable or any(w.split("=")[0] == f"--{verb.resumable_with}" for w in words)
             else f" The same command starts again from the beginning: {command}"
         )
         print(f"\nStopped.{resume}", file=sys.stderr)

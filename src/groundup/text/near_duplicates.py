@@ -1,0 +1,285 @@
+"""Find near duplicates among rows of text: exactly, without comparing every pair.
+
+Two texts are near duplicates if the Jaccard similarity of their sets of character n-grams, after
+folding, is at least a threshold. Sets of such a pair share one of the rarest grams of each: of
+|x| grams, those after the first |x| - ceil(threshold |x|) + 1 cannot be all that is shared. Only
+pairs that share a gram of these prefixes are compared, so that no pair is missed.
+
+Source: Chaudhuri, Ganti and Kaushik (2006), "A primitive operator for similarity joins in data
+cleaning"; Bayardo, Ma and Srikant (2007), "Scaling up all pairs similarity search".
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from groundup.text.grams import Grams, character_grams, fold
+
+NEAR_DUPLICATE = 0.7
+"""Texts are near duplicates if their Jaccard similarity is at least this."""
+_N = 5
+_BLOCK = 2**21
+"""Shared grams of a block of rows; bounds the memory."""
+_CHUNK = 2**15
+"""Pairs that are compared at once."""
+_SLACK = 1e-9
+"""More than the rounding error of threshold x size."""
+
+Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""Row numbers of the first texts, of the second texts, and their Jaccard similarities."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Which texts are near duplicates."""
+
+    threshold: float = NEAR_DUPLICATE
+    """Least Jaccard similarity."""
+    n: int = _N
+    """Length of the n-grams in characters."""
+    fold_digits: bool = True
+    """Take all digits as equal."""
+
+    @property
+    def sentence(self) -> str:
+        """The rule in words.
+
+        >>> Rule().sentence
+        'Near duplicates have a Jaccard similarity of character 5-grams of at least 0.7, after folding case, digits, punctuation and white space.'
+        """  # noqa: E501
+        digits = "digits, " if self.fold_digits else ""
+        return (
+            f"Near duplicates have a Jaccard similarity of character {self.n}-grams of at least "
+            f"{self.threshold:g}, after folding case, {digits}punctuation and white space."
+        )
+
+
+TEXT_RULE = Rule()
+"""For texts: messages that differ in an amount or a phone number are near duplicates."""
+PROMPT_RULE = Rule(threshold=0.6, n=4, fold_digits=False)
+"""For prompts, which are shorter, and where another number is another task."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Rows that are connected by near duplicates."""
+
+    group: list[int]
+    """The group of each row; groups are numbered by their first row."""
+    n_groups: int
+    n_exact_repeats: int
+    """Number of rows whose text is equal to that of an earlier row."""
+    pairs: list[tuple[int, int, float]]
+    """Near duplicates (earlier row, later row, similarity) that connect the rows of each group:
+    one less than it has rows."""
+    threshold: float
+
+
+def group_near_duplicates(
+    texts: Sequence[str],
+    *,
+    threshold: float = NEAR_DUPLICATE,
+    n: int = _N,
+    fold_digits: bool = True,
+) -> Groups:
+    """Group rows so that no two groups contain near duplicates of each other.
+
+    Args:
+        texts: The texts, one per row.
+        threshold: Least Jaccard similarity of near duplicates, above 0.
+        n: Length of the n-grams in characters.
+        fold_digits: Take all digits as equal.
+
+    >>> group_near_duplicates(["Call 0871 now", "Hello!", "call 0800, NOW"]).group
+    [0, 1, 0]
+    """
+    first_of: dict[str, int] = {}
+    folded = [fold(text, fold_digits=fold_digits) for text in texts]
+    pairs: list[tuple[int, int, float]] = []
+    for row, text in enumerate(folded):
+        first = first_of.setdefault(text, row)
+        if first != row:
+            pairs.append((first, row, 1.0))
+    rows = list(first_of.values())
+    forest = _Forest(len(rows))
+    for i, j, jaccard in forest.connect(character_grams(list(first_of), n), threshold):
+        first, second = sorted((rows[i], rows[j]))
+        pairs.append((first, second, jaccard))
+    root_of = dict(zip(first_of, forest.roots().tolist(), strict=True))
+    number_of: dict[int, int] = {}
+    group = [number_of.setdefault(root_of[text], len(number_of)) for text in folded]
+    return Groups(group, len(number_of), len(texts) - len(set(texts)), sorted(pairs), threshold)
+
+
+def has_near_duplicate(
+    texts: Sequence[str],
+    references: Sequence[str],
+    *,
+    threshold: float = NEAR_DUPLICATE,
+    n: int = _N,
+    fold_digits: bool = True,
+) -> list[bool]:
+    """Tell for each text whether a reference is a near duplicate of it.
+
+    >>> has_near_duplicate(["Call 0871 now", "Hello!"], ["CALL 0900 now!"])
+    [True, False]
+    """
+    near = near_references(texts, references, threshold=threshold, n=n, fold_digits=fold_digits)
+    return [found is not None for found in near]
+
+
+def near_references(
+    texts: Sequence[str],
+    references: Sequence[str],
+    *,
+    threshold: float = NEAR_DUPLICATE,
+    n: int = _N,
+    fold_digits: bool = True,
+) -> list[tuple[int, float] | None]:
+    """Find the most similar near duplicate of each text among the references.
+
+    Returns:
+        Its index and similarity, or None where no reference is a near duplicate. Of equally similar
+        references, the first one is taken.
+    """
+    grams = _grams_of([*texts, *references], n, fold_digits)
+    found: list[tuple[int, float] | None] = [None] * len(texts)
+    for pairs in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
+        for i, j, jaccard in zip(*(values.tolist() for values in pairs), strict=True):
+            best = found[i]
+            if best is None or (-jaccard, j) < (-best[1], best[0]):
+                found[i] = j, jaccard
+    return found
+
+
+def nearest(
+    texts: Sequence[str], references: Sequence[str], *, n: int = _N, fold_digits: bool = True
+) -> list[tuple[int, float]]:
+    """Find the most similar reference of each text, as (index, Jaccard similarity).
+
+    Of equally similar references, the first one is taken. There must be at least one.
+
+    >>> nearest(["Call 0871 now"], ["Hello!", "CALL 0900 now!"])
+    [(1, 1.0)]
+    """
+    grams = _grams_of([*texts, *references], n, fold_digits)
+    queries, others = grams[: len(texts)], grams[len(texts) :].T.tocsr()
+    sizes, other_sizes = np.diff(queries.indptr), np.diff(grams[len(texts) :].indptr)
+    found: list[tuple[int, float]] = []
+    step = max(1, _BLOCK // len(references))
+    for start in range(0, len(texts), step):
+        shared = (queries[start : start + step] @ others).toarray()
+        jaccard = shared / (sizes[start : start + step, None] + other_sizes - shared)
+        best = jaccard.argmax(axis=1)
+        found += [(int(i), float(row[i])) for i, row in zip(best, jaccard, strict=True)]
+    return found
+
+
+def similar_pairs(rows: Grams, others: Grams, threshold: float) -> Iterator[Pairs]:
+    """Find all pairs of a row and another row whose Jaccard similarity reaches the threshold.
+
+    Both matrices have the same columns.
+    """
+    for i, j in _candidates(rows, others, threshold):
+        for k in range(0, len(i), _CHUNK):
+            jaccard = _jaccard(rows, others, i[k : k + _CHUNK], j[k : k + _CHUNK])
+            is_near = jaccard >= threshold
+            yield i[k : k + _CHUNK][is_near], j[k : k + _CHUNK][is_near], jaccard[is_near]
+
+
+class _Forest:
+    """Rows in groups, as trees that are connected by pairs of near duplicates."""
+
+    def __init__(self, n_rows: int) -> None:
+        self._parent = np.arange(n_rows)
+
+    def roots(self) -> NDArray[np.int64]:
+        """Return the root of each row, the first row of its group."""
+        while not np.array_equal(above := self._parent[self._parent], self._parent):
+            self._parent = above
+        return self._parent
+
+    def connect(self, rows: Grams, threshold: float) -> Iterator[tuple[int, int, float]]:
+        """Connect near duplicates; yield the pairs that joined two groups."""
+        for i, j in _candidates(rows, rows, threshold, is_triangle=True):
+            for k in range(0, len(i), _CHUNK):
+                roots = self.roots()
+                a, b = i[k : k + _CHUNK], j[k : k + _CHUNK]
+                is_open = roots[a] != roots[b]
+                a, b = a[is_open], b[is_open]
+                jaccard = _jaccard(rows, rows, a, b)
+                is_near = jaccard >= threshold
+                for x, y, value in zip(
+                    a[is_near].tolist(), b[is_near].tolist(), jaccard[is_near], strict=True
+                ):
+                    if self._join(x, y):
+                        yield x, y, float(value)
+
+    def _join(self, x: int, y: int) -> bool:
+        roots = []
+        for row in (x, y):
+            while (above := int(self._parent[row])) != row:
+                row = above
+            roots.append(row)
+        self._parent[max(roots)] = min(roots)
+        return roots[0] != roots[1]
+
+
+def _candidates(
+    rows: Grams, others: Grams, threshold: float, *, is_triangle: bool = False
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Find all pairs that may be near duplicates, a block of rows at a time.
+
+    Args:
+        rows: The grams of the first texts.
+        others: The grams of the second texts.
+        threshold: The threshold.
+        is_triangle: Whether both are the same, so that each pair is wanted once.
+    """
+    if not (rows.shape[0] and others.shape[0]):
+        return
+    sizes, other_sizes = np.diff(rows.indptr), np.diff(others.indptr)
+    prefixes = _prefixes(rows, threshold)
+    index = _prefixes(others, threshold).T.tocsr()
+    work = np.concatenate([[0], np.cumsum(prefixes @ np.diff(index.indptr))])
+    start = 0
+    while start < len(sizes):
+        end = max(start + 1, int(np.searchsorted(work, work[start] + _BLOCK, side="right")) - 1)
+        shared = (prefixes[start:end] @ index).tocoo()
+        i, j = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
+        smaller, larger = np.minimum(sizes[i], other_sizes[j]), np.maximum(sizes[i], other_sizes[j])
+        is_candidate = smaller >= threshold * larger - _SLACK
+        if is_triangle:
+            is_candidate &= j < i
+        yield i[is_candidate], j[is_candidate]
+        start = end
+
+
+def _prefixes(rows: Grams, threshold: float) -> Grams:
+    """Keep the rarest grams of each row, of which near duplicates share at least one."""
+    sizes = np.diff(rows.indptr)
+    kept = np.minimum(sizes, sizes - np.ceil(threshold * sizes - _SLACK).astype(np.int64) + 1)
+    place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)
+    is_kept = place < np.repeat(kept, sizes)
+    ends = np.concatenate([[0], np.cumsum(kept)])
+    ones = np.ones(int(ends[-1]), dtype=np.int32)
+    return sparse.csr_matrix((ones, rows.indices[is_kept], ends), shape=rows.shape)
+
+
+def _jaccard(
+    rows: Grams, others: Grams, i: NDArray[np.int64], j: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Compute the Jaccard similarity of pairs of rows."""
+    if not len(i):
+        return np.empty(0)
+    first, second = rows[i], others[j]
+    shared = np.asarray(first.multiply(second).sum(axis=1)).ravel()
+    union = np.diff(first.indptr) + np.diff(second.indptr) - shared
+    return np.asarray(shared / union, dtype=np.float64)
+
+
+def _grams_of(texts: Sequence[str], n: int, fold_digits: bool) -> Grams:
+    return character_grams([fold(text, fold_digits=fold_digits) for text in texts], n)
