@@ -10,8 +10,8 @@ from groundup.evaluation.paired import MIN_ITEMS
 from groundup.evaluation.text_generation import prompt_ids
 from groundup.finetune.records.conversations import read_conversations
 from groundup.finetune.reinforce.config import ReinforceConfig
+from groundup.text.grams import fold
 from groundup.text.left_out import LeftOut
-from groundup.text.near_duplicates import fold
 from groundup.tokenizer.conversation import render_ids
 
 _N_ADDITIONS = 4096
@@ -103,7 +103,7 @@ def _additions(
 def _from_file(
     config: ReinforceConfig, language_model: LanguageModel, generator: random.Random
 ) -> Items:
-    """Read prompts. Those with equal text, but for case, digits and punctuation, stay together."""
+    """Read prompts. No training prompt equals a test prompt but for case and punctuation."""
     assert config.prompts is not None
     records = read_conversations(config.prompts, config, left_out=LeftOut())
     is_chat = language_model.can_chat
@@ -131,8 +131,8 @@ def _from_file(
             settings={"test_items": MIN_ITEMS} if len(items) >= 2 * MIN_ITEMS else None,
         )
     test, rest = items[: config.test_items], items[config.test_items :]
-    taken = {fold(item.prompt) for item in test}
-    train = [item for item in rest if fold(item.prompt) not in taken]
+    taken = {fold(item.prompt, fold_digits=False) for item in test}
+    train = [item for item in rest if fold(item.prompt, fold_digits=False) not in taken]
     found = _fitting(train, test, config, language_model)
     return Items(found.train, found.test, found.n_left_out, len(rest) - len(train))
 
