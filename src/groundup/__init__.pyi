@@ -42,6 +42,8 @@ from .finetune.prefer.config import PreferConfig as PreferConfig
 from .finetune.prefer.prefer import prefer as prefer
 from .finetune.records.audit import audit as audit
 from .finetune.records.config import AuditConfig as AuditConfig
+from .finetune.reinforce.config import ReinforceConfig as ReinforceConfig
+from .finetune.reinforce.reinforce import reinforce as reinforce
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain
