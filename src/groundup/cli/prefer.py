@@ -37,24 +37,25 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
 
 
 def _with_progress(config: PreferConfig) -> PreferResult | FineTuningPlan:
-    with ExitStack() as stack:
-        lines = ExitStack()
-        stack.push(lines)
-        line = lines.enter_context(progress("reference", None))
-        on_step = None
+    with ExitStack() as bars:
+        line, name, on_step = bars.enter_context(progress("reference", None)), "prefer", None
 
         def on_reference(done: int, n_pairs: int) -> None:
             line.total = n_pairs
             line.update(done, f"{done}/{n_pairs} pairs")
 
+        def on_training(training: str) -> None:
+            nonlocal name, on_step
+            bars.close()  # one bar at a time
+            name, on_step = training, None
+
         def on_tuning_step(step: Step) -> None:
             nonlocal on_step
             if on_step is None:
-                lines.close()  # the line of the reference is complete
-                on_step = stack.enter_context(step_progress("prefer", step.n_steps, "pairs"))
+                on_step = bars.enter_context(step_progress(name, step.n_steps, "pairs"))
             on_step(step)
 
-        return prefer(config, on_tuning_step, on_reference)
+        return prefer(config, on_tuning_step, on_reference, on_training)
 
 
 def _show_test(result: PreferResult) -> None:
