@@ -98,8 +98,10 @@ def prefer(
     samples = sets.shown[: config.n_samples]
     with run.log_to_file():
         reference = job.prepare_reference(run, others, on_reference)
+        samples_began_at = time.monotonic()
         with without_lora(job.model):
             before = _answers(foundation, samples, config.max_new_tokens)
+        job.after_s += time.monotonic() - samples_began_at
     tested: tuple[PreferenceReport | None, PreferenceReport | None] = None, None
     if config.folds is not None:
         tested = cross_validate(
