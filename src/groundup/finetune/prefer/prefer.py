@@ -189,7 +189,9 @@ def _answers(
         for pair in pairs
     ]
     stops = {*assistant.stop_ids, *ends}
-    found = generate(assistant.model.eval(), prompts, max_new_tokens, temperature=0, stop_ids=stops)
+    room = assistant.model.config.context_length - max(map(len, prompts))
+    n_new = max(1, min(max_new_tokens, room))
+    found = generate(assistant.model.eval(), prompts, n_new, temperature=0, stop_ids=stops)
     return [tokenizer.decode(ids) for ids in found]
 
 
