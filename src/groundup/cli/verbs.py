@@ -85,6 +85,7 @@ VERBS = [
     _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
+    _verb("judge", _TUNE, "Compare two sets of answers with a language model as judge.", "evaluation.judge.config:JudgeConfig", "answers", resumable=True),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
