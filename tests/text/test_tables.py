@@ -1,8 +1,12 @@
 """Tables: rows of another width and open quotation marks are named with their line."""
 
+import io
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.text.left_out import LeftOut
@@ -76,3 +80,30 @@ def test_a_row_is_read_when_it_is_asked_for() -> None:
 def test_a_table_without_a_header(text: str) -> None:
     with pytest.raises(UserError, match="The table is empty"):
         rows(text)
+
+
+def test_lines_that_quotation_marks_join_are_named() -> None:
+    left_out = LeftOut()
+    text = 'a\tb\n1\t"x\ny\nz"\n2\tw\n'
+    assert rows(text, "tsv-quoted", left_out) == [(2, ["1", "x\ny\nz"]), (5, ["2", "w"])]
+    assert left_out.sentences() == [
+        "Joined: lines that continue the row before them, in which a quotation mark is open: 2 "
+        "(t:3, t:4)."
+    ]
+    assert left_out.total() == 0
+
+
+@given(st.lists(st.text('ab" ', max_size=6), min_size=1, max_size=6))
+def test_the_same_rows_as_pandas(cells: list[str]) -> None:
+    pandas = peer("pandas")
+    text = "".join(f"{n}\t{cell}\n" for n, cell in enumerate(cells))
+    try:
+        expected = pandas.read_csv(
+            io.StringIO(text), sep="\t", header=None, dtype=str, keep_default_na=False
+        )
+    except pandas.errors.ParserError:
+        with pytest.raises(UserError):
+            rows("a\tb\n" + text, "tsv-pandas")
+        return
+    found = [row for _, row in rows("a\tb\n" + text, "tsv-pandas")]
+    assert found == expected.to_numpy().tolist()

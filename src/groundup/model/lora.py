@@ -47,10 +47,11 @@ class LoRALinear(Linear):
         self.weight, self.bias = base.weight, base.bias
         self.parts, self.config = tuple(parts), config
         self.is_enabled = True
+        self.train(base.training)
         r, device = config.rank, base.weight.device
         rows = sum(part.stop - part.start for part in self.parts)
         # float32 also beside a weight in bfloat16: small updates would be lost to rounding.
-        self.lora_a = nn.Parameter(torch.empty(len(parts) * r, base.in_features, device=device))
+        self.lora_a = nn.Parameter(torch.zeros(len(parts) * r, base.in_features, device=device))
         self.lora_b = nn.Parameter(torch.zeros(rows, r, device=device))
         self.magnitude: nn.Parameter | None = None
         if config.variant == "dora":
@@ -162,21 +163,23 @@ def add_lora(model: GPT, config: LoRAConfig, *, seed: int) -> None:
     if has_lora(model):
         raise UserError("The model has LoRA adapters already. Merge them with merge_lora first.")
     generator = torch.Generator().manual_seed(seed)
-    model.requires_grad_(False)
+    made: list[tuple[nn.Module, str, LoRALinear]] = []
     for block in model.blocks:
         assert isinstance(block, Block)
         for owner, name, every in linear_maps(block):
             parts = [part for part in every if part.target in config.targets]
             if parts:
-                layer = LoRALinear(getattr(owner, name), parts, config)
-                layer.initialize(generator)
-                setattr(owner, name, layer)
-    if not has_lora(model):
+                made.append((owner, name, LoRALinear(getattr(owner, name), parts, config)))
+                made[-1][2].initialize(generator)
+    if not made:
         raise UserError(
             f"The model has none of the targets {', '.join(config.targets) or '(none given)'}. Its "
             "linear maps are query, key, value, attention_out, gate (only with swiglu), up, down.",
             settings={"lora_targets": "query value"},
         )
+    model.requires_grad_(False)
+    for owner, name, layer in made:
+        setattr(owner, name, layer)
 
 
 def linear_maps(block: Block) -> tuple[tuple[nn.Module, str, tuple[Part, ...]], ...]:

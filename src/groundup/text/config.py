@@ -17,7 +17,7 @@ class FileConfig(Config):
 
     format: AnyFormat = "auto"
     """Format of the files. auto: recognized from the content and the name together. tsv: without
-    quoting; tsv-quoted: with quoting as in csv."""
+    quoting; tsv-quoted: with quoting as in csv; tsv-pandas: as pandas.read_csv(sep="\\t")."""
     encoding: str = "utf-8"
     """Encoding of the files."""
     skip_empty: bool = False

@@ -12,10 +12,13 @@ import orjson
 
 from groundup.base.errors import UserError
 
-Format = Literal["text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "parquet"]
+Format = Literal["text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "tsv-pandas", "parquet"]
 """text: a document; jsonl: one JSON object per line; json: a list of objects; csv; tsv without
-quoting; tsv-quoted: tsv with quoting as in csv; parquet."""
-AnyFormat = Literal["auto", "text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "parquet"]
+quoting; tsv-quoted: tsv with quoting as in csv; tsv-pandas: the same, but text after a closing
+quotation mark is kept; parquet."""
+AnyFormat = Literal[
+    "auto", "text", "jsonl", "json", "csv", "tsv", "tsv-quoted", "tsv-pandas", "parquet"
+]
 """A format, or "auto" to recognize it."""
 FORMATS: tuple[Format, ...] = get_args(Format)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 _N_EXAMPLES = 3
 
-Action = Literal["Left out", "Cut", "Kept as they are"]
+Action = Literal["Left out", "Cut", "Kept as they are", "Joined"]
 
 
 @dataclass

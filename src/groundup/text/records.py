@@ -235,7 +235,7 @@ def file_records(
         case "json":
             for number, values in parse_json_list(file.chunks(), where=where):
                 yield Record(f"{name}:{number}", f"{where}, record {number}", values)
-        case "csv" | "tsv" | "tsv-quoted":
+        case "csv" | "tsv" | "tsv-quoted" | "tsv-pandas":
             table = read_table(
                 file.chunks(universal_newlines=not file.has_line_feeds),
                 file.format,

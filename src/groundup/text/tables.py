@@ -16,10 +16,15 @@ _LARGEST_FIELD = 2**27
 """Characters; only a quotation mark that is never closed makes a longer field."""
 
 _LOOKS_QUOTED = (
-    "rows with quotation marks at the start of a field; the format 'tsv-quoted' removes the marks"
+    "rows with quotation marks at the start of a field; the formats 'tsv-quoted' and 'tsv-pandas' "
+    "remove the marks"
 )
 
-TableFormat = Literal["csv", "tsv", "tsv-quoted"]
+_END = "\x1e"
+"""A line after the last one, which no row ends with."""
+_JOINED = "lines that continue the row before them, in which a quotation mark is open"
+
+TableFormat = Literal["csv", "tsv", "tsv-quoted", "tsv-pandas"]
 T = TypeVar("T")
 Row = tuple[int, list[str]]
 """The line at which a row begins, and its fields."""
@@ -45,12 +50,13 @@ def read_table(
 
     Args:
         chunks: The text, with its own line ends; only a line feed ends a row.
-        format: csv, tsv (every character is part of a field but tabs and line feeds) or
-            tsv-quoted. A CSV header without a comma may use semicolons or tabs.
+        format: csv, tsv (every character is part of a field but tabs and line feeds), tsv-quoted or
+            tsv-pandas. A CSV header without a comma may use semicolons or tabs.
         where: The file, for messages.
         default_columns: Column names of a TSV file without a header. It is taken to have none if
             its first row has this many fields and none of these names.
-        left_out: Counts fields of unquoted TSV that look quoted.
+        left_out: Counts fields of unquoted TSV that look quoted, and lines of quoted TSV that
+            quotation marks join.
 
     Raises:
         UserError: The header has no or equal names; later, a row has another width, or a quotation
@@ -74,8 +80,15 @@ def read_table(
     if format == "tsv":
         rows = _unquoted(lines, n_before, where, left_out)
     else:
-        delimiter = "\t" if format == "tsv-quoted" else delimiter or _delimiter(first)
-        rows = _quoted(lines, n_before, delimiter, where)
+        delimiter = delimiter or _delimiter(first) if format == "csv" else "\t"
+        rows = _quoted(
+            lines,
+            n_before,
+            delimiter,
+            where,
+            is_strict=format != "tsv-pandas",
+            joined=None if format == "csv" else left_out,
+        )
     number, header = next(rows)
     columns = [name.strip() for name in header]
     fits = format == "tsv" and len(columns) == len(default_columns)
@@ -133,7 +146,16 @@ def _unquoted(
         yield number, fields
 
 
-def _quoted(lines: Iterable[str], n_before: int, delimiter: str, where: str) -> Iterator[Row]:
+def _quoted(
+    lines: Iterator[str],
+    n_before: int,
+    delimiter: str,
+    where: str,
+    *,
+    is_strict: bool,
+    joined: LeftOut | None,
+) -> Iterator[Row]:
+    """Read rows with quotation marks; without `is_strict`, text after a quoted part is kept."""
     csv.field_size_limit(_LARGEST_FIELD)
     last = ""
 
@@ -141,18 +163,28 @@ def _quoted(lines: Iterable[str], n_before: int, delimiter: str, where: str) -> 
         nonlocal last
         for last in lines:
             yield f"{last}\n"
+        if not is_strict:
+            yield _END  # becomes a part of the last row if a quotation mark is open
 
-    reader = csv.reader(watched(), delimiter=delimiter, strict=True)
+    reader = csv.reader(watched(), delimiter=delimiter, strict=is_strict)
     number, ends_with_cr = n_before + 1, True
     try:
         for row in reader:
+            if row == [_END]:
+                return
+            if row and row[-1].endswith(_END):
+                raise csv.Error("unexpected end of data")
             if number == n_before + 1:
                 ends_with_cr = last.endswith("\r")
             elif last.endswith("\r") and not ends_with_cr:
                 raise csv.Error("it ends with a carriage return, unlike the rows before it")
             if row:
                 yield number, row
-            number = n_before + reader.line_num + 1
+            following = n_before + reader.line_num + 1
+            if joined is not None:
+                for line in range(number + 1, following):
+                    joined.add(_JOINED, f"{where}:{line}", action="Joined")
+            number = following
     except csv.Error as error:
         found = str(error)
         if "new-line character" in found:
@@ -161,6 +193,7 @@ def _quoted(lines: Iterable[str], n_before: int, delimiter: str, where: str) -> 
             f"The row that begins here is not valid CSV ({found}). If it contains a quotation mark "
             "that is never closed, all rows after it would become part of its text.",
             where=f"{where}:{number}",
+            settings={"format": "tsv-pandas"} if joined is not None and is_strict else None,
         ) from error
 
 

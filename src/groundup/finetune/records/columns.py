@@ -1,0 +1,108 @@
+"""Choose the columns of texts and labels of a table, and find out whether it has a header."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from groundup.base.errors import UserError
+from groundup.text.records import Record
+
+_TABLE = re.compile(r"\.(csv|tsv)(\.\w+)?:\d+$")
+"""The name of a record of a table, whose first line may be no header."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The chosen columns."""
+
+    text: str
+    label: str
+    notes: tuple[str, ...] = ()
+    """What was guessed, in sentences."""
+    has_header: bool = True
+
+
+def choose_columns(
+    records: Sequence[Record], *, text_column: str | None, label_column: str | None
+) -> Columns:
+    """Choose the columns: those that were asked for, text and label, or the two that there are.
+
+    Args:
+        records: The records of a file.
+        text_column: The column of the texts. None: it is to be found.
+        label_column: The column of the labels. None: it is to be found.
+
+    Raises:
+        UserError: A column is missing, or the choice is not clear.
+    """
+    row = records[0].values
+    if not isinstance(row, dict):
+        records[0].get("text")  # says what was found instead
+    wanted = {"text": text_column or "text", "label": label_column or "label"}
+    given = {"text": text_column, "label": label_column}
+    missing = [kind for kind, name in wanted.items() if not _has(records[0], name)]
+    if not missing:
+        return Columns(wanted["text"], wanted["label"])
+    others = [name for name in row if name not in wanted.values()]
+    if any(given[kind] for kind in missing) or len(row) != 2:
+        raise _no_columns(records[0], wanted, missing, others)
+    if len(missing) == 1:
+        chosen = Columns(**{**wanted, missing[0]: others[0]})
+        return replace(chosen, notes=(_said(chosen),))
+    label = _label_column(records, others)
+    if label is None:
+        raise _no_columns(records[0], wanted, missing, others)
+    text = next(name for name in others if name != label)
+    is_table = _TABLE.search(records[0].name) is not None
+    if is_table and any(_written(r, label) == label for r in records):
+        places = {name: f"column {n}" for n, name in enumerate(row, 1)}
+        note = (
+            "The file has no header: the label of its first line occurs in other lines, too. "
+            f"Labels are read from {places[label]}, texts from {places[text]}."
+        )
+        return Columns(text, label, (note,), has_header=False)
+    chosen = Columns(text, label)
+    return replace(chosen, notes=(_said(chosen),))
+
+
+def _has(record: Record, name: str) -> bool:
+    missing = object()
+    return record.get(name, missing) is not missing
+
+
+def _said(columns: Columns) -> str:
+    return (
+        f"Texts are read from the column {columns.text!r} and labels from the column "
+        f"{columns.label!r}, the only ones there are."
+    )
+
+
+def _label_column(records: Sequence[Record], names: Sequence[str]) -> str | None:
+    """Find the column of labels: that with fewer different values. None: they are alike."""
+    n_values = {name: len({_written(record, name) for record in records}) for name in names}
+    label, text = sorted(names, key=n_values.__getitem__)
+    return label if n_values[label] < n_values[text] else None
+
+
+def _written(record: Record, name: str) -> str:
+    values: Any = record.values
+    return str(values.get(name)).strip() if isinstance(values, dict) else ""
+
+
+def _no_columns(
+    record: Record, wanted: dict[str, str], missing: Sequence[str], others: Sequence[str]
+) -> UserError:
+    """List the columns; suggest others where only one choice is left."""
+    row = record.values
+    settings: dict[str, object] = {}
+    if len(others) == len(missing):
+        longest = sorted(others, key=lambda name: -len(str(row[name])))  # the text is longer
+        settings = {f"{kind}_column": other for kind, other in zip(missing, longest, strict=True)}
+    names = " and no column ".join(repr(wanted[kind]) for kind in missing)
+    return UserError(
+        f"There is no column {names}. The columns are: {', '.join(map(str, row)) or 'none'}. A "
+        "column of texts and a column of labels are expected.",
+        where=record.where,
+        settings=settings,
+    )
