@@ -69,7 +69,7 @@ BAD = {
     "a field": (rows(), "--prompt {x}", "'x', and this item has no such text"),
     "many examples": (rows(), "--shots 40", "--shots 39"),
     "no template": (rows(), "--template chat", "--template plain"),
-    "no training set": (rows(), "--contamination", "--contamination path/to/data"),
+    "no training set": (rows(), "--contamination", "--data path/to/data"),
 }
 
 
@@ -168,7 +168,7 @@ def test_bad_input_of_the_judge_has_status_2(folder, capsys):
         ("judge a.jsonl", "Two files of answers, or two runs, are expected"),
         (
             "judge a.jsonl a.jsonl --url http://h --model m",
-            "29 pairs of answers, which are too few",
+            "29 pairs of answers, which",
         ),
         ("judge a.jsonl none.jsonl --url http://h --model m", "none.jsonl"),
         ("judge run run --url http://h --model m", "--prompts questions.jsonl"),
