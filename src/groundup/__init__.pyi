@@ -25,6 +25,8 @@ from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
+from .evaluation.judge.config import JudgeConfig as JudgeConfig
+from .evaluation.judge.judge import judge as judge
 from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
