@@ -25,6 +25,7 @@ from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
+from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.pretrained import import_pretrained as import_pretrained
@@ -38,6 +39,10 @@ from .finetune.classify.estimator import TextClassifier as TextClassifier
 from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
+from .finetune.prefer.config import PreferConfig as PreferConfig
+from .finetune.prefer.prefer import prefer as prefer
+from .finetune.records.audit import audit as audit
+from .finetune.records.config import AuditConfig as AuditConfig
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain

@@ -82,9 +82,11 @@ VERBS = [
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
     _verb("export", _FOUND, "Export a model to transformers, llama.cpp or nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
     _verb("match", _FOUND, "Compare a model with its source or its export.", "weights.config:MatchConfig", "run", "run", is_check=True),
+    _verb("audit", _TUNE, "Find duplicates, leaks and faulty rows in a file.", "finetune.records.config:AuditConfig", "file"),
     _verb("classify", _TUNE, "Train a text classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out", resumable=True),
     _verb("predict", _TUNE, "Classify texts with a trained classifier.", "finetune.classify.config:PredictConfig", "run", requires="classifier"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
+    _verb("prefer", _TUNE, "Tune an assistant on preferences.", "finetune.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]

@@ -103,7 +103,8 @@ def fine_tune(
     started_at = time.monotonic() if job.started_at is None else job.started_at
     with run.locked(), run.log_to_file():
         if not run.manifest_path.is_file():
-            run.write_manifest({"started_at": now(), "identity": job.identity})
+            verb = type(job.config).__name__.removesuffix("Config").lower()
+            run.write_manifest({"verb": verb, "started_at": now(), "identity": job.identity})
         check_disk(job, run)
         check_memory(job)
         trainer = Trainer(_trainer_job(job, started_at), run, on_step, None, on_finding)
@@ -172,6 +173,7 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         grad_accumulation_steps=config.grad_accumulation_steps,
         max_grad_norm=config.max_grad_norm,
         identity=job.identity,
+        warmup_frac=config.warmup_frac,
         time_for_steps=lambda validation_s: seconds_for_steps(job, started_at, validation_s),
     )
 

@@ -109,9 +109,11 @@ class Trainer:
         peak_frac = 1.0 / ROLLBACK_DIVISOR ** len(self.progress.rollbacks)
         if self.progress.steps_s is None:
             return replace(schedule, peak_frac=peak_frac)
+        warmup_frac = self.job.warmup_frac
         return ClockSchedule(
             seconds=self.progress.steps_s,
-            warmup_steps=schedule.warmup_steps,
+            warmup_steps=0 if warmup_frac else schedule.warmup_steps,
+            warmup_s=warmup_frac * self.progress.steps_s,
             decay_frac=schedule.decay_frac,
             decay=schedule.decay,
             peak_frac=peak_frac,

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from groundup.finetune.instruct.records import Record
 from small_runs import KilledError, kill_at
 
 from groundup.base.errors import UserError
@@ -13,7 +14,6 @@ from groundup.evaluation.intervals import wilson
 from groundup.evaluation.load import load
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.instruct import instruct
-from groundup.finetune.instruct.records import Record
 from groundup.finetune.instruct.result import Answer, InstructResult
 
 

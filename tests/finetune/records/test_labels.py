@@ -117,12 +117,16 @@ def test_own_column_names_and_a_field_over_two_lines(tmp_path: Path) -> None:
         ("blank.tsv", "\n \n", ["empty"]),
         (
             "cols.csv",
-            "id,message,kind\n1,x,a\n2,y,b\n",
-            ["no column 'text' and no column 'label'", "The columns are: id, message, kind."],
+            "id,message,kind\n1,xxx,a\n2,yyy,b\n3,zzz,a\n",
+            [
+                "no column 'text' and no column 'label'",
+                "The columns are: id, message, kind.",
+                "text_column='message', label_column='kind'",
+            ],
         ),
         (
             "alike.csv",
-            "one,two\na,b\nc,d\n",
+            "one,two\nlong,b\nc,d\n",
             ["The columns are: one, two.", "text_column='one', label_column='two'"],
         ),
         (
@@ -274,7 +278,7 @@ def test_the_sms_collection_as_pandas_reads_it(shared_data: Path) -> None:
     assert left_out.counts.popitem()[1].count == 2
     frame = pandas.read_csv(path, sep="\t", header=None)
     assert found.labels == list(frame[0])
-    assert found.texts == [text.strip() for text in frame[1]]
+    assert found.texts == list(frame[1])
     with pytest.raises(UserError, match=r"sms-spam\.tsv:283: .*not valid CSV") as caught:
         read_labels(path, FileConfig(format="tsv-quoted"))
     assert caught.value.settings == {"format": "tsv-pandas"}
