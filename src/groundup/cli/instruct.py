@@ -12,6 +12,7 @@ from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of
 from groundup.finetune.instruct.instruct import instruct, show_records
 from groundup.finetune.instruct.result import InstructResult, Prepared
+from groundup.finetune.instruct.testing import Callbacks
 from groundup.train.loop import Step
 
 _N_EXAMPLES = 3
@@ -23,7 +24,13 @@ def run(config: InstructConfig) -> InstructResult | None:
         show_tokens(show_records(config))
         return None
     with _Stages() as stages:
-        result = instruct(config, stages.on_step, stages.on_answer, _show_prepared)
+        callbacks = Callbacks(
+            on_step=stages.on_step,
+            on_answer=stages.on_answer,
+            on_finding=lambda finding: warn(f"{finding.rule}: {finding}"),
+            on_fold=lambda number, n: note(f"Fold {number} of {n}:"),
+        )
+        result = instruct(config, callbacks, _show_prepared)
     with shown(result.folder):
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
         note(result.loss)
