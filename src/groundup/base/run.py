@@ -121,7 +121,7 @@ class RunFolder:
         """The run that a classifier or an assistant was fine-tuned from; other runs: itself."""
         here = self.path if self.path.name else self.path.resolve()
         parent = RunFolder(here.parent)
-        inside = here.name.startswith(("classifier", "assistant"))
+        inside = here.name.startswith(("classifier", "assistant", "preferred"))
         return parent if inside and parent.is_run else self
 
     @property

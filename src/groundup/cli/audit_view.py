@@ -1,12 +1,34 @@
-"""Show the audit of a corpus: duplicates, languages and scripts."""
+"""Show an audit: of documents (duplicates, languages and scripts), or of rows to fine-tune on."""
 
 from textwrap import shorten
 
-from groundup.cli.console import note, table, warn
+from groundup.cli.console import harmless, note, table, warn
+from groundup.finetune.records.audit_report import AuditReport
 from groundup.text.audit import Audit
 
 _SMALL_SHARE = 0.02
 """Smaller shares of a language are more often mistakes of the identification."""
+_EXAMPLE_CHARACTERS = 74
+
+
+def show_row_audit(report: AuditReport) -> None:
+    """Print the audit of rows: tables, what is worth a look, examples, and warnings."""
+    for found in report.tables():
+        table(found.title, found.columns, found.rows)
+    for sentence in report.sentences():
+        note(sentence)
+    for example in report.examples():
+        note(f"{example.about}:")
+        for text in example.texts:
+            note(f"  {_on_one_line(text)}")
+    for warning in report.warnings():
+        warn(warning)
+
+
+def _on_one_line(text: str) -> str:
+    line = " ".join(harmless(text).split())
+    is_long = len(line) > _EXAMPLE_CHARACTERS
+    return line[: _EXAMPLE_CHARACTERS - 1] + "…" if is_long else line
 
 
 def show_audit(audit: Audit) -> None:

@@ -11,11 +11,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.model.gpt import GPT
+from groundup.model.loss import head_cross_entropy, head_log_probabilities
 from groundup.train.precision import MixedPrecision
 
 Row = tuple[list[int], list[int]]
@@ -58,6 +60,21 @@ def label_row(ids: Sequence[int], label: int) -> Row:
     return list(ids), [IGNORE_INDEX] * (len(ids) - 1) + [label]
 
 
+def spread(lengths: Sequence[int], n_parts: int) -> list[list[int]]:
+    """Spread texts over parts of nearly the same number of tokens; return their indices.
+
+    >>> spread([9, 2, 5, 3], 2)
+    [[0], [1, 2, 3]]
+    """
+    parts: list[list[int]] = [[] for _ in range(min(n_parts, len(lengths)))]
+    totals = [0] * len(parts)
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        smallest = totals.index(min(totals))
+        parts[smallest].append(i)
+        totals[smallest] += lengths[i]
+    return [sorted(part) for part in parts]
+
+
 class RowBatches:
     """Batches of rows, shuffled in each epoch.
 
@@ -67,9 +84,14 @@ class RowBatches:
         seed: Random seed of the order.
         pad: Id used for padding. Its targets are -100, so any id gives the same loss.
         layout: "padded": one row per text, padded on the right to the longest of the batch.
-            "packed": the texts one after the other in a single row, without padding.
+            "packed": the texts one after the other in `n_parts` rows, with as little padding as
+            possible.
         sort_by_length: Put rows of similar lengths into the same batch. The batches of an epoch are
             still in random order.
+        n_parts: Number of packed rows per batch: the parts of gradient accumulation.
+
+    Raises:
+        UserError: There are no rows.
 
     >>> rows = [([7], [8]), ([5, 6, 9], [-100, 9, 2])]
     >>> RowBatches(rows, 2, seed=1, layout="packed").batch(0)
@@ -85,17 +107,19 @@ class RowBatches:
         pad: int = 0,
         layout: Literal["padded", "packed"] = "padded",
         sort_by_length: bool = False,
+        n_parts: int = 1,
     ) -> None:
         if not rows:
-            raise ValueError("There are no rows to make batches from.")
+            raise UserError("There are no rows to train on.")
         self.rows = rows
         self.batch_size = batch_size
         self.seed = seed
         self.pad = pad
         self.layout = layout
         self.sort_by_length = sort_by_length
+        self.n_parts = n_parts
 
-    def n_batches(self, epochs: float) -> int:
+    def n_batches(self, epochs: float | int) -> int:
         """Number of batches that visit every row `epochs` times, the last one completed."""
         return max(1, math.ceil(epochs * len(self.rows) / self.batch_size))
 
@@ -103,8 +127,8 @@ class RowBatches:
         """Return batch k.
 
         Returns:
-            Ids (B, T) and targets (B, T), padded on the right; or, packed, ids (1, N), targets
-            (1, N) and the lengths of the texts (1, B).
+            Ids (B, T) and targets (B, T), padded on the right; or, packed, ids (P, N), targets
+            (P, N) and the lengths of the texts (P, D), where 0 stands for no text.
         """
         rows = [self.rows[i] for i in self.row_numbers(k)]
         if self.layout == "padded":
@@ -112,10 +136,11 @@ class RowBatches:
                 pad_rows([ids for ids, _ in rows], pad=self.pad),
                 pad_rows([targets for _, targets in rows], pad=IGNORE_INDEX),
             )
+        parts = spread([len(ids) for ids, _ in rows], self.n_parts)
         return (
-            torch.tensor([[token for ids, _ in rows for token in ids]]),
-            torch.tensor([[target for _, targets in rows for target in targets]]),
-            torch.tensor([[len(ids) for ids, _ in rows]]),
+            pad_rows([[t for i in part for t in rows[i][0]] for part in parts], pad=self.pad),
+            pad_rows([[t for i in part for t in rows[i][1]] for part in parts], pad=IGNORE_INDEX),
+            pad_rows([[len(rows[i][0]) for i in part] for part in parts], pad=0),
         )
 
     def row_numbers(self, k: int) -> list[int]:
@@ -163,9 +188,9 @@ def sequence_loss(
 
     Args:
         model: The model; with `MixedPrecision` the loss is computed with rounded weights.
-        ids: Token ids, (B, T), or (1, N) packed.
+        ids: Token ids, (B, T), or (P, N) packed.
         targets: The token after each of them, of the same shape; -100: not trained.
-        lengths: Lengths of the documents of a packed row, (1, D).
+        lengths: Lengths of the documents of each packed row, (P, D).
         reduction: "mean" or "sum" over the trained positions.
 
     Raises:
@@ -173,7 +198,8 @@ def sequence_loss(
     """
     if isinstance(model, MixedPrecision):
         return model.run(partial(sequence_loss, reduction=reduction), ids, targets, lengths)
-    return model.loss(ids, targets, lengths=lengths, reduction=reduction)
+    hidden, targets, _ = _at_targets(model, ids, targets, lengths)
+    return head_cross_entropy(hidden[None], model.head.weight, targets[None], reduction=reduction)
 
 
 def token_log_probabilities(
@@ -194,6 +220,23 @@ def token_log_probabilities(
     """
     if isinstance(model, MixedPrecision):
         return model.run(token_log_probabilities, ids, targets, lengths)
-    logits = model.logits(model.hidden(ids, lengths=lengths)).float()  # (B, T, V)
-    found = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[..., None]).squeeze(-1)
-    return found.masked_fill(targets == IGNORE_INDEX, 0.0)  # (B, T)
+    hidden, some, where = _at_targets(model, ids, targets, lengths)
+    found = head_log_probabilities(hidden, model.head.weight, some)  # (M,)
+    return found.new_zeros(targets.shape).masked_scatter(where, found)  # (B, T)
+
+
+def _at_targets(
+    model: GPT, ids: Tensor, targets: Tensor, lengths: Tensor | None
+) -> tuple[Float[Tensor, "M C"], Int[Tensor, " M"], Bool[Tensor, "B T"]]:
+    """Compute the hidden states of the M trained positions, their targets, and where they are."""
+    where = targets != IGNORE_INDEX  # (B, T)
+    positions = torch.arange(ids.shape[1], device=ids.device)
+    if lengths is None:
+        # What comes after the last target of a row does not influence the loss.
+        lengths = ((positions + 1) * where).amax(dim=1, keepdim=True)  # (B, 1)
+    is_read = positions < lengths.sum(dim=1, keepdim=True)  # (B, T)
+    if not bool(where.any()):
+        raise UserError("The batch has no trained token: every target is -100.")
+    hidden = model.hidden(ids[is_read][None], lengths=lengths)[0]  # (N, C)
+    trained = where[is_read].nonzero().squeeze(1)  # (M,)
+    return hidden.index_select(0, trained), targets[where], where

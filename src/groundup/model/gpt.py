@@ -313,25 +313,19 @@ class GPT(nn.Module):
         return logits
 
     def loss(
-        self,
-        ids: Tensor,
-        targets: Tensor,
-        *,
-        lengths: Tensor | None = None,
-        reduction: Literal["mean", "sum"] = "mean",
+        self, ids: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean"
     ) -> Float[Tensor, ""]:
         """Compute the cross-entropy in nats over the targets that are not -100.
 
         Args:
             ids: Token ids, (B, T) int64.
             targets: The id after each of them, of the same shape.
-            lengths: See `hidden`.
             reduction: See `cross_entropy`.
 
         Raises:
-            UserError: `hidden` refuses the ids or the lengths.
+            UserError: `check_ids` refuses the ids.
         """
-        hidden = self.hidden(ids, lengths=lengths)  # (B, T, C)
+        hidden = self.hidden(ids)  # (B, T, C)
         return head_cross_entropy(hidden, self.head.weight, targets, reduction=reduction)
 
     @property

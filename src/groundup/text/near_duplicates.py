@@ -33,6 +33,37 @@ Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
+class Rule:
+    """Which texts are near duplicates."""
+
+    threshold: float = NEAR_DUPLICATE
+    """Least Jaccard similarity."""
+    n: int = _N
+    """Length of the n-grams in characters."""
+    fold_digits: bool = True
+    """Take all digits as equal."""
+
+    @property
+    def sentence(self) -> str:
+        """The rule in words.
+
+        >>> Rule().sentence
+        'Near duplicates have a Jaccard similarity of character 5-grams of at least 0.7, after folding case, digits, punctuation and white space.'
+        """  # noqa: E501
+        digits = "digits, " if self.fold_digits else ""
+        return (
+            f"Near duplicates have a Jaccard similarity of character {self.n}-grams of at least "
+            f"{self.threshold:g}, after folding case, {digits}punctuation and white space."
+        )
+
+
+TEXT_RULE = Rule()
+"""For texts: messages that differ in an amount or a phone number are near duplicates."""
+PROMPT_RULE = Rule(threshold=0.6, n=4, fold_digits=False)
+"""For prompts, which are shorter, and where another number is another task."""
+
+
+@dataclass(frozen=True)
 class Groups:
     """Rows that are connected by near duplicates."""
 
@@ -96,11 +127,32 @@ def has_near_duplicate(
     >>> has_near_duplicate(["Call 0871 now", "Hello!"], ["CALL 0900 now!"])
     [True, False]
     """
+    near = near_references(texts, references, threshold=threshold, n=n, fold_digits=fold_digits)
+    return [found is not None for found in near]
+
+
+def near_references(
+    texts: Sequence[str],
+    references: Sequence[str],
+    *,
+    threshold: float = NEAR_DUPLICATE,
+    n: int = _N,
+    fold_digits: bool = True,
+) -> list[tuple[int, float] | None]:
+    """Find the most similar near duplicate of each text among the references.
+
+    Returns:
+        Its index and similarity, or None where no reference is a near duplicate. Of equally similar
+        references, the first one is taken.
+    """
     grams = _grams_of([*texts, *references], n, fold_digits)
-    found = np.zeros(len(texts), dtype=bool)
-    for i, _, _ in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
-        found[i] = True
-    return [bool(has) for has in found]
+    found: list[tuple[int, float] | None] = [None] * len(texts)
+    for pairs in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
+        for i, j, jaccard in zip(*(values.tolist() for values in pairs), strict=True):
+            best = found[i]
+            if best is None or (-jaccard, j) < (-best[1], best[0]):
+                found[i] = j, jaccard
+    return found
 
 
 def nearest(

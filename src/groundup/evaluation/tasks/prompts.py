@@ -8,7 +8,9 @@ continuation.
 import random
 import string
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Literal
 
 from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.load import LanguageModel
@@ -165,9 +167,19 @@ class Prompter:
 
 
 def encode_pairs(
-    tokenizer: Tokenizer, context: str, continuations: Sequence[str]
+    tokenizer: Tokenizer,
+    context: str,
+    continuations: Sequence[str],
+    *,
+    allowed_special: AbstractSet[str] | Literal["all"] = frozenset(),
 ) -> list[list[int]]:
     """Encode a prompt, and each of its continuations as they follow it.
+
+    Args:
+        tokenizer: The tokenizer.
+        context: The prompt.
+        continuations: The texts that follow it.
+        allowed_special: Names of special tokens that are special in these texts.
 
     Returns:
         The ids of the prompt, then those of each continuation.
@@ -178,9 +190,9 @@ def encode_pairs(
     ['a', ' b', ' c']
     """
     kept = context.rstrip() if continuations else context
-    ids = tokenizer.encode(kept)
-    space = context[len(kept) :]
-    return [ids, *(tokenizer.encode(kept + space + each)[len(ids) :] for each in continuations)]
+    ids = tokenizer.encode(kept, allowed_special)
+    whole = (tokenizer.encode(context + each, allowed_special) for each in continuations)
+    return [ids, *(each[len(ids) :] for each in whole)]
 
 
 def _continued(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -86,8 +86,8 @@ def read_labels(
     unlabeled: list[Record] = []
     for record in records:
         value = record.get(columns.text)
-        text = "" if value is None or _is_nan(value) else record.text(columns.text).strip()
-        if not text:
+        text = "" if value is None or _is_nan(value) else record.text(columns.text)
+        if not text.strip():
             left_out.add("rows without text", record.name)
             continue
         label = _class_name(record.get(columns.label), record.where)

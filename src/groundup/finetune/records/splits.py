@@ -123,6 +123,28 @@ def book_split(labels: Sequence[str], *, seed: int = 123) -> Split:
     )
 
 
+def book_order(n_rows: int) -> Split:
+    """Split rows 85 : 5 : 10 in the order of the file, exactly as chapter 7 of the book.
+
+    The test set comes before the validation set.
+
+    Source: Raschka (2024), "Build a Large Language Model (From Scratch)", section 7.2.
+    """
+    rows = list(range(n_rows))
+    n_train, n_test = int(n_rows * 0.85), int(n_rows * 0.1)
+    test = rows[n_train : n_train + n_test]
+    return Split(rows[:n_train], rows[n_train + n_test :], test, "random")
+
+
+def given_split(parts: Sequence[str]) -> Split:
+    """Split rows by the name of their set: train, validation or test."""
+    train, validation, test = (
+        [row for row, part in enumerate(parts) if part == name]
+        for name in ("train", "validation", "test")
+    )
+    return Split(train, validation, test, "given")
+
+
 def _targets(
     labels: Sequence[str], fractions: Sequence[float], n_held_out: int
 ) -> NDArray[np.float64]:

@@ -1,0 +1,41 @@
+"""`groundup audit`: duplicates, leaks between sets, labels and lengths of a file."""
+
+import shlex
+
+from groundup.base.errors import as_options
+from groundup.cli.audit_view import show_audit, show_row_audit
+from groundup.cli.console import next_command, note
+from groundup.finetune.records.audit import AuditResult, audit
+from groundup.finetune.records.config import AuditConfig
+
+_NEXT = {
+    "labels": ["classify", "--labels"],
+    "conversations": ["instruct", "--records"],
+    "pairs": ["prefer", "--pairs"],
+    "documents": ["prepare"],
+}
+
+
+def run(config: AuditConfig) -> AuditResult:
+    """Audit a file and print what was found."""
+    result = audit(config)
+    for sentence in (*result.notes, *result.reading.sentences()):
+        note(sentence)
+    if result.documents is not None:
+        show_audit(result.documents)
+    if result.report is not None:
+        show_row_audit(result.report)
+    if result.file is not None:
+        note(f"Written to {result.file}.")
+    next_command(shlex.join(["groundup", *_NEXT[result.kind], str(config.file), *_kept(config)]))
+    return result
+
+
+def _kept(config: AuditConfig) -> list[str]:
+    """Return the options that the next command needs, too, to read the file."""
+    default = AuditConfig()
+    names = ["format", "encoding", "skip_empty"]
+    if config.kind == "labels" or config.text_column or config.label_column:
+        names += ["text_column", "label_column"]
+    settings = {name: getattr(config, name) for name in names}
+    return as_options({n: v for n, v in settings.items() if v != getattr(default, n)})

@@ -1,0 +1,1 @@
+"""The frozen classifier as an estimator of scikit-learn."""
