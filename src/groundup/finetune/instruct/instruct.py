@@ -13,6 +13,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.environment import now
+from groundup.base.errors import UsageError
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -37,11 +38,13 @@ from groundup.finetune.instruct.testing import (
     cross_validate,
     measure_after,
     measure_before,
+    training_job,
     tune,
 )
 from groundup.finetune.instruct.tuning import Tuned
 from groundup.finetune.job import base_fingerprint
 from groundup.finetune.outcome import AfterTraining
+from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.training import mean_loss, open_fine_tuning
 from groundup.weights.checkpoint_format import save_model
 
@@ -80,12 +83,17 @@ def instruct(
         UserError: A record is malformed, the text is too short for synthetic records, too few
             records fit the context, the run contains no model, or the assistant cannot be written.
     """
+    if config.plan_only:
+        raise UsageError(
+            "plan_only is set, and instruct trains. The function plan_instruct estimates the cost."
+        )
     started_at = time.monotonic()
     callbacks = callbacks or Callbacks()
     opened = _open(config)
     config, foundation = opened.config, opened.foundation
     wanted = target_folder(opened.run, config.out, "assistant", foundation.model)
-    examples = opened.dataset.examples()
+    dataset = opened.dataset
+    examples = dataset.examples() if config.folds is None else dataset.everything()
     prepared = _prepared(opened, examples)
     if on_prepared is not None:
         on_prepared(prepared)
@@ -100,13 +108,13 @@ def instruct(
             config,
             run.path,
             callbacks,
-            with_baselines=config.baselines and opened.dataset.groups is not None,
+            with_baselines=config.baselines and dataset.groups is not None,
         )
         loss_before = before.loss_nats
     else:
-        parts = opened.dataset.folds(config.folds, config.seed)
+        parts = dataset.folds(config.folds, config.seed)
         folds = cross_validate(foundation, parts, config, run.path, callbacks)
-        examples, loss_before = opened.dataset.everything(), folds.loss_before_nats
+        loss_before = folds.loss_before_nats
     tuned = tune(
         foundation,
         examples,
@@ -146,6 +154,20 @@ def instruct(
     result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
     _write(result, opened, run, after)
     return result
+
+
+@takes_settings(InstructConfig, "run")
+def plan_instruct(config: InstructConfig) -> FineTuningPlan:
+    """Estimate the cost of the training, without training.
+
+    Raises:
+        UserError: As `instruct`.
+    """
+    started_at = time.monotonic()
+    opened = _open(config)
+    examples = opened.dataset.examples()
+    job = training_job(opened.foundation, examples, opened.config, started_at=started_at)
+    return plan_fine_tuning(job)
 
 
 @takes_settings(InstructConfig, "run")
@@ -195,7 +217,7 @@ def _prepared(opened: _Opened, examples: Examples) -> Prepared:
         n_read=dataset.n_read,
         n_train=len(examples.rows),
         n_validation=len(examples.validation_rows),
-        n_test=len(examples.items),
+        n_test=len(examples.items) if config.folds is None else len(dataset.rows.rows),
         n_too_long=dataset.rows.n_too_long,
         n_split=dataset.rows.n_split,
         n_repeats=0 if groups is None else groups.n_exact_repeats,

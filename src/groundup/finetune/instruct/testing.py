@@ -20,6 +20,7 @@ from groundup.finetune.instruct.evaluation import (
 )
 from groundup.finetune.instruct.examples import Examples
 from groundup.finetune.instruct.tuning import Tuned, job_of, plain_rows, tune_assistant
+from groundup.finetune.job import FineTuning
 from groundup.finetune.training import OnStep, mean_loss
 from groundup.train.curve_checks import Finding
 
@@ -122,9 +123,22 @@ def tune(
     started_at: float | None = None,
 ) -> Tuned:
     """Train on the examples, and on plain text if the settings say so."""
+    job = training_job(foundation, examples, config, after_s=after_s, started_at=started_at)
+    return tune_assistant(job, run, on_step=callbacks.on_step, on_finding=callbacks.on_finding)
+
+
+def training_job(
+    foundation: LanguageModel,
+    examples: Examples,
+    config: InstructConfig,
+    *,
+    after_s: float | int = 0.0,
+    started_at: float | None = None,
+) -> FineTuning:
+    """Describe the training of the examples to the trainer."""
     T = foundation.model.config.context_length
     plain = plain_rows(config, foundation.tokenizer, T, len(examples.rows))
-    job = job_of(
+    return job_of(
         foundation,
         [*examples.rows, *plain],
         examples.validation_rows,
@@ -132,7 +146,6 @@ def tune(
         after_s=after_s,
         started_at=started_at,
     )
-    return tune_assistant(job, run, on_step=callbacks.on_step, on_finding=callbacks.on_finding)
 
 
 def cross_validate(
