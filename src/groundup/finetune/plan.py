@@ -225,11 +225,10 @@ def mixed_precision(job: FineTuning) -> MixedPrecision:
 
 @contextmanager
 def _unchanged(job: FineTuning) -> Iterator[None]:
-    devices = [job.optimizer.watched.device] if job.optimizer.watched.is_cuda else []
     was_training = job.model.training
     job.model.train()
     try:
-        with torch.random.fork_rng(devices):
+        with _same_random_state(job):
             yield
     finally:
         job.optimizer.zero_grad()
@@ -240,9 +239,17 @@ def _unchanged(job: FineTuning) -> Iterator[None]:
 
 def _raw_batch(job: FineTuning, k: int) -> Batch:
     if job.before_step is not None:
-        with torch.random.fork_rng():
+        with _same_random_state(job):
             job.before_step(k)
     return job.batches.batch(k)
+
+
+@contextmanager
+def _same_random_state(job: FineTuning) -> Iterator[None]:
+    """Leave torch's random state, also that of the GPU, as it was before the block."""
+    watched = job.optimizer.watched
+    with torch.random.fork_rng([watched.device] if watched.is_cuda else []):
+        yield
 
 
 def _wait(device: torch.device) -> None:
