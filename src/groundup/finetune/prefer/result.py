@@ -143,22 +143,22 @@ def readme(result: PreferResult, config: PreferConfig) -> str:
             + _markdown(["answer", *reports], change_rows(reports))
         )
     adapter = ""
-    if config.tune == "lora":
+    if result.merge is not None:
         adapter = (
-            "The weights are merged; `adapter/` holds the LoRA adapter in the format of peft.\n"
+            f"`adapter/` holds the adapters in the format of peft. {result.merge.sentence}\n\n"
         )
+    left_out = " ".join([*result.reading.sentences(), *result.left_out])
     return f"""# Assistant tuned on preferences
-
-Loss: {config.loss} with beta {config.beta:g}. Training set: {result.n_train:,} pairs. Validation
-set: {result.n_validation:,} pairs. Test set: {result.n_test:,} pairs.
-{" ".join([*result.reading.sentences(), *result.left_out])}
 
 {" ".join(result.verdict)}
 
+Loss: {config.loss} with beta {config.beta:g}. Training set: {result.n_train:,} pairs. Validation
+set: {result.n_validation:,} pairs. Test set: {result.n_test:,} pairs. {left_out}
+
 {tables}
 The {TUNED} prefers the answer whose log-probability rose more in training. A tie counts as wrong.
-{adapter}
-Chat with the assistant:
+
+{adapter}Chat with the assistant:
 
     groundup chat {quoted(result.folder)}
 """
