@@ -22,6 +22,7 @@ ON_A_RUN = {
     "match": "--against runs/model",
     "classify": "--steps 1 --batch-size 2 --n-classes 2",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+    "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
     "doctor": "",
