@@ -8,11 +8,12 @@
 # %%
 from functools import partial
 
+from groundup.finetune.instruct.answers import answer_all
+
 from groundup.base.targets import IGNORE_INDEX
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import RowLoader, language_row
-from groundup.finetune.instruct.answers import answer_all
 from groundup.finetune.instruct.examples import conversation
 from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
 from groundup.finetune.training import tune

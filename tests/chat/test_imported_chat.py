@@ -18,9 +18,7 @@ from groundup.cli.main import main
 from groundup.evaluation.export import export
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.pretrained import import_pretrained
-from groundup.finetune.instruct.examples import conversation
 from groundup.finetune.instruct.instruct import instruct
-from groundup.finetune.instruct.records import Record
 from groundup.generation.generate import generate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
@@ -125,8 +123,8 @@ def test_training_chat_and_server_render_the_same(name: str, tmp_path: Path) -> 
         model.chat_template,
         add_generation_prompt=True,
     )
-    record = Record(instruction=question, output="Hello, the cat.")
-    trained, mask = conversation(record, model.tokenizer, model.chat_template)
+    turns = [Message("user", question), Message("assistant", "Hello, the cat.")]
+    trained, mask = render_ids(turns, model.tokenizer, model.chat_template)
     assert listener.prompts == [served]
     assert trained[: len(served)] == served or name in ("qwen3", "zephyr")  # a line feed
     special = set(model.tokenizer.special_tokens.values())
@@ -231,13 +229,13 @@ def test_instruct_trains_with_the_template_of_the_model(tmp_path: Path) -> None:
         template="{% for m in messages %}{{ m.role[0] + m.content + '<|im_end|>' }}{% endfor %}",
     )
     import_pretrained(source=source, out=tmp_path / "run")
-    records = [{"instruction": f"a{i}", "output": "b"} for i in range(8)]
+    records = [{"instruction": word * 3, "output": "b"} for word in "abcdefgh"]
     (tmp_path / "records.json").write_text(json.dumps(records))
     result = instruct(
         run=tmp_path / "run", records=tmp_path / "records.json", steps=2, batch_size=2,
         max_new_tokens=2,
     )  # fmt: skip
-    assert result.added_tokens == ()
+    assert result.prepared.added_tokens == ()
     tuned, before = load(result.folder), load(tmp_path / "run")
     assert tuned.is_assistant
     assert tuned.chat_template is not None

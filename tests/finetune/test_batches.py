@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import RowLoader, language_row, pad_rows
-from groundup.finetune.instruct.examples import conversation
-from groundup.finetune.instruct.records import Record
+from groundup.finetune.instruct.synthetic import Record
 from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.special import END
 
 TOKENIZER = CharacterTokenizer.from_text("abcdefghijklmnopqrstuvwxyz \n")
@@ -32,12 +32,16 @@ def model() -> GPT:
     return gpt
 
 
+def conversation(record: Record) -> tuple[list[int], list[int]]:
+    return render_ids(record.messages, TOKENIZER)
+
+
 def batch(row: tuple[list[int], list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([row[0]]), torch.tensor([row[1]])
 
 
 def test_only_the_answer_and_its_end_are_targets() -> None:
-    ids, mask = conversation(Record("say it", "yes", input="now"), TOKENIZER)
+    ids, mask = conversation(Record("say it\nnow", "yes"))
     row = language_row(ids, mask, 32)
     assert row is not None
     trained = [target for target in row[1] if target != IGNORE_INDEX]
@@ -48,7 +52,7 @@ def test_only_the_answer_and_its_end_are_targets() -> None:
 
 def test_prompt_targets_get_no_gradient() -> None:
     """The gradient on the logits is zero at every prompt position and nowhere else."""
-    ids, mask = conversation(Record("say it", "yes"), TOKENIZER)
+    ids, mask = conversation(Record("say it", "yes"))
     row = language_row(ids, mask, 32)
     assert row is not None
     inputs, targets = batch(row)
@@ -65,7 +69,7 @@ def test_prompt_targets_get_no_gradient() -> None:
 
 def test_another_prompt_target_changes_no_gradient_of_the_weights() -> None:
     """What the prompt's next tokens are is not part of the loss."""
-    ids, mask = conversation(Record("say it", "yes"), TOKENIZER)
+    ids, mask = conversation(Record("say it", "yes"))
     row = language_row(ids, mask, 32)
     assert row is not None
     first, second = model(), model()
@@ -81,7 +85,7 @@ def test_another_prompt_target_changes_no_gradient_of_the_weights() -> None:
 def test_padding_changes_neither_loss_nor_gradient() -> None:
     rows = []
     for record in (Record("say it", "yes"), Record("go", "no no no"), Record("x", "y")):
-        row = language_row(*conversation(record, TOKENIZER), 32)
+        row = language_row(*conversation(record), 32)
         assert row is not None
         rows.append(row)
     together = model()
@@ -100,16 +104,16 @@ def test_padding_changes_neither_loss_nor_gradient() -> None:
 
 
 def test_an_answer_beyond_the_context_is_left_out() -> None:
-    ids, mask = conversation(Record("a" * 40, "b"), TOKENIZER)
+    ids, mask = conversation(Record("a" * 40, "b"))
     assert language_row(ids, mask, 32) is None
-    assert language_row(*conversation(Record("a", "b" * 40), TOKENIZER), 32) is None
+    assert language_row(*conversation(Record("a", "b" * 40)), 32) is None
 
 
 @given(question=st.integers(1, 40), answer=st.integers(1, 40), context_length=st.integers(4, 60))
 def test_an_answer_is_never_cut_and_its_end_is_trained(
     question: int, answer: int, context_length: int
 ) -> None:
-    ids, mask = conversation(Record("a" * question, "b" * answer), TOKENIZER)
+    ids, mask = conversation(Record("a" * question, "b" * answer))
     row = language_row(ids, mask, context_length)
     if row is None:
         assert question + answer + 4 > context_length + 1

@@ -18,9 +18,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
-    from groundup.base.errors import UserError
     from groundup.finetune.classify.labels import read_labels
-    from groundup.finetune.instruct.records import read_records
+
+    from groundup.base.errors import UserError
+    from groundup.finetune.records.conversations import read_conversations
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 
@@ -50,7 +51,7 @@ def read(data: bytes) -> None:
         lambda: list(read_documents(path, separator=separator, **settings)),
         lambda: list(read_documents(FOLDER, strict=bool(data[2] & 128), **settings)),
         lambda: read_labels(path, FileConfig(**settings)),
-        lambda: read_records(path, FileConfig(**settings)),
+        lambda: read_conversations(path, FileConfig(**settings)),
     ):
         try:
             job()

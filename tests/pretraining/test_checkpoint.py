@@ -14,17 +14,16 @@ from small_runs import KilledError, assert_same_weights, kill_at, settings
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.pretraining import checkpoint
-from groundup.pretraining.checkpoint import (
+from groundup.pretraining.pretrain import pretrain
+from groundup.train import checkpoint
+from groundup.train.checkpoint import (
     CheckpointWriter,
-    Progress,
     find_latest,
     load_checkpoint,
     save_checkpoint,
     take_snapshot,
-    write_progress,
 )
-from groundup.pretraining.pretrain import pretrain
+from groundup.train.checkpoint_state import Progress, write_progress
 from groundup.train.optimizer import Optimizer
 
 CONFIG = GPTConfig(vocab_size=17, context_length=8, d_model=16, n_layers=1, n_heads=2)

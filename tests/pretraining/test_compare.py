@@ -10,8 +10,8 @@ from groundup.base.files import read_json, write_json
 from groundup.cli.console import console
 from groundup.cli.main import main
 from groundup.pretraining.compare import CompareConfig, compare
-from groundup.pretraining.curves import draw_curves
 from groundup.pretraining.pretrain import pretrain
+from groundup.train.curves import draw_curves
 
 
 def test_compares_settings_curves_and_results(data):

@@ -16,15 +16,16 @@ from groundup.base.errors import UserError
 from groundup.data.loader import Loader
 from groundup.data.store import TokenStore
 from groundup.planning.plan import PlanConfig
-from groundup.pretraining import curve_checks, data_checks, trainer
-from groundup.pretraining.curve_checks import Finding
+from groundup.pretraining import data_checks
 from groundup.pretraining.data_checks import MAX_EPOCHS, leaked_share
 from groundup.pretraining.doctor import RULES, Diagnosis, DoctorConfig, doctor
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
+from groundup.train import curve_checks, trainer
 from groundup.train.config import PretrainConfig
+from groundup.train.curve_checks import Finding
 from groundup.train.precision import MixedPrecision
 
 NEED_TIME = {curve_checks.STARVED, curve_checks.PLATEAU, curve_checks.OVERFITTING}

@@ -13,9 +13,10 @@ from small_runs import KilledError, kill_at, make_data, prose, settings
 from groundup.base.errors import UserError
 from groundup.base.files import sha256_bytes, sha256_file, write_json
 from groundup.base.run import RunFolder
-from groundup.pretraining import curve_checks, data_checks
+from groundup.pretraining import data_checks
 from groundup.pretraining.doctor import METRICS, DoctorConfig, doctor
 from groundup.pretraining.pretrain import pretrain
+from groundup.train import curve_checks
 
 
 @pytest.fixture

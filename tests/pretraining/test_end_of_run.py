@@ -17,10 +17,11 @@ from groundup.base.fields import replace_settings
 from groundup.base.run import RunFolder
 from groundup.cli.main import main
 from groundup.evaluation.load import load
+from groundup.pretraining import job, samples
 from groundup.pretraining import pretrain as pretraining
-from groundup.pretraining import samples, trainer
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.words import WordTokenizer
+from groundup.train import trainer
 
 DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 ERRORS = [
@@ -31,7 +32,7 @@ ERRORS = [
     RuntimeError(),
 ]
 AFTERWARDS = {
-    "sample": (trainer, "write_sample", "sample of step 6"),
+    "sample": (job, "write_sample", "sample of step 6"),
     "sample's file": (trainer, "write_text", "sample of step 12"),
     "generation": (samples, "generate", "sample of step 6"),
     "metrics": (pretraining, "read_metrics", "losses of the single steps"),
@@ -76,7 +77,7 @@ def test_the_model_is_the_same_as_without_errors(
 ) -> None:
     data = make_data(tmp_path / "data")
     one = pretrain(settings(data, curves=False)).run
-    monkeypatch.setattr(trainer, "write_sample", raising(DISK_FULL))
+    monkeypatch.setattr(job, "write_sample", raising(DISK_FULL))
     two = pretrain(settings(data, curves=False, out=tmp_path / "two")).run
     assert_same_weights(one, two)
 

@@ -10,7 +10,7 @@ from torchrun import curve, run
 
 from groundup.base.results import read_results
 from groundup.evaluation.load import load
-from groundup.pretraining.checkpoint import find_latest
+from groundup.train.checkpoint import find_latest
 
 pytestmark = pytest.mark.alone
 

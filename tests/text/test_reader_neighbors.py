@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import zstandard
+from groundup.finetune.classify.labels import read_labels
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.labels import read_labels
-from groundup.finetune.instruct.records import read_records
+from groundup.finetune.records.conversations import read_conversations
 from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut
 from groundup.text.prepare import _distinct, prepare
@@ -132,7 +132,7 @@ def test_folders_of_records(tmp_path: Path) -> None:
         read_labels(tmp_path / "cut.csv")
     (tmp_path / "a.csv").unlink()
     with pytest.raises(UserError):
-        read_records(tmp_path)
+        read_conversations(tmp_path)
 
 
 def test_a_table_without_a_suffix_is_asked_about(tmp_path: Path) -> None:

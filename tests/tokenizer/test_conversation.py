@@ -153,6 +153,20 @@ def test_the_loss_is_computed_on_answers_and_their_ends(kind: str, name: str) ->
     assert turn_end(tokenizer, CHAT[name]) == tokenizer.special_tokens[end]
 
 
+@pytest.mark.parametrize("kind", ["digits", "bytes", "whole words first", "sentencepiece"])
+@pytest.mark.parametrize("name", ["chatml", "llama3", "zephyr", "gemma"])
+def test_white_space_in_an_answer_is_trained(kind: str, name: str) -> None:
+    """A space before a digit and an empty line are tokens of their own."""
+    tokenizer = TOKENIZERS[kind]
+    answer = "It is 4 5.\n\nSo:\t 6"
+    ids, mask = render_ids(
+        [Message("user", "a 1 2"), Message("assistant", answer)], tokenizer, CHAT[name]
+    )
+    counted = tokenizer.decode([i for i, counts in zip(ids, mask, strict=True) if counts])
+    assert answer in counted
+    assert sum(mask) <= len(tokenizer.encode(answer)) + 2
+
+
 def test_bos_comes_once() -> None:
     for kind in ("sentencepiece", "sentencepiece first"):
         for name in ("gemma", "chatml", "llama2"):

@@ -143,3 +143,11 @@ def test_functions_refuse(bad: Any) -> None:
     for schedule in (cosine_schedule, linear_schedule):
         with pytest.raises(UserError, match="expected"):
             schedule(step, n_steps, **settings)
+
+
+def test_a_warmup_by_the_clock() -> None:
+    schedule = ClockSchedule(seconds=100.0, warmup_s=10.0, decay="linear")
+    factors = [
+        schedule.factor(step, elapsed_s) for step, elapsed_s in ((1, 0.0), (2, 5.0), (9, 10.0))
+    ]
+    assert factors == pytest.approx([0.01, 0.5, 0.9])

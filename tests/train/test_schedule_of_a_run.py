@@ -10,11 +10,11 @@ import torch
 from small_runs import settings
 from torch import nn
 
-from groundup.pretraining.checkpoint import Progress
 from groundup.pretraining.pretrain import pretrain
-from groundup.pretraining.trainer import Trainer
+from groundup.train.checkpoint_state import Progress
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.schedule import ClockSchedule, Schedule
+from groundup.train.trainer import Trainer
 
 
 def test_a_run_with_a_cosine_schedule(data: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_run_with_a_cosine_schedule(data: Path) -> None:
 def test_under_a_budget_the_clock_takes_the_shape() -> None:
     trainer: Any = Trainer.__new__(Trainer)
     schedule = Schedule(n_steps=100, warmup_steps=3, decay="cosine", decay_frac=0.5, final_frac=0.2)
-    trainer.setup = SimpleNamespace(schedule=schedule)
+    trainer.job = SimpleNamespace(schedule=schedule, warmup_frac=0.0)
     trainer.progress = Progress(
         step=0, n_targets=0, elapsed_s=0.0, loader={}, tokenizer_fingerprint="", steps_s=60.0
     )

@@ -9,10 +9,10 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 
-Need = Literal["model", "training", "assistant"]
-"""What a command needs of a run: a model, the record of a training, or a fine-tuned assistant."""
+Need = Literal["model", "training", "assistant", "classifier"]
+"""What a command needs of a run: a model, the record of a training, or what was fine-tuned."""
 RUNS = Path("runs")
-_ASSISTANT = "assistant*/assistant.json"
+_TUNED = {"assistant": "assistant*/assistant.json", "classifier": "classifier*/labels.json"}
 
 
 def list_runs(folder: Path = RUNS) -> list[RunFolder]:
@@ -49,8 +49,14 @@ def newest_run(need: Need = "model", folder: Path = RUNS) -> Path:
             "first.",
             command=f"groundup instruct {quoted(models[0])}",
         )
+    if need == "classifier" and models:
+        raise UserError(
+            f"No run in {folder}/ has a classifier. Train one on the newest model first.",
+            command=f"groundup classify {quoted(models[0])}",
+        )
     has_data = Path("data/train/documents.npy").is_file()
-    what = {"model": "a trained model", "training": "a training", "assistant": "an assistant"}
+    what = {"model": "a trained model", "training": "a training"}
+    what |= {"assistant": "an assistant", "classifier": "a classifier"}
     raise UserError(
         f"No run is named, and there is no run with {what[need]} in {folder}/. Train a model "
         "first, or name the folder of a run.",
@@ -62,8 +68,10 @@ def _serves(run: RunFolder, need: Need) -> bool:
     if need == "training":
         return run.config_path.is_file()
     if need == "assistant":
-        is_tuned = any(run.path.glob(_ASSISTANT)) or (run.path / "assistant.json").is_file()
+        is_tuned = any(run.path.glob(_TUNED[need])) or (run.path / "assistant.json").is_file()
         return is_tuned or (_has_weights(run) and has_chat_template(run.tokenizer))
+    if need == "classifier":
+        return any(run.path.glob(_TUNED[need])) or (run.path / "labels.json").is_file()
     return _has_weights(run) and run.tokenizer.is_dir()
 
 

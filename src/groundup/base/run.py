@@ -121,7 +121,7 @@ class RunFolder:
         """The run that a classifier or an assistant was fine-tuned from; other runs: itself."""
         here = self.path if self.path.name else self.path.resolve()
         parent = RunFolder(here.parent)
-        inside = here.name.startswith(("classifier", "assistant"))
+        inside = here.name.startswith(("classifier", "assistant", "preferred"))
         return parent if inside and parent.is_run else self
 
     @property
@@ -241,6 +241,16 @@ class RunFolder:
             if place.is_dir():
                 found.setdefault(place, is_known)
         return list(found.items())
+
+    def remove_left_over(self) -> None:
+        """Remove the temporary files that killed processes left in this run.
+
+        Folders inside it that are runs of their own are not touched.
+        """
+        files.remove_left_over(self.path / "*")
+        inside = ("tokenizer", "samples", "evaluation", "figures", "results", "checkpoints")
+        for name in inside:
+            files.remove_left_over(self.path / name / "*")
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -1,11 +1,14 @@
 """Find the assistant of a run, and open a conversation with it."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
+from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import has_chat_template
 from groundup.base.run import RunFolder
@@ -39,6 +42,29 @@ def find_assistant(path: Path) -> Path:
         )
     # assistant-10 comes after assistant-9: shorter names first, then by name.
     return max(complete, key=lambda folder: (len(folder.name), folder.name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What is known of an assistant before it speaks."""
+
+    name: str
+    """Its name: that of the run that it was made from."""
+    prompts: tuple[str, ...] = ()
+    """Prompts of its test set to try."""
+
+
+def about_assistant(folder: Path) -> About:
+    """Read the name of an assistant, and prompts to try, from its folder."""
+    found: Any = {}
+    if (folder / ASSISTANT_MARK).is_file():
+        found = read_json(folder / ASSISTANT_MARK)
+    prompts = found.get("prompts_to_try", []) if isinstance(found, dict) else []
+    name = found.get("name") if isinstance(found, dict) else None
+    return About(
+        name=name if isinstance(name, str) else RunFolder.of(folder).path.resolve().name,
+        prompts=tuple(prompt for prompt in prompts if isinstance(prompt, str)),
+    )
 
 
 @takes_settings(ChatConfig, "run")

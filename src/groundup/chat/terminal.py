@@ -13,12 +13,22 @@ HELP = "/reset clears the conversation, /quit ends it (as do Ctrl-C and Ctrl-D)"
 
 
 def converse(
-    session: ChatSession, read: Callable[[], str | None], write: Callable[[str], None]
+    session: ChatSession,
+    read: Callable[[], str | None],
+    write: Callable[[str], None],
+    *,
+    speaker: str = "",
 ) -> int:
     """Answer line after line until `/quit`, the end of the input (None) or Ctrl-C.
 
     A question that cannot be answered (too long) gets an error message, and the conversation
     continues. Ctrl-C during an answer ends the conversation, too; the partial answer is kept.
+
+    Args:
+        session: The conversation.
+        read: Returns the next line.
+        write: Writes a piece of text.
+        speaker: Written before each answer. Empty: nothing is.
 
     Returns:
         The number of questions answered.
@@ -36,7 +46,10 @@ def converse(
                 write(f"Unknown command {command.split()[0]}: {HELP}.\n")
             elif command:
                 try:
-                    for piece in session.ask(command):
+                    pieces = session.ask(command)
+                    first = next(pieces, "")  # an error comes before anything is written
+                    write(f"{speaker} > {first}" if speaker else first)
+                    for piece in pieces:
                         write(piece)
                     n_answered += 1
                     write("\n")

@@ -5,7 +5,7 @@ import sys
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.surrogates import without_surrogates
-from groundup.chat.assistant import find_assistant, open_chat
+from groundup.chat.assistant import about_assistant, find_assistant, open_chat
 from groundup.chat.config import ChatConfig
 from groundup.chat.terminal import HELP, converse
 from groundup.cli.console import console, harmless, heading, next_command, note
@@ -23,10 +23,16 @@ def run(config: ChatConfig) -> int:
         # Answers only, one per question, so that the output of a pipe is the list of answers.
         return converse(session, _read_line, _write)
     run = find_run(config.run, "assistant")
-    heading(f"chat with {find_assistant(run)}")
+    folder = find_assistant(run)
+    about = about_assistant(folder)
+    heading(f"chat with {folder}")
     what = "" if session.is_imported else " It answers what it was fine-tuned on."
     note(f"This is a very small model.{what} {HELP}.")
-    n_answered = converse(session, _ask_line, _write)
+    if about.prompts:
+        note("Prompts to try:")
+        for prompt in about.prompts:
+            note(f"  {prompt}")
+    n_answered = converse(session, _ask_line, _write, speaker=about.name)
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     note(f"{questions} answered. The conversation is not saved.")
     next_command(f"groundup explain {quoted(run)}")

@@ -1,75 +1,88 @@
-"""`groundup classify`: fine-tune a classifier; show its accuracy, the baselines and some errors."""
+"""`groundup classify`: train a classifier; show its scores beside those of the baselines."""
 
 from groundup.base.errors import quoted
-from groundup.base.folder_kinds import find_run
-from groundup.base.run import RunFolder
-from groundup.cli.console import note, table, warn
-from groundup.cli.finetune_view import interval, mark, next_stage, shorten, shown, step_progress
+from groundup.cli.console import next_command, note, span, table, warn
+from groundup.cli.finetune_view import shown
+from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
-from groundup.finetune.classify.result import ClassifyResult, Prediction
+from groundup.finetune.classify.examples import Examples
+from groundup.finetune.classify.metrics import Scores
+from groundup.finetune.classify.result import ClassifyResult, ModelScores
+from groundup.train.loop import Step
 
 
 def run(config: ClassifyConfig) -> ClassifyResult:
-    """Fine-tune a classifier and show the result."""
-    with step_progress("classify", config.steps, "texts") as on_step:
-        result = classify(config, on_step)
+    """Train a classifier and show the result."""
+
+    def on_examples(examples: Examples) -> None:
+        note(examples.audit)
+        sizes = (examples.split.train, examples.split.validation, examples.split.test)
+        train, validation, test = map(len, sizes)
+        for sentence in (*examples.notes, *examples.reading.sentences()):
+            note(sentence)
+        note(
+            f"{examples.source}: {train:,} training, {validation:,} validation and {test:,} test "
+            f"texts of {len(examples.names)} classes."
+        )
+
+    with stage_bars() as bar:
+
+        def on_tokens(done: int, total: int) -> None:
+            if line := bar("hidden states", total):
+                line.update(done, f"{done:,} of {total:,} tokens")
+
+        def on_scores(models: list[ModelScores]) -> None:
+            bar("", None)
+            _show_scores(models)
+
+        def on_step(step: Step) -> None:
+            if line := bar("training", step.n_steps):
+                line.update(step.step, loss=f"{step.loss_nats:.3f}", eta=span(step.eta_s))
+
+        result = classify(config, on_step, on_examples, on_tokens, on_scores)
     with shown(result.folder):
-        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
-        _show_data(config, result)
-        _show_accuracy(result)
+        for sentence in result.not_read:
+            note(sentence)
+        _show_scores(result.models)
+        _show_model(result)
         for warning in result.warnings:
             warn(warning)
-        run_folder = find_run(config.run)
-        next_stage("instruct", run_folder, f"groundup export {quoted(run_folder)}")
+        files = "report.html, README.md" if not result.warnings else "see the warnings"
+        size = f"{result.n_bytes / 1e6:,.1f} MB"
+        note(f"Saved in {result.folder}/ ({files}; {size}) after {result.elapsed_s:.0f} s.")
+        next_command(f'groundup predict {quoted(result.folder)} --text "Hello"')
     return result
 
 
-def _show_data(config: ClassifyConfig, result: ClassifyResult) -> None:
-    note(
-        f"Labels: {result.source}. Training set: {result.n_train:,} texts. Test set: "
-        f"{result.n_test:,} texts. Classes: {len(result.names)}."
-    )
-    for sentence in result.not_used:
-        note(sentence)
-    if config.labels is None and not RunFolder.of(find_run(config.run)).is_imported:
-        note("The model was pretrained on the text of these documents, but not on these labels.")
+def _show_scores(models: list[ModelScores]) -> None:
+    head = ["model", "log loss", "AUC", "AP", "bal acc", "accuracy % (95 %)"]
+    for title, kind in (("All test texts", "all"), ("Without a near duplicate", "no_near")):
+        found = [(model.name, getattr(model, kind)) for model in models]
+        rows = [_row(name, scores) for name, scores in found if scores is not None]
+        if rows and (kind == "all" or found[0][1].n < models[0].all.n):
+            table(f"{title} ({found[0][1].n:,})", head, rows)
 
 
-def _show_accuracy(result: ClassifyResult) -> None:
-    if result.accuracy is None:
+def _row(name: str, scores: Scores) -> list[str]:
+    curves = ["–" if v is None else f"{v:.4f}" for v in (scores.auc, scores.average_precision)]
+    low, high = 100 * scores.accuracy.low, 100 * scores.accuracy.high
+    return [
+        name,
+        f"{scores.log_loss_nats:.4f}",
+        *curves,
+        f"{100 * scores.balanced_accuracy:.1f}",
+        f"{100 * scores.accuracy.value:.1f} ({low:.1f}–{high:.1f})",
+    ]
+
+
+def _show_model(result: ClassifyResult) -> None:
+    model = result.model
+    (note if model is not None else warn)(result.verdict)
+    if model is None:
         return
-    table(
-        "Accuracy on the test set",
-        ["model", "correct", "accuracy", "95 % interval"],
-        [
-            [name, f"{share.n_right} of {share.n}", f"{share.value:.1%}", interval(share)]
-            for name, share in result.shares.items()
-        ],
-    )
-    bag = result.bag_of_words
-    is_worse = bag is not None and bag.n_right > result.accuracy.n_right
-    (warn if is_worse else note)(result.verdict)
-    table(
-        "Confusion matrix (rows: true class; columns: predicted class)",
-        ["", *result.names],
-        [
-            [name, *map(str, counts)]
-            for name, counts in zip(result.names, result.confusion, strict=True)
-        ],
-    )
-    table(
-        "Examples from the test set",
-        ["", "true class", "predicted class", "probability", "text"],
-        [
-            [mark(p.is_correct), p.label, p.predicted, f"{p.probability:.0%}", shorten(p.text, 90)]
-            for p in examples(result.predictions)
-        ],
-    )
-
-
-def examples(predictions: list[Prediction], n: int = 3) -> list[Prediction]:
-    """Select `n` correct predictions, evenly spaced, and the `n` most confident errors."""
-    correct = [p for p in predictions if p.is_correct]
-    wrong = sorted((p for p in predictions if not p.is_correct), key=lambda p: -p.probability)
-    return correct[:: max(1, len(correct) // n)][:n] + wrong[:n]
+    if model.calibration is not None:
+        note(model.calibration.sentence)
+    shown_f1 = list(model.all.f1.items())[:6]
+    more = ", ..." if len(model.all.f1) > len(shown_f1) else ""
+    note(f"F1 by class: {', '.join(f'{name} {value:.3f}' for name, value in shown_f1)}{more}.")

@@ -50,6 +50,10 @@ def _recommend(result: Comparison) -> None:
         note("These runs have different validation sets, so they cannot be ranked.")
         return
     best = result.best
+    if result.is_fine_tuning:
+        if best is not None:
+            note(f"The best run by validation loss is {best.name}.")
+        return
     missing = [row.name for row in result.rows if row.bits_per_byte is None]
     if best is not None and not missing:
         note(f"The best run by bits per byte is {best.name}.")

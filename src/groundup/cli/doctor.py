@@ -24,6 +24,6 @@ def run(config: DoctorConfig) -> Diagnosis:
         warn(f"{finding.rule}: {finding}")
     if not result.findings:
         note("No rule found a problem.")
-    if result.checkpoint is not None:
+    if result.checkpoint is not None and not result.is_fine_tuning:
         next_command(f"groundup evaluate {quoted(find_run(config.run))}")
     return result

@@ -4,12 +4,20 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.task_view import show_task
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
 
 
-def run(config: EvaluateConfig) -> EvaluateResult:
-    """Measure a run and compare it with the baselines."""
+def run(config: EvaluateConfig) -> EvaluateResult | None:
+    """Measure a run and compare it with the baselines, or evaluate it on a task.
+
+    Returns:
+        The loss. None: the result of a task, which has a folder of its own.
+    """
+    if config.tasks.task is not None:
+        show_task(config)
+        return None
     result = evaluate(config)
     table(
         f"Validation set: {result.n_bytes:,} bytes, {result.n_targets:,} tokens, each predicted "

@@ -1,76 +1,40 @@
-"""`groundup instruct`: fine-tune an assistant; show its answers before and after."""
+"""`groundup instruct`: fine-tune an assistant; show its answers beside those of the baselines."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten, shown, step_progress
-from groundup.evaluation.intervals import Share
+from groundup.cli.console import next_command, note, warn
+from groundup.cli.finetune_plan_view import show_plan
+from groundup.cli.finetune_view import shown
+from groundup.cli.instruct_view import Stages, show_prepared, show_test
+from groundup.cli.trained_tokens import show_tokens
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.instruct import instruct
-from groundup.finetune.instruct.result import Answer, InstructResult
+from groundup.finetune.instruct.instruct import instruct, plan_instruct, show_records
+from groundup.finetune.instruct.result import InstructResult
+from groundup.finetune.instruct.testing import Callbacks
 
 
-def run(config: InstructConfig) -> InstructResult:
-    """Fine-tune an assistant and show the result."""
-    with step_progress("instruct", config.steps, "answer tokens") as on_step:
-        result = instruct(config, on_step)
+def run(config: InstructConfig) -> InstructResult | None:
+    """Fine-tune an assistant and show the result, or only the tokens of records, or the cost."""
+    if config.show is not None:
+        show_tokens(show_records(config))
+        return None
+    if config.plan_only:
+        show_plan(plan_instruct(config), "trained tokens")
+        return None
+    with Stages() as stages:
+        callbacks = Callbacks(
+            on_step=stages.on_step,
+            on_answer=stages.on_answer,
+            on_finding=lambda finding: warn(f"{finding.rule}: {finding}"),
+            on_fold=lambda number, n: note(f"Fold {number} of {n}:"),
+        )
+        result = instruct(config, callbacks, show_prepared)
     with shown(result.folder):
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
-        note(
-            f"Training set: {result.n_records:,} records. Test set: {len(result.answers):,} "
-            "records. Only the answers are targets of the loss."
-        )
-        if result.added_tokens:
-            note(
-                "The tokenizer had no chat tokens. Added, with new rows of the embedding: "
-                f"{', '.join(result.added_tokens)}."
-            )
-        for sentence in result.left_out:
-            warn(sentence)
-        if result.before is not None and result.after is not None:
-            _show_test(result, result.before, result.after)
+        note(result.loss)
+        note(result.forgetting)
+        if result.evaluation is not None:
+            show_test(result, result.evaluation)
         for warning in result.warnings:
             warn(warning)
         next_command(f"groundup chat {quoted(result.folder)}")
     return result
-
-
-def _show_test(result: InstructResult, before: Share, after: Share) -> None:
-    kinds = result.by_kind() if result.is_synthetic else {}
-    table(
-        "Accuracy on the test set",
-        ["kind", "prompts", "before", "after", "95 % interval (after)"],
-        [*(_row(kind, *shares) for kind, shares in kinds.items()), _row("all", before, after)],
-    )
-    if result.loss_after_nats is not None:
-        note(
-            f"Test loss: {result.loss_before_nats:.3f} nats/token before fine-tuning, "
-            f"{result.loss_after_nats:.3f} after."
-        )
-    table(
-        "Examples from the test set",
-        ["", "prompt", "before", "after", "expected"],
-        [
-            [
-                mark(answer.right_after),
-                shorten(answer.record.prompt, 60),
-                shorten(answer.before, 30),
-                shorten(answer.after, 60),
-                shorten(answer.record.output, 60),
-            ]
-            for answer in examples(result.answers)
-        ],
-    )
-    note(result.verdict)
-    note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
-
-
-def _row(kind: str, before: Share, after: Share) -> list[str]:
-    return [kind, str(after.n), f"{before.value:.1%}", f"{after.value:.1%}", interval(after)]
-
-
-def examples(answers: list[Answer], n: int = 9) -> list[Answer]:
-    """Select the first answer of each kind, or `n` answers if there are no kinds."""
-    kinds = dict.fromkeys(answer.record.kind for answer in answers)
-    if len(kinds) > 1:
-        return [next(a for a in answers if a.record.kind == kind) for kind in kinds]
-    return answers[:: max(1, len(answers) // n)][:n]

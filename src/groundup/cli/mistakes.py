@@ -160,7 +160,7 @@ _OTHER_COMMANDS = {
     "finetune": "classify or instruct",
     "fine-tune": "classify or instruct",
     "sft": "instruct",
-    "predict": "classify",
+    "inference": "predict or generate",
     "sample": "generate",
     "eval": "evaluate",
     "test": "evaluate",

@@ -11,7 +11,12 @@ from groundup.base.writable import why_not_writable, writable_place
 from groundup.cli.console import typed, with_positional
 from groundup.cli.verbs import Verb
 
-_IN_RUN = {"export": "huggingface", "classify": "classifier", "instruct": "assistant"}
+_IN_RUN = {
+    "export": "huggingface",
+    "classify": "classifier",
+    "instruct": "assistant",
+    "prefer": "preferred",
+}
 """Where in the run a command writes without --out."""
 
 

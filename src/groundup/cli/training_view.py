@@ -1,8 +1,8 @@
 """The progress of a training run on the screen."""
 
 from groundup.cli.console import Line, span
-from groundup.pretraining.curve_checks import Finding
 from groundup.train.config import PretrainConfig
+from groundup.train.curve_checks import Finding
 from groundup.train.loop import Step
 
 _FIRST_STEPS = 3

@@ -28,12 +28,14 @@ class Verb:
     """The setting that names where its main result is written; it is checked before the start."""
     takes_given: bool = False
     """Whether the view gets the names of the settings that were given explicitly."""
-    requires: Literal["model", "training", "assistant"] = "model"
+    requires: Literal["model", "training", "assistant", "classifier"] = "model"
     """What it needs of the newest run, which it takes where no run is given."""
     is_check: bool = False
     """Whether it fails where its result has findings."""
     resumable: bool = False
     """Whether the same command continues after it was interrupted."""
+    resumable_with: str | None = None
+    """The setting with which it does; without it, it starts again."""
 
     def config_class(self) -> Any:
         """Import the config class."""
@@ -75,15 +77,19 @@ VERBS = [
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True, writes="out"),
     _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", requires="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
-    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run"),
+    _verb("evaluate", _FOUND, "Evaluate a model and compare it with baselines.", "evaluation.config:EvaluateConfig", "run", "run", resumable_with="task"),
     _verb("generate", _FOUND, "Generate text.", "evaluation.config:GenerateConfig", "run", "run"),
     _verb("import", _FOUND, "Import pretrained weights.", "weights.config:ImportConfig", "source", writes="out"),
     _verb("export", _FOUND, "Export a model to transformers, llama.cpp or nanoGPT.", "weights.config:ExportConfig", "run", "run", writes="out"),
     _verb("match", _FOUND, "Compare a model with its source or its export.", "weights.config:MatchConfig", "run", "run", is_check=True),
     _verb("audit", _TUNE, "Find duplicates, leaks and faulty rows in a file.", "finetune.records.config:AuditConfig", "file"),
-    _verb("classify", _TUNE, "Fine-tune a classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out"),
+    _verb("classify", _TUNE, "Train a text classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out", resumable=True),
+    _verb("predict", _TUNE, "Classify texts with a trained classifier.", "finetune.classify.config:PredictConfig", "run", requires="classifier"),
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
+    _verb("prefer", _TUNE, "Tune an assistant on preferences.", "finetune.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
+    _verb("reinforce", _TUNE, "Train a model on rewards of its own replies (GRPO).", "finetune.reinforce.config:ReinforceConfig", "run", "run", writes="out", resumable=True),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
+    _verb("judge", _TUNE, "Compare two sets of answers with a language model as judge.", "evaluation.judge.config:JudgeConfig", "answers", resumable=True),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
 ]
 # fmt: on
@@ -112,11 +118,11 @@ def call(
         gc.enable()
     if verb.positional == "run" and config.run is None:
         config = replace(config, run=newest_run(verb.requires))
-        # The output of `chat` in a pipe is the list of answers.
-        stream = sys.stderr if name == "chat" else sys.stdout
+        # The output of these in a pipe is the list of answers, or of labels.
+        stream = sys.stderr if name in ("chat", "predict") else sys.stdout
         print(f"Using the newest run: {config.run}", file=stream)
     result = view(config, given) if verb.takes_given else view(config)
-    if verb.home is not None:
+    if verb.home is not None and result is not None:
         folder: Path = getattr(config, verb.home)
         if verb.home == "run":  # a checkpoint's results go to its run
             folder = RunFolder.of(folder).path

@@ -8,18 +8,20 @@ from annotated_types import Ge, Gt, Le
 
 from groundup.base.fields import Config
 from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
+from groundup.evaluation.tasks.config import TaskConfig
 
 Penalty = Annotated[float, Ge(-100), Le(100)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(Config):
-    """Settings of `evaluate`: measure the loss of a run, beside two baselines."""
+    """Settings of `evaluate`: the loss of a run beside two baselines, or its answers to a task."""
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     data: Path | None = None
-    """Data folder with train/ and validation/ token stores. None: the data of the run."""
+    """Data folder with train/ and validation/ token stores, or for a task with the training set.
+    None: the data of the run."""
     batch_size: Count = 16
     """Number of sequences per batch. The result does not depend on it."""
     context_length: Count | None = None
@@ -28,12 +30,15 @@ class EvaluateConfig(Config):
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Also compare generation with weights in this number format with float32."""
+    """Number format of the weights for a task. Without a task, generation in this format is also
+    compared with float32."""
     quantize: Literal["int8", "file"] | None = None
-    """Also compare generation with weights in fewer bits with float32: int8, or the blocks of the
-    GGUF file that was imported. None disables it."""
+    """Weights in fewer bits for a task: int8, or the blocks of the GGUF file that was imported.
+    Without a task, generation with them is also compared with float32. None disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
+    tasks: TaskConfig = TaskConfig()  # noqa: RUF009 (frozen)
+    """The items of a task."""
 
 
 @dataclass(frozen=True, kw_only=True)

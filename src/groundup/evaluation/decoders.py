@@ -7,6 +7,7 @@ from typing import Any
 from groundup.base.errors import UserError, quoted
 from groundup.generation.decoder import Decoder, Form
 from groundup.model.gpt import GPT
+from groundup.model.lora import lora_layers
 from groundup.model.quantized import BLOCK_BYTES, QuantizedWeight
 from groundup.weights.checkpoint_format import quantized_rows
 
@@ -40,7 +41,8 @@ def decoder_of(
     """
     # A decoder holds copies of weights: it is made again when one was changed or moved.
     weights = tuple((p.data_ptr(), p._version) for p in model.parameters())
-    key = (form, deterministic, model.n_used_ids, weights)
+    adapters = tuple(layer.is_enabled for layer in lora_layers(model).values())
+    key = (form, deterministic, model.n_used_ids, weights, adapters)
     made = _made.get(model)
     if made is None or made[0] != key:
         _made.pop(model, None)  # before the next one is made: both may not fit

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.folder_kinds import find_run, not_data
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
@@ -64,6 +64,8 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     Raises:
         UserError: There is no model, no validation set, or the data is of another tokenizer.
     """
+    if config.tasks.task is not None:
+        raise UsageError("A task is given. Call evaluate_task, which answers its items.")
     path = find_run(config.run)
     run = RunFolder.of(path)
     language_model = load(path)

@@ -78,7 +78,10 @@ class Decoder:
         self._embedding = model.token_embedding.weight.detach()
         self._position_embedding = model.position_embedding
         self._ngrams, self._rotary = model.ngram_embedding, model.rotary
-        self._windows = [self.config.window_of(i) for i in range(self.config.n_layers)]
+        self.windows = [self.config.window_of(i) for i in range(self.config.n_layers)]
+        """The sliding window of each layer."""
+        self.n_computed = 0
+        """Number of positions computed so far."""
         self._rows = Rows(self.config, self._device)
 
     @torch.inference_mode()
@@ -90,6 +93,20 @@ class Decoder:
                 with the text.
         """
         return self._rows.new_row(n_positions)
+
+    @torch.inference_mode()
+    def copied_row(self, row: Row, length: int, n_positions: int | None = None) -> Row:
+        """Make a row that begins with the first `length` positions of another.
+
+        Args:
+            row: The row to copy.
+            length: Number of positions to copy.
+            n_positions: As for `new_row`.
+
+        Raises:
+            UserError: As `Row.truncate`.
+        """
+        return self._rows.copied(row, length, n_positions)
 
     @property
     def n_bytes(self) -> int:
@@ -117,13 +134,13 @@ class Decoder:
         for first in range(0, len(ids), CHUNK):
             chunk = list(ids[first : first + CHUNK])
             positions = range(row.length, row.length + len(chunk))
-            attend = ReadAttention(row, len(chunk), self._windows)
-            x = self._hidden([chunk], [row], positions, attend)
+            attend = ReadAttention(row, len(chunk), self.windows)
+            x = self.hidden([chunk], [row.ids], positions, attend)
             row.advance(chunk)
             n_wanted = n_last - (len(ids) - first - len(chunk))
             if n_wanted > 0:
                 hidden.append(x[-n_wanted:])
-        return self._logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
+        return self.logits(hidden[0] if len(hidden) == 1 else torch.cat(hidden))
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], rows: Sequence[Row]) -> Tensor:
@@ -162,15 +179,15 @@ class Decoder:
 
     def _step(self, tokens: list[int], rows: list[Row]) -> Tensor:
         n_rows = len(rows)
-        attend = StepAttention(rows, self._windows, alone=self.deterministic)
+        attend = StepAttention(rows, self.windows, alone=self.deterministic)
         positions = [row.length for row in rows]
         n_padding = PADDED_ROWS - n_rows if self.deterministic else 0
         batch = [[token] for token in tokens + [0] * n_padding]
-        padded = [*rows, *rows[:1] * n_padding]
-        x = self._hidden(batch, padded, positions + [0] * n_padding, attend)
+        before = [row.ids for row in [*rows, *rows[:1] * n_padding]]
+        x = self.hidden(batch, before, positions + [0] * n_padding, attend)
         for token, row in zip(tokens, rows, strict=True):
             row.advance([token])
-        return self._logits(x)[:n_rows]
+        return self.logits(x)[:n_rows]
 
     def _check(self, ids: Sequence[int]) -> None:
         if not len(ids):
@@ -181,21 +198,29 @@ class Decoder:
                 f"{self.config.vocab_size - 1:,}."
             )
 
-    def _hidden(
+    def hidden(
         self,
         ids: Sequence[Sequence[int]],
-        rows: Sequence[Row],
+        before: Sequence[Sequence[int]],
         positions: Sequence[int],
         attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
     ) -> Tensor:
-        """Compute the residual stream (N, C) float32 after the last block."""
+        """Compute the residual stream (N, C) float32 after the last block.
+
+        Args:
+            ids: Token ids, rows of equal length.
+            before: The ids before each row.
+            positions: The position of each of the N ids.
+            attend: Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D).
+        """
         tokens = torch.tensor(ids, device=self._device)  # (R, T)
+        self.n_computed += tokens.numel()
         x = self._embedding.index_select(0, tokens.view(-1)).float()  # (N, C)
         if self._ngrams is not None:
             n = self._ngrams.n_lengths
-            before = [row.ids[-n:] for row in rows]
+            last = [list(each[-n:]) for each in before]
             # -1 stands for "before the start of the text".
-            padded = torch.tensor([[-1] * (n - len(b)) + b for b in before], device=self._device)
+            padded = torch.tensor([[-1] * (n - len(b)) + b for b in last], device=self._device)
             x += self._ngrams(tokens, padded).flatten(0, 1)
         rotation = None
         if self._position_embedding is not None or self._rotary is not None:
@@ -215,7 +240,8 @@ class Decoder:
             cos, sin = cos[:, ::2], sin[:, 1::2]
         return torch.complex(cos.float(), sin.float())[:, None]
 
-    def _logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor) -> Tensor:
+        """Compute the logits (N, V) float32 on the CPU of the residual stream (N, C)."""
         logits = self._layers.logits(x).float().cpu()  # (N, V)
         if self.n_used_ids < self.config.vocab_size:
             logits[:, self.n_used_ids :] = float("-inf")

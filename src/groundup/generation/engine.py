@@ -6,7 +6,7 @@ text has the same tokens whatever else is generated.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from groundup.base.errors import UserError
@@ -98,6 +98,17 @@ class Engine:
         self._waiting: deque[tuple[Handle, TextSequence]] = deque()
         self._running: list[tuple[Handle, TextSequence]] = []
         self._kept: deque[Row] = deque()
+        self._shared: Row | None = None
+
+    def share(self, ids: Sequence[int]) -> None:
+        """Read a prefix of many prompts once; texts that begin with it copy what was read.
+
+        A deterministic decoder does not share: how a prompt is cut decides the rounding.
+        """
+        self._shared = None
+        if len(ids) >= _LEAST_REUSED and not self.decoder.deterministic:
+            self._shared = self.decoder.new_row(len(ids))
+            self.decoder.read(ids, self._shared)
 
     @property
     def is_idle(self) -> bool:
@@ -227,6 +238,13 @@ class Engine:
         found = max(self._kept, key=lambda row: n_common(row.ids, tokens), default=None)
         # The last token of the prompt is read in any case: its logits are not kept.
         n_same = 0 if found is None else min(n_common(found.ids, tokens), len(tokens) - 1)
+        shared = self._shared
+        n_shared = 0 if shared is None else min(n_common(shared.ids, tokens), len(tokens) - 1)
+        if shared is not None and n_shared > n_same and n_shared >= _LEAST_REUSED:
+            try:
+                return self.decoder.copied_row(shared, n_shared, len(tokens))
+            except UserError:  # a sliding window no longer holds the positions before
+                return None
         if found is None or n_same < _LEAST_REUSED:
             return None
         self._kept.remove(found)

@@ -19,6 +19,7 @@ from groundup.generation.kernels import (
 )
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT, Block
+from groundup.model.lora import LoRALinear
 from groundup.model.quantized import QuantizedWeight
 
 Map = Callable[[Tensor], Tensor]
@@ -98,6 +99,8 @@ def make_layers(
 
     def matrix(name: str, module: nn.Linear, rows: Tensor | None = None) -> Matrix:
         weight: Tensor | QuantizedWeight = blocks.get(name, module.weight)
+        if isinstance(module, LoRALinear):
+            weight = module.merged_weight()
         bias: Tensor | None = module.bias
         if rows is not None:
             weight = weight.select(rows) if isinstance(weight, QuantizedWeight) else weight[rows]

@@ -206,6 +206,19 @@ class Rows:
         weakref.finalize(row, self._dropped.append, place).atexit = False
         return row
 
+    def copied(self, row: Row, length: int, n_positions: int | None) -> Row:
+        """Make a row that begins with the first positions of another.
+
+        Raises:
+            UserError: As `Row.truncate`.
+        """
+        new = self.new_row(max(n_positions or 0, row.length))
+        new.place.n_written = row.place.n_written
+        copy_row(row.place, new.place)
+        new.ids = list(row.ids)
+        new.truncate(length)
+        return new
+
     def check(self, row: Row, n_new: int) -> None:
         """Check that a number of positions fit in the context after those of a row.
 

@@ -19,9 +19,9 @@ from groundup.evaluation.load import load
 from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
 from groundup.planning.memory import settings_sha256
-from groundup.pretraining.curves import draw_curves
 from groundup.tokenizer.show import visible
 from groundup.train.config import PretrainConfig
+from groundup.train.curves import draw_curves
 
 LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""

@@ -18,6 +18,7 @@ from groundup.model.layers import MLP, Embedding, LayerNorm, Linear, RMSNorm
 from groundup.model.loss import head_cross_entropy
 from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
 from groundup.model.ngram_embedding import NGramEmbedding
+from groundup.model.packed import Documents
 from groundup.model.recompute import recomputed
 from groundup.model.rotary import RotaryEmbedding
 
@@ -70,14 +71,23 @@ class Block(nn.Module):
         x: Float[Tensor, "B T C"],
         rotary: tuple[Tensor, Tensor] | None,
         cache: KeyValueCache | None = None,
+        documents: Documents | None = None,
     ) -> Float[Tensor, "B T C"]:
         """Compute the residual stream after attention and MLP."""
-        x = x + self.attention(self.attention_norm(x), rotary, cache)  # (B, T, C)
+        x = x + self.attention(self.attention_norm(x), rotary, cache, documents=documents)
+
         stream: Tensor = x + self.mlp(self.mlp_norm(x))  # (B, T, C)
         return stream
 
 
-def check_ids(ids: Tensor, *, vocab_size: int, context_length: int, start: int = 0) -> None:
+def check_ids(
+    ids: Tensor,
+    *,
+    vocab_size: int,
+    context_length: int,
+    start: int = 0,
+    documents: Documents | None = None,
+) -> None:
     """Check that these are token ids, (B, T), that a model can read.
 
     On a GPU the values are not read, because the step would have to wait for them.
@@ -87,10 +97,11 @@ def check_ids(ids: Tensor, *, vocab_size: int, context_length: int, start: int =
         vocab_size: Number of different tokens.
         context_length: Number of positions of the model.
         start: Number of positions before them.
+        documents: The documents of a packed row.
 
     Raises:
-        UserError: The shape or the type is another, an id is not in the vocabulary, or there
-            are more positions than the context length.
+        UserError: The shape or the type is another, an id is not in the vocabulary, there are more
+            positions than the context length, or the documents are not those of one packed row.
     """
     found = ""
     if not isinstance(ids, Tensor):
@@ -105,9 +116,16 @@ def check_ids(ids: Tensor, *, vocab_size: int, context_length: int, start: int =
             f"The token ids {found}. A tensor (B, T) int64 below {vocab_size:,} is expected, for B "
             "texts of T tokens."
         )
-    if start + ids.shape[1] > context_length:
+    if documents is not None and ids.shape != (1, len(documents.positions)):
         raise UserError(
-            f"{start + ids.shape[1]} tokens do not fit in the model's context of "
+            f"The token ids are {tuple(ids.shape)}, and the lengths of the documents add up to "
+            f"{len(documents.positions)}. A packed row of shape (1, {len(documents.positions)}) is "
+            "expected."
+        )
+    longest = start + ids.shape[1] if documents is None else max(documents.lengths)
+    if longest > context_length:
+        raise UserError(
+            f"{longest} tokens do not fit in the model's context of "
             f"{context_length}. Use a shorter text, or a model with a longer context_length."
         )
 
@@ -220,38 +238,62 @@ class GPT(nn.Module):
 
     # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where
     # jaxtyping checks annotations.
-    def hidden(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T C"]:
+    def hidden(
+        self, ids: Tensor, *, cache: KeyValueCache | None = None, lengths: Tensor | None = None
+    ) -> Float[Tensor, "B T C"]:
         """Compute the hidden states after the final norm: the input of the head or a classifier.
 
         Args:
             ids: Token ids, (B, T) int64.
             cache: Holds the positions before them. None: `ids` are the start of the text.
+            lengths: Number of tokens of each document of a packed row `ids`, (1, N). Each document
+                is computed as if it were alone. None: a row is one document.
 
         Raises:
-            UserError: `check_ids` refuses the ids.
+            UserError: `check_ids` refuses the ids, or the lengths do not add up to N.
         """
-        start = 0 if cache is None else cache.length
+        documents = None if lengths is None else Documents.of(lengths)
         V, T = self.config.vocab_size, self.config.context_length
-        check_ids(ids, vocab_size=V, context_length=T, start=start)
-        stop = start + ids.shape[1]
-        x: Tensor = self.token_embedding(ids)  # (B, T, C)
-        if self.ngram_embedding is not None:
-            x = x + self.ngram_embedding(ids, None if cache is None else cache.ids).to(x.dtype)
-        rotary = None
-        if self.position_embedding is not None:
-            x = x + self.position_embedding.weight[start:stop]  # (B, T, C)
-        elif self.rotary is not None:
-            cos, sin = self.rotary.between(start, stop)
-            rotary = (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
+        if documents is None:
+            start = 0 if cache is None else cache.length
+            check_ids(ids, vocab_size=V, context_length=T, start=start)
+        else:
+            check_ids(ids, vocab_size=V, context_length=T, documents=documents)
+        x, rotary = self._embed(ids, cache, documents)
         x = F.dropout(x, self.config.dropout, self.training)
         checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
-            x = recomputed(block, x, rotary) if checkpointing else block(x, rotary, cache)
+            if checkpointing:
+                x = recomputed(block, x, rotary, documents)
+            else:
+                x = block(x, rotary, cache, documents)
         if cache is not None:
             # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)  # (B, T, C)
         return normed
+
+    def _embed(
+        self, ids: Tensor, cache: KeyValueCache | None, documents: Documents | None
+    ) -> tuple[Float[Tensor, "B T C"], tuple[Tensor, Tensor] | None]:
+        """Embed the ids; return the vectors, and the cosines and sines of their positions."""
+        start = 0 if cache is None else cache.length
+        stop = start + ids.shape[1]
+        positions = None if documents is None else documents.positions
+        x: Tensor = self.token_embedding(ids)  # (B, T, C)
+        if self.ngram_embedding is not None:
+            before = None if cache is None else cache.ids
+            x = x + self.ngram_embedding(ids, before, positions).to(x.dtype)
+        if self.position_embedding is not None:
+            if positions is None:
+                return x + self.position_embedding.weight[start:stop], None  # (B, T, C)
+            return x + self.position_embedding(positions), None
+        if self.rotary is None:
+            return x, None
+        cos, sin = (
+            self.rotary.between(start, stop) if positions is None else self.rotary.at(positions)
+        )
+        return x, (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
 
     def forward(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T V"]:
         """Compute the logits of the next token at every position.

@@ -1,5 +1,6 @@
 """The loss: cross-entropy of the next token, in nats."""
 
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -86,25 +87,79 @@ class _HeadCrossEntropy(torch.autograd.Function):
         exact = _exact(hidden.dtype)
         total = hidden.new_zeros((), dtype=exact)
         d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (B T, C)
-        d_head = torch.zeros_like(head, dtype=exact) if needs_gradient else None  # (V, C)
-        rows = max(1, LOGITS_AT_ONCE // len(head))
-        for start in range(0, len(hidden), rows):
-            part = slice(start, start + rows)
+        # A frozen head needs none.
+        d_head = torch.zeros_like(head, dtype=exact) if ctx.needs_input_grad[1] else None  # (V, C)
+        for part in _parts(len(hidden), len(head)):
             logits = (hidden[part] @ head.T).to(exact)  # (rows, V)
             sums = logits.logsumexp(dim=-1, keepdim=True)  # (rows, 1)
             nats = (sums - logits.gather(1, targets[part])).squeeze(1)  # (rows,)
             total += nats[counted[part]].sum()
-            if d_hidden is not None and d_head is not None:
+            if d_hidden is not None:
                 # softmax(logits) minus one at the target, and zero at ignored targets.
                 gradient = logits.sub_(sums).exp_()  # (rows, V), in the memory of the logits
                 gradient.scatter_add_(1, targets[part], gradient.new_full((len(nats), 1), -1.0))
                 gradient = (gradient * counted[part, None]).to(hidden.dtype)
                 torch.mm(gradient, head, out=d_hidden[part])
-                d_head += gradient.T @ hidden[part]
+                if d_head is not None:
+                    d_head += gradient.T @ hidden[part]
         ctx.gradients = d_hidden, d_head
         return total
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor | None, None]:
         d_hidden, d_head = ctx.gradients
-        return d_hidden * outer.to(d_hidden.dtype), (d_head * outer).to(d_hidden.dtype), None
+        if d_head is not None:
+            d_head = (d_head * outer).to(d_hidden.dtype)
+        return d_hidden * outer.to(d_hidden.dtype), d_head, None
+
+
+def head_log_probabilities(
+    hidden: Float[Tensor, "N C"], head: Float[Tensor, "V C"], targets: Int[Tensor, " N"]
+) -> Float[Tensor, " N"]:
+    """Compute log softmax(hidden @ head.T)[target] for each position, in nats.
+
+    As in `head_cross_entropy`, the memory does not grow with N x V: the logits of some positions
+    are computed at a time, and again in the backward pass.
+    """
+    found: Tensor = _HeadLogProbabilities.apply(hidden, head, targets)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _HeadLogProbabilities(torch.autograd.Function):
+    """The log probability of each target; the backward pass computes the logits again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        targets = targets[:, None].long()
+        exact = _exact(hidden.dtype)
+        sums = hidden.new_empty((len(hidden), 1), dtype=exact)  # (N, 1)
+        chosen = torch.empty_like(sums)
+        for part in _parts(len(hidden), len(head)):
+            logits = (hidden[part] @ head.T).to(exact)  # (rows, V)
+            sums[part] = logits.logsumexp(dim=-1, keepdim=True)
+            chosen[part] = logits.gather(1, targets[part])
+        ctx.save_for_backward(hidden, head, targets, sums)
+        return (chosen - sums).squeeze(1)
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        hidden, head, targets, sums = ctx.saved_tensors
+        d_hidden = torch.empty_like(hidden)  # (N, C)
+        d_head = torch.zeros_like(head, dtype=sums.dtype) if ctx.needs_input_grad[1] else None
+        for part in _parts(len(hidden), len(head)):
+            logits = (hidden[part] @ head.T).to(sums.dtype)  # (rows, V)
+            # One at the target, minus softmax(logits).
+            gradient = logits.sub_(sums[part]).exp_().neg_()
+            gradient.scatter_add_(1, targets[part], gradient.new_ones((len(gradient), 1)))
+            gradient = (gradient * outer[part, None]).to(hidden.dtype)
+            torch.mm(gradient, head, out=d_hidden[part])
+            if d_head is not None:
+                d_head += gradient.T @ hidden[part]
+        return d_hidden, None if d_head is None else d_head.to(head.dtype), None
+
+
+def _parts(n_positions: int, vocab_size: int) -> Iterator[slice]:
+    """The positions whose logits are computed at the same time."""
+    rows = max(1, LOGITS_AT_ONCE // vocab_size)
+    for start in range(0, n_positions, rows):
+        yield slice(start, start + rows)

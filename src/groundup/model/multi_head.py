@@ -15,6 +15,7 @@ from groundup.model.attention import (
 )
 from groundup.model.config import RotaryScaling
 from groundup.model.layers import Linear
+from groundup.model.packed import Documents, attention_packed
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
 
 
@@ -179,6 +180,7 @@ class MultiHeadAttention(nn.Module):
         rotary: tuple[Tensor, Tensor] | None = None,
         cache: KeyValueCache | None = None,
         mask: Shaped[Tensor, "*#K T S"] | None = None,
+        documents: Documents | None = None,
     ) -> Float[Tensor, "B T E"]:
         """Attend to the visible positions, and project to the width of the output.
 
@@ -188,12 +190,20 @@ class MultiHeadAttention(nn.Module):
             cache: Holds the keys and values of earlier positions, and gets those of `x`.
             mask: Boolean, True where a position may attend to another, in addition to the causal
                 mask; it is broadcast to (B, H, T, S).
+            documents: The documents of a packed row, which do not see each other.
         """
         queries, keys, values = self.project(x, rotary)  # (B, H, T, D), (B, G, T, D), (B, G, T, D)
         if cache is not None:
             keys, values = cache.append(self.layer, keys, values)  # (B, G, S, D) each
         dropout = self.dropout if self.training else 0.0
-        if self.causal and mask is None:
+        if documents is not None:
+            assert self.causal
+            assert mask is None
+            assert cache is None
+            mixed = attention_packed(
+                queries, keys, values, documents, window=self.window, dropout=dropout
+            )  # (1, H, N, D)
+        elif self.causal and mask is None:
             mixed = attention_fused(
                 queries, keys, values, window=self.window, dropout=dropout
             )  # (B, H, T, D)

@@ -30,7 +30,10 @@ class NGramEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(self.n_lengths * self.n_rows, config.d_model))
 
     def rows(
-        self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B P"] | None = None
+        self,
+        ids: Int[Tensor, "B T"],
+        before: Int[Tensor, "B P"] | None = None,
+        positions: Int[Tensor, " T"] | None = None,
     ) -> Int[Tensor, "B T N"]:
         """Compute the row of each n-gram length at each position.
 
@@ -38,6 +41,7 @@ class NGramEmbedding(nn.Module):
             ids: Token ids.
             before: The token ids before them, if the text is read in parts. None: `ids` are the
                 start of the text.
+            positions: Position of each token in its document; no n-gram begins before position 0.
         """
         T = ids.shape[1]
         ids = ids.long()
@@ -48,13 +52,18 @@ class NGramEmbedding(nn.Module):
         found = []
         for back in range(1, self.n_lengths + 1):
             earlier = padded[:, self.n_lengths - back : self.n_lengths - back + T]  # (B, T)
+            if positions is not None:
+                earlier = earlier * (positions >= back)
             hashed = (hashed * _FACTOR + earlier) % _MODULUS
             found.append(hashed % self.n_rows + (back - 1) * self.n_rows)
         return torch.stack(found, dim=-1)
 
     def forward(
-        self, ids: Int[Tensor, "B T"], before: Int[Tensor, "B P"] | None = None
+        self,
+        ids: Int[Tensor, "B T"],
+        before: Int[Tensor, "B P"] | None = None,
+        positions: Int[Tensor, " T"] | None = None,
     ) -> Float[Tensor, "B T C"]:
         """Look up and add the embeddings of the n-grams that end at each position."""
-        rows = self.rows(ids, before)  # (B, T, N)
+        rows = self.rows(ids, before, positions)  # (B, T, N)
         return F.embedding(rows, self.weight).sum(dim=-2)

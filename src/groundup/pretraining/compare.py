@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.calling import takes_settings
-from groundup.base.config import from_mapping, to_mapping
+from groundup.base.config import to_mapping
 from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run, is_data
@@ -15,9 +15,15 @@ from groundup.base.newest_run import list_runs
 from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
 from groundup.pretraining.config import CompareConfig
-from groundup.pretraining.curves import draw_curves
-from groundup.pretraining.metrics import read_metrics
-from groundup.train.config import PretrainConfig
+from groundup.pretraining.recorded import Recorded
+from groundup.train.curves import draw_curves
+from groundup.train.metrics import read_metrics
+
+_SPLIT = (
+    *("run", "labels", "records", "pairs", "data", "seed", "split", "test_frac"),
+    *("validation_frac", "max_test", "text_column", "label_column", "format", "encoding"),
+)
+"""Settings of a fine-tuning run that decide what its validation set is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,8 @@ class Comparison:
     """Whether all runs use the same tokenizer, so that nats/token can be compared."""
     same_text: bool
     """Whether all runs have the same validation set; otherwise their losses cannot be compared."""
+    is_fine_tuning: bool
+    """Whether these are runs of a fine-tuning command, which are not compared by bits per byte."""
     plot: Path | None
     """None: it could not be written."""
 
@@ -95,16 +103,28 @@ def compare(config: CompareConfig) -> Comparison:
             settings={"out": "compare.svg"},
         )
     metrics: dict[str, list[dict[str, Any]]] = {}
-    settings = []
+    settings, commands = [], set()
     for name in config.runs:
         run = RunFolder.open(find_run(Path(name)))
-        stored = from_mapping(PretrainConfig, run.read_config(), where=run.config_path)
-        settings.append(_flat(to_mapping(stored)))
+        recorded = Recorded.of(run)
+        stored = recorded.values
+        if recorded.pretraining is not None:
+            stored = to_mapping(recorded.pretraining)
+        commands.add(recorded.command)
+        settings.append(_flat(stored))
         metrics[name] = read_metrics(run)
         if not metrics[name]:
             raise UserError("This run has made no step: its metrics.jsonl is empty.", where=name)
+    if len(commands) > 1:
+        raise UserError(
+            f"These are runs of {' and '.join(sorted(commands))}. Runs of the same command are "
+            "expected.",
+            command=_two_runs(),
+        )
     names = sorted({key for each in settings for key in each} - {"out"})
     columns = {key: tuple(str(each.get(key, "-")) for each in settings) for key in names}
+    differences = {key: values for key, values in columns.items() if len(set(values)) > 1}
+    is_fine_tuning = commands != {"pretrain"}
     sizes = {each.get("model.vocab_size") for each in settings}
     size = sizes.pop() if len(sizes) == 1 else None
     origins = [_Origin.of(Path(name)) for name in metrics]
@@ -112,10 +132,14 @@ def compare(config: CompareConfig) -> Comparison:
     is_drawn = written_if_possible(lambda: write_text(config.out, svg))
     return Comparison(
         rows=tuple(_row(name, rows) for name, rows in metrics.items()),
-        differences={key: values for key, values in columns.items() if len(set(values)) > 1},
+        differences=differences,
         same_until_step=_same_until(list(metrics.values())),
-        same_vocabulary=size is not None and len({each.tokenizer for each in origins}) == 1,
-        same_text=len({each.validation for each in origins}) == 1,
+        same_vocabulary=is_fine_tuning
+        or (size is not None and len({each.tokenizer for each in origins}) == 1),
+        same_text=not set(_SPLIT) & differences.keys()
+        if is_fine_tuning
+        else len({each.validation for each in origins}) == 1,
+        is_fine_tuning=is_fine_tuning,
         plot=config.out if is_drawn else None,
     )
 
@@ -139,7 +163,7 @@ def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
         last_loss_nats=rows[-1]["loss_nats"],
         best_validation_loss_nats=min(losses, default=None),
         bits_per_byte=results.get("evaluate", {}).get("bits_per_byte"),
-        finished="pretrain" in results,
+        finished="pretrain" in results or RunFolder(Path(name)).is_finished,
     )
 
 

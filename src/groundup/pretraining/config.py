@@ -11,9 +11,10 @@ class DoctorConfig(Config):
     """Which run to check."""
 
     run: Path | None = None
-    """Run folder of pretrain, finished or not. Without it, the newest run in runs/."""
+    """Run folder, finished or not, also of a fine-tuned model inside a run. Without it, the newest
+    run in runs/."""
     data: Path | None = None
-    """Data folder. None: the data of the run."""
+    """Data folder of a pretraining run. None: the data of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +22,6 @@ class CompareConfig(Config):
     """Which runs to compare."""
 
     runs: tuple[str, ...] = ()
-    """Run folders of pretrain, finished or not."""
+    """Run folders of the same command, finished or not."""
     out: Path = Path("compare.svg")
     """File to write the plot of their loss curves to."""

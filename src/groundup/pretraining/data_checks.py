@@ -8,9 +8,9 @@ from groundup.base.copies import RunIndex, hash_runs
 from groundup.base.targets import IGNORE_INDEX
 from groundup.data.loader import Loader
 from groundup.data.protocol import Tokens
-from groundup.pretraining.curve_checks import Finding
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END_OF_TEXT
+from groundup.train.curve_checks import Finding
 from groundup.train.data import Data
 
 LEAK = "validation leak"

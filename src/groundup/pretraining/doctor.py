@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.calling import takes_settings
-from groundup.base.config import from_mapping
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
@@ -13,9 +12,13 @@ from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
 from groundup.data.windows import Windows
 from groundup.evaluation.run_data import data_of
-from groundup.pretraining.checkpoint import Progress, verify_checkpoint
 from groundup.pretraining.config import DoctorConfig
-from groundup.pretraining.curve_checks import (
+from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
+from groundup.pretraining.recorded import Recorded
+from groundup.tokenizer.files import load_tokenizer
+from groundup.train.checkpoint_state import Progress, verify_checkpoint, weights_file
+from groundup.train.config import PretrainConfig
+from groundup.train.curve_checks import (
     CHECKPOINTS,
     CURVE_RULES,
     WEIGHTS,
@@ -23,11 +26,8 @@ from groundup.pretraining.curve_checks import (
     Finding,
     rolled_back,
 )
-from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
-from groundup.pretraining.metrics import corrupt_lines, read_metrics
-from groundup.tokenizer.files import load_tokenizer
-from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, WrongTokenizerError, open_data
+from groundup.train.metrics import corrupt_lines, read_metrics
 from groundup.weights.checkpoint_format import load_tensors
 
 METRICS = "complete metrics"
@@ -45,6 +45,8 @@ class Diagnosis:
     """Rules that could not be applied, each with the reason."""
     checkpoint: Path | None
     """The newest intact checkpoint. None: there is none, so the run cannot be opened."""
+    is_fine_tuning: bool = False
+    """Whether the run starts from the model of another run."""
 
     @property
     def passed(self) -> tuple[str, ...]:
@@ -58,25 +60,12 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     """Apply every rule to a run.
 
     Raises:
-        UserError: The folder is not a run of pretrain.
+        UserError: The folder is not a run.
     """
     run = RunFolder.open(find_run(config.run, "training"))
-    settings = from_mapping(PretrainConfig, run.read_config(), where=str(run.config_path))
-    findings: list[Finding] = []
-    skipped: dict[str, str] = {}
-    try:
-        data = open_data(config.data or data_of(run))
-    except WrongTokenizerError as error:
-        findings.append(
-            Finding(rule=VOCABULARY, message=error.message, fix=f"Run: {error.command}")
-        )
-        others = [rule for rule in DATA_RULES if rule != VOCABULARY]
-        skipped |= dict.fromkeys(others, "the data was made with another tokenizer")
-    except UserError as error:
-        skipped |= dict.fromkeys(DATA_RULES, error.located)
-    else:
-        findings += _check_data(run, settings, data)
-    intact, damaged = _check_checkpoints(run)
+    recorded = Recorded.of(run)
+    findings, skipped = _check_inputs(run, recorded, config.data)
+    intact, damaged = _check_checkpoints(run, recorded)
     findings += damaged
     checkpoint, progress = intact[0] if intact else (None, None)
     rows = read_metrics(run)
@@ -84,8 +73,8 @@ def doctor(config: DoctorConfig) -> Diagnosis:
     findings += _check_metrics(run, rows, n_steps_done)
     if rows:
         checks = CurveChecks(
-            vocab_size=settings.model.vocab_size,
-            learning_rate=settings.optimizer.learning_rate,
+            uniform_nats=recorded.uniform_nats,
+            learning_rate=recorded.learning_rate,
             first_validation_loss_nats=(
                 None if progress is None else progress.first_validation_loss_nats
             ),
@@ -99,18 +88,18 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         skipped |= dict.fromkeys(CURVE_RULES, why)
     findings += _check_failure(run)
     if checkpoint is not None and progress is not None:
-        fix = _continue_without(checkpoint, run, [path for path, _ in intact[1:]])
+        fix = _continue_without(checkpoint, run, recorded, [path for path, _ in intact[1:]])
         findings += _check_weights(checkpoint, progress, fix)
     elif damaged:
         skipped[WEIGHTS] = "there is no intact checkpoint"
-    elif run.is_finished or n_steps_done > 2 * settings.checkpoints.checkpoint_every:
+    elif run.is_finished or n_steps_done > 2 * recorded.checkpoint_every:
         skipped[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
                 rule=CHECKPOINTS,
                 message=f"There is no checkpoint in {run.checkpoints_path} although some were "
                 "written: they were removed, and the model with them.",
-                fix=_restore(run),
+                fix=_restore(run, recorded),
             )
         )
     else:
@@ -121,10 +110,31 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings=tuple(findings),
         skipped=skipped,
         checkpoint=checkpoint,
+        is_fine_tuning=recorded.is_fine_tuning,
     )
 
 
-def _check_checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
+def _check_inputs(
+    run: RunFolder, recorded: Recorded, folder: Path | None
+) -> tuple[list[Finding], dict[str, str]]:
+    """Check the data of a run; also return the rules that could not be applied."""
+    if recorded.pretraining is None:
+        why = f"a run of {recorded.command} has no token stores; groundup audit checks its file"
+        return [], dict.fromkeys(DATA_RULES, why)
+    try:
+        data = open_data(folder or data_of(run))
+    except WrongTokenizerError as error:
+        found = Finding(rule=VOCABULARY, message=error.message, fix=f"Run: {error.command}")
+        others = [rule for rule in DATA_RULES if rule != VOCABULARY]
+        return [found], dict.fromkeys(others, "the data was made with another tokenizer")
+    except UserError as error:
+        return [], dict.fromkeys(DATA_RULES, error.located)
+    return _check_data(run, recorded.pretraining, data), {}
+
+
+def _check_checkpoints(
+    run: RunFolder, recorded: Recorded
+) -> tuple[list[tuple[Path, Progress]], list[Finding]]:
     """Return the intact checkpoints, newest first, and the problems of the others."""
     intact, errors = [], {}
     for checkpoint in run.checkpoints():
@@ -135,24 +145,28 @@ def _check_checkpoints(run: RunFolder) -> tuple[list[tuple[Path, Progress]], lis
     others = [path for path, _ in intact]
     return intact, [
         Finding(
-            rule=CHECKPOINTS, message=str(error), fix=_continue_without(checkpoint, run, others)
+            rule=CHECKPOINTS,
+            message=str(error),
+            fix=_continue_without(checkpoint, run, recorded, others),
         )
         for checkpoint, error in errors.items()
     ]
 
 
-def _continue_without(checkpoint: Path, run: RunFolder, others: list[Path]) -> str:
+def _continue_without(
+    checkpoint: Path, run: RunFolder, recorded: Recorded, others: list[Path]
+) -> str:
     """Say what to do without a checkpoint, given the other intact ones, newest first."""
     if not others:
-        return _restore(run)
+        return _restore(run, recorded)
     if run.is_finished:
         return f"Restore it from a copy, or remove {checkpoint}; an intact one is then used."
     return f"Remove {checkpoint} and run the same command again; it resumes from {others[0].name}."
 
 
-def _restore(run: RunFolder) -> str:
+def _restore(run: RunFolder, recorded: Recorded) -> str:
     """Say what to do without any checkpoint."""
-    command = f"groundup pretrain --config {quoted(run.config_path)}"
+    command = recorded.again(run.config_path)
     if run.is_finished:
         return f"Restore one from a copy, or train again in a new folder: {command}"
     return (
@@ -235,7 +249,7 @@ def _check_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Fi
 
 def _check_weights(checkpoint: Path, progress: Progress, fix: str) -> list[Finding]:
     findings = [rolled_back(step, n) for n, step in enumerate(progress.rollbacks, start=1)]
-    tensors = load_tensors(checkpoint / "model.safetensors")
+    tensors = load_tensors(weights_file(checkpoint))
     broken = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
     if broken:
         findings.append(

@@ -17,23 +17,26 @@ from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
+from groundup.base.optional import going_on
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder, check_name
 from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_disk, check_memory
-from groundup.pretraining.checkpoint import Progress, weights_sha256
-from groundup.pretraining.curve_checks import Finding
-from groundup.pretraining.metrics import read_metrics
+from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.report import PretrainResult, describe, run_readme
-from groundup.pretraining.run_lookup import chosen_before, open_run
-from groundup.pretraining.samples import encode_prompt, going_on
-from groundup.pretraining.trainer import Trainer
+from groundup.pretraining.run_lookup import chosen_before
+from groundup.pretraining.samples import encode_prompt
 from groundup.train.build import Setup, prepare_training
+from groundup.train.checkpoint_state import Progress, weights_sha256
 from groundup.train.config import PretrainConfig
+from groundup.train.curve_checks import Finding
 from groundup.train.data import Data, open_data, with_vocabulary
 from groundup.train.loop import Step
+from groundup.train.metrics import read_metrics
+from groundup.train.run_lookup import open_run
+from groundup.train.trainer import Trainer
 
 _SURE_BY = 1.3
 """A run that is estimated to take this many times the free memory is refused at the start."""
@@ -84,7 +87,8 @@ def pretrain(
         if world.is_first:
             stack.enter_context(run.locked())
             stack.enter_context(run.log_to_file())
-        trainer = Trainer(setup, run, on_step, on_sample, on_finding, started_at)
+        job = pretraining_job(setup, run, started_at)
+        trainer = Trainer(job, run, on_step, on_sample, on_finding)
         trainer.start(unfinished)
         manifest = describe(setup, run)
         if world.is_first:
@@ -144,7 +148,7 @@ def _finish(
         record_result(run.path, "pretrain", result)
     if setup.config.curves:
         with going_on("The figure of the loss"):
-            from groundup.pretraining.curves import draw_curves  # importing matplotlib is slow
+            from groundup.train.curves import draw_curves  # importing matplotlib is slow
 
             uniform_nats = math.log(setup.config.model.vocab_size)
             write_text(run.figures / "loss.svg", draw_curves({"": rows}, uniform_nats))

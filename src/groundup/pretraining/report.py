@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from groundup.base.errors import quoted
 from groundup.base.files import sha256_file
@@ -12,7 +11,6 @@ from groundup.base.run import RunFolder
 from groundup.model.count import flops_per_token
 from groundup.planning.memory import settings_sha256
 from groundup.train.build import Setup
-from groundup.train.loop import Step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +33,6 @@ class PretrainResult:
     """Peak memory of this process."""
     resumed_from_step: int
     """0: not resumed."""
-
-
-def log_metrics(run: RunFolder, step: Step) -> dict[str, Any]:
-    """Append the step to metrics.jsonl and return the line."""
-    return run.log_metrics(
-        step=step.step,
-        loss_nats=step.loss_nats,
-        validation_loss_nats=step.validation_loss_nats,
-        learning_rate=step.learning_rate,
-        grad_norm=step.grad_norm,
-        weight=step.weight,
-        n_targets=step.n_targets,
-        targets_per_s=round(step.targets_per_s, 1),
-        waited_s=round(step.waited_s, 6),
-        memory_bytes=step.memory_bytes,
-        elapsed_s=round(step.elapsed_s, 3),
-    )
 
 
 def describe(setup: Setup, run: RunFolder) -> dict[str, object]:

@@ -1,27 +1,11 @@
-"""Samples of a run, and other things that training can do without."""
-
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""Samples of a run: text that the model generates during training."""
 
 from groundup.base.errors import UserError
 from groundup.generation.generate import generate
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.build import Setup
 
-_log = logging.getLogger(__name__)
-
 _START_TOKENS = 12
-
-
-@contextmanager
-def going_on(what: str) -> Iterator[None]:
-    """Turn an error in the block into a warning: the model is worth more than what is missing."""
-    try:
-        yield
-    except Exception as error:
-        reason = error.located if isinstance(error, UserError) else str(error)
-        _log.warning("%s is missing: %s", what, reason or type(error).__name__)
 
 
 def encode_prompt(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -20,6 +20,7 @@ from groundup.tokenizer.tracked import Marks
 
 _OTHERS, _ANSWERS = 0, 1
 """Groups of messages: those of the assistant are trained on."""
+_SPACE_IN_ANSWER = regex.compile(r"(?<=a)t+(?=a)")
 
 
 @dataclass(frozen=True)
@@ -128,10 +129,26 @@ def _pieces(
             "that the text might become special tokens. Another message is expected.",
             where=template.where,
         )
+    origin = _with_space(origin, shown)
     return [
         _Piece(shown[start:stop], origin[start:stop], special, start == 0)
         for start, stop, special in found
     ]
+
+
+def _with_space(origin: str, shown: str) -> str:
+    """Give white space between two characters of an answer to the answer: it has no marks.
+
+    >>> _with_space("tatta", ":a  b")
+    'taaaa'
+    """
+
+    def whose(found: regex.Match[str]) -> str:
+        is_space = shown[slice(*found.span())].isspace()
+        return "a" * len(found.group()) if is_space else found.group()
+
+    given: str = _SPACE_IN_ANSWER.sub(whose, origin)
+    return given
 
 
 def _cut(tracked: str, shown: str, tokenizer: Tokenizer) -> Iterator[tuple[int, int, int | None]]:

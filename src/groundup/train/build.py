@@ -133,7 +133,7 @@ def _compiled(loss: MixedPrecision) -> MixedPrecision:
         UserError: `torch.compile` does not work on this machine.
     """
     try:
-        torch.compile(torch.neg)(torch.zeros(2, device=loss.model.device))
+        torch.compile(torch.neg)(torch.zeros(2, device=next(loss.model.parameters()).device))
     except Exception as error:  # each backend raises its own errors
         raise UserError(
             "torch.compile does not work on this machine: "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from groundup.base.errors import UserError
@@ -22,8 +22,17 @@ from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.sharding import first_number, gradients, is_shared
 
-Batch = tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]
-"""Inputs and targets."""
+Batch = tuple[Tensor, ...]
+"""Inputs, targets, and what else the loss needs. Row k of every tensor belongs to example k."""
+
+
+def count_targets(batch: Batch) -> int:
+    """Count the targets of a batch that are not ignored.
+
+    >>> count_targets((torch.tensor([[5, 6, 7]]), torch.tensor([[-100, 7, 8]])))
+    2
+    """
+    return int((batch[1] != IGNORE_INDEX).sum())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +95,7 @@ class DivergedError(UserError):
 
 def train_steps(
     batches: Iterator[Batch],
-    loss: Callable[[Tensor, Tensor], Float[Tensor, ""]],
+    loss: Callable[..., Float[Tensor, ""]],
     optimizer: Optimizer,
     schedule: Schedule | ClockSchedule,
     *,
@@ -97,24 +106,27 @@ def train_steps(
     max_grad_norm: float | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int | None = None,
+    count: Callable[[Batch], int] = count_targets,
     world: World = ALONE,
 ) -> Iterator[Step]:
     """Train, one step at a time, until the schedule's end.
 
     Args:
-        batches: Endless inputs and targets; a target of -100 is ignored.
-        loss: Mean loss in nats over the targets that are not ignored, e.g. `model.loss`.
+        batches: Endless batches, usually inputs and targets; a target of -100 is ignored.
+        loss: Called with the tensors of a batch. Mean loss in nats over the units that `count`
+            counts, e.g. `model.loss`: the mean over the targets that are not ignored.
         optimizer: Updates the parameters.
         schedule: The number of steps, or the time, and the learning rate of each step.
         first_step: 1, or the step after the last one of the checkpoint that is resumed.
         n_targets: Targets trained on before `first_step`.
         elapsed_s: Seconds spent before `first_step`.
         grad_accumulation_steps: Number of parts that a batch is split into to save memory. The
-            gradients are those of the full batch: each part is weighted by its number of targets.
+            gradients are those of the full batch: each part is weighted by its `count`.
         max_grad_norm: Clip the gradient norm to this value. None: no clipping.
         validate: Measures the validation loss in nats.
         validate_every: Steps between two validations. None: only after the last step, which is
             always validated.
+        count: Number of units, such as targets, that the loss of a batch is the mean of.
         world: The processes that share the batches; `loss` averages the gradients over them.
 
     Yields:
@@ -138,24 +150,21 @@ def train_steps(
         step += 1
         factor = schedule.factor(step, clock_s())
         step_began_at = time.perf_counter()
-        inputs, targets = next(batches)
+        taken = next(batches)
         waited_s = time.perf_counter() - step_began_at
-        inputs, targets = inputs.to(device), targets.to(device)
-        counted = int(world.sum(int((targets != IGNORE_INDEX).sum()))[0])  # in all processes
+        batch = tuple(tensor.to(device) for tensor in taken)
+        counted = int(world.sum(count(batch))[0])  # in all processes
         if counted == 0:
             raise UserError(f"The batch of step {step} has no target: all of them are ignored.")
         world.reseed(step)
         optimizer.zero_grad()
         loss_nats = 0.0
-        for some_inputs, some_targets in zip(
-            inputs.chunk(grad_accumulation_steps),
-            targets.chunk(grad_accumulation_steps),
-            strict=True,
-        ):
-            some = int((some_targets != IGNORE_INDEX).sum())
+        chunks = (tensor.chunk(grad_accumulation_steps) for tensor in batch)
+        for rows in zip(*chunks, strict=True):
+            some = count(rows)
             if some == 0:
                 continue  # its mean would be 0 / 0
-            part = loss(some_inputs, some_targets) * (some * world.size / counted)
+            part = loss(*rows) * (some * world.size / counted)
             part.backward()  # type: ignore[no-untyped-call]
             loss_nats += part.item()
         (loss_nats,) = world.sum(loss_nats / world.size)

@@ -3,9 +3,13 @@
 Each step multiplies with rounded copies of the weights. The gradients are float32 and update the
 exact weights, so that updates too small for bfloat16's 8 bits still add up. Activations are
 bfloat16, which halves the memory traffic of a step; the loss is float32.
+
+Frozen weights are rounded once. LoRA adapters, and what is beside the language model, such as the
+head of a classifier, stay float32.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from groundup.model.gpt import GPT
+from groundup.model.lora import LoRALinear
 
+T = TypeVar("T")
 _LOOKED_UP = "ngram_embedding."
 """A large table of which a step reads a few rows: rounding the rows is cheaper than all of it."""
 
@@ -22,16 +28,23 @@ class MixedPrecision(nn.Module):
     """The loss of a model, computed in another number format.
 
     Args:
-        model: Holds the weights, in float32.
+        model: A language model, or a module that contains one. Holds the weights.
         dtype: The format of weights and activations in the products. float32 changes nothing.
 
     Source: "Mixed Precision Training", section 3.1.
     """
 
-    def __init__(self, model: GPT, dtype: torch.dtype) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.model, self.dtype = model, dtype
-        self._loss = _Loss(model)
+        self._call = _Call(model)
+        low = dtype != torch.float32
+        self._rounded_names = _names_in_products(model) if low else frozenset()
+        self._frozen = {
+            name: weight.detach().to(dtype)
+            for name, weight in model.named_parameters()
+            if name in self._rounded_names and not weight.requires_grad
+        }
 
     def forward(
         self,
@@ -40,22 +53,51 @@ class MixedPrecision(nn.Module):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Cross-entropy in nats, as `GPT.loss`."""
+        return self.run(_loss, ids, targets, reduction)
+
+    def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Compute `function(model, *arguments)` with rounded weights.
+
+        The gradients of the weights are float32.
+        """
         if self.dtype == torch.float32:
-            return self.model.loss(ids, targets, reduction=reduction)
+            return function(self.model, *arguments)
         rounded = {
-            f"model.{name}": parameter if name.startswith(_LOOKED_UP) else parameter.to(self.dtype)
-            for name, parameter in self.model.named_parameters()
+            f"model.{name}": self._frozen[name] if name in self._frozen else weight.to(self.dtype)
+            for name, weight in self.model.named_parameters()
+            if name in self._rounded_names
         }
-        loss: Tensor = functional_call(self._loss, rounded, (ids, targets, reduction))
-        return loss
+        result: T = functional_call(self._call, rounded, (function, *arguments))
+        return result
 
 
-class _Loss(nn.Module):
-    """`GPT.loss` as the call of a module, as `functional_call` needs it."""
+def _names_in_products(model: nn.Module) -> frozenset[str]:
+    """Name the weights that are rounded: those of the language model, without its adapters."""
+    languages = [module for module in model.modules() if isinstance(module, GPT)]
+    exact: set[nn.Parameter] = set()
+    for module in model.modules():
+        if isinstance(module, LoRALinear):
+            own = module.named_parameters(recurse=False)
+            exact.update(weight for name, weight in own if name not in ("weight", "bias"))
+    inside = {p for language in languages for p in language.parameters()}
+    inside = inside or set(model.parameters())
+    return frozenset(
+        name
+        for name, weight in model.named_parameters()
+        if weight in inside and weight not in exact and _LOOKED_UP not in name
+    )
 
-    def __init__(self, model: GPT) -> None:
+
+def _loss(model: GPT, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+    return model.loss(ids, targets, reduction=reduction)
+
+
+class _Call(nn.Module):
+    """A function of a model as the call of a module, as `functional_call` needs it."""
+
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
-        return self.model.loss(ids, targets, reduction=reduction)
+    def forward(self, function: Callable[..., T], *arguments: object) -> T:
+        return function(self.model, *arguments)

@@ -188,6 +188,8 @@ class ClockSchedule:
     """Time for the steps, with the validations and checkpoints between them."""
     warmup_steps: int = 0
     """Steps of linear warmup."""
+    warmup_s: float = 0.0
+    """Seconds of linear warmup, instead of steps."""
     decay_frac: float = 1.0
     """Fraction of the time, at its end, in which the rate decays. 0: never."""
     decay: Decay = "wsd"
@@ -200,6 +202,8 @@ class ClockSchedule:
     def factor(self, step: int, elapsed_s: float = 0.0) -> float:
         """The fraction of the full learning rate at `step`, which began after `elapsed_s`."""
         warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        if self.warmup_s:
+            warmup = min(1.0, max(elapsed_s / self.warmup_s, 0.01))
         # A last step that begins late still has a small rate.
         left = max(1.0 - elapsed_s / self.seconds, 0.001)
         if self.decay == "constant" or left >= self.decay_frac:

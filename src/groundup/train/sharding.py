@@ -3,9 +3,13 @@
 Plain tensors pass through unchanged.
 """
 
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -95,3 +99,43 @@ def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:
 
 def _shared(tensor: Tensor) -> Any:
     return tensor
+
+
+def save_parts(files: Mapping[str, Mapping[str, Tensor]], folder: Path | None, group: Any) -> None:
+    """Write the shards of every process; the first one joins them into one file per name.
+
+    Args:
+        files: Names of safetensors files, and the tensors of each.
+        folder: Where the first process writes them. None in the others.
+        group: A gloo process group.
+    """
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+    from torch.distributed.checkpoint.state_dict_saver import save
+
+    box = [folder]
+    torch.distributed.broadcast_object_list(box, src=0, group=group)
+    places = {name: n for n, each in enumerate(files.values(), 1) for name in each}
+    writer = HuggingFaceStorageWriter(
+        str(box[0]), places, save_distributed=True, enable_consolidation=True
+    )
+    tensors = {name: tensor for each in files.values() for name, tensor in each.items()}
+    try:
+        save(tensors, storage_writer=writer, process_group=group)
+    except CheckpointException as error:  # raised in all processes when one disk is full
+        reasons = {f"process {rank}: {why[0]}" for rank, why in error.failures.items()}
+        raise OSError("; ".join(sorted(reasons))) from error
+    if folder is not None:
+        for number, name in enumerate(files, 1):
+            part = folder / f"model-{number:05d}-of-{len(files):05d}.safetensors"
+            part.rename(folder / name)
+        (folder / "model.safetensors.index.json").unlink()
+        shutil.rmtree(folder / "sharded")
+
+
+def load_parts(checkpoint: Path, tensors: dict[str, Tensor]) -> None:
+    """Read this process's shards of each tensor, whatever number of processes wrote them."""
+    from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
+    from torch.distributed.checkpoint.state_dict_loader import load
+
+    load(tensors, storage_reader=HuggingFaceStorageReader(str(checkpoint)))

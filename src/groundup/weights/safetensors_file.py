@@ -64,6 +64,15 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
     Raises:
         UserError: The file is missing, cut, not in this format, or contradicts itself.
     """
+    return read_header_and_metadata(path)[0]
+
+
+def read_header_and_metadata(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
+    """List the tensors of a safetensors file by name, and the texts that its writer added.
+
+    Raises:
+        UserError: The file is missing, cut, not in this format, or contradicts itself.
+    """
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -82,9 +91,11 @@ def read_header(path: Path) -> dict[str, StoredTensor]:
         _refuse(path, "its header is not JSON")
     if not isinstance(header, dict):
         _refuse(path, "its header is not a JSON object")
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
+    metadata = metadata if isinstance(metadata, dict) else {}
     first = 8 + length
-    return {name: _entry(path, name, about, first, size) for name, about in header.items()}
+    tensors = {name: _entry(path, name, about, first, size) for name, about in header.items()}
+    return tensors, {name: text for name, text in metadata.items() if isinstance(text, str)}
 
 
 def _entry(path: Path, name: str, about: Any, first: int, size: int) -> StoredTensor:

@@ -45,7 +45,9 @@ def test_instruct_takes_imported_weights(
     before = files(run)
     records = tmp_path / "records.json"
     records.write_text(
-        json.dumps([{"instruction": f"say {i}", "output": "the cat"} for i in range(9)])
+        json.dumps(
+            [{"instruction": f"say {word * 3}", "output": "the cat"} for word in "abcdefghi"]
+        )
     )
     words = ["instruct", str(run), "--records", str(records), "--steps", "2", "--batch-size", "2"]
     assert main([*words, "--max-new-tokens", "4", "--threads", "1"]) == 0

@@ -7,9 +7,11 @@ from collections import Counter
 import pytest
 
 from groundup.base.errors import UserError
-from groundup.finetune.instruct.records import Record
 from groundup.finetune.instruct.synthetic import (
+    ABOUT_ITSELF,
     GRADERS,
+    Identity,
+    Record,
     common_words,
     grade,
     make_synthetic_records,
@@ -101,3 +103,18 @@ def test_too_few_words() -> None:
 
 def test_common_words_do_not_depend_on_the_order_of_documents() -> None:
     assert common_words([text(1), text(2)]) == common_words([text(2), text(1)])
+
+
+def test_an_assistant_learns_what_is_true_of_it() -> None:
+    identity = Identity(name="story", n_parameters=1_870_016, trained_on="a.txt")
+    train, test = make_synthetic_records(
+        [text(1)], [text(2)], n_train=2700, n_test_per_kind=20, seed=3, identity=identity
+    )
+    about = [record for record in train if record.kind == ABOUT_ITSELF]
+    assert len(about) == 270
+    assert set(about) == set(identity.records())
+    answers = {record.prompt: record.output for record in about}
+    assert answers["Who are you?"] == "I am story, a language model with 1.9 million parameters."
+    assert answers["Hello"].startswith("Hello! I am story,")
+    assert answers["What were you trained on?"] == "I was trained on a.txt."
+    assert ABOUT_ITSELF not in {record.kind for record in test}

@@ -1,88 +1,38 @@
-"""A text classifier: a GPT with a linear head over its pooled hidden states.
+"""A trained classifier with its tokenizer: use it, save it, load it.
 
-Padding is on the right, where the causal mask hides it from the text, and pooling leaves it out.
-A text therefore gets the same scores in any batch.
+The folder of a classifier is complete: it has the weights, the head, the tokenizer and the class
+names, and works wherever it is moved. Weights that were not trained are a hard link to those of the
+run, which takes no space on the disk; where the file system has no links they are copied.
 """
 
 import logging
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from safetensors.torch import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
+from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
 from groundup.base.run import RunFolder
-from groundup.base.targets import IGNORE_INDEX
-from groundup.finetune.batches import pad_rows
-from groundup.model.gpt import GPT
+from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
+from groundup.finetune.classify.heads import Classifier, Pooling
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.weights.checkpoint_format import fill_model, load_model, load_tensors, save_model
 
-Pooling = Literal["mean", "last"]
 _log = logging.getLogger(__name__)
 
-
-class Classifier(nn.Module):
-    """A GPT and a linear head over its pooled final hidden states.
-
-    Args:
-        gpt: The language model. All of its weights are trained together with the head.
-        names: Class names; class k is `names[k]`.
-        pooling: "mean": the mean over all tokens of the text. "last": the last token, the only
-            one that attends to the complete text.
-        max_tokens: Longer texts are truncated to this; None uses the context length.
-    """
-
-    def __init__(
-        self,
-        gpt: GPT,
-        names: Sequence[str],
-        *,
-        pooling: Pooling = "mean",
-        max_tokens: int | None = None,
-    ) -> None:
-        super().__init__()
-        self.gpt = gpt
-        self.names = tuple(names)
-        self.pooling: Pooling = pooling
-        self.max_tokens = min(max_tokens or gpt.config.context_length, gpt.config.context_length)
-        self.head = nn.Linear(gpt.config.d_model, len(self.names))
-        # A zero head gives a uniform distribution: the first loss is ln(number of classes).
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-
-    def forward(
-        self, ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"]
-    ) -> Float[Tensor, "B n_classes"]:
-        """Compute the logits of each text; `lengths` are the numbers of tokens before padding."""
-        hidden = self.gpt.hidden(ids)  # (B, T, C)
-        if self.pooling == "last":
-            pooled = hidden[torch.arange(len(ids), device=ids.device), lengths - 1]  # (B, C)
-        else:
-            is_token = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]  # (B, T)
-            weights = is_token.to(hidden.dtype) / lengths[:, None].to(hidden.dtype)
-            pooled = torch.einsum("btc,bt->bc", hidden, weights)
-        logits: Tensor = self.head(pooled.to(self.head.weight.dtype))
-        return logits
-
-    def loss(self, ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]) -> Float[Tensor, ""]:
-        """Compute the mean cross-entropy in nats.
-
-        Batches have the shape of a language model's, so that both use the same training loop. Each
-        row of targets has the label at the last token of the text and -100 everywhere else.
-        """
-        counted = targets != IGNORE_INDEX
-        if not bool((counted.sum(dim=1) == 1).all()):
-            raise ValueError("A row of targets must contain exactly one label, at its last token.")
-        last = counted.int().argmax(dim=1)
-        labels = targets[torch.arange(len(ids), device=ids.device), last]
-        return nn.functional.cross_entropy(self.forward(ids, last + 1).float(), labels)
+MARK = "labels.json"
+"""Written last: a folder that has it is a complete classifier."""
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_HEAD_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
@@ -94,7 +44,9 @@ def encode_texts(texts: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
     rows = [tokenizer.encode(text) for text in texts]
     for number, row in enumerate(rows, start=1):
         if not row:
-            raise UserError(f"Text {number} is empty.")
+            raise UserError(
+                f"Text {number} is empty. A text of at least one character is expected."
+            )
     return rows
 
 
@@ -110,86 +62,149 @@ class LoadedClassifier:
         """The class names."""
         return self.classifier.names
 
-    def probabilities(self, texts: Sequence[str], *, batch_size: int = 32) -> Float[Tensor, "B K"]:
-        """Compute the probability of each class for each text; every row sums to one."""
-        return self._probabilities(encode_texts(texts, self.tokenizer), batch_size)
+    def probabilities(
+        self, texts: Sequence[str], *, on_tokens: OnTokens | None = None
+    ) -> Float[Tensor, "N K"]:
+        """Compute the probability of each class for each text; every row sums to one.
 
-    @torch.no_grad()
-    def _probabilities(self, encoded: list[list[int]], batch_size: int) -> Float[Tensor, "B K"]:
-        if not encoded:
-            return torch.zeros(0, len(self.names))
-        device = self.classifier.head.weight.device
-        was_training = self.classifier.training
-        self.classifier.eval()
-        rows = [ids[: self.classifier.max_tokens] for ids in encoded]
-        # Texts of similar length share a batch, which needs the least padding.
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        result = torch.zeros(len(rows), len(self.names))
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = [rows[i] for i in chosen]
-            lengths = torch.tensor([len(row) for row in batch], device=device)
-            logits = self.classifier(pad_rows(batch, pad=0).to(device), lengths)
-            result[torch.tensor(chosen)] = logits.float().softmax(dim=1).cpu()
-        self.classifier.train(was_training)
-        return result
-
-    def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """Return the most likely class of each text; a warning counts the texts that are cut.
+        The result for a text does not depend on the other texts.
 
         Raises:
             UserError: A text is empty.
         """
-        encoded, max_tokens = encode_texts(texts, self.tokenizer), self.classifier.max_tokens
-        n_cut = sum(len(ids) > max_tokens for ids in encoded)
+        rows, max_tokens = encode_texts(texts, self.tokenizer), self.classifier.max_tokens
+        n_cut = sum(len(ids) > max_tokens for ids in rows)
         if n_cut:
             _log.warning(
                 "%d of %d texts are longer than %d tokens and are cut to that length",
                 n_cut, len(texts), max_tokens,
             )  # fmt: skip
-        best = self._probabilities(encoded, batch_size).argmax(dim=1)
-        return [self.names[int(k)] for k in best]
+        return self.of_rows([ids[:max_tokens] for ids in rows], on_tokens)
+
+    def of_rows(
+        self, rows: Sequence[Sequence[int]], on_tokens: OnTokens | None = None
+    ) -> Float[Tensor, "N K"]:
+        """Compute the probabilities of texts that are given as token ids."""
+        classifier = self.classifier
+        was_training = classifier.training
+        classifier.eval()
+        found = torch.zeros(len(rows), len(self.names), dtype=torch.float64)
+
+        def take(
+            numbers: list[int], hidden: Float[Tensor, "B T C"], lengths: Int[Tensor, " B"]
+        ) -> None:
+            logits = classifier.classify(hidden, lengths).double()
+            found[torch.tensor(numbers)] = logits.softmax(dim=1)[: len(numbers)].cpu()
+
+        run_texts(
+            classifier.gpt.hidden,
+            rows,
+            take,
+            device=classifier.head.weight.device,
+            dtype=classifier.dtype,
+            limit=classifier.gpt.config.context_length,
+            on_tokens=on_tokens,
+        )
+        classifier.train(was_training)
+        return found
+
+    @torch.no_grad()
+    def cool(self, temperature: float) -> None:
+        """Divide the logits by a temperature from now on."""
+        for parameter in self.classifier.head.parameters():
+            parameter /= temperature
+
+    def predict(self, texts: Sequence[str]) -> list[str]:
+        """Return the most likely class of each text; a warning counts the texts that are cut.
+
+        Raises:
+            UserError: A text is empty.
+        """
+        return [self.names[int(k)] for k in self.probabilities(texts).argmax(dim=1)]
 
 
-def save_classifier(loaded: LoadedClassifier, folder: Path) -> None:
-    """Write the model, the head, `labels.json` and `tokenizer/` to a folder."""
+def save_classifier(loaded: LoadedClassifier, folder: Path, *, base: Path | None = None) -> None:
+    """Write the weights, the head, the tokenizer and `labels.json` to a folder.
+
+    Args:
+        loaded: The classifier.
+        folder: The folder.
+        base: A checkpoint with exactly the weights of the GPT, which are linked or copied. None:
+            the weights were trained, and are written.
+    """
     classifier = loaded.classifier
-    save_model(classifier.gpt, folder)
+    if base is None:
+        save_model(classifier.gpt, folder)
+    else:
+        link_weights(base, folder)
+    loaded.tokenizer.save(folder / "tokenizer")
+    save_head(loaded, folder)
+
+
+def save_head(loaded: LoadedClassifier, folder: Path) -> None:
+    """Write the head and `labels.json`, the last files of a classifier."""
+    classifier = loaded.classifier
     head = {name: t.detach().cpu().contiguous() for name, t in classifier.head.state_dict().items()}
     write_bytes(folder / "head.safetensors", to_bytes(head))
-    loaded.tokenizer.save(folder / "tokenizer")
-    # Written last: a folder with labels.json is complete.
     write_json(
-        folder / "labels.json",
+        folder / MARK,
         {
             "names": list(classifier.names),
             "pooling": classifier.pooling,
             "max_tokens": classifier.max_tokens,
+            "dtype": next(n for n, dtype in _DTYPES.items() if dtype == classifier.dtype),
+            "head_dtype": str(classifier.head.weight.dtype).removeprefix("torch."),
             "head_sha256": sha256_file(folder / "head.safetensors"),
         },
     )
 
 
-def load_classifier(path: Path | str) -> LoadedClassifier:
-    """Load a classifier that `classify` has written.
+def link_weights(base: Path, folder: Path) -> None:
+    """Put the weights of a checkpoint into a folder, as a hard link where that is possible."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in read_json(base / "model.json")["weights"]:
+        (folder / name).unlink(missing_ok=True)
+        try:
+            os.link(base / name, folder / name)
+        except OSError:
+            shutil.copyfile(base / name, folder / name)
+    shutil.copyfile(base / "model.json", folder / "model.json")
 
-    Args:
-        path: A run folder, or its `classifier` folder.
+
+def find_classifier(path: Path | str) -> Path:
+    """Find the newest complete one of RUN/classifier, RUN/classifier-2, ..., or the path itself.
 
     Raises:
-        UserError: There is no complete classifier, or a file is damaged or cannot be read.
+        UserError: There is none.
     """
     path = Path(path)
-    folder = path if (path / "labels.json").is_file() else path / "classifier"
-    if not (folder / "labels.json").is_file():
+    if (path / MARK).is_file():
+        return path
+    complete = [file.parent for file in path.glob(f"classifier*/{MARK}")]
+    if not complete:
         raise UserError(
             "There is no complete classifier here. A folder written by `groundup classify` is "
             "expected.",
             where=path,
             command=f"groundup classify {quoted(path)}" if RunFolder(path).checkpoints() else "",
         )
+    # classifier-10 comes after classifier-9: shorter names first, then by name.
+    return max(complete, key=lambda folder: (len(folder.name), folder.name))
+
+
+def load_classifier(path: Path | str, *, device: str = "cpu") -> LoadedClassifier:
+    """Load a classifier that `classify` has written.
+
+    Args:
+        path: A run folder, or the folder of a classifier.
+        device: auto, cpu, cuda, cuda:N or mps.
+
+    Raises:
+        UserError: There is no complete classifier, or a file is damaged or cannot be read.
+    """
+    folder = find_classifier(path)
     try:
-        labels = _read_labels(folder / "labels.json")
+        labels = _read_labels(folder / MARK)
         if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
             raise UserError(
                 "This file does not match its checksum. Train the classifier again.",
@@ -200,9 +215,12 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
             labels["names"],
             pooling=labels["pooling"],
             max_tokens=labels["max_tokens"],
+            dtype=_DTYPES[labels["dtype"]],
         )
+        classifier.head.to(_HEAD_DTYPES[labels["head_dtype"]])
         tensors = load_tensors(folder / "head.safetensors")
         fill_model(classifier.head, tensors, where=folder / "head.safetensors")
+        classifier.to(choose_device(device))
         return LoadedClassifier(classifier, load_tokenizer(folder / "tokenizer"))
     except OSError as error:
         raise UserError(
@@ -213,9 +231,9 @@ def load_classifier(path: Path | str) -> LoadedClassifier:
 
 
 def _read_labels(file: Path) -> dict[str, Any]:
-    """Read and check labels.json."""
+    """Read and check labels.json; files of version 0.1 state no number formats."""
     labels = read_json(file)
-    labels = labels if isinstance(labels, dict) else {}
+    labels = {"dtype": "fp32", "head_dtype": "float32"} | labels if isinstance(labels, dict) else {}
     names = labels.get("names")
     is_valid = (
         isinstance(names, list)
@@ -224,6 +242,8 @@ def _read_labels(file: Path) -> dict[str, Any]:
         and labels.get("pooling") in get_args(Pooling)
         and type(labels.get("max_tokens")) is int
         and labels["max_tokens"] >= 1
+        and labels["dtype"] in _DTYPES
+        and labels["head_dtype"] in _HEAD_DTYPES
         and isinstance(labels.get("head_sha256"), str)
     )
     if not is_valid:

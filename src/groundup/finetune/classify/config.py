@@ -1,54 +1,126 @@
-"""Settings of the fine-tuned classifier."""
+"""Settings of the classifier. This file loads no torch, for `--help`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from groundup.base.kinds import Count, Device, NotNegative, Positive, Whole
+from groundup.base.errors import UserError
+from groundup.base.kinds import Count, Device, Positive
+from groundup.finetune.config import FineTuneConfig
+from groundup.model.lora_config import LoRAConfig
 from groundup.text.config import FileConfig
+
+Balance = Literal["none", "weighted", "undersampled"]
+Method = Literal["frozen", "last", "lora", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifyConfig(FileConfig):
-    """Fine-tune the model of a run as a text classifier."""
+class ClassifyConfig(FineTuneConfig):
+    """Train a text classifier on the model of a run, and compare it with baselines."""
 
-    run: Path | None = None
-    """Run folder of the model to fine-tune, or one of its checkpoints. Without it, the newest
-    run in runs/."""
     out: Path | None = None
     """Folder to create. If the name is taken, -2 is added. None: RUN/classifier."""
     labels: str | Path | None = None
     """File of labeled texts (jsonl, json, csv, tsv or parquet), a folder of such files, or any
     other source. None: passages of the documents of the run, labeled by document."""
-    text_column: str = "text"
-    """Name of the column that contains the texts."""
-    label_column: str = "label"
-    """Name of the column that contains the class names."""
+    test: str | Path | None = None
+    """File of labeled texts for the test set. None: a part of `labels`."""
+    validation: str | Path | None = None
+    """File of labeled texts for the validation set. None: a part of `labels`."""
+    text_column: str | None = None
+    """Name of the column that contains the texts. None: text, or one that looks like it."""
+    label_column: str | None = None
+    """Name of the column that contains the labels. None: label, or one that looks like it."""
+    split_column: str | None = None
+    """Name of the column that puts each row into train, validation or test. None: rows are
+    drawn."""
+    split: Literal["grouped", "random", "book"] = "grouped"
+    """How rows are drawn. grouped: near duplicates stay in the same set. random: one by one. book:
+    70 : 10 : 20 of undersampled classes, as in chapter 6 of the book."""
+    test_frac: Annotated[float, Gt(0), Le(0.9)] = 0.2
+    """Fraction of the texts in the test set."""
+    validation_frac: Annotated[float, Ge(0), Le(0.9)] = 0.1
+    """Fraction of the texts in the validation set, which calibrates the probabilities."""
+    near_duplicate: Annotated[float, Gt(0), Le(1)] = 0.7
+    """Texts are near duplicates if the Jaccard similarity of their character 5-grams reaches
+    this."""
+    balance: Balance = "none"
+    """Classes of different sizes. none: as they are. weighted: every class has the same weight in
+    the loss. undersampled: as many training texts of each class as of the smallest."""
     data: Path | None = None
     """Data folder to cut passages from. None: the data of the run."""
     n_classes: Annotated[int, Ge(2)] = 5
     """Number of classes when the labels are made from the documents."""
     passage_characters: Count = 200
     """Minimum passage length in characters when the labels are made from the documents."""
-    test_frac: Annotated[float, Gt(0), Le(0.99)] = 0.25
-    """Fraction of the examples held out as the test set."""
-    steps: Count = 150
-    """Number of optimizer steps."""
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 16
-    """Number of texts per batch."""
-    learning_rate: Annotated[Positive, Lt(1e35)] = 0.001
-    """Peak learning rate of AdamW, for all weights."""
-    weight_decay: Annotated[NotNegative, Lt(1e35)] = 0.01
-    """Weight decay of the weight matrices."""
-    max_tokens: Count = 128
+    method: Method = "frozen"
+    """What is trained. frozen: only logistic regression on the hidden states. last: the last blocks
+    too. lora: LoRA adapters too. all: all weights. frozen is always measured, for comparison."""
+    last_blocks: Count = 6
+    """Number of blocks that method "last" trains."""
+    logistic_c: Annotated[Positive, Lt(1e35)] = 0.1
+    """C of the logistic regression on the hidden states: a smaller value regularizes more."""
+    max_tokens: Count = 512
     """Maximum number of tokens per text. Longer texts are truncated, also at the context length."""
-    pooling: Literal["mean", "last"] = "mean"
-    """Hidden states that the head reads: the mean over all tokens, or the last token."""
-    seed: Whole = 0
-    """Random seed of the train-test split and the batch order."""
+    pooling: Literal["mean", "last", "mean+last"] = "mean"
+    """Hidden states that the head of a tuned model reads: the mean over all tokens, the last token,
+    or both. frozen reads both."""
+    epochs: Positive | None = 3.0
+    """Number of passes over the training set, if `steps` is not set. frozen has none."""
+    batch_size: Annotated[int, Ge(1), Le(65_536)] = 16
+    """Number of texts per optimizer step."""
+    weight_decay: Annotated[float, Ge(0), Lt(1e35)] = 0.01
+    """Weight decay of the weight matrices."""
+    lora: LoRAConfig = field(default_factory=LoRAConfig)
+    """Settings of the LoRA adapters."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_frac + self.validation_frac > 0.95:
+            raise UserError(
+                f"test_frac is {self.test_frac:g} and validation_frac is "
+                f"{self.validation_frac:g}, which leaves less than 5 % of the texts for training. "
+                "Smaller fractions are expected.",
+                settings={"test_frac": 0.2, "validation_frac": 0.1},
+            )
+        if self.labels is None:
+            needs = ("test", "validation", "split_column", "text_column", "label_column")
+            given = next((name for name in needs if getattr(self, name) is not None), None)
+            if given is not None:
+                raise UserError(
+                    f"{given} is set, but labels is not. A file of labeled texts is expected."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(FileConfig):
+    """Classify texts with a trained classifier."""
+
+    run: Path | None = None
+    """Run folder with a classifier, or the folder of a classifier. Without it, the newest run in
+    runs/ that has one."""
+    text: str | None = None
+    """Text to classify."""
+    file: str | Path | None = None
+    """File of texts (jsonl, json, csv, tsv or parquet), or - for lines from standard input. None,
+    without a text: standard input."""
+    text_column: str | None = None
+    """Name of the column that contains the texts. None: text, or the only one that holds texts."""
+    out: Path | None = None
+    """File to write: the rows of `file` with the predicted label and the probabilities. None: a
+    file beside it in the working directory; texts from standard input are printed."""
+    json: bool = False
+    """Print one JSON object per text."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""
+    chunk_size: Annotated[int, Ge(1), Le(1_000_000)] = 1000
+    """Number of rows of a file that are classified at once."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.text is not None and self.file is not None:
+            raise UserError("Both text and file are set. One of them is expected.")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.labels import LabeledText, LabelSplit
+from groundup.finetune.records.rows import LabeledText
 from groundup.text.documents import Document
 
 _log = logging.getLogger(__name__)
@@ -27,11 +27,22 @@ SHORTER_PASSAGES = (60, 40, 20, 10)
 
 
 @dataclass(frozen=True)
-class PassageSplit(LabelSplit):
-    """A split of passages, with what of the documents is not in it."""
+class PassageSplit:
+    """Training and test set of passages, which share no text."""
 
+    train: list[LabeledText]
+    test: list[LabeledText]
+    names: tuple[str, ...]
+    """The class names, in a fixed order."""
+    source: str
+    n_duplicates: int = 0
+    """Number of passages left out of the test set because they are in the training set."""
     left_out: dict[str, int] = field(default_factory=dict)
     """Counts by what was left out."""
+
+    def index(self, label: str) -> int:
+        """Return the index of a class name: the target of the classifier."""
+        return self.names.index(label)
 
 
 def cut_passages(text: str, n_characters: int) -> list[str]:

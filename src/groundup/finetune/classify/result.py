@@ -1,13 +1,19 @@
-"""What the training of a classifier returns and writes: accuracies, counts, and the README."""
+"""What the training of a classifier returns: the scores of all models, and the verdict."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from groundup.evaluation.intervals import Share
-from groundup.text.left_out import LeftOut
-from groundup.train.loop import Step
+from groundup.evaluation.paired import MIN_ITEMS, Difference
+from groundup.finetune.classify.calibration import Calibration
+from groundup.finetune.classify.metrics import Scores
+from groundup.finetune.training import Trained
+
+FROZEN = "frozen model"
+AVERAGE = "frozen + TF-IDF"
+TUNED = {"last": "last-block model", "lora": "LoRA model", "all": "tuned model"}
+"""Names of the tuned models in the tables."""
 
 
 @dataclass(frozen=True)
@@ -27,105 +33,154 @@ class Prediction:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """An error of the classifier, and the most similar training text."""
+
+    text: str
+    label: str
+    predicted: str
+    probability: float
+    """Probability of the predicted class."""
+    nearest_text: str
+    nearest_label: str
+    nearest_jaccard: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelScores:
+    """The scores of one model on the test set."""
+
+    name: str
+    all: Scores
+    """On all rows."""
+    no_near: Scores | None
+    """On the rows without a near duplicate in the training or validation set. None: there are
+    none."""
+    cpu_s: float
+    """CPU time of training and testing, in seconds of one core."""
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two models on the same test rows; differences are those of `model` minus `other`."""
+
+    model: str
+    other: str
+    log_loss_nats: Difference
+    """Below 0: `model` is better."""
+    accuracy: Difference
+    no_near_log_loss_nats: Difference | None
+    """On the rows without a near duplicate. None: there are too few."""
+
+    @property
+    def sentence(self) -> str:
+        """Say which model is better, by the log loss."""
+        difference, n = self.log_loss_nats, self.log_loss_nats.n
+        interval = (
+            f"log loss {difference.mean:+.4f} nats [{difference.low:+.4f}, {difference.high:+.4f}]"
+        )
+        if n < MIN_ITEMS:
+            return f"The test set has {n} texts, too few to compare models ({MIN_ITEMS} or more)."
+        if not difference.is_clear:
+            return (
+                f"The {self.model} and the {self.other} are not clearly different: {interval} on "
+                f"{n:,} texts."
+            )
+        better, worse = self.model, self.other
+        if difference.mean > 0:
+            better, worse = worse, better
+        return f"The {better} is better than the {worse}: {interval} on {n:,} texts."
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassifyResult:
-    """The folder of a trained classifier, its accuracy, and the accuracy of the baselines."""
+    """The folder of a trained classifier, its scores, and those of the baselines."""
 
     folder: Path
     """`load_classifier` opens it."""
+    method: str
+    """frozen, last, lora or all."""
     source: str
     """Meaning of the labels, or the name of the file they come from."""
     names: tuple[str, ...]
     n_train: int
+    n_validation: int
     n_test: int
-    n_duplicates: int
-    """Number of examples left out because the same text occurs twice."""
+    audit: str
+    """What was found about repeated texts."""
+    read: list[str] = field(default_factory=list)
+    """How the columns were chosen, and what was left out of the files, one sentence for each."""
     left_out: dict[str, int] = field(default_factory=dict)
-    """What else was not used of the documents, with its count."""
-    reading: LeftOut = field(default_factory=LeftOut)
-    """What was left out while the files were read."""
+    """What was not used of the documents, with its count."""
+    models: list[ModelScores] = field(default_factory=list)
+    """The baselines, the frozen model, their average, and the tuned model, if there is one."""
+    comparisons: list[Comparison] = field(default_factory=list)
+    """Of the frozen model with the best baseline, and of the tuned model with both."""
     predictions: list[Prediction] = field(default_factory=list)
-    accuracy: Share | None = None
-    """Test accuracy. None: the test failed; likewise for the baselines."""
-    majority: Share | None = None
-    bag_of_words: Share | None = None
+    """Of the saved classifier on the test set."""
     confusion: list[list[int]] = field(default_factory=list)
     """Confusion matrix: rows are true classes, columns predicted ones, in the order of `names`."""
+    mistakes: list[Mistake] = field(default_factory=list)
+    """The most confident errors of the saved classifier."""
     n_cut: int
     """Number of texts that are longer than `max_tokens` and were cut."""
     max_tokens: int
     """Number of tokens of a text that the classifier reads."""
-    steps: list[Step]
-    elapsed_s: float
+    n_bytes: int = 0
+    """Size of the files of the classifier that are not links to the weights of the run."""
+    trained: Trained | None = None
+    """What the training of a tuned model did."""
+    elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """What failed after training. The classifier is saved nevertheless."""
 
     @property
-    def shares(self) -> dict[str, Share]:
-        """The accuracies that were measured, by the name of the model."""
-        shares = {
-            "fine-tuned model": self.accuracy,
-            "bag-of-words baseline": self.bag_of_words,
-            "majority-class baseline": self.majority,
-        }
-        return {name: share for name, share in shares.items() if share is not None}
-
-    @property
-    def verdict(self) -> str:
-        """The comparison with the bag of words in one sentence."""
-        if self.accuracy is None or self.bag_of_words is None:
-            return "The classifier was not compared with the bag of words."
-        return compare(self.accuracy, self.bag_of_words)
-
-    @property
-    def not_used(self) -> list[str]:
-        """What of the texts was left out or cut, one sentence for each."""
-        n_texts = self.n_train + self.n_test
+    def not_read(self) -> list[str]:
+        """What was left out of the documents or cut, one sentence for each."""
+        n_texts = self.n_train + self.n_validation + self.n_test
         counts = {
             f"{self.n_cut:,} of {n_texts:,} texts are longer than {self.max_tokens} tokens and are "
             "cut to that length.": self.n_cut,
-            f"{self.n_duplicates:,} texts are left out because they repeat another one.": (
-                self.n_duplicates
-            ),
             **{f"{count:,} {what} are left out.": count for what, count in self.left_out.items()},
         }
-        return [*self.reading.sentences(), *(text for text, count in counts.items() if count)]
+        return [text for text, count in counts.items() if count]
+
+    @property
+    def notes(self) -> list[str]:
+        """All that was guessed, left out or cut, one sentence for each."""
+        return [*self.read, *self.not_read]
+
+    @property
+    def model(self) -> ModelScores | None:
+        """The scores of the saved classifier; None if the test failed."""
+        wanted = TUNED.get(self.method, FROZEN)
+        return next((model for model in self.models if model.name == wanted), None)
 
     def summary(self) -> dict[str, Any]:
-        """The numbers of the test, as evaluation/accuracy.json holds them."""
-        shares = {
-            "tuned_model": self.accuracy,
-            "bag_of_words": self.bag_of_words,
-            "majority_class": self.majority,
-        }
+        """The numbers of the test, as evaluation/scores.json holds them."""
         return {
-            **{
-                name: {"n_right": s.n_right, "n": s.n, "low_frac": s.low, "high_frac": s.high}
-                for name, s in shares.items()
-                if s is not None
-            },
+            "models": [asdict(model) for model in self.models],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "classes": list(self.names),
             "confusion": self.confusion,
         }
 
-
-def compare(ours: Share, bag: Share) -> str:
-    """Compare the model with the bag of words, considering the confidence intervals.
-
-    >>> from groundup.evaluation.intervals import wilson
-    >>> compare(wilson(50, 100), wilson(90, 100))
-    'The bag of words is better than the fine-tuned model; the intervals do not overlap.'
-    """
-    if bag.low > ours.high:
-        return "The bag of words is better than the fine-tuned model; the intervals do not overlap."
-    if ours.low > bag.high:
-        return "The fine-tuned model is better than the bag of words; the intervals do not overlap."
-    if ours.n_right == bag.n_right:
-        ahead = "Both have the same accuracy"
-    elif ours.n_right > bag.n_right:
-        ahead = "The fine-tuned model has the higher accuracy"
-    else:
-        ahead = "The bag of words has the higher accuracy, at a fraction of the cost"
-    return f"{ahead}. The intervals overlap, so a test set of {ours.n} texts is not conclusive."
+    @property
+    def verdict(self) -> str:
+        """What the comparisons say, in a sentence or two."""
+        if not self.comparisons:
+            return "The classifier was not compared with the baselines."
+        if self.comparisons[0].log_loss_nats.n < MIN_ITEMS:
+            return self.comparisons[0].sentence
+        last = self.comparisons[-1]
+        sentences = [last.sentence]
+        is_ahead = last.log_loss_nats.is_clear and last.log_loss_nats.mean < 0
+        if self.method != "frozen" and not is_ahead:
+            sentences.append("Tuning was not worth its cost here: use the frozen model.")
+        elif self.method == "frozen" and not is_ahead:
+            sentences.append("TF-IDF is the cheaper choice here.")
+        return " ".join(sentences)
 
 
 def confusion_matrix(
@@ -140,32 +195,3 @@ def confusion_matrix(
     for label, guess in zip(labels, predicted, strict=True):
         counts[names.index(label)][names.index(guess)] += 1
     return counts
-
-
-def readme(result: ClassifyResult) -> str:
-    """Write the README.md of a classifier, in Markdown."""
-    rows = "\n".join(f"| {name} | {share} |" for name, share in result.shares.items())
-    return f"""# Classifier: {result.source}
-
-Training set: {result.n_train} texts. Test set: {result.n_test} texts.
-Classes: {", ".join(result.names)}.
-{" ".join(result.not_used)}
-
-| model | test accuracy |
-|---|---|
-{rows}
-
-{result.verdict}
-
-Load it in Python:
-
-```python
-from groundup.finetune.classify.classifier import load_classifier
-
-classifier = load_classifier({str(result.folder)!r})
-print(classifier.predict(["A text to classify."]))
-```
-
-Fine-tuning writes no checkpoints: when `groundup classify` is interrupted, it starts again from the
-beginning.
-"""

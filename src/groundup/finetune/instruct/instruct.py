@@ -1,184 +1,288 @@
 """Fine-tune the model of a run as an assistant.
 
-A record becomes `<|user|> prompt <|end|> <|assistant|> answer <|end|>`, or what the chat template
-of an imported model writes: the same ids as in `groundup chat`. Only the answer and its end are
-targets of the loss. The test prompts are answered greedily before and after fine-tuning, and
-deterministic graders decide which answers are correct.
+A record becomes a conversation in the chat template of the model, with the same ids as in
+`groundup chat`. Only answers and their ends are targets of the loss. The test prompts are answered
+before and after fine-tuning, and the scores stand beside those of answers that cost no training.
 """
 
 import dataclasses
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
+from groundup.base.environment import now
+from groundup.base.errors import UsageError
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
-from groundup.finetune.batches import RowLoader
+from groundup.evaluation.merged import MergeReport, merge_and_save
 from groundup.finetune.foundation import open_foundation, target_folder
-from groundup.finetune.instruct.answers import answer_all
 from groundup.finetune.instruct.chat_tokens import with_chat_tokens
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.examples import Examples, make_examples
-from groundup.finetune.instruct.result import (
-    Answer,
-    InstructResult,
-    answers_page,
-    readme,
-    shares,
+from groundup.finetune.instruct.examples import Dataset, Examples, read_dataset
+from groundup.finetune.instruct.forgetting import plain_text
+from groundup.finetune.instruct.identity import identity_of
+from groundup.finetune.instruct.result import InstructResult, Prepared, answers_page, readme
+from groundup.finetune.instruct.rows import (
+    ShownToken,
+    check_template,
+    generation_prompt_differs,
+    shown_tokens,
 )
-from groundup.finetune.instruct.synthetic import grade
-from groundup.finetune.outcome import AfterTraining, save_to_new_folder
-from groundup.finetune.training import OnStep, log_steps, mean_loss, tune
-from groundup.tokenizer.special import END
-from groundup.train.loop import Step
-from groundup.train.optimizer import Optimizer, OptimizerConfig
+from groundup.finetune.instruct.testing import (
+    ANSWERS,
+    Callbacks,
+    cross_validate,
+    measure_after,
+    measure_before,
+    training_job,
+    tune,
+)
+from groundup.finetune.instruct.tuning import Tuned
+from groundup.finetune.job import base_fingerprint
+from groundup.finetune.outcome import AfterTraining
+from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
+from groundup.finetune.training import mean_loss, open_fine_tuning
 from groundup.weights.checkpoint_format import save_model
+
+_N_CHECKED = 8
+"""Rows on which the merged model is compared with its adapters."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """The settings, the model and the data of a run."""
+
+    config: InstructConfig
+    run: Path
+    foundation: LanguageModel
+    added_tokens: tuple[str, ...]
+    dataset: Dataset
 
 
 @takes_settings(InstructConfig, "run")
-def instruct(config: InstructConfig, on_step: OnStep | None = None) -> InstructResult:
+def instruct(
+    config: InstructConfig,
+    callbacks: Callbacks | None = None,
+    on_prepared: Callable[[Prepared], None] | None = None,
+) -> InstructResult:
     """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
 
-    The assistant is saved right after training. If a later step fails, such as the test, the
-    result has a warning. No checkpoints are written: a run that is interrupted starts again from
-    the beginning.
+    An interrupted run is resumed by the same call. The assistant is saved right after training. If
+    a later step fails, such as the test, the result has a warning.
+
+    Args:
+        config: The settings.
+        callbacks: Called while it is trained and tested.
+        on_prepared: Called before the first test.
 
     Raises:
-        UserError: A record is malformed (see `read_records`), the text is too short for synthetic
-            records, too few records fit the context, the run contains no model, or the assistant
-            cannot be written.
+        UserError: A record is malformed, the text is too short for synthetic records, too few
+            records fit the context, the run contains no model, or the assistant cannot be written.
     """
-    started_at = time.perf_counter()
-    config = dataclasses.replace(config, run=find_run(config.run))
-    assert config.run is not None
-    foundation = open_foundation(config.run, device=config.device, threads=config.threads)
-    added_tokens: tuple[str, ...] = ()
-    if foundation.chat_template is None:
-        foundation, added_tokens = with_chat_tokens(foundation, seed=config.seed)
-    model, tokenizer = foundation.model, foundation.tokenizer
-    wanted = target_folder(config.run, config.out, "assistant", model)
-    examples = make_examples(
-        config, tokenizer, model.config.context_length, foundation.chat_template
+    if config.plan_only:
+        raise UsageError(
+            "plan_only is set, and instruct trains. The function plan_instruct estimates the cost."
+        )
+    started_at = time.monotonic()
+    callbacks = callbacks or Callbacks()
+    opened = _open(config)
+    config, foundation = opened.config, opened.foundation
+    wanted = target_folder(opened.run, config.out, "assistant", foundation.model)
+    dataset = opened.dataset
+    examples = dataset.examples() if config.folds is None else dataset.everything()
+    prepared = _prepared(opened, examples)
+    if on_prepared is not None:
+        on_prepared(prepared)
+    run, _ = open_fine_tuning(wanted, config)
+    text = plain_text(opened.run)
+    plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer)
+    folds = before = None
+    if config.folds is None:
+        before = measure_before(
+            foundation,
+            examples,
+            config,
+            run.path,
+            callbacks,
+            with_baselines=config.baselines and dataset.groups is not None,
+        )
+        loss_before = before.loss_nats
+    else:
+        parts = dataset.folds(config.folds, config.seed)
+        folds = cross_validate(foundation, parts, config, run.path, callbacks)
+        loss_before = folds.loss_before_nats
+    tuned = tune(
+        foundation,
+        examples,
+        config,
+        run,
+        callbacks,
+        after_s=0.0 if before is None else before.elapsed_s,
+        started_at=started_at,
     )
-    before = _answers(config, foundation, examples)
-    loss_before = mean_loss(model, examples.test_rows)
-    steps = _train(config, foundation, examples, on_step)
-    folder = save_to_new_folder(wanted, lambda path: _save(foundation, examples, path))
-    after = AfterTraining(folder)
-    run = RunFolder(folder)
+    assistant = dataclasses.replace(foundation, model=tuned.model)
+    merged = _save(opened, assistant, tuned, examples, run.path)
+    after = AfterTraining(run.path)
     result = InstructResult(
-        folder=folder,
-        n_records=len(examples.rows),
-        n_read=examples.n_read,
-        n_too_long=examples.n_too_long,
-        n_repeated=examples.n_repeated,
-        reading=examples.reading,
-        context_length=model.config.context_length,
-        added_tokens=added_tokens,
-        max_new_tokens=config.max_new_tokens,
-        answers=[],
-        before=None,
-        after=None,
+        folder=run.path,
+        name=RunFolder.of(opened.run).path.resolve().name,
+        prepared=prepared,
+        trained=tuned.trained,
+        n_parameters=sum(p.numel() for p in tuned.model.parameters()),
+        n_trained_parameters=tuned.n_trained_parameters,
+        max_new_tokens=config.max_new_tokens or 0,
         loss_before_nats=loss_before,
-        loss_after_nats=None,
-        steps=steps,
-        elapsed_s=0.0,
+        plain_text=text.name,
+        plain_before=plain_before,
+        merge_difference=None if merged is None else merged.max_logit_difference,
         warnings=after.warnings,
     )
-    with after.step("Writing the settings"):
-        run.write_config(config)
-    with after.step("Writing the manifest"):
-        run.write_manifest({**_manifest(config, result), **foundation.special_ids.to_manifest()})
-    with after.step("Writing the metrics"):
-        log_steps(run, steps)
-    with after.step("Measuring the test loss"):
-        loss_after = mean_loss(model, examples.test_rows)
-        result = dataclasses.replace(result, loss_after_nats=loss_after)
+    with after.step("Measuring the loss on plain text"):
+        plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer)
+        result = dataclasses.replace(result, plain_after=plain_after)
     with after.step("Testing the assistant"):
-        result = _tested(config, foundation, examples, before, result)
-    with after.step("Writing the answers"):
-        write_text(run.samples / "answers.md", answers_page(result.answers))
-    with after.step("Writing the results"):
-        write_json(folder / ASSISTANT_MARK, result.summary())
-    with after.step("Writing the README"):
-        run.write_readme(readme(result))
-    return dataclasses.replace(result, elapsed_s=time.perf_counter() - started_at)
+        if folds is not None:
+            loss, evaluation = folds.loss_after_nats, folds.evaluation
+        elif before is not None:
+            loss = mean_loss(assistant.model, examples.test_rows)
+            evaluation = measure_after(assistant, before, config, callbacks)
+        result = dataclasses.replace(result, loss_after_nats=loss, evaluation=evaluation)
+    result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
+    _write(result, opened, run, after)
+    return result
 
 
-def _train(
-    config: InstructConfig, foundation: LanguageModel, examples: Examples, on_step: OnStep | None
-) -> list[Step]:
-    model = foundation.model
-    optimizer = Optimizer(
-        model,
-        OptimizerConfig(
-            learning_rate=config.learning_rate,
-            embedding_learning_rate=config.embedding_learning_rate,
-            norm_learning_rate=config.embedding_learning_rate,
-            weight_decay=0.0,
-        ),
+@takes_settings(InstructConfig, "run")
+def plan_instruct(config: InstructConfig) -> FineTuningPlan:
+    """Estimate the cost of the training, without training.
+
+    Raises:
+        UserError: As `instruct`.
+    """
+    started_at = time.monotonic()
+    opened = _open(config)
+    examples = opened.dataset.examples()
+    job = training_job(opened.foundation, examples, opened.config, started_at=started_at)
+    return plan_fine_tuning(job)
+
+
+@takes_settings(InstructConfig, "run")
+def show_records(config: InstructConfig) -> list[tuple[str, list[ShownToken]]]:
+    """Render the first `config.show` training records, without training.
+
+    Returns:
+        For each record where it is from, and its tokens.
+
+    Raises:
+        UserError: As `instruct`.
+    """
+    opened = _open(config)
+    model = opened.foundation
+    some = opened.dataset.rows.conversations[: config.show]
+    return [(c.where, shown_tokens(c, model.tokenizer, model.chat_template)) for c in some]
+
+
+def _open(config: InstructConfig) -> _Opened:
+    run = find_run(config.run)
+    config = dataclasses.replace(config, run=run)
+    foundation = open_foundation(run, device=config.device, threads=config.threads)
+    added: tuple[str, ...] = ()
+    if foundation.chat_template is None:
+        foundation, added = with_chat_tokens(foundation, seed=config.seed)
+        # So that its answers end at <|end|>, also before fine-tuning.
+        foundation = dataclasses.replace(foundation, is_assistant=True)
+    check_template(foundation.tokenizer, foundation.chat_template)
+    n_parameters = sum(p.numel() for p in foundation.model.parameters())
+    config = config.resolved(n_parameters)
+    dataset = read_dataset(
+        config,
+        foundation.tokenizer,
+        foundation.model.config.context_length,
+        foundation.chat_template,
+        identity_of(run, config.data, n_parameters),
     )
-    batches = iter(RowLoader(examples.rows, config.batch_size, seed=config.seed))
-    return tune(model, batches, model.loss, optimizer, n_steps=config.steps, on_step=on_step)
+    return _Opened(
+        config=config, run=run, foundation=foundation, added_tokens=added, dataset=dataset
+    )
 
 
-def _save(assistant: LanguageModel, examples: Examples, folder: Path) -> None:
-    save_model(assistant.model, folder)
+def _prepared(opened: _Opened, examples: Examples) -> Prepared:
+    config, dataset, foundation = opened.config, opened.dataset, opened.foundation
+    groups = dataset.groups
+    return Prepared(
+        n_read=dataset.n_read,
+        n_train=len(examples.rows),
+        n_validation=len(examples.validation_rows),
+        n_test=len(examples.items) if config.folds is None else len(dataset.rows.rows),
+        n_too_long=dataset.rows.n_too_long,
+        n_split=dataset.rows.n_split,
+        n_repeats=0 if groups is None else groups.n_exact_repeats,
+        n_groups=None if groups is None else groups.n_groups,
+        n_test_near=sum(item.is_near_duplicate for item in examples.items),
+        reading=dataset.reading,
+        context_length=foundation.model.config.context_length,
+        n_train_tokens=sum(len(ids) for ids, _ in examples.rows),
+        n_answer_tokens=sum(t >= 0 for _, targets in examples.rows for t in targets),
+        added_tokens=opened.added_tokens,
+        prompt_differs=generation_prompt_differs(foundation.tokenizer, foundation.chat_template),
+        recipe=config.recipe,
+        n_steps=config.n_steps(len(examples.rows)),
+        batch_size=config.batch_size or 0,
+        learning_rate=config.learning_rate or 0.0,
+        n_folds=config.folds or 0,
+    )
+
+
+def _save(
+    opened: _Opened, assistant: LanguageModel, tuned: Tuned, examples: Examples, folder: Path
+) -> MergeReport | None:
+    """Write the complete model and its tokenizer, and the adapters, if there are any."""
+    merged = None
+    if tuned.adapted is None:
+        save_model(assistant.model, folder)
+    else:
+        merged = merge_and_save(
+            tuned.adapted,
+            folder,
+            base_name=str(opened.run),
+            base_sha256=base_fingerprint(opened.foundation),
+            check_ids=[ids for ids, _ in examples.rows[:_N_CHECKED]],
+        )
     assistant.tokenizer.save(folder / "tokenizer")
     if assistant.chat_template is not None:
         assistant.chat_template.save(folder / "tokenizer")
     # Written last: a folder with this file has a complete assistant. The test adds its numbers.
     write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
+    return merged
 
 
-def _answers(
-    config: InstructConfig, assistant: LanguageModel, examples: Examples
-) -> list[list[int]]:
-    stops = set(assistant.stop_ids)
-    if assistant.chat_template is None:
-        stops.add(assistant.tokenizer.special_tokens[END])
-    return answer_all(assistant.model, examples.prompts, config.max_new_tokens, stop_ids=stops)
+def _write(result: InstructResult, opened: _Opened, run: RunFolder, after: AfterTraining) -> None:
+    evaluation = result.evaluation
+    if evaluation is not None:
+        with after.step("Writing the answers"):
+            write_text(run.samples / "answers.md", answers_page(evaluation))
+            evaluation.write(run.path / "evaluation" / ANSWERS)
+    with after.step("Writing the results"):
+        write_json(run.path / ASSISTANT_MARK, result.summary())
+    with after.step("Writing the README"):
+        run.write_readme(readme(result))
+    with after.step("Writing the manifest"):  # last: it says that the run is finished
+        special_ids = opened.foundation.special_ids.to_manifest()
+        found = {**run.read_manifest(), **_manifest(opened, result), **special_ids}
+        run.write_manifest({**found, "finished_at": now()})
 
 
-def _tested(
-    config: InstructConfig,
-    assistant: LanguageModel,
-    examples: Examples,
-    before: list[list[int]],
-    result: InstructResult,
-) -> InstructResult:
-    decode, context_length = assistant.tokenizer.decode, assistant.model.config.context_length
-    after = _answers(config, assistant, examples)
-    n_cut = sum(
-        len(ids) == config.max_new_tokens or len(prompt) + len(ids) == context_length
-        for prompt, ids in zip(examples.prompts, after, strict=True)
-    )
-    texts = [(decode(a), decode(b)) for a, b in zip(before, after, strict=True)]
-    answers = [
-        Answer(r, a, b, grade(r, a), grade(r, b))
-        for r, (a, b) in zip(examples.test, texts, strict=True)
-    ]
-    share_before, share_after = shares(answers)
-    return dataclasses.replace(
-        result,
-        answers=answers,
-        n_cut_answers=n_cut,
-        before=share_before,
-        after=share_after,
-    )
-
-
-def _manifest(config: InstructConfig, result: InstructResult) -> dict[str, object]:
+def _manifest(opened: _Opened, result: InstructResult) -> dict[str, object]:
+    prepared = result.prepared
     return {
-        "foundation": str(config.run),
-        "n_records": result.n_records,
-        "n_records_read": result.n_read,
-        "added_tokens": list(result.added_tokens),
-        "left_out": {
-            "longer than the context": result.n_too_long,
-            "same prompt as a test record": result.n_repeated,
-        },
-        "reading": result.reading.to_table(),
+        "foundation": str(opened.run),
+        "n_records": prepared.n_train,
+        "n_records_read": prepared.n_read,
+        "added_tokens": list(prepared.added_tokens),
+        "left_out": {"longer than the context": prepared.n_too_long},
+        "reading": prepared.reading.to_table(),
     }

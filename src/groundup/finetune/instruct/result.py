@@ -1,27 +1,88 @@
-"""What instruction tuning returns and writes: graded answers, counts, and the README."""
+"""What instruction tuning returns and writes: scores, counts, and the README."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import quoted
 from groundup.evaluation.intervals import Share, wilson
-from groundup.finetune.instruct.records import Record
+from groundup.finetune.instruct import baselines
+from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, by_kind, table_of
 from groundup.finetune.instruct.synthetic import YES_OR_NO
+from groundup.finetune.training import Trained
 from groundup.text.left_out import LeftOut
-from groundup.train.loop import Step
+
+_N_PROMPTS = 3
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A test record with its graded answers before and after fine-tuning."""
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What is known before training: what was read, and what will be trained."""
 
-    record: Record
-    before: str
-    after: str
-    right_before: bool
-    right_after: bool
+    n_read: int
+    """Number of records before any was left out."""
+    n_train: int
+    n_validation: int
+    n_test: int
+    n_too_long: int
+    """Number of records left out because they are longer than the context."""
+    n_split: int = 0
+    """Number of records that were divided at their turns."""
+    n_repeats: int = 0
+    """Number of records whose prompt repeats an earlier one exactly."""
+    n_groups: int | None = None
+    """Number of groups of near duplicates among the prompts. None: synthetic records."""
+    n_test_near: int = 0
+    """Number of test records with a near duplicate in the training set."""
+    reading: LeftOut = field(default_factory=LeftOut)
+    """What was left out while the files were read."""
+    context_length: int = 0
+    n_train_tokens: int = 0
+    """Number of tokens of the training rows."""
+    n_answer_tokens: int = 0
+    """Number of them that are targets."""
+    n_plain_rows: int = 0
+    """Number of training rows of plain text."""
+    added_tokens: tuple[str, ...] = ()
+    """Chat tokens that the tokenizer of the model did not have."""
+    prompt_differs: bool = False
+    """Whether an answer begins otherwise in generation than in training."""
+    recipe: str = "full"
+    n_steps: int = 0
+    batch_size: int = 0
+    learning_rate: float = 0.0
+    n_folds: int = 0
+
+    @property
+    def left_out(self) -> list[str]:
+        """What of the records is not used, one sentence for each."""
+        found = self.reading.sentences()
+        if self.n_too_long:
+            found.append(
+                f"{self.n_too_long:,} of {self.n_read:,} records are longer than the context of "
+                f"{self.context_length:,} tokens and are left out."
+            )
+        if self.n_split:
+            found.append(f"{self.n_split:,} records were too long and were divided at their turns.")
+        if self.prompt_differs:
+            found.append(
+                "The chat template begins an answer otherwise in generation than in a complete "
+                "conversation, so the model answers after a beginning that it was not trained on."
+            )
+        return found
+
+    @property
+    def audit(self) -> str:
+        """What the audit found among the prompts, in a sentence or two."""
+        said = f"{self.n_read:,} records"
+        if self.n_groups is None:
+            return f"{said}, made from the documents of the run."
+        return (
+            f"{said}: {self.n_repeats:,} repeated prompts, {self.n_groups:,} groups of near "
+            f"duplicates. {self.n_test_near:,} of {self.n_test:,} test prompts have a near "
+            "duplicate in the training set."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,137 +91,199 @@ class InstructResult:
 
     folder: Path
     """`groundup.load` opens it, `groundup chat` talks to it."""
-    n_records: int
-    """Number of training records."""
-    n_read: int = 0
-    """Number of records before any was left out."""
-    n_too_long: int
-    """Number of records left out because they are longer than the context."""
-    n_repeated: int = 0
-    """Number of records left out because a test record has the same prompt."""
-    reading: LeftOut = field(default_factory=LeftOut)
-    """What was left out while the files were read."""
-    context_length: int = 0
-    added_tokens: tuple[str, ...] = ()
-    """Chat tokens that the tokenizer of the model did not have."""
-    answers: list[Answer]
-    n_cut_answers: int = 0
-    """Number of test answers that did not end within `max_new_tokens`."""
-    max_new_tokens: int = 0
-    before: Share | None
-    """Test accuracy before fine-tuning. None: the test failed."""
-    after: Share | None
-    """Test accuracy after fine-tuning. None: the test failed."""
+    name: str
+    """The name of the run that it was made from."""
+    prepared: Prepared
+    trained: Trained
+    n_parameters: int
+    n_trained_parameters: int
+    max_new_tokens: int
     loss_before_nats: float
     """Mean test loss per answer token before fine-tuning."""
-    loss_after_nats: float | None
+    loss_after_nats: float | None = None
     """Mean test loss per answer token after fine-tuning. None: it was not measured."""
-    steps: list[Step]
-    elapsed_s: float
+    evaluation: Evaluation | None = None
+    """The answers to the test prompts. None: the test failed."""
+    plain_text: str = ""
+    """Which plain text the next two are measured on."""
+    plain_before: float | None = None
+    """Bits per byte of plain text before fine-tuning."""
+    plain_after: float | None = None
+    """Bits per byte of plain text after fine-tuning."""
+    merge_difference: float | None = None
+    """Largest difference of a logit with merged and with separate adapters."""
+    elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """What failed after training. The model is saved nevertheless."""
 
-    def by_kind(self) -> dict[str, tuple[Share, Share]]:
-        """Return the accuracy before and after for each kind of record ("" if unknown)."""
-        kinds = dict.fromkeys(answer.record.kind for answer in self.answers)
-        return {kind: shares([a for a in self.answers if a.record.kind == kind]) for kind in kinds}
-
     @property
     def is_synthetic(self) -> bool:
-        """Whether the records were generated, so that each kind has its grader."""
-        return all(answer.record.kind for answer in self.answers)
+        """Whether the records were generated."""
+        return self.prepared.n_groups is None
 
     @property
-    def verdict(self) -> str:
-        """What the accuracy means, in one or two sentences."""
-        if self.after is None:
-            return "The assistant was not tested."
+    def verdict(self) -> list[str]:
+        """What the scores mean, one sentence for each."""
+        if self.evaluation is None:
+            return ["The assistant was not tested."]
         if not self.is_synthetic:
-            return (
-                f"{self.after.n_right} of {self.after.n} answers match the expected text exactly. "
-                "An exact match is a strict measure of free text: read some answers too."
-            )
-        after = {kind: share.value for kind, (_, share) in self.by_kind().items()}
+            return self.evaluation.verdict()
+        after = {
+            kind: n_right / n
+            for kind, (n_right, n) in by_kind(self.evaluation, baselines.TUNED).items()
+        }
         # A random guess answers half of the yes-or-no questions correctly.
         learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
         failed = [kind for kind, x in after.items() if x < 0.2]
-        return (
+        return [
             f"Learned: {'; '.join(learned) or 'none'}. Not learned: {'; '.join(failed) or 'none'}. "
             "A small model answers only the kinds of questions that it was trained on; it answers "
             "any other question with the same few sentences."
+        ]
+
+    @property
+    def forgetting(self) -> str:
+        """How much worse plain text is predicted, in a sentence."""
+        if self.plain_before is None or self.plain_after is None:
+            return "Plain text: not measured."
+        change = self.plain_after - self.plain_before
+        return (
+            f"Plain text ({self.plain_text}): {self.plain_before:.3f} bits/byte before, "
+            f"{self.plain_after:.3f} after ({change:+.3f})."
         )
 
     @property
-    def left_out(self) -> list[str]:
-        """What of the records was not used, and which answers were cut, one sentence for each."""
-        counts = {
-            f"{self.n_too_long:,} of {self.n_read:,} records are longer than the context of "
-            f"{self.context_length} tokens and are left out.": self.n_too_long,
-            f"{self.n_repeated:,} of {self.n_read:,} records have the same prompt as a test record "
-            "and are left out.": self.n_repeated,
-            f"{self.n_cut_answers:,} of {len(self.answers):,} test answers did not end within "
-            f"{self.max_new_tokens} tokens and were cut there.": self.n_cut_answers,
-        }
-        return [*self.reading.sentences(), *(text for text, count in counts.items() if count)]
+    def loss(self) -> str:
+        """The loss on the answers of the test set, in a sentence."""
+        after = "not measured" if self.loss_after_nats is None else f"{self.loss_after_nats:.3f}"
+        return (
+            f"Test loss on answers: {self.loss_before_nats:.3f} nats/token before, {after} after."
+        )
+
+    @property
+    def cut_answers(self) -> str:
+        """How many test answers did not end, in a sentence; empty if all did."""
+        if self.evaluation is None:
+            return ""
+        tuned = self.evaluation.answers[baselines.TUNED]
+        n_cut = sum(answer.is_ended is False for answer in tuned)
+        if not n_cut:
+            return ""
+        return (
+            f"{n_cut:,} of {len(tuned):,} test answers did not end within {self.max_new_tokens} "
+            "tokens and were cut there."
+        )
+
+    def shares(self) -> list[tuple[str, Share, Share]]:
+        """List each kind of synthetic question with its accuracy before and after."""
+        assert self.evaluation is not None
+        before = by_kind(self.evaluation, baselines.UNTUNED)
+        after = by_kind(self.evaluation, baselines.TUNED)
+        counts = {kind: (before[kind], after[kind]) for kind in after}
+        counts["all"] = (_added(before.values()), _added(after.values()))
+        return [(kind, wilson(*b), wilson(*a)) for kind, (b, a) in counts.items()]
+
+    def prompts_to_try(self) -> list[str]:
+        """Choose prompts for `groundup chat`: short ones of different kinds."""
+        first = ["Who are you?"] if self.is_synthetic else []
+        if self.evaluation is None:
+            return first
+        single = [item for item in self.evaluation.items if len(item.messages) == 1]
+        # `chat` reads one line at a time.
+        items = sorted(single, key=lambda i: len(i.prompt) > 60 or "\n" in i.prompt)
+        kinds = {item.kind: item.prompt for item in reversed(items)}
+        prompts = [*first, *reversed(kinds.values()), *(item.prompt for item in items)]
+        lines = [" ".join(prompt.split()) for prompt in prompts]
+        return list(dict.fromkeys(lines))[:_N_PROMPTS]
 
     def summary(self) -> dict[str, Any]:
         """The numbers of the test, as assistant.json holds them."""
-        tested = {} if self.before is None or self.after is None else {
-            "n_right_before": self.before.n_right,
-            "n_right_after": self.after.n_right,
-            "n_right_after_by_kind": {
-                kind or "all": after.n_right for kind, (_, after) in self.by_kind().items()
-            },
-        }  # fmt: skip
-        return {
-            "n_records": self.n_records,
-            "n_held_out": len(self.answers),
-            "n_cut_answers": self.n_cut_answers,
+        found: dict[str, Any] = {
+            "name": self.name,
+            "n_records": self.prepared.n_train,
+            "n_held_out": self.prepared.n_test,
             "loss_before_nats": self.loss_before_nats,
             "loss_after_nats": self.loss_after_nats,
-            **tested,
+            "prompts_to_try": self.prompts_to_try(),
         }
+        if self.evaluation is not None:
+            everything = [True] * len(self.evaluation.items)
+            for name, among in (("all", everything), ("no_near_duplicate", self.evaluation.is_new)):
+                found[name] = {
+                    row[0]: dict(zip(COLUMNS[1:], row[1:], strict=True))
+                    for row in table_of(self.evaluation, among)
+                }
+            found["n_right_after_by_kind"] = {
+                kind or "all": n_right
+                for kind, (n_right, _) in by_kind(self.evaluation, baselines.TUNED).items()
+            }
+        return found
 
 
-def shares(answers: Sequence[Answer]) -> tuple[Share, Share]:
-    """Compute the accuracy before and after fine-tuning."""
-    return (
-        wilson(sum(a.right_before for a in answers), len(answers)),
-        wilson(sum(a.right_after for a in answers), len(answers)),
-    )
+def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    pairs = list(counts)
+    return sum(n_right for n_right, _ in pairs), sum(n for _, n in pairs)
 
 
-def answers_page(answers: Sequence[Answer]) -> str:
+def answers_page(evaluation: Evaluation) -> str:
     """Write all answers to the test prompts, in Markdown."""
-    return "\n".join(
-        f"**{a.record.prompt}**\n\n- expected: {a.record.output}\n- before: {a.before!r}\n"
-        f"- after: {a.after!r} ({'correct' if a.right_after else 'wrong'})\n"
-        for a in answers
-    )
+    parts = []
+    for index, item in enumerate(evaluation.items):
+        answers = "".join(
+            f"- {name}: {answers[index].text!r}\n" for name, answers in evaluation.answers.items()
+        )
+        parts.append(f"**{item.prompt}**\n\n- expected: {item.reference!r}\n{answers}")
+    return "\n".join(parts)
 
 
 def readme(result: InstructResult) -> str:
     """Write the README.md of an assistant, in Markdown."""
-    loss_after = "not measured"
-    if result.loss_after_nats is not None:
-        loss_after = f"{result.loss_after_nats:.3f}"
-    left_out = " ".join(result.left_out)
-    return f"""# Assistant
+    prepared = result.prepared
+    lines = [
+        "# Assistant",
+        f"Training set: {prepared.n_train:,} records ({prepared.n_answer_tokens:,} of "
+        f"{prepared.n_train_tokens:,} tokens are trained). Test set: {prepared.n_test:,} records. "
+        + " ".join([prepared.audit, *prepared.left_out]),
+        f"Recipe: {prepared.recipe}, {result.n_trained_parameters:,} of {result.n_parameters:,} "
+        f"parameters trained in {result.trained.n_steps:,} steps.",
+        f"{result.loss} {result.forgetting}",
+    ]
+    if result.evaluation is not None:
+        lines += _tables(result)
+    lines += [
+        " ".join([*result.verdict, result.cut_answers]).strip(),
+        "All answers to the test prompts are in `samples/answers.md`, with their scores in "
+        "`evaluation/answers.jsonl`. Chat with the assistant:",
+        f"    groundup chat {quoted(result.folder)}",
+    ]
+    return "\n\n".join(lines) + "\n"
 
-Training set: {result.n_records} records. Test set: {len(result.answers)} records.
-{left_out}
 
-| fine-tuning | test accuracy | test loss in nats/token |
-|---|---|---|
-| before | {result.before or "not tested"} | {result.loss_before_nats:.3f} |
-| after | {result.after or "not tested"} | {loss_after} |
+def _tables(result: InstructResult) -> list[str]:
+    evaluation = result.evaluation
+    assert evaluation is not None
+    if result.is_synthetic:
+        rows = [[kind, str(a.n), str(b), str(a)] for kind, b, a in result.shares()]
+        return [markdown(["kind", "prompts", "before", "after"], rows)]
+    n, n_new = len(evaluation.items), sum(evaluation.is_new)
+    found = [f"All {n} test records:", markdown(COLUMNS, table_of(evaluation, [True] * n))]
+    if 0 < n_new < n:
+        found.append(f"The {n_new} test records without a near duplicate in the training set:")
+        found.append(markdown(COLUMNS, table_of(evaluation, evaluation.is_new)))
+    kinds = {
+        kind: [f"{n_right} of {n}" for n_right, n in pair]
+        for kind, *pair in (
+            (kind, by_kind(evaluation, baselines.UNTUNED)[kind], found_after)
+            for kind, found_after in by_kind(evaluation, baselines.TUNED).items()
+        )
+    }
+    if kinds:
+        rows = [[kind, *pair] for kind, pair in sorted(kinds.items())]
+        found += ["Key match by kind of prompt:", markdown(["kind", "untuned", "fine-tuned"], rows)]
+    return found
 
-{result.verdict}
 
-All answers to the test prompts are in `samples/answers.md`. Chat with the assistant:
-
-    groundup chat {quoted(result.folder)}
-
-Fine-tuning writes no checkpoints: when `groundup instruct` is interrupted, it starts again from the
-beginning.
-"""
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a table in Markdown."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,7 +1,8 @@
 """Synthetic instruction records: questions about the words of a text, with answers to check.
 
-There are nine kinds of questions, from repeating a word to writing it in capital letters. A model
-of a million parameters learns some of them in under a minute and fails at others. In the answers a
+There are nine kinds of questions, from repeating a word to writing it in capital letters, and
+questions about the assistant itself. A model of a million parameters learns some of them in under a
+minute and fails at others. In the answers a
 word follows a space, as it does in the question: a byte-level tokenizer gives ` object` and
 `object` different ids, and copying is easy only with equal ids.
 
@@ -25,9 +26,11 @@ from groundup.finetune.instruct.graders import (
     final_word,
     number,
 )
-from groundup.finetune.instruct.records import Record
+from groundup.tokenizer.template import Message
 
 YES_OR_NO = "is it there"
+ABOUT_ITSELF = "about itself"
+"""Has no test records: every question of this kind is trained on."""
 GRADERS: Mapping[str, Grader] = {
     "repeat": final_word,
     "first word": final_word,
@@ -40,6 +43,60 @@ GRADERS: Mapping[str, Grader] = {
     "next word, new text": final_word,
 }
 """The grader of each kind, in the order in which the kinds are listed."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A question with its answer. `kind` names the type of task."""
+
+    prompt: str
+    output: str
+    kind: str = ""
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The question and the answer, as a conversation."""
+        return Message("user", self.prompt), Message("assistant", self.output)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """What an assistant can truly say about itself."""
+
+    name: str
+    n_parameters: int
+    trained_on: str
+    """The text that the model was pretrained on."""
+
+    def records(self) -> list[Record]:
+        """Make the questions about the assistant, with their answers."""
+        who = f"I am {self.name}, a language model with {self.size} parameters."
+        text = f"I was trained on {self.trained_on}."
+        answers = {
+            who: ("Who are you?", "Who are you", "What are you?", "What is your name?"),
+            f"Hello! {who}": ("Hello", "Hello!", "Hi", "Hi!", "Hey", "Good morning"),
+            f"I have {self.size} parameters.": (
+                "How large are you?", "How big are you?", "How many parameters do you have?",
+            ),
+            text: ("What were you trained on?", "What have you read?", "What do you know?"),
+        }  # fmt: skip
+        return [
+            Record(question, answer, ABOUT_ITSELF)
+            for answer, questions in answers.items()
+            for question in questions
+        ]
+
+    @property
+    def size(self) -> str:
+        """The number of parameters in words.
+
+        >>> Identity(name="a", n_parameters=1_972_000, trained_on="b").size
+        '2.0 million'
+        """
+        if self.n_parameters < 1_000_000:
+            return f"{self.n_parameters / 1e3:.0f} thousand"
+        return f"{self.n_parameters / 1e6:.1f} million"
+
 
 WORD = re.compile(r"(?<!\w)[^\W\d_]{3,9}(?!\w)")
 PHRASE = re.compile(r"(?<!\w)[^\W\d_]+(?: [^\W\d_]+){4}(?!\w)")
@@ -79,8 +136,9 @@ def make_synthetic_records(
     n_train: int,
     n_test_per_kind: int,
     seed: int,
+    identity: Identity | None = None,
 ) -> tuple[list[Record], list[Record]]:
-    """Make training and test records that share no prompt.
+    """Make training and test records; no test prompt is a training prompt.
 
     Args:
         train_texts: Training documents: the source of the words and of most phrases.
@@ -88,6 +146,7 @@ def make_synthetic_records(
         n_train: Number of training records, the kinds in turn.
         n_test_per_kind: Number of test records of each kind.
         seed: Random seed of the records.
+        identity: What the assistant says about itself. None: nothing.
 
     Returns:
         (train, test).
@@ -117,7 +176,10 @@ def make_synthetic_records(
     )
     test = _make(rng, for_test, n_test_per_kind * len(GRADERS))
     in_test = {record.prompt for record in test}
-    train = [r for r in _make(rng, for_training, n_train) if r.prompt not in in_test]
+    about = [] if identity is None else identity.records()
+    n_about = n_train // (len(GRADERS) + 1) if about else 0
+    train = [r for r in _make(rng, for_training, n_train - n_about) if r.prompt not in in_test]
+    train += [about[i % len(about)] for i in range(n_about)]
     order = rng.permutation(len(train))
     return [train[i] for i in order], test
 
@@ -195,4 +257,4 @@ def _make_one(rng: np.random.Generator, kind: str, material: _Material) -> Recor
             question, answer = f"Which word follows: {start}", f"The next word is {follows}."
         case _:
             raise AssertionError(kind)
-    return Record(instruction=question, output=answer, kind=kind)
+    return Record(question, answer, kind)

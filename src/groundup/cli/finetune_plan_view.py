@@ -1,0 +1,30 @@
+"""The cost of a fine-tuning run as a table, for `--plan-only`."""
+
+import shlex
+
+from groundup.cli.console import next_command, span, table, typed
+from groundup.finetune.plan import FineTuningPlan
+
+
+def show_plan(plan: FineTuningPlan, unit: str) -> None:
+    """Print the cost of a run, and the command that starts it.
+
+    Args:
+        plan: The cost.
+        unit: What the loss is the mean of, in the plural.
+    """
+    low, expected, high = plan.total_s
+    frac = plan.n_trained_parameters / plan.n_parameters
+    rows = [
+        ["steps", f"{plan.n_steps:,}", f"{plan.n_tokens:,} tokens, {plan.n_targets:,} {unit}"],
+        ["trained parameters", f"{plan.n_trained_parameters:,}", f"{frac:.1%} of all"],
+        ["time", span(expected), f"{span(low)} to {span(high)}; {plan.step_s:.2f} s per step"],
+        ["memory", f"{plan.peak_memory_bytes / 1e6:,.0f} MB", "peak"],
+        [
+            "disk",
+            f"{plan.disk_bytes / 1e6:,.0f} MB",
+            f"checkpoints of {plan.checkpoint_bytes / 1e6:,.0f} MB",
+        ],
+    ]
+    table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
+    next_command(shlex.join(["groundup", *(word for word in typed if word != "--plan-only")]))

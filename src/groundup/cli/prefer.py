@@ -1,0 +1,80 @@
+"""`groundup prefer`: tune an assistant on preferences; show what changed, beside baselines."""
+
+from groundup.base.errors import quoted
+from groundup.cli.console import next_command, note, plural, span, table, warn
+from groundup.cli.finetune_plan_view import show_plan
+from groundup.cli.finetune_view import shorten, shown
+from groundup.cli.stage_bars import stage_bars
+from groundup.finetune.plan import FineTuningPlan
+from groundup.finetune.prefer.config import PreferConfig
+from groundup.finetune.prefer.prefer import prefer
+from groundup.finetune.prefer.result import PreferResult, accuracy_rows, change_rows
+from groundup.train.loop import Step
+
+
+def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
+    """Tune an assistant and show the result."""
+    result = _with_progress(config)
+    if isinstance(result, FineTuningPlan):
+        show_plan(result, "pairs")
+        return result
+    with shown(result.folder):
+        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        note(
+            f"Training set: {plural(result.n_train, 'pair')}. Validation set: "
+            f"{plural(result.n_validation, 'pair')}. Test set: {plural(result.n_test, 'pair')}."
+        )
+        if result.reference_from is not None:
+            note(f"Reference log-probabilities: read from {result.reference_from}.")
+        for sentence in [*result.reading.sentences(), *result.left_out]:
+            warn(sentence)
+        _show_test(result)
+        for warning in result.warnings:
+            warn(warning)
+        next_command(f"groundup chat {quoted(result.folder)}")
+    return result
+
+
+def _with_progress(config: PreferConfig) -> PreferResult | FineTuningPlan:
+    with stage_bars() as bar:
+        training = ""
+
+        def on_reference(done: int, n_pairs: int) -> None:
+            if line := bar("reference", n_pairs):
+                line.update(done, f"{done}/{n_pairs} pairs")
+
+        def on_training(name: str) -> None:
+            nonlocal training
+            training = name
+
+        def on_step(step: Step) -> None:
+            if line := bar(training, step.n_steps):
+                rate = f"{step.targets_per_s:.1f} pairs/s"
+                line.update(
+                    step.step, loss=f"{step.loss_nats:.3f}", rate=rate, eta=span(step.eta_s)
+                )
+
+        return prefer(config, on_step, on_reference, on_training)
+
+
+def _show_test(result: PreferResult) -> None:
+    reports = result.reports()
+    if not reports:
+        return
+    heads = [head for name in reports for head in (name, "95 % interval")]
+    table("Preference accuracy on the test set", ["model", *heads], accuracy_rows(reports))
+    table(
+        "Mean change of log p of an answer in nats, with 95 % intervals",
+        ["answer", *reports],
+        change_rows(reports),
+    )
+    if not result.has_near_duplicates:
+        note("No test prompt has a near duplicate in the training set.")
+    if result.samples:
+        table(
+            "Test prompts",
+            ["prompt", "before", "after"],
+            [[shorten(text, 60) for text in (s.prompt, s.before, s.after)] for s in result.samples],
+        )
+    for sentence in result.verdict:
+        (warn if sentence.startswith("WARNING") else note)(sentence.removeprefix("WARNING: "))

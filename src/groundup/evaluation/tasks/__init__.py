@@ -1,0 +1,1 @@
+"""Tasks: files of questions, and how well a model answers them."""

@@ -1,0 +1,55 @@
+"""A budget of time for a fine-tuning run: how many seconds are left for its steps."""
+
+import logging
+import math
+import time
+
+from groundup.base.duration import parse_duration_s
+from groundup.base.errors import UserError
+from groundup.finetune.job import FineTuning
+from groundup.finetune.memory import checkpoint_bytes
+from groundup.finetune.plan import count_batches, measure_steps, validation_interval
+
+_log = logging.getLogger(__name__)
+_AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
+"""Time after the last step, for figures, pages and a checkpoint; disk throughput."""
+_MARGIN = 1.1
+_FEWEST_STEPS = 3
+
+
+def seconds_for_steps(job: FineTuning, started_at: float, validation_s: float) -> float | None:
+    """Return the seconds that a budget leaves for steps and the validations between them.
+
+    Args:
+        job: The job; nothing of it is changed.
+        started_at: When the budget started, by `time.monotonic()`.
+        validation_s: Duration of a validation.
+
+    Returns:
+        None: all steps fit into the budget, or there is none.
+
+    Raises:
+        UserError: The budget is not a time span, or too short for a few steps.
+    """
+    if job.config.budget is None:
+        return None
+    budget_s = parse_duration_s(job.config.budget, "budget")
+    step_s = measure_steps(job, count_batches(job)).step_s
+    after_s = _AFTER_S + checkpoint_bytes(job) / _DISK_BYTES_PER_S + validation_s + job.after_s
+    spent_s = time.monotonic() - started_at
+    left_s = budget_s - spent_s - after_s
+    if left_s < _FEWEST_STEPS * step_s:
+        least_s = spent_s + after_s + 2 * _FEWEST_STEPS * step_s
+        raise UserError(
+            f"Of the budget of {job.config.budget}, {spent_s:.0f} s are spent and {after_s:.0f} s "
+            f"are reserved for tests, and a step takes {step_s:.1f} s. Time for at least "
+            f"{_FEWEST_STEPS} steps is expected.",
+            settings={"budget": f"{math.ceil(least_s / 60)}m"},
+        )
+    n_validations = 0 if not validation_s else math.ceil(job.n_steps / validation_interval(job))
+    needed_s = _MARGIN * (job.n_steps * step_s + n_validations * validation_s)
+    if needed_s <= left_s:
+        _log.info("All %d steps fit into the budget.", job.n_steps)
+        return None
+    _log.info("The budget leaves %.1f s for steps of about %.2f s.", left_s, step_s)
+    return left_s

@@ -1,0 +1,120 @@
+"""Train only the last blocks: what the blocks below them compute is computed once and kept.
+
+The states that enter the trained blocks never change. An epoch therefore costs only the last
+blocks, forward and backward.
+"""
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from groundup.base.files import atomic_path
+from groundup.base.results import written_if_possible
+from groundup.base.targets import IGNORE_INDEX
+from groundup.finetune.batches import Row, RowBatches
+from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
+from groundup.model.gpt import GPT
+
+_log = logging.getLogger(__name__)
+
+
+def lower_part(gpt: GPT, n_blocks: int) -> GPT:
+    """View the embeddings and the first blocks of a model as a model; the weights are shared."""
+    part = copy.copy(gpt)
+    part._modules = dict(gpt._modules)
+    part.blocks = gpt.blocks[:n_blocks]
+    part.final_norm = nn.Identity()
+    return part
+
+
+def upper_states(gpt: GPT, x: Float[Tensor, "B T C"], n_blocks: int) -> Float[Tensor, "B T C"]:
+    """Compute the final hidden states from those that enter the last `n_blocks` blocks."""
+    rotary = None
+    if gpt.rotary is not None:
+        cos, sin = gpt.rotary.between(0, x.shape[1])
+        rotary = (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
+    for block in gpt.blocks[len(gpt.blocks) - n_blocks :]:
+        x = block(x, rotary)
+    normed: Tensor = gpt.final_norm(x)  # (B, T, C)
+    return normed
+
+
+def entering_states(
+    gpt: GPT,
+    rows: Sequence[Sequence[int]],
+    n_blocks: int,
+    *,
+    dtype: torch.dtype,
+    file: Path,
+    on_tokens: OnTokens | None = None,
+) -> list[Float[Tensor, "T C"]]:
+    """Compute the states that enter the last blocks, or read them.
+
+    Args:
+        gpt: The model, in evaluation mode.
+        rows: The token ids of each text.
+        n_blocks: Number of blocks that are trained.
+        dtype: Format of the matrix products, and of the states that are kept.
+        file: Where they are kept; its name has a hash of the model, the texts and the settings.
+        on_tokens: Called after each batch.
+    """
+    lengths = [len(ids) for ids in rows]
+    if file.is_file():
+        try:
+            kept = load_file(file)["states"]
+            if len(kept) == sum(lengths):
+                return list(kept.split(lengths))
+        except Exception as error:  # the file is only a copy of what can be computed again
+            _log.warning("%s cannot be read (%s) and is computed again", file, error)
+    states: list[Tensor] = [torch.empty(0)] * len(rows)
+
+    def take(numbers: list[int], hidden: Float[Tensor, "B T C"], lengths: Tensor) -> None:
+        for row, number in enumerate(numbers):
+            states[number] = hidden[row, : len(rows[number])].to(dtype).cpu()
+
+    part = lower_part(gpt, gpt.config.n_layers - n_blocks)
+    limit = gpt.config.context_length
+    run_texts(
+        part.hidden, rows, take, device=gpt.device, dtype=dtype, limit=limit, on_tokens=on_tokens
+    )
+
+    def write() -> None:
+        with atomic_path(file) as temporary:
+            save_file({"states": torch.cat(states)}, temporary)
+
+    written_if_possible(write)
+    return [state.clone() for state in states]  # of inference mode: autograd takes no such tensor
+
+
+class StateBatches:
+    """Batches of states in place of token ids, in the order of `RowBatches`.
+
+    Args:
+        states: The states of each text.
+        rows: Ids and targets of each text.
+        batch_size: Number of texts per batch.
+        seed: Random seed of the order.
+    """
+
+    def __init__(
+        self, states: Sequence[Tensor], rows: Sequence[Row], batch_size: int, *, seed: int
+    ) -> None:
+        self.states = states
+        # The first id of each row is replaced by its number: it says which states to take.
+        numbered = [([number, *ids[1:]], targets) for number, (ids, targets) in enumerate(rows)]
+        self._batches = RowBatches(numbered, batch_size, seed=seed, sort_by_length=True)
+
+    def batch(self, k: int) -> tuple[Float[Tensor, "B T C"], Int[Tensor, "B T"]]:
+        """Return the states and the targets of batch k."""
+        ids, targets = self._batches.batch(k)[:2]
+        chosen = [self.states[number] for number in ids[:, 0].tolist()]
+        padded = nn.utils.rnn.pad_sequence(chosen, batch_first=True)  # (B, T, C)
+        assert padded.shape[1] == targets.shape[1]
+        assert bool((targets != IGNORE_INDEX).any())
+        return padded, targets

@@ -1,0 +1,68 @@
+"""Forgetting: how well the model still predicts plain text after fine-tuning."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from groundup.base.errors import UserError
+from groundup.base.run import RunFolder
+from groundup.data.protocol import ArrayTokens
+from groundup.evaluation.loss import evaluate_loss
+from groundup.evaluation.run_data import data_of
+from groundup.model.gpt import GPT
+from groundup.text.builtin import BUILTIN_NAME, python_reference
+from groundup.text.corpus import corpus_file, read_corpus
+from groundup.tokenizer.protocol import Tokenizer
+
+_CHARACTERS = 32_000
+_CONTEXT = 512
+_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainText:
+    """A text that the records do not come from."""
+
+    name: str
+    """Where it is from, for a sentence."""
+    text: str
+
+    def bits_per_byte(self, model: GPT, tokenizer: Tokenizer) -> float:
+        """Measure how well a model predicts the text."""
+        ids = np.array(tokenizer.encode(self.text), dtype=np.int64)
+        length = min(_CONTEXT, model.config.context_length)
+        loss = evaluate_loss(
+            model,
+            ArrayTokens(ids),
+            context_length=length,
+            batch_size=max(1, _BATCH_TOKENS // length),
+            tokenizer=tokenizer,
+        )
+        assert loss.bits_per_byte is not None
+        return loss.bits_per_byte
+
+
+def plain_text(run: Path) -> PlainText:
+    """Choose the text: the validation set of the run, or else Python's language reference."""
+    try:
+        data = data_of(RunFolder.of(run))
+    except UserError:
+        data = None
+    if data is not None and corpus_file(data, "validation").is_file():
+        documents = (document.text for document in read_corpus(data, "validation"))
+        if found := _first(documents):
+            return PlainText(name="the validation set of the run", text=found)
+    documents = (document.text for document in python_reference())
+    return PlainText(name=f"Python's language reference ({BUILTIN_NAME})", text=_first(documents))
+
+
+def _first(documents: Iterable[str]) -> str:
+    text = ""
+    for document in islice(documents, 1000):
+        text += document + "\n\n"
+        if len(text) >= _CHARACTERS:
+            break
+    return text[:_CHARACTERS]

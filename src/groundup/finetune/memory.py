@@ -1,0 +1,113 @@
+"""Memory and disk space of a fine-tuning run, estimated before its first step."""
+
+import logging
+
+from groundup.base.device import choose_dtype
+from groundup.base.errors import UserError
+from groundup.base.machine import free_disk_bytes, memory_in_use_bytes, usable_memory_bytes
+from groundup.base.run import RunFolder
+from groundup.finetune.job import FineTuning
+from groundup.model.count import memory_bytes
+from groundup.model.gpt import GPT
+from groundup.train.checkpoint import trained_parameters
+
+_log = logging.getLogger(__name__)
+_SURE_BY = 1.3
+"""A run that is estimated to take this many times the free memory is refused at the start."""
+
+
+def checkpoint_bytes(job: FineTuning) -> int:
+    """Bytes of one checkpoint: the trained weights and the state of their optimizer."""
+    trained = trained_parameters(job.model).values()
+    n_matrices = sum(p.numel() for p in trained if p.ndim >= 2)
+    n_others = sum(p.numel() for p in trained if p.ndim < 2)
+    weights = sum(p.numel() * p.element_size() for p in trained)
+    return weights + 4 * job.optimizer.config.n_values(n_matrices, n_others)
+
+
+def check_disk(job: FineTuning, run: RunFolder) -> None:
+    """Check that a checkpoint fits on the disk; log a warning if later ones may not.
+
+    Raises:
+        UserError: A checkpoint does not fit.
+    """
+    size, free = checkpoint_bytes(job), free_disk_bytes(run.path)
+    if size > free:
+        raise UserError(
+            f"A checkpoint takes {size / 1e6:,.1f} MB of disk and {free / 1e6:,.1f} MB are free. "
+            "A folder on another disk is expected.",
+            where=run.path,
+        )
+    whole = size * (job.config.keep_checkpoints + 2)
+    if whole > free:
+        _log.warning(
+            "The run may take %.1f MB of disk, and %.1f MB are free.", whole / 1e6, free / 1e6
+        )
+
+
+def count_memory(
+    job: FineTuning, n_rows: int, row_tokens: int, *, activation_checkpointing: bool
+) -> int:
+    """Estimate the bytes in use at the peak of a step, with what is in memory already.
+
+    Args:
+        job: The model is in memory; gradients and optimizer state are not yet.
+        n_rows: Rows that are computed at once.
+        row_tokens: Tokens of the longest row.
+        activation_checkpointing: As in the config.
+    """
+    device = job.optimizer.watched.device
+    dtype = choose_dtype(job.config.dtype, device)
+    trained = sum(p.numel() for p in trained_parameters(job.model).values())
+    total = memory_in_use_bytes(device) + 4 * trained + checkpoint_bytes(job)
+    if device.type == "cpu":
+        total += checkpoint_bytes(job)  # the copy that is being written
+    if dtype.itemsize < 4:
+        total += sum(2 * p.numel() for p in job.model.parameters() if p.element_size() > 2)
+    for module in job.model.modules():
+        if isinstance(module, GPT):
+            step = memory_bytes(
+                module.config,
+                n_rows,
+                context_length=row_tokens,
+                activation_bytes=dtype.itemsize,
+                activation_checkpointing=activation_checkpointing,
+                on_cpu=device.type == "cpu",
+            )
+            total += step.activations_bytes + step.logits_bytes
+    return total
+
+
+def check_memory(job: FineTuning) -> None:
+    """Refuse a run whose first batch does not fit in memory, and name settings that fit.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    if job.before_step is not None:
+        return  # its batches do not exist yet
+    rows, width = job.batches.batch(0)[0].shape[:2]
+    free = _SURE_BY * usable_memory_bytes(job.optimizer.watched.device)
+
+    def needed(parts: int, checkpointing: bool) -> int:
+        return count_memory(job, -(-rows // parts), width, activation_checkpointing=checkpointing)
+
+    config = job.config
+    parts, checkpointing = config.grad_accumulation_steps, config.activation_checkpointing
+    total = needed(parts, checkpointing)
+    if total <= free:
+        return
+    found = (
+        f"One step takes about {total / 1e9:,.1f} GB of memory and {free / _SURE_BY / 1e9:,.1f} GB "
+        "are free."
+    )
+    for again in dict.fromkeys((checkpointing, True)):
+        split = parts
+        while split < rows:
+            split = min(2 * split, rows)
+            if needed(split, again) <= free:
+                changes: dict[str, object] = {"grad_accumulation_steps": split}
+                if again != checkpointing:
+                    changes["activation_checkpointing"] = True
+                raise UserError(f"{found} Smaller parts of a batch fit.", settings=changes)
+    raise UserError(f"{found} Shorter texts, a smaller model or more memory is needed.")

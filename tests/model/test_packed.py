@@ -1,0 +1,129 @@
+"""A packed row gives each document what it gets alone."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import pytest
+import torch
+from decoder_models import CONFIGS, lively, text
+
+from groundup.base.errors import UserError
+from groundup.finetune.batches import sequence_loss
+from groundup.model.gpt import GPT
+from groundup.train.precision import MixedPrecision
+
+LENGTHS = (5, 1, 20, 48, 3, 20)
+
+
+def documents() -> list[list[int]]:
+    return [text(n, seed=i) for i, n in enumerate(LENGTHS)]
+
+
+def packed() -> torch.Tensor:
+    return torch.tensor([[token for ids in documents() for token in ids]])
+
+
+def targets_of(ids: torch.Tensor) -> torch.Tensor:
+    """Random targets at about half of the positions."""
+    generator = torch.Generator().manual_seed(3)
+    targets = torch.randint(60, ids.shape, generator=generator)
+    return targets.masked_fill(torch.rand(ids.shape, generator=generator) < 0.5, -100)
+
+
+def alone(targets: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each document as a batch of its own."""
+    return zip(packed().split(LENGTHS, dim=1), targets.split(LENGTHS, dim=1), strict=True)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_packed_logits_are_those_of_single_documents(kind):
+    model = lively(CONFIGS[kind])
+    logits = model.logits(model.hidden(packed(), lengths=torch.tensor([LENGTHS])))
+    for ids, found in zip(documents(), logits[0].split(LENGTHS), strict=True):
+        torch.testing.assert_close(found, model(torch.tensor([ids]))[0], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_packed_loss_and_gradients_are_those_of_single_documents(kind, checkpointing):
+    model = lively(CONFIGS[kind])
+    targets = targets_of(packed())
+    n = int((targets != -100).sum())
+    wanted = 0.0
+    for one, its in alone(targets):
+        logits = model(one)[0]
+        some = torch.nn.functional.cross_entropy(logits, its[0], reduction="sum") / n
+        some.backward()
+        wanted += some.item()
+    expected = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad()
+    model.activation_checkpointing = checkpointing
+    loss = sequence_loss(model, packed(), targets, torch.tensor([LENGTHS]))
+    loss.backward()
+    assert loss.item() == pytest.approx(wanted, abs=1e-5)
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("kind", ["ours", "gpt2", "window in one layer"])
+def test_in_bfloat16_packed_and_single_documents_agree(kind):
+    model = lively(CONFIGS[kind])
+    rounded = MixedPrecision(model, torch.bfloat16)
+    targets = targets_of(packed())
+    n = int((targets != -100).sum())
+    loss = sequence_loss(rounded, packed(), targets, torch.tensor([LENGTHS]))
+    loss.backward()
+    with torch.no_grad():
+        exact = sequence_loss(model, packed(), targets, torch.tensor([LENGTHS]))
+        parts = [
+            sequence_loss(rounded, one, its, reduction="sum")
+            for one, its in alone(targets)
+            if (its != -100).any()
+        ]
+    assert loss.dtype == torch.float32
+    assert float(sum(parts)) / n == pytest.approx(loss.item(), rel=1e-3)
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
+
+
+def test_activation_checkpointing_in_bfloat16_changes_nothing():
+    targets, found = targets_of(packed()), []
+    for checkpointing in (False, True):
+        model = lively(CONFIGS["ours"])
+        model.activation_checkpointing = checkpointing
+        rounded = MixedPrecision(model, torch.bfloat16)
+        sequence_loss(rounded, packed(), targets, torch.tensor([LENGTHS])).backward()
+        found.append([p.grad for p in model.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+
+
+def test_no_document_changes_another():
+    """Not even the n-grams at the start of a document, nor a window across its edge."""
+    for config in CONFIGS.values():
+        model = lively(config)
+        row, lengths = packed(), torch.tensor([LENGTHS])
+        changed = row.clone()
+        changed[0, :6] = (changed[0, :6] + 1) % 60  # the first two documents
+        before, after = (model.hidden(ids, lengths=lengths)[0, 6:] for ids in (row, changed))
+        torch.testing.assert_close(before, after, atol=0, rtol=0)
+
+
+def test_dropout_acts_on_packed_rows():
+    model = GPT(dataclasses.replace(CONFIGS["ours"], dropout=0.5)).train()
+    one, other = (model.hidden(packed(), lengths=torch.tensor([LENGTHS])) for _ in range(2))
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "message"),
+    [
+        ([3], "add up to 3"),
+        ([90, 7], "90 tokens do not fit"),
+        ([0, 0], "Positive numbers"),
+        ([98, -1], "Positive numbers"),
+    ],
+)
+def test_lengths_that_do_not_fit_are_refused(lengths, message):
+    with pytest.raises(UserError, match=message):
+        lively(CONFIGS["ours"]).hidden(packed(), lengths=torch.tensor([lengths]))
