@@ -91,7 +91,7 @@ def test_nearest_is_the_first_of_the_most_similar(
         assert index == all_of_them.index(similarity)
 
 
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_small_blocks_give_the_same_groups(seed: int) -> None:
     rng = random.Random(seed)
@@ -145,6 +145,7 @@ def test_a_template_does_not_need_all_pairs(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(near_duplicates, "jaccard_of", counted)
     n = 1500
     names = ["".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=6)) for _ in range(n)]
-    texts = [f"Dear {name}, your order was shipped and arrives in three days." for name in names]
+    rest = "your order was shipped and will arrive within three days. Thank you for buying here."
+    texts = [f"Dear {name}, {rest}" for name in names]
     assert group_near_duplicates(texts).n_groups == 1
     assert sum(counts) < 20 * n
