@@ -68,7 +68,7 @@ def measure_memorization(config: EvaluateConfig) -> Memorization:
     """Measure how much a model recites, and how exposed canaries are.
 
     Raises:
-        UsageError: There are fewer than 30 passages, or a canary has no number.
+        UsageError: There are fewer than 30 passages, or a canary lacks a number.
         UserError: There is no model, or no data.
     """
     for canary in config.canary:
