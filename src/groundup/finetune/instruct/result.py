@@ -1,6 +1,6 @@
 """What instruction tuning returns and writes: scores, counts, and the README."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,11 +179,9 @@ class InstructResult:
         assert self.evaluation is not None
         before = by_kind(self.evaluation, baselines.UNTUNED)
         after = by_kind(self.evaluation, baselines.TUNED)
-        found = [(kind, wilson(*before[kind]), wilson(*after[kind])) for kind in after]
-        sums = [
-            [sum(column) for column in zip(*some.values(), strict=True)] for some in (before, after)
-        ]
-        return [*found, ("all", *(wilson(*each) for each in sums))]
+        counts = {kind: (before[kind], after[kind]) for kind in after}
+        counts["all"] = (_added(before.values()), _added(after.values()))
+        return [(kind, wilson(*b), wilson(*a)) for kind, (b, a) in counts.items()]
 
     def prompts_to_try(self) -> list[str]:
         """Choose prompts for `groundup chat`: short ones of different kinds."""
@@ -220,6 +218,11 @@ class InstructResult:
                 for kind, (n_right, _) in by_kind(self.evaluation, baselines.TUNED).items()
             }
         return found
+
+
+def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    pairs = list(counts)
+    return sum(n_right for n_right, _ in pairs), sum(n for _, n in pairs)
 
 
 def answers_page(evaluation: Evaluation) -> str:
