@@ -36,7 +36,7 @@ def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{train} -o runs/first",
             f"{train} -o runs/model --seed 2",
             "instruct runs/model --steps 2 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
-            "classify runs/model --steps 1 --batch-size 2 --n-classes 2",
+            "classify runs/model --n-classes 2",
         ):
             assert main(command.split()) == 0, command
     return project
