@@ -1,11 +1,13 @@
 """Near duplicates of rows, compared with all pairs."""
 
+import random
 from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.text import near_duplicates, similarity_join
 from groundup.text.near_duplicates import (
     fold,
     group_near_duplicates,
@@ -81,17 +83,14 @@ def test_nearest_is_the_first_of_the_most_similar(
 @settings(max_examples=20)
 @given(st.integers(0, 10**6))
 def test_small_blocks_give_the_same_groups(seed: int) -> None:
-    import random
-
-    from groundup.text import near_duplicates
-
     rng = random.Random(seed)
     words = ["win", "call", "now", "prize", "hello", "there", "love"]
     texts = [" ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(60)]
     expected = group_near_duplicates(texts, threshold=0.5)
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
-        context.setattr(near_duplicates, "_BLOCK", 20)
+        context.setattr(similarity_join, "_BLOCK", 20)
+        context.setattr(similarity_join, "_CHUNK", 3)
         context.setattr(near_duplicates, "_CHUNK", 3)
         small = group_near_duplicates(texts, threshold=0.5)
     assert small.group == expected.group == components(texts, 0.5, 5, True)

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import zstandard
+from groundup.finetune.classify.labels import read_labels
 
 from groundup.base.errors import UserError
-from groundup.finetune.classify.labels import read_labels
 from groundup.finetune.records.conversations import read_conversations
 from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut

@@ -20,7 +20,8 @@ class EvaluateConfig(Config):
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     data: Path | None = None
-    """Data folder with train/ and validation/ token stores. None: the data of the run."""
+    """Data folder with train/ and validation/ token stores, or for a task with the training set.
+    None: the data of the run."""
     batch_size: Count = 16
     """Number of sequences per batch. The result does not depend on it."""
     context_length: Count | None = None

@@ -32,6 +32,9 @@ class PreferConfig(FineTuneConfig):
     """Fraction of the pairs in the test set."""
     validation_frac: Annotated[float, Gt(0), Le(0.9)] = 0.05
     """Fraction of the pairs in the validation set, which decides what the best step is."""
+    folds: Annotated[int, Ge(2), Le(100)] | None = None
+    """Test on all pairs by cross-validation with this many folds; the final model is then trained
+    on all but the validation set. None: one split."""
     loss: LossName = "sigmoid"
     """Loss, named as in trl. sigmoid: DPO. robust: DPO for labels that are partly wrong. ipo: IPO.
     sigmoid_norm: DPO with log-probabilities per token."""
