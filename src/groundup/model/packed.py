@@ -51,7 +51,7 @@ def attention_packed(
     dropout: float | int = 0.0,
 ) -> Float[Tensor, "1 H N D"]:
     """Compute causal attention within each document."""
-    parts = (torch.split(x, documents.lengths, dim=2) for x in (queries, keys, values))
+    parts = (torch.split(x, list(documents.lengths), dim=2) for x in (queries, keys, values))
     mixed = [
         attention_fused(q, k, v, window=window, dropout=dropout)
         for q, k, v in zip(*parts, strict=True)
