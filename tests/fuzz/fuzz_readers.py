@@ -18,10 +18,9 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
-    from groundup.finetune.classify.labels import read_labels
-
     from groundup.base.errors import UserError
     from groundup.finetune.records.conversations import read_conversations
+    from groundup.finetune.records.labels import read_labels
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 
