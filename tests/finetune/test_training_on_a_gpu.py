@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,10 +31,11 @@ def test_the_curve_is_that_of_the_cpu(tmp_path: Path) -> None:
     curves = []
     for device in ("cpu", "cuda"):
         job = make_job("muon", config_of("muon", device=device))
-        for module in job.model.modules():
+        model: Any = job.model
+        model.config = replace(MODEL, dropout=0.0)
+        for module in model.modules():
             if hasattr(module, "dropout"):
-                module.dropout = 0.0  # type: ignore[assignment]
-        job.model.config = replace(MODEL, dropout=0.0)
+                module.dropout = 0.0
         curves.append(losses(train(tmp_path / device, job)[0]))
     assert curves[1] == pytest.approx(curves[0], abs=1e-3)
 
