@@ -33,6 +33,7 @@ from groundup.finetune.classify.frozen import fit_head, head_probabilities
 from groundup.finetune.classify.metrics import score
 from groundup.finetune.records.labels import read_labels
 from groundup.finetune.records.splits import Split, book_split, folds
+from groundup.text.config import FileConfig
 from groundup.text.near_duplicates import group_near_duplicates, has_near_duplicate
 
 NAMES = ("ham", "spam")
@@ -46,10 +47,11 @@ def main() -> None:
     parser.add_argument("--story", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = read_labels(options.labels).rows
+    rows = read_labels(options.labels, FileConfig(format="tsv-pandas")).rows
     texts, labels = [row.text for row in rows], [NAMES.index(row.label) for row in rows]
     print(
-        f"{options.labels.name}: {len(texts):,} texts, {sum(labels)} spam; torch {torch.__version__}"
+        f"{options.labels.name}: {len(texts):,} texts, {sum(labels)} spam; "
+        f"torch {torch.__version__}"
     )
     some = sorted(set(_rows(book_split([NAMES[k] for k in labels], seed=5))))
     _, alone_s, n_alone = features_of(options.run, [texts[row] for row in some])
@@ -64,7 +66,8 @@ def main() -> None:
     if options.story is not None:
         states, story_s, n_tokens = features_of(options.story, texts)
         print(
-            f"\nthe model of story: {n_tokens:,} tokens, {story_s:.1f} CPU-s; resplits of seeds 5 to 14"
+            f"\nthe model of story: {n_tokens:,} tokens, {story_s:.1f} CPU-s; resplits of seeds 5 "
+            "to 14"
         )
         show("frozen model of story", measure(states, texts, labels)[0])
         show("frozen SmolLM2", frozen)

@@ -25,9 +25,12 @@ from .evaluation.config import GenerateConfig as GenerateConfig
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
+from .evaluation.judge.config import JudgeConfig as JudgeConfig
+from .evaluation.judge.judge import judge as judge
 from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
+from .evaluation.memorization import measure_memorization as measure_memorization
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier
@@ -35,6 +38,7 @@ from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.classify.config import PredictConfig as PredictConfig
+from .finetune.classify.estimator import TextClassifier as TextClassifier
 from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
@@ -42,6 +46,8 @@ from .finetune.prefer.config import PreferConfig as PreferConfig
 from .finetune.prefer.prefer import prefer as prefer
 from .finetune.records.audit import audit as audit
 from .finetune.records.config import AuditConfig as AuditConfig
+from .finetune.reinforce.config import ReinforceConfig as ReinforceConfig
+from .finetune.reinforce.reinforce import reinforce as reinforce
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain

@@ -15,7 +15,7 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "my run"
     tokenizer = train_bpe(["the cat sat on the mat and the dog sat on the log " * 9], 300)
     config = GPTConfig(
-        vocab_size=tokenizer.vocab_size, context_length=24, d_model=16, n_layers=1, n_heads=2
+        vocab_size=tokenizer.vocab_size, context_length=24, d_model=16, n_layers=2, n_heads=2
     )
     save_model(GPT(config, seed=1), folder / "checkpoints" / "step-000001")
     tokenizer.save(folder / "tokenizer")

@@ -51,7 +51,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         UserError: The location cannot be written to, or the disk is full.
     """
     goal = Path(path)
-    temporary = _beside(goal)
+    temporary, old = _beside(goal), _beside(goal)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -61,21 +61,17 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             _sync(file)
         _sync(temporary)
         if goal.exists():
-            old = _beside(goal)
             os.replace(goal, old)
-            try:
-                os.replace(temporary, goal)
-            except BaseException:
-                os.replace(old, goal)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
-            os.replace(temporary, goal)
+        os.replace(temporary, goal)
         _sync(goal.parent)
     except OSError as error:
         raise _write_error(error, goal) from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        # Here, because Ctrl-C may come between any two lines above.
+        if old.exists() and not goal.exists():
+            os.replace(old, goal)
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Show an audit: of documents (duplicates, languages and scripts), or of rows to fine-tune on."""
 
+from itertools import takewhile
 from textwrap import shorten
 
 from groundup.cli.console import harmless, note, table, warn
@@ -8,27 +9,38 @@ from groundup.text.audit import Audit
 
 _SMALL_SHARE = 0.02
 """Smaller shares of a language are more often mistakes of the identification."""
-_EXAMPLE_CHARACTERS = 74
+_WIDTH = 74
+"""Characters of an example."""
 
 
 def show_row_audit(report: AuditReport) -> None:
-    """Print the audit of rows: tables, what is worth a look, examples, and warnings."""
-    for found in report.tables():
+    """Print the audit of rows: duplicates with examples, other tables, and warnings."""
+    duplicates, *others = report.tables()
+    table(duplicates.title, duplicates.columns, duplicates.rows)
+    note(report.rule)
+    for example in report.examples():
+        note(f"{example.about}:")
+        for line in beside(*example.texts):
+            note(f"  {line}")
+    for found in others:
         table(found.title, found.columns, found.rows)
     for sentence in report.sentences():
         note(sentence)
-    for example in report.examples():
-        note(f"{example.about}:")
-        for text in example.texts:
-            note(f"  {_on_one_line(text)}")
     for warning in report.warnings():
         warn(warning)
 
 
-def _on_one_line(text: str) -> str:
-    line = " ".join(harmless(text).split())
-    is_long = len(line) > _EXAMPLE_CHARACTERS
-    return line[: _EXAMPLE_CHARACTERS - 1] + "…" if is_long else line
+def beside(*texts: str) -> list[str]:
+    """Put texts on a line each, cut so that the first difference is seen."""
+    lines = [" ".join(harmless(text).split()) for text in texts]
+    columns = zip(*lines, strict=False)
+    n_equal = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
+    start = 0 if n_equal < _WIDTH // 2 else n_equal - _WIDTH // 3
+    shown = []
+    for line in lines:
+        line = f"…{line[start:]}" if start else line
+        shown.append(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…")
+    return shown
 
 
 def show_audit(audit: Audit) -> None:

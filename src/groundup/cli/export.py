@@ -16,10 +16,14 @@ def run(config: ExportConfig) -> ExportResult:
         ["file", "bytes"],
         [[file.name, f"{file.stat().st_size:,}"] for file in result.files],
     )
-    note(
-        f"The exported model was read back. On {result.n_checked_tokens} random tokens, its logits "
-        f"differ from those of the original by at most {result.max_logit_difference:.2g}."
-    )
+    kind = "adapter" if config.to == "peft" else "model"
+    tokens = "tokens of text" if config.to == "peft" else "random tokens"
+    if result.n_checked_tokens:
+        note(
+            f"The exported {kind} was read back. On {result.n_checked_tokens} {tokens}, its "
+            "logits differ from those of the original by at most "
+            f"{result.max_logit_difference:.2g}."
+        )
     if result.agreement is not None:
         note(
             f"The weights were rounded to {config.dtype}. On {result.agreement.n_tokens} tokens, "
@@ -48,6 +52,8 @@ def _say_how_to_load(config: ExportConfig, result: ExportResult) -> None:
         note(f"Run it with llama.cpp: llama-cli -m {quoted(result.files[0])}")
     elif config.to == "nanogpt":
         note(f"Sample with nanoGPT: python sample.py --out_dir={quoted(result.folder)}")
+    elif config.to == "peft":
+        note(f"Load it with peft: PeftModel.from_pretrained(base, {str(result.folder)!r})")
     elif result.has_tokenizer:
         note(
             "Load it with transformers, without internet access: "

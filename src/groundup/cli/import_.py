@@ -28,6 +28,8 @@ def run(config: ImportConfig) -> ImportResult:
             ["license", result.license or "not stated"],
         ],
     )
+    if result.merge is not None:
+        note(result.merge.sentence)
     if result.n_unused_rows:
         note(
             f"{result.n_unused_rows:,} rows of the embedding have no token. They are never "

@@ -10,13 +10,12 @@ import io
 import logging
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from groundup.base.errors import UsageError, UserError
+from groundup.cli.interrupts import Interrupts, handled_interrupts
 from groundup.cli.streams import accept_all_text, guarded, open_closed_streams
 from groundup.cli.verbs import VERBS, Verb, call
 
@@ -53,7 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"groundup {_version()}")
         return 0
     from groundup.cli import console
-    from groundup.cli.places import refuse_unwritable
 
     # Only warnings are printed; the log file of a run gets all messages.
     logging.getLogger("groundup").setLevel(logging.INFO)
@@ -70,7 +68,19 @@ def main(arguments: list[str] | None = None) -> int:
         console.error(mistake)
         return 2
     try:
-        with _no_interrupt():
+        with handled_interrupts() as interrupts:
+            return _run(verb, words, interrupts)
+    finally:
+        screen.print_rest()
+
+
+def _run(verb: Verb, words: list[str], interrupts: Interrupts) -> int:
+    """Run a command and return the exit status."""
+    from groundup.cli import console
+    from groundup.cli.places import refuse_unwritable
+
+    try:
+        with interrupts.delayed():
             try:
                 parsed = _parse(verb, words)
             except UserError as mistake:
@@ -81,26 +91,31 @@ def main(arguments: list[str] | None = None) -> int:
             refuse_unwritable(verb, parsed[0])
             importlib.import_module(verb.view.split(":")[0])
         result = call(verb.name, *parsed)
-    except UserError as mistake:
-        console.error(mistake)
-        return 2 if isinstance(mistake, UsageError) else 1
     except KeyboardInterrupt:
-        command = shlex.join(["groundup", *words])
-        resume = (
-            f" The same command resumes it: {command}"
-            if verb.resumable or any(w.split("=")[0] == f"--{verb.resumable_with}" for w in words)
-            else f" The same command starts again from the beginning: {command}"
-        )
-        print(f"\nStopped.{resume}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        return 0
-    except OSError as error:
-        console.error(_of_file(error))
-        return 1
-    finally:
-        screen.print_rest()
+        return _stopped(verb, words)
+    except Exception as error:
+        if interrupts.asked:  # code in C has turned the interrupt into this error
+            return _stopped(verb, words)
+        if isinstance(error, BrokenPipeError):
+            return 0
+        if isinstance(error, OSError):
+            error = _of_file(error)
+        if not isinstance(error, UserError):
+            raise
+        console.error(error)
+        return 2 if isinstance(error, UsageError) else 1
     return int(verb.is_check and bool(result.findings))
+
+
+def _stopped(verb: Verb, words: list[str]) -> int:
+    """Print how to go on after an interruption."""
+    command = shlex.join(["groundup", *words])
+    resumes = verb.resumable or any(
+        word.split("=")[0] == f"--{verb.resumable_with}" for word in words
+    )
+    what = "resumes it" if resumes else "starts again from the beginning"
+    print(f"\nStopped. The same command {what}: {command}", file=sys.stderr)
+    return 130
 
 
 class _Screen(logging.Handler):
@@ -133,23 +148,6 @@ def _of_file(error: OSError) -> UserError:
     what = "This file cannot be opened" if error.filename else "The command failed"
     where = os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else None
     return UserError(f"{what} ({error.strerror or error}).", where=where)
-
-
-@contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block: an interrupted import leaves half a module."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:  # it is ignored, or handled elsewhere
-        yield
-        return
-    asked: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
 
 
 def _overview() -> str:

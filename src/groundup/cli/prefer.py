@@ -1,11 +1,10 @@
 """`groundup prefer`: tune an assistant on preferences; show what changed, beside baselines."""
 
-from contextlib import ExitStack
-
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, plural, progress, table, warn
+from groundup.cli.console import next_command, note, plural, span, table, warn
 from groundup.cli.finetune_plan_view import show_plan
-from groundup.cli.finetune_view import shorten, shown, step_progress
+from groundup.cli.finetune_view import shorten, shown
+from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.prefer import prefer
@@ -20,7 +19,7 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
         show_plan(result, "pairs")
         return result
     with shown(result.folder):
-        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        note(f"{result.training} Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
         note(
             f"Training set: {plural(result.n_train, 'pair')}. Validation set: "
             f"{plural(result.n_validation, 'pair')}. Test set: {plural(result.n_test, 'pair')}."
@@ -37,32 +36,33 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
 
 
 def _with_progress(config: PreferConfig) -> PreferResult | FineTuningPlan:
-    with ExitStack() as stack:
-        lines = ExitStack()
-        stack.push(lines)
-        line = lines.enter_context(progress("reference", None))
-        on_step = None
+    with stage_bars() as bar:
+        training = ""
 
         def on_reference(done: int, n_pairs: int) -> None:
-            line.total = n_pairs
-            line.update(done, f"{done}/{n_pairs} pairs")
+            if line := bar("reference", n_pairs):
+                line.update(done, f"{done}/{n_pairs} pairs")
 
-        def on_tuning_step(step: Step) -> None:
-            nonlocal on_step
-            if on_step is None:
-                lines.close()  # the line of the reference is complete
-                on_step = stack.enter_context(step_progress("prefer", step.n_steps, "pairs"))
-            on_step(step)
+        def on_training(name: str) -> None:
+            nonlocal training
+            training = name
 
-        return prefer(config, on_tuning_step, on_reference)
+        def on_step(step: Step) -> None:
+            if line := bar(training, step.n_steps):
+                rate = f"{step.targets_per_s:.1f} pairs/s"
+                line.update(
+                    step.step, loss=f"{step.loss_nats:.3f}", rate=rate, eta=span(step.eta_s)
+                )
+
+        return prefer(config, on_step, on_reference, on_training)
 
 
 def _show_test(result: PreferResult) -> None:
     reports = result.reports()
     if not reports:
         return
-    heads = [head for name in reports for head in (name, "95 % interval")]
-    table("Preference accuracy on the test set", ["model", *heads], accuracy_rows(reports))
+    heads = ["model", *(head for name in reports for head in (name, "95 % interval"))]
+    table("Preference accuracy on the test set", heads, accuracy_rows(reports))
     table(
         "Mean change of log p of an answer in nats, with 95 % intervals",
         ["answer", *reports],

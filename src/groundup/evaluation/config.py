@@ -20,7 +20,8 @@ class EvaluateConfig(Config):
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     data: Path | None = None
-    """Data folder with train/ and validation/ token stores. None: the data of the run."""
+    """Data folder with train/ and validation/ token stores, or for a task with the training set.
+    None: the data of the run."""
     batch_size: Count = 16
     """Number of sequences per batch. The result does not depend on it."""
     context_length: Count | None = None
@@ -36,6 +37,12 @@ class EvaluateConfig(Config):
     Without a task, generation with them is also compared with float32. None disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
+    recitations: Count | None = None
+    """Measure memorization instead: number of passages of the training and validation set that the
+    model is to continue word for word."""
+    canary: tuple[str, ...] = ()
+    """Measure memorization instead: text with a secret number, which is compared with other
+    numbers. Several may be given."""
     tasks: TaskConfig = TaskConfig()  # noqa: RUF009 (frozen)
     """The items of a task."""
 

@@ -4,7 +4,7 @@ An export says what the weights do not: the ids at which texts and answers end, 
 the chat template. They are compared with ours after writing, as the logits are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, atomic_path, read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
+from groundup.evaluation.adapter_runs import export_adapter
 from groundup.evaluation.export_gguf import (
     Agreement,
     agreement,
@@ -127,6 +128,8 @@ def export(config: ExportConfig) -> ExportResult:
     path = find_run(config.run)
     if config.to == "gguf":
         return _to_gguf(path, config)
+    if config.to == "peft":
+        return _to_peft(path, config)
     return _to_nanogpt(path, config) if config.to == "nanogpt" else _to_huggingface(path, config)
 
 
@@ -211,6 +214,22 @@ def _to_nanogpt(path: Path, config: ExportConfig) -> ExportResult:
         n_checked_tokens=n_tokens,
         max_logit_difference=difference,
         notes=("A nanoGPT checkpoint has no tokenizer, and this one no state of an optimizer.",),
+    )
+
+
+def _to_peft(path: Path, config: ExportConfig) -> ExportResult:
+    opened = _Opened(path)
+    written = export_adapter(opened.run, config.out, opened.model)
+    return replace(
+        opened.result(
+            list(written.folder.iterdir()),
+            model_class="LoRA adapter",
+            has_tokenizer=False,
+            n_checked_tokens=written.n_checked_tokens,
+            max_logit_difference=written.max_logit_difference,
+            notes=written.notes,
+        ),
+        n_parameters=written.n_parameters,
     )
 
 

@@ -17,7 +17,9 @@ from groundup.base.gguf import GGUFHeader, is_gguf, read_gguf_header
 from groundup.base.machine import free_disk_bytes
 from groundup.base.run import RunFolder
 from groundup.base.writable import writable_place
+from groundup.evaluation.adapter_runs import import_adapter
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, chat_parts, check_vocabulary
+from groundup.evaluation.merged import MergeReport
 from groundup.model.count import count_parameters
 from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
@@ -25,6 +27,7 @@ from groundup.tokenizer.chat_template import CHAT_TEMPLATE, read_chat_template
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_config, tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.weights.adapter import is_adapter
 from groundup.weights.config import ImportConfig
 from groundup.weights.find_source import find_source, open_source, short_name
 from groundup.weights.pretrained import Pretrained
@@ -63,6 +66,8 @@ class ImportResult:
     """Whether it states how a conversation is written."""
     n_unused_rows: int = 0
     """Rows of the embedding without a token: they are never generated."""
+    merge: MergeReport | None = None
+    """How the merged model compares with base and adapter. None: the source is no adapter."""
 
 
 @takes_settings(ImportConfig, "source")
@@ -75,6 +80,14 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
             or `out` cannot be written to. Nothing is left.
     """
     source = find_source(config.source, config.revision)
+    if source.is_dir() and is_adapter(source):
+        return _import_adapter(config, source)
+    if config.base is not None:
+        raise UserError(
+            "A base is given, and this is not a LoRA adapter. A folder with adapter_config.json "
+            "is expected, or no base.",
+            where=source,
+        )
     pretrained = open_source(source)
     header = read_gguf_header(source) if is_gguf(source) else None
     tokenizer = _read_tokenizer(source, pretrained, header) if config.tokenizer else None
@@ -114,6 +127,27 @@ def import_pretrained(config: ImportConfig) -> ImportResult:
         is_assistant=is_assistant,
         has_chat_template=has_template,
         n_unused_rows=V - n_ids,
+    )
+
+
+def _import_adapter(config: ImportConfig, source: Path) -> ImportResult:
+    out = config.out if config.out is not None else Path("runs") / short_name(config.source)
+    run, language_model, report = import_adapter(source, config.base, out)
+    model, tokenizer = language_model.model, language_model.tokenizer
+    return ImportResult(
+        run=run.path,
+        model_type="LoRA adapter, merged",
+        n_parameters=sum(p.numel() for p in model.parameters()) - report.n_adapter_parameters,
+        context_length=model.config.context_length,
+        source=source,
+        license=None,
+        has_tokenizer=True,
+        vocab_size=tokenizer.vocab_size,
+        stop_ids=language_model.stop_ids,
+        is_assistant=language_model.is_assistant,
+        has_chat_template=language_model.chat_template is not None,
+        n_unused_rows=model.config.vocab_size - tokenizer.vocab_size,
+        merge=report,
     )
 
 

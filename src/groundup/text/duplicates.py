@@ -1,21 +1,20 @@
-"""Find near-duplicate passages with MinHash over three-word shingles.
+"""Find near-duplicate passages by their three-word shingles.
 
-Source: Broder (1997), "On the resemblance and containment of documents"; the index is rensa's.
+Source: Broder (1997), "On the resemblance and containment of documents".
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from groundup.text.grams import word_grams
+from groundup.text.similarity_join import candidate_pairs, jaccard_of
 from groundup.text.split import Side
 
 NEAR_JACCARD = 0.8
 """Passages are near duplicates if their Jaccard similarity is at least this."""
 _SHINGLE_WORDS = 3
-_PERMUTATIONS, _BANDS = 64, 16
-"""A pair at the threshold is missed with probability (1 - 0.8^4)^16, one in 4,600."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,65 +37,26 @@ def find_near_duplicates(
     Args:
         passages: All passages, those of the training set first.
     """
-    indexes = {"train": _Index(), "validation": _Index()}
-    for passage in _likely(passages):
-        shingles = _shingles(passage.text)
-        signature = indexes["train"].sign(shingles)
-        for side in dict.fromkeys(("train", passage.side)):
-            twin = indexes[side].find(shingles, signature)
-            if twin is not None:
-                yield twin[0], passage, twin[1]
-            elif side == passage.side:
-                indexes[side].add(passage, shingles, signature)
-
-
-def _likely(passages: Sequence[Passage]) -> Iterable[Passage]:
-    """Drop passages that cannot have a near duplicate: too few of their shingles are shared."""
-    if not passages:
-        return []
-    hashes = [np.fromiter(map(hash, _shingles(p.text)), dtype=np.int64) for p in passages]
-    edges = np.cumsum([0, *map(len, hashes[:-1])])
-    _, where, counts = np.unique(np.concatenate(hashes), return_inverse=True, return_counts=True)
-    n_shared = np.add.reduceat(counts[where] > 1, edges, dtype=np.int64)
-    return (
-        passage
-        for passage, found, n in zip(passages, hashes, n_shared, strict=True)
-        if n >= NEAR_JACCARD * len(found)
-    )
-
-
-@dataclass
-class _Index:
-    """The passages of one side, indexed by their MinHash."""
-
-    _passages: list[tuple[Passage, set[str]]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        from rensa import RMinHash, RMinHashLSH
-
-        self._new_signature = RMinHash
-        self._lsh = RMinHashLSH(NEAR_JACCARD, _PERMUTATIONS, _BANDS)
-
-    def sign(self, shingles: set[str]) -> Any:
-        signature = self._new_signature(_PERMUTATIONS, 1)
-        signature.update(list(shingles))
-        return signature
-
-    def add(self, passage: Passage, shingles: set[str], signature: Any) -> None:
-        self._lsh.insert(len(self._passages), signature)
-        self._passages.append((passage, shingles))
-
-    def find(self, shingles: set[str], signature: Any) -> tuple[Passage, float] | None:
-        """Find the first passage whose exact Jaccard similarity is high enough."""
-        for number in sorted(self._lsh.query(signature)):
-            passage, others = self._passages[number]
-            jaccard = len(shingles & others) / len(shingles | others)
-            if jaccard >= NEAR_JACCARD:
-                return passage, jaccard
-        return None
-
-
-def _shingles(passage: str) -> set[str]:
-    words = passage.lower().split()
-    n = len(words) - _SHINGLE_WORDS + 1
-    return {" ".join(words[i : i + _SHINGLE_WORDS]) for i in range(n)}
+    rows = word_grams((passage.text.lower().split() for passage in passages), _SHINGLE_WORDS)
+    is_first = np.zeros(len(passages), dtype=bool)  # of its side: later ones are compared with it
+    start = 0
+    for end, i, j in candidate_pairs(rows, rows, NEAR_JACCARD, is_triangle=True):
+        is_open = is_first[j] | (j >= start)
+        i, j = i[is_open], j[is_open]
+        jaccard = jaccard_of(rows, rows, i, j)
+        near: dict[int, list[tuple[int, float]]] = {}
+        for later, earlier, similarity in zip(
+            *(values[jaccard >= NEAR_JACCARD].tolist() for values in (i, j, jaccard)), strict=True
+        ):
+            near.setdefault(later, []).append((earlier, similarity))
+        for number in range(start, end):
+            found = [pair for pair in sorted(near.get(number, [])) if is_first[pair[0]]]
+            sides: dict[Side, tuple[int, float]] = {}
+            for earlier, similarity in found:
+                sides.setdefault(passages[earlier].side, (earlier, similarity))
+            for side in dict.fromkeys(("train", passages[number].side)):
+                if side in sides:
+                    earlier, similarity = sides[side]
+                    yield passages[earlier], passages[number], similarity
+            is_first[number] = passages[number].side not in sides
+        start = end

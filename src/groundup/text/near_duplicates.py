@@ -1,35 +1,32 @@
-"""Find near duplicates among rows of text: exactly, without comparing every pair.
+"""Find near duplicates among rows of text, exactly.
 
 Two texts are near duplicates if the Jaccard similarity of their sets of character n-grams, after
-folding, is at least a threshold. Sets of such a pair share one of the rarest grams of each: of
-|x| grams, those after the first |x| - ceil(threshold |x|) + 1 cannot be all that is shared. Only
-pairs that share a gram of these prefixes are compared, so that no pair is missed.
-
-Source: Chaudhuri, Ganti and Kaushik (2006), "A primitive operator for similarity joins in data
-cleaning"; Bayardo, Ma and Srikant (2007), "Scaling up all pairs similarity search".
+folding, is at least a threshold.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
 
 from groundup.text.grams import Grams, character_grams, fold
+from groundup.text.similarity_join import (
+    Numbers,
+    candidate_pairs,
+    jaccard_of,
+    prefixes_of,
+    similar_pairs,
+)
 
 NEAR_DUPLICATE = 0.7
 """Texts are near duplicates if their Jaccard similarity is at least this."""
 _N = 5
-_BLOCK = 2**21
-"""Shared grams of a block of rows; bounds the memory."""
-_CHUNK = 2**15
-"""Pairs that are compared at once."""
-_SLACK = 1e-9
-"""More than the rounding error of threshold x size."""
-
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""Row numbers of the first texts, of the second texts, and their Jaccard similarities."""
+_CHUNK = 2**12
+"""Pairs after whose comparison rows that are now connected are no longer compared."""
+_FREQUENT = 64
+"""Rows that share a gram from which on neighbors are compared first."""
+_DENSE = 2**21
+"""Entries of a dense block of similarities."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +144,14 @@ def near_references(
     """
     grams = _grams_of([*texts, *references], n, fold_digits)
     found: list[tuple[int, float] | None] = [None] * len(texts)
-    for pairs in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
-        for i, j, jaccard in zip(*(values.tolist() for values in pairs), strict=True):
-            best = found[i]
-            if best is None or (-jaccard, j) < (-best[1], best[0]):
-                found[i] = j, jaccard
+    for i, j, jaccard in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
+        order = np.lexsort((j, -jaccard, i))  # all pairs of a text are in one block
+        texts_found, first = np.unique(i[order], return_index=True)
+        best = order[first]
+        for text, index, similarity in zip(
+            texts_found.tolist(), j[best].tolist(), jaccard[best].tolist(), strict=True
+        ):
+            found[text] = index, similarity
     return found
 
 
@@ -169,7 +169,7 @@ def nearest(
     queries, others = grams[: len(texts)], grams[len(texts) :].T.tocsr()
     sizes, other_sizes = np.diff(queries.indptr), np.diff(grams[len(texts) :].indptr)
     found: list[tuple[int, float]] = []
-    step = max(1, _BLOCK // len(references))
+    step = max(1, _DENSE // len(references))
     for start in range(0, len(texts), step):
         shared = (queries[start : start + step] @ others).toarray()
         jaccard = shared / (sizes[start : start + step, None] + other_sizes - shared)
@@ -178,25 +178,13 @@ def nearest(
     return found
 
 
-def similar_pairs(rows: Grams, others: Grams, threshold: float) -> Iterator[Pairs]:
-    """Find all pairs of a row and another row whose Jaccard similarity reaches the threshold.
-
-    Both matrices have the same columns.
-    """
-    for i, j in _candidates(rows, others, threshold):
-        for k in range(0, len(i), _CHUNK):
-            jaccard = _jaccard(rows, others, i[k : k + _CHUNK], j[k : k + _CHUNK])
-            is_near = jaccard >= threshold
-            yield i[k : k + _CHUNK][is_near], j[k : k + _CHUNK][is_near], jaccard[is_near]
-
-
 class _Forest:
     """Rows in groups, as trees that are connected by pairs of near duplicates."""
 
     def __init__(self, n_rows: int) -> None:
         self._parent = np.arange(n_rows)
 
-    def roots(self) -> NDArray[np.int64]:
+    def roots(self) -> Numbers:
         """Return the root of each row, the first row of its group."""
         while not np.array_equal(above := self._parent[self._parent], self._parent):
             self._parent = above
@@ -204,19 +192,39 @@ class _Forest:
 
     def connect(self, rows: Grams, threshold: float) -> Iterator[tuple[int, int, float]]:
         """Connect near duplicates; yield the pairs that joined two groups."""
-        for i, j in _candidates(rows, rows, threshold, is_triangle=True):
-            for k in range(0, len(i), _CHUNK):
-                roots = self.roots()
-                a, b = i[k : k + _CHUNK], j[k : k + _CHUNK]
-                is_open = roots[a] != roots[b]
-                a, b = a[is_open], b[is_open]
-                jaccard = _jaccard(rows, rows, a, b)
-                is_near = jaccard >= threshold
-                for x, y, value in zip(
-                    a[is_near].tolist(), b[is_near].tolist(), jaccard[is_near], strict=True
-                ):
-                    if self._join(x, y):
-                        yield x, y, float(value)
+        prefixes = prefixes_of(rows, threshold).tocsc()
+        prefixes = prefixes[:, np.diff(prefixes.indptr) > 1]
+        sizes = np.diff(prefixes.indptr)
+        # Thousands of texts of one template share grams. Neighbors are compared first: a gram whose
+        # rows are then in one group needs no comparison of all pairs.
+        column = np.repeat(np.arange(len(sizes)), sizes)
+        is_next = (column[1:] == column[:-1]) & (sizes[column[1:]] >= _FREQUENT)
+        later, earlier = prefixes.indices[1:][is_next], prefixes.indices[:-1][is_next]
+        neighbors = np.unique(np.stack([later, earlier]).astype(np.int64), axis=1)
+        yield from self._compare(rows, neighbors[0], neighbors[1], threshold)
+        if len(sizes):
+            roots, starts = self.roots()[prefixes.indices], prefixes.indptr[:-1]
+            lowest, highest = np.minimum.reduceat(roots, starts), np.maximum.reduceat(roots, starts)
+            prefixes = prefixes[:, lowest < highest]
+        prefixes = prefixes.tocsr()
+        for _, i, j in candidate_pairs(rows, rows, threshold, is_triangle=True, prefixes=prefixes):
+            yield from self._compare(rows, i, j, threshold)
+
+    def _compare(
+        self, rows: Grams, i: Numbers, j: Numbers, threshold: float
+    ) -> Iterator[tuple[int, int, float]]:
+        for k in range(0, len(i), _CHUNK):
+            roots = self.roots()
+            a, b = i[k : k + _CHUNK], j[k : k + _CHUNK]
+            is_open = roots[a] != roots[b]
+            a, b = a[is_open], b[is_open]
+            jaccard = jaccard_of(rows, rows, a, b)
+            is_near = jaccard >= threshold
+            for x, y, value in zip(
+                a[is_near].tolist(), b[is_near].tolist(), jaccard[is_near].tolist(), strict=True
+            ):
+                if self._join(x, y):
+                    yield x, y, value
 
     def _join(self, x: int, y: int) -> bool:
         roots = []
@@ -226,59 +234,6 @@ class _Forest:
             roots.append(row)
         self._parent[max(roots)] = min(roots)
         return roots[0] != roots[1]
-
-
-def _candidates(
-    rows: Grams, others: Grams, threshold: float, *, is_triangle: bool = False
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Find all pairs that may be near duplicates, a block of rows at a time.
-
-    Args:
-        rows: The grams of the first texts.
-        others: The grams of the second texts.
-        threshold: The threshold.
-        is_triangle: Whether both are the same, so that each pair is wanted once.
-    """
-    if not (rows.shape[0] and others.shape[0]):
-        return
-    sizes, other_sizes = np.diff(rows.indptr), np.diff(others.indptr)
-    prefixes = _prefixes(rows, threshold)
-    index = _prefixes(others, threshold).T.tocsr()
-    work = np.concatenate([[0], np.cumsum(prefixes @ np.diff(index.indptr))])
-    start = 0
-    while start < len(sizes):
-        end = max(start + 1, int(np.searchsorted(work, work[start] + _BLOCK, side="right")) - 1)
-        shared = (prefixes[start:end] @ index).tocoo()
-        i, j = shared.row.astype(np.int64) + start, shared.col.astype(np.int64)
-        smaller, larger = np.minimum(sizes[i], other_sizes[j]), np.maximum(sizes[i], other_sizes[j])
-        is_candidate = smaller >= threshold * larger - _SLACK
-        if is_triangle:
-            is_candidate &= j < i
-        yield i[is_candidate], j[is_candidate]
-        start = end
-
-
-def _prefixes(rows: Grams, threshold: float) -> Grams:
-    """Keep the rarest grams of each row, of which near duplicates share at least one."""
-    sizes = np.diff(rows.indptr)
-    kept = np.minimum(sizes, sizes - np.ceil(threshold * sizes - _SLACK).astype(np.int64) + 1)
-    place = np.arange(rows.nnz) - np.repeat(rows.indptr[:-1], sizes)
-    is_kept = place < np.repeat(kept, sizes)
-    ends = np.concatenate([[0], np.cumsum(kept)])
-    ones = np.ones(int(ends[-1]), dtype=np.int32)
-    return sparse.csr_matrix((ones, rows.indices[is_kept], ends), shape=rows.shape)
-
-
-def _jaccard(
-    rows: Grams, others: Grams, i: NDArray[np.int64], j: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Compute the Jaccard similarity of pairs of rows."""
-    if not len(i):
-        return np.empty(0)
-    first, second = rows[i], others[j]
-    shared = np.asarray(first.multiply(second).sum(axis=1)).ravel()
-    union = np.diff(first.indptr) + np.diff(second.indptr) - shared
-    return np.asarray(shared / union, dtype=np.float64)
 
 
 def _grams_of(texts: Sequence[str], n: int, fold_digits: bool) -> Grams:

@@ -142,12 +142,13 @@ def _with_space(origin: str, shown: str) -> str:
     >>> _with_space("tatta", ":a  b")
     'taaaa'
     """
-    return _SPACE_IN_ANSWER.sub(
-        lambda found: (
-            "a" * len(found.group()) if shown[slice(*found.span())].isspace() else found.group()
-        ),
-        origin,
-    )
+
+    def whose(found: regex.Match[str]) -> str:
+        is_space = shown[slice(*found.span())].isspace()
+        return "a" * len(found.group()) if is_space else found.group()
+
+    given: str = _SPACE_IN_ANSWER.sub(whose, origin)
+    return given
 
 
 def _cut(tracked: str, shown: str, tokenizer: Tokenizer) -> Iterator[tuple[int, int, int | None]]:

@@ -14,8 +14,9 @@ class ExportConfig(Config):
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
-    to: Literal["hf", "gguf", "nanogpt"] = "hf"
-    """Format: a Hugging Face folder, a GGUF file for llama.cpp, or a nanoGPT checkpoint."""
+    to: Literal["hf", "gguf", "nanogpt", "peft"] = "hf"
+    """Format: a Hugging Face folder, a GGUF file for llama.cpp, a nanoGPT checkpoint, or the LoRA
+    adapter of a fine-tuned run for peft."""
     dtype: Literal["float32", "float16", "q8_0"] = "float32"
     """Type of the matrices in a GGUF file; float16 and q8_0 are smaller and less exact."""
     out: Path | None = None
@@ -27,11 +28,14 @@ class ImportConfig(Config):
     """Settings of `import_pretrained`: read weights of another project."""
 
     source: Path = Path("smollm2")
-    """Hugging Face folder, GGUF file, nanoGPT checkpoint, hub name OWNER/NAME, or smollm2."""
+    """Hugging Face folder, GGUF file, nanoGPT checkpoint, LoRA adapter of peft (with `base`), hub
+    name OWNER/NAME, or smollm2."""
     out: Path | None = None
     """Run folder to create. None: runs/NAME, by the source. If the name is taken, -2 is added."""
     tokenizer: bool = True
     """Whether to import the tokenizer. False imports the weights alone."""
+    base: Path | None = None
+    """Run of the model that a LoRA adapter was trained on. None: the source is a whole model."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub. None: the newest commit."""
 

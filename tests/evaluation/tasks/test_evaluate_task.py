@@ -223,7 +223,7 @@ def test_contaminated_items_are_scored_apart(run, task, tmp_path):
         sources=[str(tmp_path / "texts.jsonl")], out=tmp_path / "data", audit=False, seed=2,
         validation_frac=0.01,
     )  # fmt: skip
-    result = evaluate(run, task, contamination=tmp_path / "data", ngram=14)
+    result = evaluate(run, task, contamination=True, data=tmp_path / "data", ngram=14)
     right = {row["index"]: row["correct"]["acc"] for row in log_rows(result)}
     flags = result.contamination.is_found
     assert 1 <= result.contamination.n_found <= 5
@@ -233,4 +233,4 @@ def test_contaminated_items_are_scored_apart(run, task, tmp_path):
     assert result.clean_scores["acc"].n == len(clean)
     assert result.clean_scores["acc"].n_right == sum(right[i] for i in clean)
     with pytest.raises(UsageError, match="does not record which data"):
-        evaluate(run, task, contamination="run")
+        evaluate(run, task, contamination=True)

@@ -1,6 +1,8 @@
 """The classifier: padding changes nothing, the loss is the textbook one, files come back."""
 
+import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,15 +12,16 @@ from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import label_row, pad_rows
 from groundup.finetune.classify.classifier import (
-    Classifier,
     LoadedClassifier,
-    Pooling,
+    find_classifier,
     load_classifier,
     save_classifier,
 )
+from groundup.finetune.classify.heads import Classifier, Pooling
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.weights.checkpoint_format import save_model
 
 TEXTS = ["abba", "a", "cabbage bag", "dad fed a bee", "egg"]
 TOKENIZER = CharacterTokenizer.from_text("abcdefg ")
@@ -37,19 +40,16 @@ def make(pooling: Pooling) -> LoadedClassifier:
     return LoadedClassifier(classifier, TOKENIZER)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
-def test_the_batch_a_text_stands_in_changes_nothing(pooling: Pooling) -> None:
+@pytest.mark.parametrize("pooling", ["mean", "last", "mean+last"])
+def test_the_other_texts_change_nothing(pooling: Pooling) -> None:
     loaded = make(pooling)
     alone = torch.cat([loaded.probabilities([text]) for text in TEXTS])
-    together = loaded.probabilities(TEXTS, batch_size=5)
-    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(
-        loaded.probabilities(TEXTS, batch_size=2), alone, atol=1e-5, rtol=1e-4
-    )
+    assert torch.equal(loaded.probabilities(TEXTS), alone)
+    assert torch.equal(loaded.probabilities(TEXTS[::-1] * 70)[:5].flip(0), alone)
     assert alone.std(dim=0).min() > 1e-3  # the texts do get different answers
 
 
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "mean+last"])
 def test_what_stands_in_the_padding_changes_nothing(pooling: Pooling) -> None:
     classifier = make(pooling).classifier
     ids = TOKENIZER.encode("abba")
@@ -60,11 +60,13 @@ def test_what_stands_in_the_padding_changes_nothing(pooling: Pooling) -> None:
 
 
 def test_pooling_by_hand() -> None:
-    for pooling in ("mean", "last"):
+    pooling: Pooling
+    for pooling in ("mean", "last", "mean+last"):
         classifier = make(pooling).classifier
         ids = torch.tensor([TOKENIZER.encode("bag")])
         hidden = classifier.gpt.hidden(ids)[0]
-        pooled = hidden.mean(dim=0) if pooling == "mean" else hidden[2]
+        parts = {"mean": hidden.mean(dim=0), "last": hidden[2]}
+        pooled = torch.cat([parts[name] for name in pooling.split("+")])
         expected = pooled @ classifier.head.weight.T + classifier.head.bias
         padded = torch.cat([ids, torch.zeros(1, 4, dtype=torch.int64)], dim=1)
         torch.testing.assert_close(classifier(padded, torch.tensor([3]))[0], expected)
@@ -97,9 +99,63 @@ def test_saved_and_loaded_it_answers_the_same(tmp_path: Path) -> None:
     assert again.names == ("x", "y", "z")
     assert again.classifier.pooling == "last"
     assert torch.equal(again.probabilities(TEXTS), loaded.probabilities(TEXTS))
+    assert load_classifier(tmp_path / "run" / "classifier").names == again.names
     best = loaded.probabilities(TEXTS).argmax(dim=1)
     assert again.predict(TEXTS) == [loaded.names[int(k)] for k in best]
     assert again.predict([]) == []
+
+
+def test_a_classifier_of_version_01_still_loads(tmp_path: Path) -> None:
+    loaded = make("mean")
+    save_classifier(loaded, tmp_path / "classifier")
+    file = tmp_path / "classifier" / "labels.json"
+    labels = json.loads(file.read_text())
+    for name in ("dtype", "head_dtype"):
+        del labels[name]
+    file.write_text(json.dumps(labels))
+    again = load_classifier(tmp_path)
+    assert torch.equal(again.probabilities(TEXTS), loaded.probabilities(TEXTS))
+
+
+def test_the_newest_complete_classifier_of_a_run_is_found(tmp_path: Path) -> None:
+    for name in ("classifier", "classifier-2", "classifier-10"):
+        save_classifier(make("mean"), tmp_path / name)
+    (tmp_path / "classifier-11").mkdir()
+    assert find_classifier(tmp_path) == tmp_path / "classifier-10"
+
+
+def test_weights_that_were_not_trained_take_no_space_and_survive_a_move(tmp_path: Path) -> None:
+    loaded = make("last")
+    base = tmp_path / "run" / "checkpoints" / "step-000001"
+    save_model(loaded.classifier.gpt, base)
+    folder = tmp_path / "run" / "classifier"
+    save_classifier(loaded, folder, base=base)
+    assert (folder / "model.safetensors").stat().st_nlink == 2
+    (folder).rename(tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "run")
+    again = load_classifier(tmp_path / "elsewhere")
+    assert torch.equal(again.probabilities(TEXTS), loaded.probabilities(TEXTS))
+
+
+def test_where_links_are_not_possible_the_weights_are_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("no links")
+
+    loaded = make("last")
+    save_model(loaded.classifier.gpt, tmp_path / "base")
+    monkeypatch.setattr("os.link", refuse)
+    save_classifier(loaded, tmp_path / "classifier", base=tmp_path / "base")
+    assert (tmp_path / "classifier" / "model.safetensors").stat().st_nlink == 1
+    assert load_classifier(tmp_path).names == loaded.names
+
+
+def test_a_temperature_divides_the_logits() -> None:
+    loaded = make("mean")
+    before = loaded.probabilities(TEXTS)
+    loaded.cool(2.0)
+    torch.testing.assert_close(loaded.probabilities(TEXTS), before.log().div(2).softmax(dim=1))
 
 
 def test_a_damaged_or_absent_classifier_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.prefer import prefer
 from groundup.finetune.prefer.result import PreferResult
+from groundup.train.loop import Step
 from groundup.weights.config import ExportConfig
 
 
@@ -165,3 +166,32 @@ def test_the_sets_of_a_column(config: PreferConfig, tmp_path: Path) -> None:
         )
     )
     assert (result.n_train, result.n_test, result.n_validation) == (45, 10, 5)
+
+
+def test_cross_validation_tests_every_pair_once(config: PreferConfig) -> None:
+    config = dataclasses.replace(config, folds=3, validation_frac=0.2, steps=8)
+    names: list[str] = []
+    n_steps = 0
+
+    def stop_in_the_second_fold(step: Step) -> None:
+        nonlocal n_steps
+        n_steps += 1
+        if n_steps == 12:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        prefer(config, stop_in_the_second_fold, on_training=names.append)
+    result = prefer(config, on_training=names.append)
+    every = ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3", "final model"]
+    assert names == [*every[:2], *every]
+    assert isinstance(result, PreferResult)
+    assert not result.warnings
+    assert (result.n_train, result.n_validation, result.n_test) == (48, 12, 60)
+    assert result.report is not None
+    assert result.report.n == 60
+    assert result.report.margin_nats.mean > 0.5
+    whole = tuned(dataclasses.replace(config, out=result.folder.with_name("again")))
+    assert whole.report is not None
+    for name, scores in whole.report.scores.items():
+        assert scores.tolist() == result.report.scores[name].tolist(), name
+    assert not list(result.folder.glob("folds/*/checkpoints"))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from groundup.base.errors import UserError
+from groundup.cli.audit_view import beside
 from groundup.cli.main import main
 from groundup.finetune.records.audit import audit, kind_of
 from groundup.finetune.records.config import AuditConfig
@@ -62,7 +63,7 @@ def test_the_instruction_data(shared_data: Path) -> None:
         assert overlap(found, "test", "train").n_near == n_near
     # With the rule for texts, the figures are others.
     for threshold, n_near in ((0.6, 49), (0.7, 31)):
-        found = rows_of(path, split="book", threshold=threshold, n=5, fold_digits=True)
+        found = rows_of(path, split="book", threshold=threshold, ngram_length=5, fold_digits=True)
         assert overlap(found, "test", "train").n_near == n_near
 
 
@@ -97,6 +98,8 @@ def test_the_kind_of_a_file_is_recognized(
 def test_standard_input_needs_a_kind() -> None:
     with pytest.raises(UserError, match="The setting kind is expected"):
         audit("-")
+    with pytest.raises(UserError, match="The file is missing"):
+        audit(AuditConfig())
 
 
 def test_separate_files_are_compared(tmp_path: Path) -> None:
@@ -172,6 +175,16 @@ def test_the_screen_ends_with_the_next_command(
     assert any("Near duplicates have a Jaccard similarity" in line for line in lines)
     assert lines[-1] == "next: groundup classify --labels 'a b.csv' --encoding ascii"
     assert max(map(len, lines)) <= 80
+
+
+def test_examples_show_where_they_differ() -> None:
+    a, b = "x" * 90 + " one\nend " + "y" * 90, "x" * 90 + " two end " + "y" * 90
+    first, second = beside(a, b)
+    assert len(first) <= 75
+    assert " one end y" in first
+    assert " two end y" in second
+    assert (first[0], first[-1]) == ("…", "…")
+    assert beside("same", "also") == ["same", "also"]
 
 
 @pytest.mark.parametrize(

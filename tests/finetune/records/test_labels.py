@@ -117,12 +117,16 @@ def test_own_column_names_and_a_field_over_two_lines(tmp_path: Path) -> None:
         ("blank.tsv", "\n \n", ["empty"]),
         (
             "cols.csv",
-            "id,message,kind\n1,x,a\n2,y,b\n",
-            ["no column 'text' and no column 'label'", "The columns are: id, message, kind."],
+            "id,message,kind\n1,xxx,a\n2,yyy,b\n3,zzz,a\n",
+            [
+                "no column 'text' and no column 'label'",
+                "The columns are: id, message, kind.",
+                "text_column='message', label_column='kind'",
+            ],
         ),
         (
             "alike.csv",
-            "one,two\na,b\nc,d\n",
+            "one,two\nlong,b\nc,d\n",
             ["The columns are: one, two.", "text_column='one', label_column='two'"],
         ),
         (

@@ -1,6 +1,7 @@
 """Let a model answer the items of a task: by the likelihood of each choice, or by generation."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -94,24 +95,77 @@ def answer(
         The index of an item and its row of the log.
     """
     stop = config.stop or (() if is_chat else ("\n",))
-    groups = [(0, list(range(len(prompts))))]
-    if config.prefix_caching:
-        groups = shared_prefixes([prompt.ids for prompt in prompts.values()])
     indices = list(prompts)
-    bytes_of = token_bytes(language_model.tokenizer)
+    for place, found in generated_texts(
+        language_model,
+        decoder,
+        [prompt.ids for prompt in prompts.values()],
+        max_new_tokens=config.max_new_tokens,
+        stop=stop,
+        share_prefixes=config.prefix_caching,
+    ):
+        item, prompt = items[indices[place]], prompts[indices[place]]
+        yield (
+            indices[place],
+            {
+                "item": item.name,
+                "prompt": prompt.text,
+                "output": found.text,
+                "n_tokens": found.n_tokens,
+                "finish_reason": found.finish_reason,
+                "answers": list(item.answers),
+                "correct": {"acc": grade(config.grader, found.text, item.answers)},
+            },
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedText:
+    """A text that was generated."""
+
+    text: str
+    n_tokens: int
+    finish_reason: str
+
+
+def generated_texts(
+    language_model: LanguageModel,
+    decoder: Decoder,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    share_prefixes: bool = True,
+) -> Iterator[tuple[int, GeneratedText]]:
+    """Continue prompts, always with the most likely token.
+
+    Args:
+        language_model: The model with its tokenizer.
+        decoder: Computes the logits.
+        prompts: The ids of each prompt.
+        max_new_tokens: Maximum length of a text.
+        stop: Strings that end a text.
+        share_prefixes: Read what several prompts begin with once.
+
+    Yields:
+        The index of a prompt and its text, as they are complete.
+    """
+    groups = shared_prefixes(prompts) if share_prefixes else [(0, list(range(len(prompts))))]
     for n_shared, places in groups:
-        engine = Engine(decoder, max_rows=_MOST_ROWS, token_bytes=bytes_of)
-        engine.share(prompts[indices[places[0]]].ids[:n_shared])
+        engine = Engine(
+            decoder, max_rows=_MOST_ROWS, token_bytes=token_bytes(language_model.tokenizer)
+        )
+        engine.share(prompts[places[0]][:n_shared])
         handles: dict[Handle, int] = {}
         for place in places:
             request = Request(
-                ids=prompts[indices[place]].ids,
-                max_new_tokens=config.max_new_tokens,
+                ids=prompts[place],
+                max_new_tokens=max_new_tokens,
                 sampling=Sampling(temperature=0.0),
                 stop_ids=language_model.stop_ids,
                 stop=stop,
             )
-            handles[engine.submit(request)] = indices[place]
+            handles[engine.submit(request)] = place
         texts = dict.fromkeys(handles, "")
         n_tokens = dict.fromkeys(handles, 0)
         while not engine.is_idle:
@@ -121,17 +175,11 @@ def answer(
                 texts[event.handle] += event.text
                 n_tokens[event.handle] += len(event.tokens)
                 if event.finish_reason is not None:
-                    index = handles[event.handle]
-                    output = texts[event.handle]
                     yield (
-                        index,
-                        {
-                            "item": items[index].name,
-                            "prompt": prompts[index].text,
-                            "output": output,
-                            "n_tokens": n_tokens[event.handle],
-                            "finish_reason": event.finish_reason,
-                            "answers": list(items[index].answers),
-                            "correct": {"acc": grade(config.grader, output, items[index].answers)},
-                        },
+                        handles[event.handle],
+                        GeneratedText(
+                            text=texts[event.handle],
+                            n_tokens=n_tokens[event.handle],
+                            finish_reason=event.finish_reason,
+                        ),
                     )

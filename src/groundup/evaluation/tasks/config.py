@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, IfBare, Whole
+from groundup.base.kinds import Count, Whole
 from groundup.text.formats import AnyFormat
 
 Grader = Literal["exact", "ignore-case", "number", "contains", "regex"]
-RUN_DATA = "run"
-"""The training set of the run, as a value of `contamination`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +52,8 @@ class TaskConfig(Config):
     count them."""
     prefix_caching: bool = True
     """Compute what prompts have in common once. The results are the same up to rounding."""
-    contamination: Annotated[Path | None, IfBare(RUN_DATA)] = None
-    """Data folder in whose training set the items are searched for. Without a value: the data of
-    the run."""
+    contamination: bool = False
+    """Search for the items in the training set of the data, and score the others separately."""
     ngram: Annotated[int, Ge(2), Le(200)] = 13
     """Number of consecutive words that an item and the training set must have in common."""
     task_seed: Whole = 0

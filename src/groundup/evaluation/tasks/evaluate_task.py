@@ -131,5 +131,5 @@ def _rows_of(
         theirs, rows = read_log(other)
         check_same_task(settings, theirs, other)
         return rows
-    tasks = replace(config.tasks, against=None, contamination=None)
+    tasks = replace(config.tasks, against=None, contamination=False)
     return evaluated(replace(config, run=other, tasks=tasks), items, pool, on_item).rows

@@ -17,7 +17,7 @@ from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.paired import require_items
 from groundup.evaluation.run_data import data_of
 from groundup.evaluation.tasks.answers import answer, choose
-from groundup.evaluation.tasks.config import RUN_DATA, TaskConfig
+from groundup.evaluation.tasks.config import TaskConfig
 from groundup.evaluation.tasks.contamination import Contamination, find_contamination
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.tasks.log import Row, TaskLog, fingerprint
@@ -60,7 +60,7 @@ def evaluated(
     language_model = load(path)
     language_model.model.to(choose_device(config.device))
     run = run_of(path, language_model.path)
-    found = _contamination(task, items, language_model, run)
+    found = _contamination(config, items, language_model, run)
     prompter = Prompter(language_model, task, pool)
     prompts = _fitting(language_model, task, items, prompter)
     form = form_of(config.dtype, config.quantize)
@@ -97,17 +97,18 @@ def evaluated(
 
 
 def _contamination(
-    task: TaskConfig, items: Sequence[Item], language_model: LanguageModel, run: RunFolder
+    config: EvaluateConfig, items: Sequence[Item], language_model: LanguageModel, run: RunFolder
 ) -> Contamination | None:
-    if task.contamination is None:
+    task = config.tasks
+    if not task.contamination:
         return None
-    data = task.contamination
-    if str(data) == RUN_DATA and not data.is_dir():
+    data = config.data
+    if data is None:
         try:
             data = data_of(run)
         except UserError as error:
             raise UsageError(
-                error.message, where=error.where, settings={"contamination": "path/to/data"}
+                error.message, where=error.where, settings={"data": "path/to/data"}
             ) from error
     texts = [f"{item.question} {item.answers[0]}" for item in items]
     return find_contamination(texts, data, n=task.ngram, tokenizer=language_model.tokenizer)

@@ -16,6 +16,7 @@ from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.tasks.config import TaskConfig
 from groundup.evaluation.tasks.items import Item
+from groundup.evaluation.text_generation import prompt_ids
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.protocol import Tokenizer
@@ -164,6 +165,18 @@ class Prompter:
     def _continuation(self, item: Item, answer: str) -> str:
         is_apart = self._written(item)[-1:].isspace() or answer[:1].isspace()
         return answer if is_apart else f" {answer}"
+
+
+def question_prompts(language_model: LanguageModel, questions: Sequence[str]) -> list[list[int]]:
+    """Write questions with the chat template of a model, or as they are if it has none."""
+    tokenizer = language_model.tokenizer
+    if not language_model.can_chat:
+        return [prompt_ids(language_model, question) for question in questions]
+    template = language_model.chat_template
+    return [
+        render_ids([Message("user", q)], tokenizer, template, add_generation_prompt=True)[0]
+        for q in questions
+    ]
 
 
 def encode_pairs(

@@ -13,14 +13,17 @@ from groundup.finetune.records.rows import Conversation
 from groundup.tokenizer.template import Message
 
 ECHO = "repeat the input"
-NEAREST = "answer of the nearest training prompt"
+NEAREST = "nearest prompt's answer"
 UNTUNED = "untuned"
-FIRST_SENTENCE = "untuned, first sentence only"
-N_SHOTS = 3
-FEW_SHOT = f"untuned, {N_SHOTS} examples in the prompt"
+FIRST_SENTENCE = "untuned, first sentence"
 TUNED = "fine-tuned"
 
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)|[^\n]+", re.DOTALL)
+
+
+def few_shot(shots: int) -> str:
+    """Name the untuned model with examples in its prompt."""
+    return f"untuned, {shots}-shot"
 
 
 def echo(item: Item) -> str:
@@ -42,9 +45,9 @@ def first_sentence(text: str) -> str:
     return found.group().strip() if found else ""
 
 
-def with_examples(item: Item, training: Sequence[Conversation]) -> tuple[Message, ...]:
+def with_examples(item: Item, training: Sequence[Conversation], shots: int) -> tuple[Message, ...]:
     """Put the first training records, as exchanges, before the item's conversation."""
     n_system = sum(message.role == "system" for message in item.messages)
     single = (c for c in training if [m.role for m in c.messages] == ["user", "assistant"])
-    shots = [message for c in islice(single, N_SHOTS) for message in c.messages]
-    return (*item.messages[:n_system], *shots, *item.messages[n_system:])
+    examples = [message for c in islice(single, shots) for message in c.messages]
+    return (*item.messages[:n_system], *examples, *item.messages[n_system:])

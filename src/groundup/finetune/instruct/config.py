@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.kinds import Count, Mark, NotNegative, Positive
+from groundup.base.kinds import Count, Mark, NotNegative, Positive, Whole
 from groundup.finetune.config import FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 
 LORA_ABOVE = 20_000_000
-"""With more parameters than this, the recipe "auto" is LoRA."""
+"""With more parameters than this, the method "auto" is LoRA."""
 SYNTHETIC_RECORDS = 12_800
 """Number of synthetic training records, unless `steps` is given."""
 
@@ -54,7 +54,7 @@ class InstructConfig(FineTuneConfig):
     fold that it did not train on. None: one training, tested on the test set."""
     test_per_kind: Count = 24
     """Number of synthetic test records of each kind."""
-    recipe: Literal["auto", "lora", "full"] = "auto"
+    method: Literal["auto", "lora", "all"] = "auto"
     """Train low-rank adapters, which are merged into the weights at the end, or all weights. auto:
     lora for models of more than 20 million parameters."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
@@ -73,26 +73,32 @@ class InstructConfig(FineTuneConfig):
     max_new_tokens: Count | None = None
     """Maximum number of tokens generated per test answer. None: 64, and 24 for synthetic
     records."""
+    shots: Whole = 3
+    """Number of training examples in the prompt of the few-shot baseline. 0: leave it out."""
     baselines: bool = True
     """Compare with answers that cost no training: the untuned model, the input, and others."""
 
     def resolved(self, n_parameters: int) -> "InstructConfig":
         """Return the settings for a model of this size, without None where a number is needed."""
         is_large = n_parameters > LORA_ABOVE
-        recipe = self.recipe
-        if recipe == "auto":
-            recipe = "lora" if is_large else "full"
-        rate = {"lora": 1e-3, "full": 5e-5 if is_large else 0.02}[recipe]
+        method = self.method
+        if method == "auto":
+            method = "lora" if is_large else "all"
+        rate = {"lora": 1e-3, "all": 5e-5 if is_large else 0.02}[method]
+        batch_size = self.batch_size or (16 if is_large else 32)
+        # A small model is not faster in bfloat16.
+        dtype = "fp32" if self.dtype == "auto" and not is_large else self.dtype
         resolved = replace(
             self,
-            recipe=recipe,
-            batch_size=self.batch_size or (16 if is_large else 32),
+            method=method,
+            dtype=dtype,
+            batch_size=batch_size,
             learning_rate=self.learning_rate or rate,
             max_new_tokens=self.max_new_tokens or (24 if self.records is None else 64),
         )
         if self.records is None and self.steps is None:
             # Each synthetic record is seen once.
-            resolved = replace(resolved, steps=-(-SYNTHETIC_RECORDS // resolved.batch_size))
+            resolved = replace(resolved, steps=-(-SYNTHETIC_RECORDS // batch_size))
         return resolved
 
     def __post_init__(self) -> None:

@@ -87,6 +87,21 @@ class Evaluation:
             judged = "better than every baseline" if found.mean > 0 else "worse than this baseline"
         return f"{said}: {gain}, {judged}."
 
+    @classmethod
+    def read(cls, path: Path, items: Sequence[Item]) -> "Evaluation | None":
+        """Read what `write` wrote for the same items. None: there is no such file."""
+        if not path.is_file():
+            return None
+        try:
+            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            if [line["prompt"] for line in lines] != [item.prompt for item in items]:
+                return None
+            names = lines[0]["answers"]
+            answers = {name: [Scored(**line["answers"][name]) for line in lines] for name in names}
+        except (ValueError, KeyError, TypeError, IndexError):  # it was damaged
+            return None
+        return cls(items=list(items), answers=answers)
+
     def write(self, path: Path) -> None:
         """Write one line of JSON for each item, with the answers and scores of every system."""
         lines = []
@@ -165,14 +180,15 @@ def untuned_answers(
     max_new_tokens: int,
     *,
     with_baselines: bool,
+    shots: int = 3,
     on_answer: OnAnswer | None = None,
 ) -> dict[str, list[Scored]]:
     """Score what costs no training: the untuned model, alone and with examples, and no model."""
     messages = {baselines.UNTUNED: [item.messages for item in items]}
     if with_baselines:
-        shots = [baselines.with_examples(item, training) for item in items]
-        if all(len(a) > len(item.messages) for a, item in zip(shots, items, strict=True)):
-            messages[baselines.FEW_SHOT] = shots
+        longer = [baselines.with_examples(item, training, shots) for item in items]
+        if shots and all(len(m) > len(i.messages) for m, i in zip(longer, items, strict=True)):
+            messages[baselines.few_shot(shots)] = longer
     found: dict[str, list[Scored]] = {}
     for name, some in messages.items():
         answers = answer_and_score(

@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.finetune.batches import Row
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import InstructConfig
+from groundup.finetune.instruct.graders import Grader
 from groundup.finetune.instruct.keys import key_of
 from groundup.finetune.instruct.rows import Rows, make_rows
 from groundup.finetune.instruct.scores import Item
@@ -58,9 +59,17 @@ class Dataset:
     def folds(self, n_folds: int, seed: int) -> list[Examples]:
         """Return the examples of each fold: tested on it, trained on all others."""
         assert self.groups is not None
-        parts = folds(None, self._row_groups(), n_folds, seed)
+        try:
+            parts = folds(None, self._row_groups(), n_folds, seed)
+        except UserError as error:
+            raise UsageError(error.message, settings={"folds": "none"}) from error
         everything = set(range(len(self.rows.rows)))
         return [self._examples(sorted(everything - set(part)), [], part) for part in parts]
+
+    def everything(self) -> Examples:
+        """Return all examples but those of the validation set for training, and no test."""
+        train, validation, test = self.sets
+        return self._examples(sorted([*train, *test]), validation, [])
 
     def _row_groups(self) -> list[int]:
         assert self.groups is not None
@@ -105,6 +114,7 @@ def read_dataset(
     )
     if config.records is None:
         assert config.steps is not None
+        assert config.batch_size is not None
         train, test = (
             [Conversation(record.messages, kind=record.kind) for record in records]
             for records in make_synthetic_records(
@@ -118,8 +128,10 @@ def read_dataset(
         )
         rows = render([*train, *test])
         n_train = sum(origin < len(train) for origin in rows.origins)
-        sets = [*range(n_train)], [], [*range(n_train, len(rows.rows))]
-        dataset = Dataset(rows=rows, sets=sets, n_read=len(train) + len(test))
+        test_rows = [*range(n_train, len(rows.rows))]
+        dataset = Dataset(
+            rows=rows, sets=([*range(n_train)], [], test_rows), n_read=len(train) + len(test)
+        )
         _require_enough(dataset, config, context_length, tokenizer, template)
         return dataset
     conversations = read_conversations(
@@ -189,6 +201,8 @@ def _given(parts: Sequence[str], config: InstructConfig) -> tuple[list[int], lis
 
 def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> list[Item]:
     """Make test items: their keys, and the training prompts that are most similar."""
+    if not tested:
+        return []
     near = nearest([c.prompt for c in tested], [c.prompt for c in training])
     items = []
     for conversation, (index, similarity) in zip(tested, near, strict=True):
@@ -215,10 +229,14 @@ def _synthetic_items(tested: Sequence[Conversation]) -> list[Item]:
             messages=tuple(c.messages[:-1]),
             reference=c.answer,
             kind=c.kind,
-            has_key=partial(GRADERS[c.kind], expected=c.answer),
+            has_key=partial(_has_expected, GRADERS[c.kind], c.answer),
         )
         for c in tested
     ]
+
+
+def _has_expected(grader: Grader, expected: str, answer: str) -> bool:
+    return grader(answer, expected)
 
 
 def _texts(config: InstructConfig, split: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Forgetting: how well the model still predicts plain text after fine-tuning."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,6 +19,7 @@ from groundup.tokenizer.protocol import Tokenizer
 
 _CHARACTERS = 32_000
 _CONTEXT = 512
+_BATCH_TOKENS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,11 @@ class PlainText:
         ids = np.array(tokenizer.encode(self.text), dtype=np.int64)
         length = min(_CONTEXT, model.config.context_length)
         loss = evaluate_loss(
-            model, ArrayTokens(ids), context_length=length, batch_size=4, tokenizer=tokenizer
+            model,
+            ArrayTokens(ids),
+            context_length=length,
+            batch_size=max(1, _BATCH_TOKENS // length),
+            tokenizer=tokenizer,
         )
         assert loss.bits_per_byte is not None
         return loss.bits_per_byte
@@ -53,7 +59,7 @@ def plain_text(run: Path) -> PlainText:
     return PlainText(name=f"Python's language reference ({BUILTIN_NAME})", text=_first(documents))
 
 
-def _first(documents) -> str:
+def _first(documents: Iterable[str]) -> str:
     text = ""
     for document in islice(documents, 1000):
         text += document + "\n\n"

@@ -10,23 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from groundup.base.calling import takes_settings
+from groundup.base.environment import now
+from groundup.base.errors import UsageError, UserError
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
+from groundup.evaluation.merged import MergeReport, merge_and_save
 from groundup.finetune.foundation import open_foundation, target_folder
-from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.chat_tokens import with_chat_tokens
 from groundup.finetune.instruct.config import InstructConfig
-from groundup.finetune.instruct.evaluation import (
-    Evaluation,
-    OnAnswer,
-    answer_and_score,
-    untuned_answers,
-)
 from groundup.finetune.instruct.examples import Dataset, Examples, read_dataset
 from groundup.finetune.instruct.forgetting import plain_text
 from groundup.finetune.instruct.identity import identity_of
@@ -37,11 +32,24 @@ from groundup.finetune.instruct.rows import (
     generation_prompt_differs,
     shown_tokens,
 )
-from groundup.finetune.instruct.tuning import Tuned, plain_rows, tune_assistant
+from groundup.finetune.instruct.testing import (
+    ANSWERS,
+    Callbacks,
+    cross_validate,
+    measure_after,
+    measure_before,
+    training_job,
+    tune,
+)
+from groundup.finetune.instruct.tuning import Tuned
+from groundup.finetune.job import base_fingerprint
 from groundup.finetune.outcome import AfterTraining
-from groundup.finetune.training import OnStep, mean_loss, open_fine_tuning
-from groundup.weights.adapter import save_adapter
+from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
+from groundup.finetune.training import mean_loss, open_fine_tuning
 from groundup.weights.checkpoint_format import save_model
+
+_N_CHECKED = 8
+"""Rows on which the merged model is compared with its adapters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +66,7 @@ class _Opened:
 @takes_settings(InstructConfig, "run")
 def instruct(
     config: InstructConfig,
-    on_step: OnStep | None = None,
-    on_answer: OnAnswer | None = None,
+    callbacks: Callbacks | None = None,
     on_prepared: Callable[[Prepared], None] | None = None,
 ) -> InstructResult:
     """Fine-tune an assistant, test it before and after, and write it to RUN/assistant.
@@ -69,30 +76,56 @@ def instruct(
 
     Args:
         config: The settings.
-        on_step: Called after each optimizer step.
-        on_answer: Called after each answer to a test prompt.
-        on_prepared: Called before training.
+        callbacks: Called while it is trained and tested.
+        on_prepared: Called before the first test.
 
     Raises:
         UserError: A record is malformed, the text is too short for synthetic records, too few
             records fit the context, the run contains no model, or the assistant cannot be written.
     """
-    started_at = time.perf_counter()
+    if config.plan_only:
+        raise UsageError(
+            "plan_only is set, and instruct trains. The function plan_instruct estimates the cost."
+        )
+    started_at = time.monotonic()
+    callbacks = callbacks or Callbacks()
     opened = _open(config)
     config, foundation = opened.config, opened.foundation
     wanted = target_folder(opened.run, config.out, "assistant", foundation.model)
-    examples = opened.dataset.examples()
+    dataset = opened.dataset
+    examples = dataset.examples() if config.folds is None else dataset.everything()
     prepared = _prepared(opened, examples)
     if on_prepared is not None:
         on_prepared(prepared)
     run, _ = open_fine_tuning(wanted, config)
     text = plain_text(opened.run)
     plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer)
-    loss_before = mean_loss(foundation.model, examples.test_rows)
-    before = _before(opened, examples, on_answer)
-    tuned = _tune(opened, examples, run, on_step)
+    folds = before = None
+    if config.folds is None:
+        before = measure_before(
+            foundation,
+            examples,
+            config,
+            run.path,
+            callbacks,
+            with_baselines=config.baselines and dataset.groups is not None,
+        )
+        loss_before = before.loss_nats
+    else:
+        parts = dataset.folds(config.folds, config.seed)
+        folds = cross_validate(foundation, parts, config, run.path, callbacks)
+        loss_before = folds.loss_before_nats
+    tuned = tune(
+        foundation,
+        examples,
+        config,
+        run,
+        callbacks,
+        after_s=0.0 if before is None else before.elapsed_s,
+        started_at=started_at,
+    )
     assistant = dataclasses.replace(foundation, model=tuned.model)
-    _save(assistant, tuned, prepared, run.path, opened.run)
+    merged = _save(opened, assistant, tuned, examples, run.path)
     after = AfterTraining(run.path)
     result = InstructResult(
         folder=run.path,
@@ -101,24 +134,41 @@ def instruct(
         trained=tuned.trained,
         n_parameters=sum(p.numel() for p in tuned.model.parameters()),
         n_trained_parameters=tuned.n_trained_parameters,
-        max_new_tokens=_max_new_tokens(config),
+        max_new_tokens=config.max_new_tokens or 0,
+        n_shots=config.shots if config.baselines else 0,
         loss_before_nats=loss_before,
         plain_text=text.name,
         plain_before=plain_before,
+        merge_difference=None if merged is None else merged.max_logit_difference,
         warnings=after.warnings,
     )
-    with after.step("Measuring the test loss"):
-        loss = mean_loss(assistant.model, examples.test_rows)
-        result = dataclasses.replace(result, loss_after_nats=loss)
     with after.step("Measuring the loss on plain text"):
         plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer)
         result = dataclasses.replace(result, plain_after=plain_after)
     with after.step("Testing the assistant"):
-        answers = _answer(opened, assistant, examples, on_answer)
-        evaluation = Evaluation(items=examples.items, answers={**before, baselines.TUNED: answers})
-        result = dataclasses.replace(result, evaluation=evaluation)
+        if folds is not None:
+            loss, evaluation = folds.loss_after_nats, folds.evaluation
+        elif before is not None:
+            loss = mean_loss(assistant.model, examples.test_rows)
+            evaluation = measure_after(assistant, before, config, callbacks)
+        result = dataclasses.replace(result, loss_after_nats=loss, evaluation=evaluation)
+    result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
     _write(result, opened, run, after)
-    return dataclasses.replace(result, elapsed_s=time.perf_counter() - started_at)
+    return result
+
+
+@takes_settings(InstructConfig, "run")
+def plan_instruct(config: InstructConfig) -> FineTuningPlan:
+    """Estimate the cost of the training, without training.
+
+    Raises:
+        UserError: As `instruct`.
+    """
+    started_at = time.monotonic()
+    opened = _open(config)
+    examples = opened.dataset.examples()
+    job = training_job(opened.foundation, examples, opened.config, started_at=started_at)
+    return plan_fine_tuning(job)
 
 
 @takes_settings(InstructConfig, "run")
@@ -146,16 +196,21 @@ def _open(config: InstructConfig) -> _Opened:
         foundation, added = with_chat_tokens(foundation, seed=config.seed)
         # So that its answers end at <|end|>, also before fine-tuning.
         foundation = dataclasses.replace(foundation, is_assistant=True)
-    check_template(foundation.tokenizer, foundation.chat_template)
     n_parameters = sum(p.numel() for p in foundation.model.parameters())
     config = config.resolved(n_parameters)
-    dataset = read_dataset(
-        config,
-        foundation.tokenizer,
-        foundation.model.config.context_length,
-        foundation.chat_template,
-        identity_of(run, config.data, n_parameters),
-    )
+    try:
+        check_template(foundation.tokenizer, foundation.chat_template)
+        dataset = read_dataset(
+            config,
+            foundation.tokenizer,
+            foundation.model.config.context_length,
+            foundation.chat_template,
+            identity_of(run, config.data, n_parameters),
+        )
+    except UserError as error:  # records or a template that cannot be trained on
+        raise UsageError(
+            error.message, where=error.where, command=error.command, settings=error.settings
+        ) from error
     return _Opened(
         config=config, run=run, foundation=foundation, added_tokens=added, dataset=dataset
     )
@@ -168,7 +223,7 @@ def _prepared(opened: _Opened, examples: Examples) -> Prepared:
         n_read=dataset.n_read,
         n_train=len(examples.rows),
         n_validation=len(examples.validation_rows),
-        n_test=len(examples.items),
+        n_test=len(examples.items) if config.folds is None else len(dataset.rows.rows),
         n_too_long=dataset.rows.n_too_long,
         n_split=dataset.rows.n_split,
         n_repeats=0 if groups is None else groups.n_exact_repeats,
@@ -180,80 +235,51 @@ def _prepared(opened: _Opened, examples: Examples) -> Prepared:
         n_answer_tokens=sum(t >= 0 for _, targets in examples.rows for t in targets),
         added_tokens=opened.added_tokens,
         prompt_differs=generation_prompt_differs(foundation.tokenizer, foundation.chat_template),
-        recipe=config.recipe,
+        method=config.method,
         n_steps=config.n_steps(len(examples.rows)),
-        batch_size=config.batch_size,
-        learning_rate=config.learning_rate,
+        batch_size=config.batch_size or 0,
+        learning_rate=config.learning_rate or 0.0,
         n_folds=config.folds or 0,
     )
 
 
-def _before(opened: _Opened, examples: Examples, on_answer: OnAnswer | None) -> dict[str, Any]:
-    return untuned_answers(
-        opened.foundation,
-        examples.items,
-        examples.training,
-        _max_new_tokens(opened.config),
-        with_baselines=opened.config.baselines and opened.dataset.groups is not None,
-        on_answer=on_answer,
-    )
-
-
-def _answer(
-    opened: _Opened, assistant: LanguageModel, examples: Examples, on_answer: OnAnswer | None
-) -> Any:
-    answers = answer_and_score(
-        assistant,
-        examples.items,
-        _max_new_tokens(opened.config),
-        name=baselines.TUNED,
-        on_answer=on_answer,
-    )
-    assert answers is not None  # every test row fits the context, and so does its prompt
-    return answers
-
-
-def _tune(opened: _Opened, examples: Examples, run: RunFolder, on_step: OnStep | None) -> Tuned:
-    config, foundation = opened.config, opened.foundation
-    T = foundation.model.config.context_length
-    plain = plain_rows(config, foundation.tokenizer, T, len(examples.rows))
-    rows = [*examples.rows, *plain]
-    return tune_assistant(foundation, rows, examples.validation_rows, config, run, on_step=on_step)
-
-
-def _max_new_tokens(config: InstructConfig) -> int:
-    assert config.max_new_tokens is not None
-    return config.max_new_tokens
-
-
 def _save(
-    assistant: LanguageModel, tuned: Tuned, prepared: Prepared, folder: Path, base: Path
-) -> None:
-    save_model(assistant.model, folder)
-    if tuned.adapted is not None:
-        save_adapter(tuned.adapted, folder / "adapter", base_name=str(base))
+    opened: _Opened, assistant: LanguageModel, tuned: Tuned, examples: Examples, folder: Path
+) -> MergeReport | None:
+    """Write the complete model and its tokenizer, and the adapters, if there are any."""
+    merged = None
+    if tuned.adapted is None:
+        save_model(assistant.model, folder)
+    else:
+        merged = merge_and_save(
+            tuned.adapted,
+            folder,
+            base_name=str(opened.run),
+            base_sha256=base_fingerprint(opened.foundation),
+            check_ids=[ids for ids, _ in examples.rows[:_N_CHECKED]],
+        )
     assistant.tokenizer.save(folder / "tokenizer")
     if assistant.chat_template is not None:
         assistant.chat_template.save(folder / "tokenizer")
     # Written last: a folder with this file has a complete assistant. The test adds its numbers.
-    write_json(folder / ASSISTANT_MARK, {"n_records": prepared.n_train})
+    write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
+    return merged
 
 
 def _write(result: InstructResult, opened: _Opened, run: RunFolder, after: AfterTraining) -> None:
     evaluation = result.evaluation
-    with after.step("Writing the settings"):
-        run.write_config(opened.config)
-    with after.step("Writing the manifest"):
-        special_ids = opened.foundation.special_ids.to_manifest()
-        run.write_manifest({**_manifest(opened, result), **special_ids})
     if evaluation is not None:
         with after.step("Writing the answers"):
             write_text(run.samples / "answers.md", answers_page(evaluation))
-            evaluation.write(run.path / "evaluation" / "answers.jsonl")
+            evaluation.write(run.path / "evaluation" / ANSWERS)
     with after.step("Writing the results"):
         write_json(run.path / ASSISTANT_MARK, result.summary())
     with after.step("Writing the README"):
         run.write_readme(readme(result))
+    with after.step("Writing the manifest"):  # last: it says that the run is finished
+        special_ids = opened.foundation.special_ids.to_manifest()
+        found = {**run.read_manifest(), **_manifest(opened, result), **special_ids}
+        run.write_manifest({**found, "finished_at": now()})
 
 
 def _manifest(opened: _Opened, result: InstructResult) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """What instruction tuning returns and writes: scores, counts, and the README."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Prepared:
     """Chat tokens that the tokenizer of the model did not have."""
     prompt_differs: bool = False
     """Whether an answer begins otherwise in generation than in training."""
-    recipe: str = "full"
+    method: str = "all"
     n_steps: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
@@ -98,6 +98,8 @@ class InstructResult:
     n_parameters: int
     n_trained_parameters: int
     max_new_tokens: int
+    n_shots: int = 0
+    """Number of examples in the prompt of the few-shot baseline."""
     loss_before_nats: float
     """Mean test loss per answer token before fine-tuning."""
     loss_after_nats: float | None = None
@@ -161,6 +163,18 @@ class InstructResult:
         )
 
     @property
+    def no_few_shot(self) -> str:
+        """Why there is no few-shot baseline, in a sentence; empty if there is one."""
+        if self.evaluation is None or not self.n_shots or self.is_synthetic:
+            return ""
+        if baselines.few_shot(self.n_shots) in self.evaluation.answers:
+            return ""
+        return (
+            f"There is no {self.n_shots}-shot baseline: the examples do not fit into the context "
+            "beside every test prompt."
+        )
+
+    @property
     def cut_answers(self) -> str:
         """How many test answers did not end, in a sentence; empty if all did."""
         if self.evaluation is None:
@@ -179,11 +193,9 @@ class InstructResult:
         assert self.evaluation is not None
         before = by_kind(self.evaluation, baselines.UNTUNED)
         after = by_kind(self.evaluation, baselines.TUNED)
-        found = [(kind, wilson(*before[kind]), wilson(*after[kind])) for kind in after]
-        sums = [
-            [sum(column) for column in zip(*some.values(), strict=True)] for some in (before, after)
-        ]
-        return [*found, ("all", *(wilson(*each) for each in sums))]
+        counts = {kind: (before[kind], after[kind]) for kind in after}
+        counts["all"] = (_added(before.values()), _added(after.values()))
+        return [(kind, wilson(*b), wilson(*a)) for kind, (b, a) in counts.items()]
 
     def prompts_to_try(self) -> list[str]:
         """Choose prompts for `groundup chat`: short ones of different kinds."""
@@ -222,6 +234,11 @@ class InstructResult:
         return found
 
 
+def _added(counts: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    pairs = list(counts)
+    return sum(n_right for n_right, _ in pairs), sum(n for _, n in pairs)
+
+
 def answers_page(evaluation: Evaluation) -> str:
     """Write all answers to the test prompts, in Markdown."""
     parts = []
@@ -241,7 +258,7 @@ def readme(result: InstructResult) -> str:
         f"Training set: {prepared.n_train:,} records ({prepared.n_answer_tokens:,} of "
         f"{prepared.n_train_tokens:,} tokens are trained). Test set: {prepared.n_test:,} records. "
         + " ".join([prepared.audit, *prepared.left_out]),
-        f"Recipe: {prepared.recipe}, {result.n_trained_parameters:,} of {result.n_parameters:,} "
+        f"Method: {prepared.method}, {result.n_trained_parameters:,} of {result.n_parameters:,} "
         f"parameters trained in {result.trained.n_steps:,} steps.",
         f"{result.loss} {result.forgetting}",
     ]

@@ -13,25 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from groundup.base.config import to_mapping
-from groundup.base.device import choose_dtype
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel
 from groundup.finetune.batches import Row, RowBatches, sequence_loss
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import LORA_ABOVE, InstructConfig
-from groundup.finetune.training import (
-    FineTuning,
-    OnStep,
-    Trained,
-    base_fingerprint,
-    fine_tune,
-    mean_loss,
-)
+from groundup.finetune.job import FineTuning, base_fingerprint
+from groundup.finetune.training import OnStep, Trained, fine_tune, mean_loss
 from groundup.model.gpt import GPT
-from groundup.model.lora import add_lora, has_lora, lora_parameters, merge_lora
+from groundup.model.lora import add_lora, has_lora, merge_lora
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.train.curve_checks import Finding
 from groundup.train.optimizer import Optimizer, OptimizerConfig
-from groundup.train.precision import MixedPrecision
 
 _VALIDATIONS = 3
 """Validations in a run, unless `validate_every` is given: on a CPU each takes some seconds."""
@@ -50,43 +43,63 @@ class Tuned:
 
 
 def tune_assistant(
+    job: FineTuning,
+    run: RunFolder,
+    *,
+    on_step: OnStep | None = None,
+    on_finding: Callable[[Finding], None] | None = None,
+) -> Tuned:
+    """Train, and resume in a run folder where such a training was interrupted.
+
+    Args:
+        job: What `job_of` returned.
+        run: The run folder.
+        on_step: Called after each optimizer step.
+        on_finding: Called when a check fails.
+    """
+    config, model = job.config, job.model
+    assert isinstance(config, InstructConfig)
+    assert isinstance(model, GPT)
+    assert isinstance(job.batches, RowBatches)
+    lengths = [len(ids) for ids, _ in job.batches.rows]
+    with neftune(model, config.neftune_alpha, sum(lengths) / len(lengths)):
+        trained = fine_tune(job, run, on_step=on_step, on_finding=on_finding)
+    return Tuned(
+        model=merge_lora(model) if has_lora(model) else model,
+        adapted=model if has_lora(model) else None,
+        trained=trained,
+        n_trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+    )
+
+
+def job_of(
     foundation: LanguageModel,
     rows: list[Row],
     validation_rows: list[Row],
     config: InstructConfig,
-    run: RunFolder,
     *,
-    on_step: OnStep | None = None,
-    on_finding: Callable[..., None] | None = None,
-) -> Tuned:
-    """Train on rows, and resume in a run folder where such a training was interrupted.
+    after_s: float = 0.0,
+    started_at: float | None = None,
+) -> FineTuning:
+    """Describe a training to the trainer.
 
     Args:
         foundation: The model before; it is not changed.
         rows: The training rows.
         validation_rows: Rows to choose the best weights by. Empty: the last weights are taken.
         config: The settings, after `InstructConfig.resolved`.
-        run: The run folder.
-        on_step: Called after each optimizer step.
-        on_finding: Called when a check fails.
+        after_s: Estimated seconds of the tests after training, which a budget reserves.
+        started_at: When the command started, by `time.monotonic()`.
     """
-    model = _trainee(foundation.model, config)
-    dtype = _dtype_of(model, config)
-    model.activation_checkpointing = config.activation_checkpointing
-    # The base of an adapter is rounded once; all other weights need their exact values.
-    holder = model if has_lora(model) else MixedPrecision(model, dtype)
+    model = copy.deepcopy(foundation.model)
+    if config.method == "lora":
+        add_lora(model, config.lora, seed=config.seed)
     n_steps = config.n_steps(len(rows))
-    n_trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    job = FineTuning(
+    assert config.batch_size is not None
+    return FineTuning(
         model=model,
-        loss=partial(sequence_loss, holder),
-        batches=RowBatches(
-            rows,
-            config.batch_size,
-            seed=config.seed,
-            layout="padded",
-            sort_by_length=n_trained < 0.5 * sum(p.numel() for p in model.parameters()),
-        ),
+        loss=partial(sequence_loss, model),
+        batches=RowBatches(rows, config.batch_size, seed=config.seed),
         optimizer=Optimizer(model, _optimizer_config(model, config)),
         n_steps=n_steps,
         config=replace(
@@ -94,19 +107,8 @@ def tune_assistant(
         ),
         validate=partial(mean_loss, model, validation_rows) if validation_rows else None,
         identity=_identity(foundation, rows, config),
-    )
-    length = sum(len(ids) for ids, _ in rows) / len(rows)
-    with neftune(model, config.neftune_alpha, length):
-        trained = fine_tune(job, run, on_step=on_step, on_finding=on_finding)
-    model.eval()
-    adapted = None
-    if has_lora(model):
-        adapted = _with_adapters(foundation.model, model, config)
-    return Tuned(
-        model=merge_lora(adapted) if adapted is not None else model,
-        adapted=adapted,
-        trained=trained,
-        n_trained_parameters=n_trained,
+        after_s=after_s,
+        started_at=started_at,
     )
 
 
@@ -159,36 +161,10 @@ def neftune(model: GPT, alpha: float | int, length: float | int) -> Iterator[Non
         hook.remove()
 
 
-def _trainee(base: GPT, config: InstructConfig) -> GPT:
-    """Copy the model, and add the adapters; their base is rounded where products are."""
-    model = copy.deepcopy(base)
-    if config.recipe == "lora":
-        model.to(_dtype_of(model, config))
-        add_lora(model, config.lora, seed=config.seed)
-    return model
-
-
-def _with_adapters(base: GPT, trained: GPT, config: InstructConfig) -> GPT:
-    """Put the adapters beside the exact weights, so that merging rounds nothing."""
-    exact = copy.deepcopy(base)
-    add_lora(exact, config.lora, seed=config.seed)
-    with torch.no_grad():
-        for name, parameter in lora_parameters(exact).items():
-            parameter.copy_(lora_parameters(trained)[name])
-    return exact.eval()
-
-
-def _dtype_of(model: GPT, config: InstructConfig) -> torch.dtype:
-    """The format of products: that of the settings, but float32 for a small model."""
-    is_small = sum(p.numel() for p in model.parameters()) <= LORA_ABOVE
-    if config.dtype == "auto" and is_small:
-        return torch.float32
-    return choose_dtype(config.dtype, model.device)
-
-
 def _optimizer_config(model: GPT, config: InstructConfig) -> OptimizerConfig:
+    assert config.learning_rate is not None
     is_small = sum(p.numel() for p in model.parameters()) <= LORA_ABOVE
-    if config.recipe == "full" and is_small:
+    if config.method == "all" and is_small:
         return OptimizerConfig(
             learning_rate=config.learning_rate,
             embedding_learning_rate=config.embedding_learning_rate,

@@ -85,6 +85,14 @@ class PreferenceReport:
         scores = {name: s[numbers] for name, s in self.scores.items()}
         return PreferenceReport(scores=scores, log_ratios=self.log_ratios[numbers])
 
+    @classmethod
+    def joined(cls, reports: Sequence["PreferenceReport"]) -> "PreferenceReport":
+        """Join the scores of several sets of pairs."""
+        scores = {
+            name: np.concatenate([r.scores[name] for r in reports]) for name in reports[0].scores
+        }
+        return cls(scores=scores, log_ratios=np.concatenate([r.log_ratios for r in reports]))
+
     def sentences(self) -> list[str]:
         """What the numbers mean: the comparison, and the change of both answers."""
         return [self._comparison(), self._changes()]

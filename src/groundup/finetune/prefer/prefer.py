@@ -22,7 +22,9 @@ from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.outcome import AfterTraining
 from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.prefer.config import PreferConfig
+from groundup.finetune.prefer.cross_validation import cross_validate
 from groundup.finetune.prefer.encoding import EncodedPair, encode_pairs
+from groundup.finetune.prefer.evaluation import PreferenceReport
 from groundup.finetune.prefer.job import PreferenceJob
 from groundup.finetune.prefer.result import PreferResult, Sample, readme, samples_page
 from groundup.finetune.prefer.split import split_pairs
@@ -45,6 +47,7 @@ def prefer(
     config: PreferConfig,
     on_step: OnStep | None = None,
     on_reference: Callable[[int, int], None] | None = None,
+    on_training: Callable[[str], None] | None = None,
 ) -> PreferResult | FineTuningPlan:
     """Tune the assistant of a run on preference pairs, test it and write it to RUN/preferred.
 
@@ -55,6 +58,7 @@ def prefer(
         on_step: Called after each optimizer step.
         on_reference: Called with the number of pairs whose reference log-probabilities are
             computed, and the number of all pairs.
+        on_training: Called with the name of each training that begins: a fold, or the final model.
 
     Raises:
         UserError: The run has no assistant, the pairs are malformed or too few, or the result
@@ -91,11 +95,20 @@ def prefer(
         return plan_fine_tuning(job.without_reference())
     run, _ = open_fine_tuning(wanted, config)
     others = [folder for folder in sorted(wanted.parent.glob(f"{wanted.name}*")) if folder.is_dir()]
-    samples = sets.test[: config.n_samples]
+    samples = sets.shown[: config.n_samples]
     with run.log_to_file():
         reference = job.prepare_reference(run, others, on_reference)
+        samples_began_at = time.monotonic()
         with without_lora(job.model):
             before = _answers(foundation, samples, config.max_new_tokens)
+        job.after_s += time.monotonic() - samples_began_at
+    tested: tuple[PreferenceReport | None, PreferenceReport | None] = None, None
+    if config.folds is not None:
+        tested = cross_validate(
+            config, start, encoded, run, on_step=on_step, on_training=on_training
+        )
+    if on_training is not None:
+        on_training("final model")
     trained = fine_tune(job.tuning(), run, on_step=on_step)
     with run.log_to_file():
         merge = _save(foundation, run.path, job, start)
@@ -104,7 +117,7 @@ def prefer(
             n_read=len(pairs),
             n_train=len(sets.train),
             n_validation=len(sets.validation),
-            n_test=len(sets.test),
+            n_test=len(sets.test) if config.folds is None else len(encoded),
             left_out=left_out.sentences(),
             reading=reading,
             reference_from=reference.cached_in,
@@ -113,7 +126,7 @@ def prefer(
         )
         after = AfterTraining(run.path)
         with after.step("Testing the preferences"):
-            report, distinct = job.report()
+            report, distinct = job.report() if config.folds is None else tested
             result = dataclasses.replace(result, report=report, distinct=distinct)
         with after.step("Answering the samples"):
             now = _answers(foundation, samples, config.max_new_tokens)
@@ -176,7 +189,9 @@ def _answers(
         for pair in pairs
     ]
     stops = {*assistant.stop_ids, *ends}
-    found = generate(assistant.model.eval(), prompts, max_new_tokens, temperature=0, stop_ids=stops)
+    room = assistant.model.config.context_length - max(map(len, prompts))
+    n_new = max(1, min(max_new_tokens, room))
+    found = generate(assistant.model.eval(), prompts, n_new, temperature=0, stop_ids=stops)
     return [tokenizer.decode(ids) for ids in found]
 
 
@@ -186,7 +201,7 @@ def _save(
     """Write the assistant, and its adapters if it has some."""
     report = None
     if has_lora(job.model):
-        test = [pair.rows[0][0] for pair in job.sets.test[:_N_COMPARED]]
+        test = [pair.rows[0][0] for pair in job.sets.shown[:_N_COMPARED]]
         report = merge_and_save(
             job.model,
             folder,

@@ -18,6 +18,11 @@ class PairSplit:
     validation: list[EncodedPair]
     test: list[EncodedPair]
 
+    @property
+    def shown(self) -> list[EncodedPair]:
+        """The pairs for samples: the test set, or, in cross-validation, the validation set."""
+        return self.test or self.validation
+
     def distinct(self) -> list[int]:
         """Return the numbers of the test pairs whose prompt has no near duplicate in training."""
         near = has_near_duplicate(
@@ -29,6 +34,8 @@ class PairSplit:
 def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig) -> PairSplit:
     """Split pairs as the settings say.
 
+    For cross-validation there is no test set.
+
     Args:
         pairs: The pairs that can be trained on.
         n_read: Number of pairs that were read. The order of the book counts all of them.
@@ -37,7 +44,13 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
     Raises:
         UsageError: A set would be empty.
     """
-    if config.split_column is not None:
+    group = group_near_duplicates([pair.pair.prompt for pair in pairs]).group
+    if config.folds is not None:
+        rows = split(
+            None, group, test_frac=config.validation_frac, validation_frac=0.0, seed=config.seed
+        )
+        found = Split(rows.train, rows.test, [])
+    elif config.split_column is not None:
         parts = ("train", "validation", "test")
         train, validation, test = (
             [i for i, p in enumerate(pairs) if p.pair.part == part] for part in parts
@@ -52,14 +65,14 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
     else:
         found = split(
             None,
-            group_near_duplicates([pair.pair.prompt for pair in pairs]).group,
+            group,
             test_frac=config.test_frac,
             validation_frac=config.validation_frac,
             seed=config.seed,
             how=config.split,
         )
     sets = [[pairs[i] for i in rows] for rows in (found.train, found.validation, found.test)]
-    if not all(sets):
+    if not all(sets[: 2 if config.folds else 3]):
         n_train, n_validation, n_test = map(len, sets)
         settings = {"test_frac": 0.3, "validation_frac": 0.2}
         raise UsageError(

@@ -70,6 +70,12 @@ def audit(config: AuditConfig) -> AuditResult:
     Raises:
         UserError: The file is missing or malformed, or cannot be split as asked for.
     """
+    if config.file is None:
+        raise UserError(
+            "The file is missing. A file of labeled texts, conversations, preference pairs or "
+            "documents is expected.",
+            command="groundup audit texts.csv",
+        )
     files = {"train": config.file, "validation": config.validation, "test": config.test}
     named = {part: str(file) for part, file in files.items() if file is not None}
     if len(named) > 1 and config.split != "none":
@@ -202,9 +208,11 @@ def _longest(pair: Any) -> tuple[Message, ...]:
 
 
 def _rule(kind: RowKind, config: AuditConfig) -> Rule:
-    given = {name: getattr(config, name) for name in ("threshold", "n", "fold_digits")}
-    rule = TEXT_RULE if kind == "labels" else PROMPT_RULE
-    return replace(rule, **{name: value for name, value in given.items() if value is not None})
+    default = TEXT_RULE if kind == "labels" else PROMPT_RULE
+    folds_digits = default.fold_digits if config.fold_digits is None else config.fold_digits
+    return Rule(
+        config.threshold or default.threshold, config.ngram_length or default.n, folds_digits
+    )
 
 
 def _split(rows: _Rows, config: AuditConfig, rule: Rule, *, is_given: bool) -> Split | None:

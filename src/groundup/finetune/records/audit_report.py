@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from groundup.finetune.records.row_audit import NearPair, Overlap, RowAudit
 
 _EXAMPLES = 2
 _SHOWN_ROWS = 5
 _SHOWN_LABELS = 12
+_TEST_FRAC = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class AuditReport:
         self._where = where or [f"row {n}" for n in range(1, len(texts) + 1)]
         self._noun = noun
 
+    @property
+    def rule(self) -> str:
+        """Which texts are near duplicates, in a sentence."""
+        return self._audit.rule.sentence
+
+    @property
+    def summary(self) -> str:
+        """The duplicates in one sentence, for a command that trains on the rows."""
+        audit = self._audit
+        parts = [f"{audit.groups.n_exact_repeats:,} of {audit.n_rows:,} rows repeat an earlier one"]
+        if audit.conflicts:
+            parts.append(f"{len(audit.conflicts):,} near duplicates have different labels")
+        largest = {overlap.name: overlap for overlap in audit.overlaps}
+        parts += [
+            f"{o.n_near:,} of {o.n_rows:,} {o.name} rows have a near duplicate in "
+            f"{' or '.join(o.others)}"
+            for o in largest.values()
+        ]
+        return f"Audit: {'; '.join(parts)}. {self.rule}"
+
     def tables(self) -> list[AuditTable]:
         """Return the tables: duplicates, labels and lengths."""
         found = [self._duplicates()]
@@ -63,7 +86,14 @@ class AuditReport:
     def sentences(self) -> list[str]:
         """Return what was found that is no fault."""
         audit = self._audit
-        found = [audit.rule.sentence]
+        found: list[str] = []
+        if not audit.overlaps and audit.n_near_repeats:
+            sizes = np.bincount(audit.groups.group)[audit.groups.group]
+            share = float(np.mean(1 - _TEST_FRAC ** (sizes - 1)))
+            found.append(
+                f"In a random split, about {share:.0%} of the test rows would have a near "
+                "duplicate in the training set. In a grouped split, none has."
+            )
         if audit.too_long is not None and audit.max_tokens is not None:
             found.append(
                 f"Longer than the context of {audit.max_tokens:,} tokens: {len(audit.too_long):,} "

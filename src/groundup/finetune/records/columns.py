@@ -46,13 +46,13 @@ def choose_columns(
         return Columns(wanted["text"], wanted["label"])
     others = [name for name in row if name not in wanted.values()]
     if any(given[kind] for kind in missing) or len(row) != 2:
-        raise _no_columns(records[0], wanted, missing, others)
+        raise _no_columns(records, wanted, missing)
     if len(missing) == 1:
         chosen = Columns(**{**wanted, missing[0]: others[0]})
         return replace(chosen, notes=(_said(chosen),))
     label = _label_column(records, others)
     if label is None:
-        raise _no_columns(records[0], wanted, missing, others)
+        raise _no_columns(records, wanted, missing)
     text = next(name for name in others if name != label)
     is_table = _TABLE.search(records[0].name) is not None
     if is_table and any(_written(r, label) == label for r in records):
@@ -91,18 +91,24 @@ def _written(record: Record, name: str) -> str:
 
 
 def _no_columns(
-    record: Record, wanted: dict[str, str], missing: Sequence[str], others: Sequence[str]
+    records: Sequence[Record], wanted: dict[str, str], missing: Sequence[str]
 ) -> UserError:
-    """List the columns; suggest others where only one choice is left."""
-    row = record.values
-    settings: dict[str, object] = {}
-    if len(others) == len(missing):
-        longest = sorted(others, key=lambda name: -len(str(row[name])))  # the text is longer
-        settings = {f"{kind}_column": other for kind, other in zip(missing, longest, strict=True)}
+    """List the columns, and suggest those that look like texts and labels."""
+    row = records[0].values
+    others = [name for name in row if name not in wanted.values()]
+    lengths = {name: sum(len(_written(record, name)) for record in records) for name in others}
+    n_values = {name: len({_written(record, name) for record in records}) for name in others}
+    found: dict[str, str] = {}
+    if "text" in missing and others:
+        found["text"] = max(others, key=lengths.__getitem__)
+    labels = [name for name in others if name not in found.values() and n_values[name] > 1]
+    if "label" in missing and labels:
+        found["label"] = min(labels, key=n_values.__getitem__)
+    is_complete = found.keys() == set(missing)
     names = " and no column ".join(repr(wanted[kind]) for kind in missing)
     return UserError(
         f"There is no column {names}. The columns are: {', '.join(map(str, row)) or 'none'}. A "
         "column of texts and a column of labels are expected.",
-        where=record.where,
-        settings=settings,
+        where=records[0].where,
+        settings={f"{kind}_column": found[kind] for kind in missing} if is_complete else None,
     )

@@ -16,7 +16,7 @@ RowKind = Literal["labels", "conversations", "pairs", "documents"]
 class AuditConfig(FileConfig):
     """Audit a file before it is trained on."""
 
-    file: str | Path = "-"
+    file: str | Path | None = None
     """File of labeled texts, conversations, preference pairs or documents (jsonl, json, csv, tsv,
     parquet or text), or any other source. With a test file, it is the training set."""
     kind: Literal["auto", "labels", "conversations", "pairs", "documents"] = "auto"
@@ -42,7 +42,7 @@ class AuditConfig(FileConfig):
     """Random seed of the split. The book uses 123."""
     threshold: Annotated[float, Gt(0), Le(1)] | None = None
     """Least Jaccard similarity of near duplicates. None: 0.7 for texts, 0.6 for prompts."""
-    n: Annotated[int, Ge(1), Le(64)] | None = None
+    ngram_length: Annotated[int, Ge(1), Le(64)] | None = None
     """Length of the compared n-grams in characters. None: 5 for texts, 4 for prompts."""
     fold_digits: bool | None = None
     """Take all digits as equal. None: for texts, and not for prompts."""

@@ -1,0 +1,56 @@
+"""Ctrl-C and SIGTERM: both end a command in the same way, and never in the middle of an import."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+
+class Interrupts:
+    """Raises KeyboardInterrupt for Ctrl-C and SIGTERM, and remembers that it did.
+
+    Code in C may turn the KeyboardInterrupt into an error of its own.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._is_delayed = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self.asked = True
+        if not self._is_delayed:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Wait until the end of the block: an interrupted import leaves half a module."""
+        self._is_delayed = True
+        try:
+            yield
+        finally:
+            self._is_delayed = False
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def handled_interrupts() -> Iterator[Interrupts]:
+    """Handle both signals in the block, except those that are ignored or handled elsewhere."""
+    interrupts = Interrupts()
+    usual: dict[signal.Signals, Callable[..., Any] | int] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {n: was for n, was in usual.items() if signal.getsignal(n) is was}
+    for number in before:
+        signal.signal(number, interrupts)
+    try:
+        yield interrupts
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

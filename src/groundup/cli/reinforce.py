@@ -1,0 +1,67 @@
+"""`groundup reinforce`: train a model on rewards of its own replies; show them before and after."""
+
+from groundup.base.errors import quoted
+from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.finetune_plan_view import show_plan
+from groundup.cli.finetune_view import shorten, shown, step_progress
+from groundup.finetune.plan import FineTuningPlan
+from groundup.finetune.reinforce.config import ReinforceConfig
+from groundup.finetune.reinforce.reinforce import reinforce
+from groundup.finetune.reinforce.result import ReinforceResult
+
+
+def run(config: ReinforceConfig) -> ReinforceResult | FineTuningPlan:
+    """Train a model and show the result."""
+    if config.plan_only:
+        plan = reinforce(config)
+        assert isinstance(plan, FineTuningPlan)
+        show_plan(plan, "replies")
+        return plan
+    with step_progress("reinforce", config.steps or 0, "replies") as on_step:
+        result = reinforce(config, on_step, on_test=note)
+    assert isinstance(result, ReinforceResult)
+    with shown(result.folder):
+        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        if result.n_left_out:
+            warn(f"{result.n_left_out:,} prompts do not fit in the context, and are left out.")
+        if result.n_repeated:
+            warn(
+                f"{result.n_repeated:,} training prompts have the text of a test prompt, and are "
+                "left out."
+            )
+        _show_test(result)
+        for sentence in (*result.suspicions, *result.warnings):
+            warn(sentence)
+        next_command(f"groundup generate {quoted(result.folder)}")
+    return result
+
+
+def _show_test(result: ReinforceResult) -> None:
+    note(
+        f"Groups of replies: {result.n_groups:,}. In {result.n_equal_groups:,} of them all replies "
+        "had the same reward, so that they are not in the loss."
+    )
+    if result.after is not None:
+        before, after = result.before.mean_reward, result.after.mean_reward
+        rows = [("mean reward", before, after), *result.untrained]
+        table(
+            f"Test set ({len(result.before.rewards)} prompts)",
+            ["", "before", "after"],
+            [[name, f"{a:.3f}", f"{b:.3f}"] for name, a, b in rows],
+        )
+        table(
+            "Examples from the test set",
+            ["prompt", "before", "after", "answer"],
+            [
+                [
+                    shorten(example.prompt.rpartition("\n")[2], 40),
+                    shorten(example.before, 30),
+                    shorten(example.after, 30),
+                    shorten(example.answer, 30),
+                ]
+                for example in result.examples
+            ],
+        )
+    note(result.verdict)
+    if result.merge is not None:
+        note(result.merge.sentence)

@@ -1,0 +1,1 @@
+"""Compare two sets of answers with a language model as the judge."""

@@ -1,0 +1,74 @@
+"""Run commands in processes that get a signal at random moments. Used by test_interrupts.py.
+
+As a program: `python interrupted_commands.py FOLDER SEED COUNT WORDS...` runs a command undisturbed
+in FOLDER/calm, COUNT times in FOLDER/stopped with a signal at a random moment, and once more there
+to its end. The folders are copies of FOLDER/start. It prints one JSON object.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from killed import wait
+
+from groundup.cli.main import main
+from groundup.cli.verbs import VERBS
+
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+
+
+def run_here(folder: Path, words: list[str], screen: Path) -> int:
+    """Fork a process that runs a command; return its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    with open(screen, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.chdir(folder)
+    try:
+        status = main(words)
+    except BaseException as error:
+        print(f"Traceback of {error!r}", file=sys.stderr)
+        status = 99
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def run_program() -> None:
+    folder, seed, count, *words = sys.argv[1:]
+    verb = next(verb for verb in VERBS if verb.name == words[0])
+    __import__(verb.view.split(":")[0])  # once for all processes
+    generator = random.Random(f"{seed} {words[0]}")
+    for name in ("calm", "stopped"):
+        shutil.copytree(Path(folder, "start"), Path(folder, name))
+    screen = Path(folder, "screen")
+    before = time.monotonic()
+    status = wait(run_here(Path(folder, "calm"), words, screen), 600)
+    assert status == 0 or verb.is_check, screen.read_text("utf-8")
+    whole_s = time.monotonic() - before
+    statuses, screens = [], []
+    for number in range(int(count)):
+        pid = run_here(Path(folder, "stopped"), words, screen)
+        time.sleep(0.02)  # until it has a group of its own
+        status = wait(pid, generator.uniform(0.0, whole_s))
+        if status is None:
+            os.killpg(pid, NUMBERS[number % 2])
+            status = wait(pid, 600)
+        statuses.append(status)
+        screens.append(screen.read_text("utf-8", errors="replace"))
+    statuses.append(wait(run_here(Path(folder, "stopped"), words, screen), 600))
+    screens.append(screen.read_text("utf-8", errors="replace"))
+    print(json.dumps({"statuses": statuses, "screens": screens}))
+
+
+if __name__ == "__main__":
+    run_program()
