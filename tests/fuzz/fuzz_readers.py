@@ -18,10 +18,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
-    from groundup.finetune.classify.labels import read_labels
-
     from groundup.base.errors import UserError
     from groundup.finetune.records.conversations import read_conversations
+    from groundup.finetune.records.labels import read_labels
+    from groundup.finetune.records.pairs import read_pairs
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 
@@ -52,6 +52,7 @@ def read(data: bytes) -> None:
         lambda: list(read_documents(FOLDER, strict=bool(data[2] & 128), **settings)),
         lambda: read_labels(path, FileConfig(**settings)),
         lambda: read_conversations(path, FileConfig(**settings)),
+        lambda: read_pairs(path, FileConfig(**settings)),
     ):
         try:
             job()

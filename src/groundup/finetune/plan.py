@@ -163,11 +163,11 @@ def count_tokens(batch: Batch) -> int:
     5
     """
     first = batch[0]
-    if len(batch) < 2 or batch[1].shape != first.shape or first.ndim != 2:
+    if len(batch) < 2 or batch[1].shape != first.shape or first.ndim < 2:
         return first.numel()
     is_target = batch[1] != IGNORE_INDEX
-    places = torch.arange(1, first.shape[1] + 1, device=first.device)
-    return int((is_target * places).amax(dim=1).sum())
+    places = torch.arange(1, first.shape[-1] + 1, device=first.device)
+    return int((is_target * places).amax(dim=-1).sum())
 
 
 def measure_steps(job: FineTuning, sizes: Sizes) -> Speed:

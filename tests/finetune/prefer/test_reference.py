@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from groundup.finetune.plan import count_tokens
 from groundup.finetune.prefer.batches import PairBatches, n_pairs, pair_batch
 from groundup.finetune.prefer.losses import n_answer_tokens, pair_log_probabilities
 from groundup.finetune.prefer.reference import (
@@ -133,6 +134,10 @@ def test_a_batch_holds_complete_pairs_and_their_references() -> None:
                 assert targets[i, side, : len(row)].tolist() == row_targets
                 assert set(targets[i, side, len(row) :].tolist()) <= {-100}
     assert sorted(seen[:3]) == sorted(seen[3:]) == [0, 1, 2]
+
+
+def test_the_plan_counts_the_tokens_of_both_answers_without_padding() -> None:
+    assert count_tokens(pair_batch(ROWS)) == 4 + 3 + 2 + 5 + 1 + 2
 
 
 def test_gradients_do_not_depend_on_how_a_batch_is_split(model: GPT) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from groundup.base.calling import takes_settings
 from groundup.base.config import to_mapping
 from groundup.base.device import choose_dtype
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.base.files import read_json, write_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -86,9 +86,11 @@ def reinforce(
     if config.plan_only:
         return job.plan()
     say = on_test or (lambda what: None)
-    cached = _cached_before(wanted, job.identity)
-    say("Testing the model before training.")
-    before, replies_before = job.test() if cached is None else cached
+    found = _cached_before(wanted, job.identity)
+    if found is None:
+        say("Testing the model before training.")
+        found = job.test()
+    before, replies_before = found
     _check_start(before, config)
     run, _ = open_fine_tuning(wanted, config)
     _write_before(run, job.identity, before, replies_before)
@@ -192,7 +194,7 @@ class _Job:
             reward=self.reward,
             config=config,
             dtype=self.dtype,
-            log=Path() if run is None else self.log_of(run),
+            log=None if run is None else self.log_of(run),
         )
         return FineTuning(
             model=self.model,
@@ -286,13 +288,13 @@ def _check_start(before: Scores, config: ReinforceConfig) -> None:
         return
     what = f"The mean reward before training is {start:.3f} on {len(before.rewards)} test prompts"
     if start < config.least_start:
-        raise UserError(
+        raise UsageError(
             f"{what}. At least {config.least_start:g} is expected: in too few groups one reply is "
             "better than another, so that nothing can be learned. An easier task, or a model that "
             "was fine-tuned on examples of it first, is needed.",
             settings={"max_number": 9} if is_addition and config.max_number > 9 else None,
         )
-    raise UserError(
+    raise UsageError(
         f"{what}. At most {config.most_start:g} is expected: most groups have equal replies, so "
         "that little can be learned. A harder task is needed.",
         settings={"max_number": min(5 * config.max_number, 100_000)} if is_addition else None,

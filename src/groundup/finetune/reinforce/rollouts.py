@@ -59,8 +59,8 @@ class Rollouts:
     reward: Reward
     config: ReinforceConfig
     dtype: torch.dtype
-    log: Path
-    """A JSON Lines file with the scores of each step."""
+    log: Path | None
+    """A JSON Lines file with the scores of each step. None: they are not written."""
     _k: int = -1
     _batch: tuple[Tensor, ...] = field(default=())
 
@@ -127,6 +127,8 @@ class Rollouts:
 
     def _write(self, line: dict[str, Any]) -> None:
         """Append a line; those of the same and later steps are from before an interruption."""
+        if self.log is None:
+            return
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         kept = lines[: line["step"] - 1]
         write_text(self.log, "\n".join([*kept, json.dumps(line)]) + "\n")
