@@ -28,7 +28,7 @@ from groundup.finetune.instruct.instruct import instruct
 CLASSIFY, INSTRUCT = "groundup.finetune.classify.classify", "groundup.finetune.instruct.instruct"
 LATER = {
     CLASSIFY: [
-        "predictions_of", "confident_mistakes", "TfidfClassifier.fit", "class_frequencies",
+        "predictions_of", "confident_mistakes", "baselines",
         "compare", "average", "scores_of", "write_json", "write_report", "readme",
         "RunFolder.write_config", "RunFolder.write_manifest", "RunFolder.write_readme",
         "confusion_matrix",
