@@ -17,7 +17,7 @@ from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batch_stream import Batches, BatchStream
-from groundup.finetune.batches import Row, pad_rows
+from groundup.finetune.batches import Row, pad_rows, sequence_loss
 from groundup.finetune.budget import seconds_for_steps
 from groundup.finetune.config import FineTuneConfig
 from groundup.finetune.job import FineTuning, base_fingerprint
@@ -202,11 +202,11 @@ def _was_started_here(run: RunFolder) -> bool:
     return not manifest or "started_at" in manifest
 
 
-def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 32) -> float:
+def mean_loss(model: GPT, rows: Sequence[Row], *, batch_size: int = 32) -> float:
     """Compute the mean loss in nats over all targets of the rows, each target weighted equally.
 
     Args:
-        model: Any model with `loss(ids, targets)`: the mean over the targets that are not -100.
+        model: The model, in any mode.
         rows: The rows to evaluate.
         batch_size: Number of rows per batch. The result does not depend on it.
     """
@@ -215,16 +215,13 @@ def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    loss = model.loss
-    assert callable(loss)
     total, n_targets = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             targets = pad_rows([t for _, t in some], pad=IGNORE_INDEX).to(device)
             ids = pad_rows([i for i, _ in some], pad=0).to(device)
-            n = int((targets != IGNORE_INDEX).sum())
-            total += float(loss(ids, targets)) * n
-            n_targets += n
+            total += float(sequence_loss(model, ids, targets, reduction="sum"))
+            n_targets += int((targets != IGNORE_INDEX).sum())
     model.train(was_training)
     return total / n_targets
