@@ -1,7 +1,7 @@
 """The batches of GRPO: sampled from the current weights before each step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Rollouts:
     dtype: torch.dtype
     log: Path | None
     """A JSON Lines file with the scores of each step. None: they are not written."""
+    on_rollout: Callable[[Scores], None] | None = None
+    """Called with the scores of each step, before its update."""
     _k: int = -1
     _batch: tuple[Tensor, ...] = field(default=())
 
@@ -75,6 +77,8 @@ class Rollouts:
             seed=config.seed + 1 + k,
         )  # fmt: skip
         self._k, self._batch = k, self._batch_of(items, replies, rewards)
+        if self.on_rollout is not None:
+            self.on_rollout(scores)
         line = {
             "step": k + 1,
             "mean_reward": scores.mean_reward,
