@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
-from groundup.model.check_ids import check_ids
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters, parameters_by_part
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, check_ids
 from groundup.model.loss import cross_entropy
 
 pytestmark = pytest.mark.alone

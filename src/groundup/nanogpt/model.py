@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import groundup.model.gpt
 from groundup.base.errors import UserError
-from groundup.model.check_ids import check_ids
+from groundup.model.gpt import check_ids
 from groundup.model.layers import Embedding, Linear, softmax
 from groundup.model.loss import cross_entropy
 from groundup.nanogpt.blocks import Block, GPTConfig, LayerNorm
