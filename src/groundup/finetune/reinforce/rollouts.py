@@ -33,7 +33,7 @@ class Scores:
     rewards: list[float]
     """Mean reward of each prompt."""
     n_equal_groups: int
-    """Number of prompts whose replies all have the same reward: nothing is learned from them."""
+    """Number of prompts whose replies all have the same reward. They are not in the loss."""
     mean_tokens: float
     complete_frac: float
     """Fraction of the replies that ended by themselves."""
