@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from small_runs import make_data
 
 from groundup.cli.main import main
 from groundup.cli.verbs import VERBS
@@ -24,6 +25,8 @@ COMMANDS = {
     "classify": "runs/base --labels labels.csv --method lora --steps 12 --batch-size 4",
     "instruct": "runs/base --records records.json --steps 12 --batch-size 4 --no-baselines "
     "--max-new-tokens 4 --recipe lora",
+    "pretrain": "data --steps 24 --batch-size 4 --d-model 16 --n-layers 1 --n-heads 2 "
+    "--context-length 16 --dropout 0.1 --sample-every 8",
     "prefer": "runs/assistant --records pairs.json --steps 12 --batch-size 4 --max-new-tokens 4",
 }
 EVERY = "--threads 1 --validate-every 4 --checkpoint-every 2 --seed 3 --out runs/base/tuned"
@@ -40,7 +43,7 @@ def sentences(n: int) -> list[str]:
 
 
 def make_start(folder: Path) -> None:
-    """Write the run of a small untrained model, and a file for every command."""
+    """Write the run of a small untrained model, and the files that every command reads."""
     texts = sentences(60)
     base = train_bpe([" ".join(texts) + " say again please"], 290)
     assistant = with_special_tokens(base, CHAT_TOKENS)
@@ -57,6 +60,7 @@ def make_start(folder: Path) -> None:
     (folder / "labels.csv").write_text("\n".join(["text,label", *rows]) + "\n")
     records = [{"instruction": f"say {text}", "output": text.split()[0]} for text in texts]
     (folder / "records.json").write_text(json.dumps(records))
+    make_data(folder / "data")
     pairs = [
         {"instruction": f"say {t}", "chosen": t.split()[0], "rejected": t.split()[1]} for t in texts
     ]
