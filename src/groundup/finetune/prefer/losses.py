@@ -70,7 +70,8 @@ def preference_losses(
         loss of the chosen answer.
 
     >>> import torch
-    >>> equal = PairLogProbabilities(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2))
+    >>> zero = torch.zeros(1, 2)
+    >>> equal = PairLogProbabilities(zero, zero, torch.ones(1, 2).long())
     >>> round(preference_losses(equal, "sigmoid", beta=0.1).item(), 4)  # ln 2
     0.6931
     """
