@@ -25,7 +25,7 @@ def main() -> None:
         run = Path(folder) / "runs" / "story"
         found = read_results(run / "data") | read_results(run)
     evaluation, plan, pretrain = found["evaluate"], found["plan"], found["pretrain"]
-    accuracy, instruct = found["classify"], found["instruct"]
+    classify, instruct = found["classify"], found["instruct"]
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     print(f"end to end                {elapsed_s / 60:.1f} min")
     print(
@@ -35,9 +35,10 @@ def main() -> None:
     print(f"model                     {evaluation['bits_per_byte']:.2f} bits per byte")
     print(f"order-3 n-gram            {evaluation['ngram_bits_per_byte']:.2f} bits per byte")
     print(f"xz after the training text {evaluation['xz_bits_per_byte']:.2f} bits per byte")
-    for who in ("accuracy", "bag_of_words", "majority"):
-        share = accuracy[who]
-        print(f"classifier, {who:<13} {share['n_right']} of {share['n']}")
+    for model in classify["models"]:
+        scores = model["all"]
+        right = f"{scores['accuracy']['n_right']} of {scores['n']}"
+        print(f"{model['name']:<25} {right}, log loss {scores['log_loss_nats']:.3f}")
     for when in ("before", "after"):
         share = instruct[when]
         print(f"assistant, {when:<14} {share['n_right']} of {share['n']}")

@@ -30,6 +30,7 @@ from .evaluation.judge.judge import judge as judge
 from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
+from .evaluation.memorization import measure_memorization as measure_memorization
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier
@@ -37,6 +38,7 @@ from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.classify.config import PredictConfig as PredictConfig
+from .finetune.classify.cost import plan_classify as plan_classify
 from .finetune.classify.estimator import TextClassifier as TextClassifier
 from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig

@@ -63,7 +63,17 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 NOTHING = [
-    *("evaluate", "generate", "doctor", "export", "classify", "instruct", "chat", "explain"),
+    *(
+        "evaluate",
+        "generate",
+        "doctor",
+        "export",
+        "classify",
+        "predict",
+        "instruct",
+        "chat",
+        "explain",
+    ),
     *("compare", "compare a b", "evaluate runs/x"),
 ]
 NO_DATA = ["pretrain", "plan", "windows", "ledger", "encode", "train-tokenizer", "verify"]

@@ -174,9 +174,9 @@ def run(folder: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 def test_labels_that_teach_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("one.tsv").write_text("ham\thello\nham\tgood morning\nham\tbye\n")
-    assert "ham" in fails(capsys, "classify", str(run), "--labels", "one.tsv")
+    assert "ham" in fails(capsys, "classify", str(run), "--labels", "one.tsv", status=2)
     Path("columns.tsv").write_text("only one column\nand no label\n")
-    message = fails(capsys, "classify", str(run), "--labels", "columns.tsv")
+    message = fails(capsys, "classify", str(run), "--labels", "columns.tsv", status=2)
     assert "columns.tsv" in message
     assert "column" in message
     assert not (run / "classifier").exists()

@@ -20,8 +20,10 @@ ON_A_RUN = {
     "generate": "--samples 1 --max-new-tokens 2",
     "export": "",
     "match": "--against runs/model",
-    "classify": "--steps 1 --batch-size 2 --n-classes 2",
+    "classify": "--n-classes 2",
+    "predict": "--text hello",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+    "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
     "doctor": "",
@@ -38,7 +40,7 @@ def test_the_newest_run_is_taken_and_named(
 ) -> None:
     main([command, *ON_A_RUN[command].split()])
     seen = capsys.readouterr()
-    where = seen.err if command == "chat" else seen.out
+    where = seen.err if command in ("chat", "predict") else seen.out
     assert where.startswith("Using the newest run: runs/model\n")
     if command == "chat":  # the output of a pipe is the answers alone
         assert "Using" not in seen.out

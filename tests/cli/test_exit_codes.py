@@ -141,6 +141,9 @@ def test_any_seed_below_2_to_the_63(
         f"{train} {shape} --out runs/seed --seed {seed}",
     ):
         assert status(capsys, *words.split()) == (0, ""), words
-    for name, more in (("classify", "--n-classes 2"), ("instruct", "--test-per-kind 1")):
-        options = f"--steps 1 --batch-size 2 {more} --seed {seed}".split()
+    for name, more in (
+        ("classify", "--n-classes 2"),
+        ("instruct", "--test-per-kind 1 --steps 1 --batch-size 2"),
+    ):
+        options = f"{more} --seed {seed}".split()
         assert status(capsys, name, "runs/model", *options)[0] == 0

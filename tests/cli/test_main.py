@@ -170,7 +170,12 @@ def test_only_what_is_resumed_says_so(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("groundup.cli.main._parse", stopped)
-    for name, resumed in (("pretrain", True), ("story", True), ("classify", False)):
+    for name, resumed in (
+        ("pretrain", True),
+        ("story", True),
+        ("classify", True),
+        ("export", False),
+    ):
         assert main([name]) == 130
         assert ("resumes it" in capsys.readouterr().err) is resumed
 

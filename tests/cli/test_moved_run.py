@@ -18,7 +18,7 @@ COMMANDS = {
     "evaluate": "",
     "generate": "--samples 1 --max-new-tokens 4",
     "export": "",
-    "classify": "--steps 1 --batch-size 2 --n-classes 2",
+    "classify": "--n-classes 2",
     "instruct": "--steps 2 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",

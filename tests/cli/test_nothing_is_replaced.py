@@ -38,10 +38,11 @@ def test_no_name_for_a_new_folder(
     out: str, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in ("classify runs/model", "instruct runs/model", "pretrain data"):
-        assert main([*command.split(), "--steps", "1", "--out", out]) == 1
+        steps = [] if command.startswith("classify") else ["--steps", "1"]
+        assert main([*command.split(), *steps, "--out", out]) == 1
         assert "no name for a new folder" in capsys.readouterr().err
     with pytest.raises(groundup.UserError, match="no name for a new folder"):
-        classify("runs/model", out=out, steps=1)
+        classify("runs/model", out=out)
 
 
 def test_a_file_where_a_data_folder_belongs(

@@ -31,8 +31,10 @@ COMMANDS = {
     "import": "hf --out runs/copy",
     "export": "runs/model --out hf",
     "match": "runs/model --against runs/model",
-    "classify": "runs/model --steps 1 --batch-size 2 --n-classes 2",
+    "classify": "runs/model --n-classes 2",
+    "predict": "runs/model --text naïve⏎",
     "instruct": "runs/model --steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+    "prefer": "runs/model --records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",
     "explain": "runs/model --text naïve⏎✓",
 }

@@ -114,11 +114,8 @@ def test_files_that_may_not_be_read_are_named(
 
 @pytest.fixture
 def classifier(tmp_path: Path) -> Path:
-    from groundup.finetune.classify.classifier import (
-        Classifier,
-        LoadedClassifier,
-        save_classifier,
-    )
+    from groundup.finetune.classify.classifier import LoadedClassifier, save_classifier
+    from groundup.finetune.classify.heads import Classifier
 
     config = GPTConfig(vocab_size=11, context_length=8, d_model=16, n_layers=1, n_heads=2)
     tokenizer = CharacterTokenizer.from_text("abcdefg")

@@ -142,6 +142,13 @@ def test_a_table_without_a_suffix_is_asked_about(tmp_path: Path) -> None:
     assert caught.value.settings == {"format": "csv"}
 
 
+def test_the_header_of_a_tsv_with_one_known_name(tmp_path: Path) -> None:
+    path = tmp_path / "sst.tsv"
+    path.write_text("sentence\tlabel\nit is fun\t1\nbad film\t0\nlovely\t1\nawful\t0\n")
+    assert read_labels(path).text_column == "sentence"
+    assert len(read_labels(path, text_column="sentence").rows) == 4
+
+
 def test_a_large_parquet_file_in_gzip(tmp_path: Path) -> None:
     rows = [os.urandom(200).hex() for _ in range(500)]
     pyarrow.parquet.write_table(pa.table({"text": rows}), tmp_path / "a.parquet")

@@ -1,19 +1,26 @@
 """`groundup classify`: train a classifier; show its scores beside those of the baselines."""
 
+import shlex
+
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, span, table, warn
+from groundup.cli.console import next_command, note, span, table, typed, warn
+from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.classify.cost import ClassifyPlan, plan_classify
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.metrics import Scores
 from groundup.finetune.classify.result import ClassifyResult, ModelScores
 from groundup.train.loop import Step
 
 
-def run(config: ClassifyConfig) -> ClassifyResult:
-    """Train a classifier and show the result."""
+def run(config: ClassifyConfig) -> ClassifyResult | None:
+    """Train a classifier and show the result; None if only the cost was asked for."""
+    if config.plan_only:
+        _show_plan(plan_classify(config))
+        return None
 
     def on_examples(examples: Examples) -> None:
         note(examples.audit)
@@ -53,6 +60,20 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         note(f"Saved in {result.folder}/ ({files}; {size}) after {result.elapsed_s:.0f} s.")
         next_command(f'groundup predict {quoted(result.folder)} --text "Hello"')
     return result
+
+
+def _show_plan(plan: ClassifyPlan) -> None:
+    low, expected, high = map(span, plan.frozen_s)
+    note(
+        f"Frozen model: {plan.n_tokens:,} tokens of {plan.n_texts:,} texts in {expected} ({low} to "
+        f"{high}), at {plan.tokens_per_s:,.0f} tokens/s. Hidden states on the disk: "
+        f"{plan.features_bytes / 1e6:,.1f} MB."
+    )
+    if plan.tuning is not None:
+        show_plan(plan.tuning, "texts")
+    else:
+        words = (word for word in typed if word != "--plan-only")
+        next_command(shlex.join(["groundup", *words]))
 
 
 def _show_scores(models: list[ModelScores]) -> None:

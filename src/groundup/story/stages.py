@@ -152,7 +152,7 @@ STAGES = (
     ),
     Stage(
         verb="classify",
-        title="classify: fine-tune a classifier",
+        title="classify: train a classifier",
         configure=lambda s: ClassifyConfig(run=s.path),
         is_optional=True,
     ),
@@ -183,14 +183,11 @@ def _evaluate_pretrained(story: Story) -> EvaluateConfig:
 
 
 def _classify_pretrained(story: Story) -> ClassifyConfig:
-    """A hundred million parameters: few steps, on short passages, at a low learning rate."""
+    """A hundred million parameters: short passages keep the time to read them low."""
     return ClassifyConfig(
         run=story.run,
         data=story.data,
-        steps=40,
-        batch_size=8,
         max_tokens=64,
-        learning_rate=1e-4,
         seed=story.config.seed,
     )
 
@@ -223,7 +220,7 @@ PRETRAINED_STAGES = (
     ),
     Stage(
         verb="classify",
-        title="classify: fine-tune a classifier",
+        title="classify: train a classifier",
         configure=_classify_pretrained,
         is_optional=True,
     ),

@@ -14,6 +14,7 @@ from groundup.finetune.classify.baselines import (
 )
 from groundup.finetune.records.labels import read_labels
 from groundup.finetune.records.splits import book_split
+from groundup.text.config import FileConfig
 
 
 def accuracy(kind: str, texts: Sequence[str], labels: Sequence[str]) -> float:
@@ -25,7 +26,7 @@ def accuracy(kind: str, texts: Sequence[str], labels: Sequence[str]) -> float:
 
 
 def test_character_n_grams_on_the_split_of_the_book(shared_data: Path) -> None:
-    read = read_labels(shared_data / "sms-spam.tsv")
+    read = read_labels(shared_data / "sms-spam.tsv", FileConfig(format="tsv-pandas"))
     assert len(read.rows) == 5572
     assert accuracy(CHARACTERS, read.texts, read.labels) == pytest.approx(0.9733, abs=5e-5)
     assert accuracy(WORDS, read.texts, read.labels) > 0.95

@@ -1,5 +1,6 @@
 """Labeled texts in three sets: drawn, given, audited; what cannot be divided is named."""
 
+import random
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from groundup.finetune.classify.examples import Examples, passage_examples, read
 from groundup.finetune.classify.passages import passages_by_source
 from groundup.text.documents import Document
 
+WORDS = "fox dog hill road moon well oak bird stone river night lamp king song fire".split()  # noqa: SIM905
+
 
 def write(path: Path, rows: list[tuple[str, ...]], header: str = "text,label") -> Path:
     path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
@@ -18,28 +21,10 @@ def write(path: Path, rows: list[tuple[str, ...]], header: str = "text,label") -
 
 
 def animals(n: int, start: int = 0) -> list[tuple[str, ...]]:
-    words = [
-        "fox",
-        "dog",
-        "hill",
-        "road",
-        "moon",
-        "well",
-        "oak",
-        "bird",
-        "stone",
-        "river",
-        "night",
-        "lamp",
-        "king",
-        "song",
-        "fire",
-    ]
-    rows = []
-    for i in range(start, start + n):
-        some = " ".join(words[(i * k + k * k) % len(words)] for k in range(1, 6))
-        rows.append((f"{some} {'abcdefghij'[i % 10] * 6}{i}x", "ab"[i % 2]))
-    return rows
+    def text(i: int) -> str:
+        return " ".join(random.Random(i).choices(WORDS, k=9))
+
+    return [(text(i), "ab"[i % 2]) for i in range(start, start + n)]
 
 
 def read(labels: Path, **changes: object) -> Examples:
@@ -114,7 +99,7 @@ def test_passages_become_examples() -> None:
     passages = passages_by_source(documents, n_classes=2, n_characters=80, test_frac=0.25)
     config = ClassifyConfig()
     examples = passage_examples(config, passages)
-    assert examples.names == ("emma", "anne")
+    assert set(examples.names) == {"emma", "anne"}
     assert examples.texts_of(examples.split.test) == [row.text for row in passages.test]
     assert set(sets(examples)[0]) | set(sets(examples)[1]) == {row.text for row in passages.train}
 
@@ -148,6 +133,11 @@ def no_training_set(folder: Path) -> ClassifyConfig:
     return ClassifyConfig(labels=labels, split_column="part")
 
 
+def one_group(folder: Path) -> ClassifyConfig:
+    rows = [(f"a text with the number {i}", "ab"[i % 2]) for i in range(9)]
+    return ClassifyConfig(labels=write(folder / "a.csv", rows))
+
+
 def only_empty_texts(folder: Path) -> ClassifyConfig:
     return ClassifyConfig(labels=write(folder / "a.csv", [(" ", "a"), ("  ", "b")]))
 
@@ -161,6 +151,7 @@ def only_empty_texts(folder: Path) -> ClassifyConfig:
         (nan_labels, ["label", "a.csv:10", "skip_empty"]),
         (unseen_label, ["test set", "'zebra'", "b.csv:2", "'a', 'b'"]),
         (no_training_set, ["training set"]),
+        (one_group, ["near duplicates", "split='random'"]),
         (only_empty_texts, ["text"]),
     ],
 )
@@ -183,7 +174,7 @@ def test_empty_texts_are_left_out_and_named(tmp_path: Path) -> None:
 
 
 def test_the_book_s_split_has_the_known_leaks(shared_data: Path) -> None:
-    examples = read(shared_data / "sms-spam.tsv", split="book", seed=123)
+    examples = read(shared_data / "sms-spam.tsv", format="tsv-pandas", split="book", seed=123)
     split = examples.split
     assert (len(split.train), len(split.validation), len(split.test)) == (1045, 149, 300)
     assert sum(examples.has_near) == 77

@@ -1,4 +1,4 @@
-"""The tuned recipes: what is trained, what is cached, and the same weights after an interruption."""
+"""The tuned recipes: what is trained and cached, and the same weights after an interruption."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ def config(run: Path) -> ClassifyConfig:
     labels.write_text("\n".join(rows))
     return ClassifyConfig(
         run=run, labels=labels, steps=8, batch_size=8, threads=1, last_blocks=1,
-        near_duplicate=1.0, learning_rate=3e-3, checkpoint_every=2, validate_every=4,
+        split="random", learning_rate=3e-3, checkpoint_every=2, validate_every=4,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The frozen classifier as an estimator of scikit-learn."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,7 +65,7 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.threads = threads
         self.cache = cache
 
-    def fit(self, X: Iterable[str], y: Iterable[Any]) -> "TextClassifier":
+    def fit(self, X: Any, y: Any) -> "TextClassifier":
         """Fit to texts and their labels.
 
         Raises:
@@ -100,14 +100,15 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         return self
 
-    def predict_proba(self, X: Iterable[str]) -> Float[np.ndarray, "N K"]:
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "N K"]:
         """Compute the probability of each class of `classes_` for each text."""
         check_is_fitted(self)
         return head_probabilities(self.head_, self._features(check_texts(X)))
 
-    def predict(self, X: Iterable[str]) -> NDArray[Any]:
+    def predict(self, X: Any) -> NDArray[Any]:
         """Return the most likely class of each text."""
-        found: NDArray[Any] = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        found: NDArray[Any] = self.classes_[best]
         return found
 
     def _features(self, texts: Sequence[str]) -> Float[np.ndarray, "N P"]:

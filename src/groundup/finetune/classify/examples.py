@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from groundup.base.errors import UserError
+from groundup.finetune.classify.bad_input import as_usage_error
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.frozen import undersample
 from groundup.finetune.classify.passages import PassageSplit
@@ -76,11 +77,17 @@ def read_examples(config: ClassifyConfig) -> Examples:
     """Read the files of labels, and divide their texts into training, validation and test set.
 
     Raises:
-        UserError: A file cannot be read (see `read_labels`), there is only one class, a class is
+        UsageError: A file cannot be read (see `read_labels`), there is only one class, a class is
             too small to be divided, or a label does not occur in the training set.
     """
+    with as_usage_error():
+        return _read_examples(config)
+
+
+def _read_examples(config: ClassifyConfig) -> Examples:
     assert config.labels is not None
-    reading, notes = LeftOut(), []
+    reading = LeftOut()
+    notes: list[str] = []
 
     def read(word: str | Path, part: str) -> list[LabeledText]:
         found = read_labels(
@@ -139,14 +146,18 @@ def _divide(config: ClassifyConfig, rows: list[LabeledText], groups: list[int]) 
     if not parts.keys() - {""}:
         if config.split == "book":
             return book_split(labels, seed=config.seed)
-        return split(
-            labels,
-            groups,
-            test_frac=config.test_frac,
-            validation_frac=config.validation_frac,
-            seed=config.seed,
-            how=config.split,
-        )
+        try:
+            return split(
+                labels,
+                groups,
+                test_frac=config.test_frac,
+                validation_frac=config.validation_frac,
+                seed=config.seed,
+                how=config.split,
+            )
+        except UserError as error:
+            hint = {"split": "random"} if config.split == "grouped" else None
+            raise UserError(error.message, where=config.labels, settings=hint) from error
     where = config.labels if config.split_column else config.test or config.validation
     if not parts["train"]:
         raise UserError(

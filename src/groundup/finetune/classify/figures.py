@@ -8,10 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 _INK = "#010203"
 """Replaced by the text color of the page."""
-_BLUE = (37 / 255, 99 / 255, 165 / 255)
+_BLUE = "#2563a5"
 _MOST_CLASSES = 30
 
 
@@ -32,16 +33,18 @@ def draw_confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
     figure = Figure(figsize=(size + 1.6, size + 0.9), layout="constrained")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
-    shade = np.zeros((K, K, 4))
-    shade[..., :3] = _BLUE
-    # White is readable on full blue, the text color of the page on a tint of at most a quarter.
-    shade[..., 3] = np.where(shares >= 0.5, 1.0, 0.5 * shares)
-    axes.imshow(shade, interpolation="nearest")
     for row in range(K):
         for column in range(K):
-            color = "white" if shares[row, column] >= 0.5 else _INK
-            text = f"{int(counts[row, column]):,}"
-            axes.text(column, row, text, ha="center", va="center", color=color)
+            share = shares[row, column]
+            # White is readable on full blue, the text color of the page on a tint.
+            alpha = 1.0 if share >= 0.5 else 0.5 * share
+            axes.add_patch(
+                Rectangle((column - 0.5, row - 0.5), 1, 1, color=_BLUE, alpha=alpha, lw=0)
+            )
+            color = "white" if share >= 0.5 else _INK
+            count = f"{int(counts[row, column]):,}"
+            axes.text(column, row, count, ha="center", va="center", color=color)
+    axes.set(xlim=(-0.5, K - 0.5), ylim=(K - 0.5, -0.5), aspect="equal")
     labels = [name if len(name) <= 16 else name[:15] + "…" for name in names]
     axes.set_xticks(range(K), labels, rotation=90 if K > 4 else 0)
     axes.set_yticks(range(K), labels)
@@ -50,8 +53,10 @@ def draw_confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
     axes.tick_params(colors=_INK, length=0)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)
-    for part in (axes.xaxis.label, axes.yaxis.label, *axes.spines.values()):
-        part.set_color(_INK)
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set_color(_INK)
+    for line in axes.spines.values():
+        line.set_color(_INK)
     for patch in (figure.patch, axes.patch):
         patch.set_alpha(0)
     stream = io.StringIO()

@@ -12,6 +12,7 @@ from groundup.base.device import set_threads
 from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.free_name import free_file_name
+from groundup.finetune.classify.bad_input import as_usage_error
 from groundup.finetune.classify.classifier import LoadedClassifier, load_classifier
 from groundup.finetune.classify.config import PredictConfig
 from groundup.finetune.classify.labeled_file import SUFFIXES, write_rows
@@ -75,13 +76,24 @@ def predict(
     run = find_run(config.run, "classifier")
     set_threads(config.threads)
     loaded = load_classifier(run, device=config.device)
+    with as_usage_error():
+        return _predict(run, loaded, config, on_rows, on_predicted)
+
+
+def _predict(
+    run: Path,
+    loaded: LoadedClassifier,
+    config: PredictConfig,
+    on_rows: Callable[[int], None] | None,
+    on_predicted: Callable[[Predicted], None] | None,
+) -> PredictResult:
+    left_out = LeftOut()
     if config.text is not None:
         if not config.text.strip():
             raise UserError("The text is empty. At least one character is expected.")
-        return _passed_on(run, loaded, iter([config.text]), LeftOut(), config, on_predicted)
+        return _passed_on(run, loaded, iter([config.text]), left_out, config, on_predicted)
     word = STANDARD_INPUT if config.file is None else str(config.file)
-    left_out = LeftOut()
-    sources = find_sources(word, left_out=left_out)
+    sources = list(find_sources(word, left_out=left_out))
     if len(sources) != 1:
         raise UserError(
             f"These are {len(sources)} files. One file, or - for standard input, is expected.",
@@ -141,7 +153,7 @@ def text_column(record: Record, wanted: str | None) -> str:
     if "text" in row or not row:
         record.text("text")
         return "text"
-    strings = [name for name, value in row.items() if isinstance(value, str)]
+    strings = [str(name) for name, value in row.items() if isinstance(value, str)]
     if len(strings) == 1:
         return strings[0]
     longest = max(strings, key=lambda name: len(row[name]), default=None)
