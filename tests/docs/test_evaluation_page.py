@@ -12,7 +12,7 @@ from task_files import write_model, write_task
 from groundup.cli.main import main
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS
-from groundup.evaluation.tasks.config import Grader, TaskConfig
+from groundup.evaluation.task_config import Grader, TaskConfig
 from groundup.evaluation.tasks.items import (
     ANSWER_FIELDS,
     CHOICES_FIELDS,

@@ -6,7 +6,7 @@ from task_files import rows, write_model, write_task
 
 from groundup.base.errors import UsageError
 from groundup.evaluation.load import load
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import read_items
 from groundup.evaluation.tasks.prompts import Prompter
 from groundup.tokenizer.conversation import render_ids
