@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from peers import peer
@@ -47,7 +48,7 @@ def test_the_tables_are_complete() -> None:
     ):
         found = re.findall(r"`(\w+)`", rows[name])
         assert [each for each in found if each not in ("input", "A", "B", "C")] == list(fields)
-    assert all(f"`{name}`" in rows for name in Grader.__args__)
+    assert all(f"`{name}`" in rows for name in get_args(Grader))
 
 
 def test_the_code_and_the_commands_of_the_page_run(
