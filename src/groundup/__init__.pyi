@@ -30,6 +30,7 @@ from .evaluation.judge.judge import judge as judge
 from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
+from .evaluation.memorization import measure_memorization as measure_memorization
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier

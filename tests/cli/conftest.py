@@ -1,4 +1,5 @@
 # The package is imported inside fixtures: the plugin of jaxtyping has to come before it.
+import json
 import os
 import shlex
 import shutil
@@ -23,6 +24,9 @@ def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.mkdir()
     text = "\n\n".join(document.text for document in python_reference())
     (project / "text.txt").write_text(text[:30_000], encoding="utf-8")
+    words = "cat dog log mat fox owl hill road moon well oak bird stone river night lamp".split()  # noqa: SIM905
+    pairs = [{"prompt": f"{w}?", "chosen": f"{w}, please", "rejected": "no"} for w in words]
+    (project / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
     train = f"pretrain --steps 2 --batch-size 2 --sample-every 0 --no-curves {SHAPE}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)

@@ -23,6 +23,7 @@ ON_A_RUN = {
     "classify": "--n-classes 2",
     "predict": "--text hello",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+    "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
     "doctor": "",

@@ -34,6 +34,7 @@ COMMANDS = {
     "classify": "runs/model --n-classes 2",
     "predict": "runs/model --text naïve⏎",
     "instruct": "runs/model --steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
+    "prefer": "runs/model --records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",
     "explain": "runs/model --text naïve⏎✓",
 }

@@ -16,7 +16,10 @@ ROOT = Path(__file__).resolve().parents[2]
 ROOMS = sorted(
     p.name for p in (ROOT / "src" / "groundup").iterdir() if (p / "__init__.py").exists()
 )
-PAGES = ["README.md", "CONTRIBUTING.md", "docs/design.md", "CHANGELOG.md"]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
+    *("docs/design.md", "docs/finetune.md", "docs/preferences.md"),
+]
 VERB_NAMES = {verb.name for verb in VERBS}
 OTHER_WORDS = ("help", "completion")
 

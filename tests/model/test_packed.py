@@ -65,6 +65,27 @@ def test_packed_loss_and_gradients_are_those_of_single_documents(kind, checkpoin
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("window", [None, 5, 200])
+def test_documents_of_any_length_are_divided_into_tiles(window):
+    """The longest ones have more than one tile of queries."""
+    lengths = (150, 7, 257, 129, 128, 1)
+    config = dataclasses.replace(
+        CONFIGS["llama"], context_length=300, sliding_window=window, n_layers=1
+    )
+    model = lively(config)
+    row = torch.randint(60, (1, sum(lengths)), generator=torch.Generator().manual_seed(1))
+    found = model.hidden(row, lengths=torch.tensor([lengths]))
+    found.square().sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    wanted = torch.cat([model.hidden(ids) for ids in row.split(lengths, dim=1)], dim=1)
+    wanted.square().sum().backward()
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    expected = [p.grad for p in model.parameters() if p.grad is not None]
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["ours", "gpt2", "window in one layer"])
 def test_in_bfloat16_packed_and_single_documents_agree(kind):
     model = lively(CONFIGS[kind])

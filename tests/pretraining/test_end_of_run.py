@@ -160,6 +160,19 @@ def test_an_unwritable_manifest_at_the_end_is_written_by_the_same_command(
     assert RunFolder(result.run).is_finished
 
 
+def test_a_run_that_was_interrupted_while_it_wrote_its_results_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(make_data(tmp_path / "data"), curves=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining, "run_readme", raising(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config)
+    result = pretrain(config)
+    assert (result.run, result.resumed_from_step) == (config.out, 12)
+    assert (result.run / "README.md").is_file()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

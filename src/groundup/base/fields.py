@@ -126,9 +126,17 @@ def checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """
     kinds = field_kinds(cls)
     return {
-        name: check_value(name, kinds[name], value) if name in kinds else value
+        name: check_value(_shown_name(name, kinds[name]), kinds[name], value)
+        if name in kinds
+        else value
         for name, value in values.items()
     }
+
+
+def _shown_name(name: str, kind: Kind) -> str:
+    """The flat name of a field, by which messages call it."""
+    own = kind.find(OptionName)
+    return name if own is None else own.name
 
 
 def setting(config: Any, leaf: Leaf) -> Any:

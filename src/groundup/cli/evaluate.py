@@ -4,6 +4,7 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.memorization_view import show_memorization
 from groundup.cli.task_view import show_task
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
@@ -13,10 +14,13 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
     """Measure a run and compare it with the baselines, or evaluate it on a task.
 
     Returns:
-        The loss. None: the result of a task, which has a folder of its own.
+        The loss. None: the result of a task, which has a folder of its own, or memorization.
     """
     if config.tasks.task is not None:
         show_task(config)
+        return None
+    if config.recitations is not None or config.canary:
+        show_memorization(config)
         return None
     result = evaluate(config)
     table(

@@ -58,7 +58,7 @@ def show_prepared(prepared: Prepared) -> None:
         )
     for sentence in prepared.left_out:
         warn(sentence)
-    trained = "low-rank adapters (LoRA)" if prepared.recipe == "lora" else "all weights"
+    trained = "low-rank adapters (LoRA)" if prepared.method == "lora" else "all weights"
     note(
         f"Training {trained}: {prepared.n_train:,} records, {prepared.n_train_tokens:,} tokens, "
         f"{prepared.n_answer_tokens:,} of them trained, in {prepared.n_steps:,} steps of "
@@ -79,6 +79,8 @@ def show_test(result: InstructResult, evaluation: Evaluation) -> None:
         )
     else:
         _show_scores(evaluation)
+        if result.no_few_shot:
+            note(result.no_few_shot)
     for sentence in result.verdict:
         note(sentence)
     if result.cut_answers:

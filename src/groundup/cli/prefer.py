@@ -19,7 +19,7 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
         show_plan(result, "pairs")
         return result
     with shown(result.folder):
-        note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
+        note(f"{result.training} Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
         note(
             f"Training set: {plural(result.n_train, 'pair')}. Validation set: "
             f"{plural(result.n_validation, 'pair')}. Test set: {plural(result.n_test, 'pair')}."
@@ -61,8 +61,8 @@ def _show_test(result: PreferResult) -> None:
     reports = result.reports()
     if not reports:
         return
-    heads = [head for name in reports for head in (name, "95 % interval")]
-    table("Preference accuracy on the test set", ["model", *heads], accuracy_rows(reports))
+    heads = ["model", *(head for name in reports for head in (name, "95 % interval"))]
+    table("Preference accuracy on the test set", heads, accuracy_rows(reports))
     table(
         "Mean change of log p of an answer in nats, with 95 % intervals",
         ["answer", *reports],

@@ -85,7 +85,7 @@ VERBS = [
     _verb("audit", _TUNE, "Find duplicates, leaks and faulty rows in a file.", "finetune.records.config:AuditConfig", "file"),
     _verb("classify", _TUNE, "Train a text classifier.", "finetune.classify.config:ClassifyConfig", "run", "run", writes="out", resumable=True),
     _verb("predict", _TUNE, "Classify texts with a trained classifier.", "finetune.classify.config:PredictConfig", "run", requires="classifier"),
-    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", writes="out"),
+    _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", resumable=True, writes="out"),
     _verb("prefer", _TUNE, "Tune an assistant on preferences.", "finetune.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
     _verb("reinforce", _TUNE, "Train a model on rewards of its own replies (GRPO).", "finetune.reinforce.config:ReinforceConfig", "run", "run", writes="out", resumable=True),
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),

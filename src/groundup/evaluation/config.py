@@ -37,6 +37,12 @@ class EvaluateConfig(Config):
     Without a task, generation with them is also compared with float32. None disables it."""
     device: Device = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
+    recitations: Count | None = None
+    """Measure memorization instead: number of passages of the training and validation set that the
+    model is to continue word for word."""
+    canary: tuple[str, ...] = ()
+    """Measure memorization instead: text with a secret number, which is compared with other
+    numbers. Several may be given."""
     tasks: TaskConfig = TaskConfig()  # noqa: RUF009 (frozen)
     """The items of a task."""
 

@@ -86,7 +86,8 @@ def check_memory(job: FineTuning) -> None:
     """
     if job.before_step is not None:
         return  # its batches do not exist yet
-    rows, width = job.batches.batch(0)[0].shape[:2]
+    ids = job.batches.batch(0)[0]  # (B, T), or (B, 2, T) for pairs
+    rows, width = len(ids), ids[0].numel()
     free = _SURE_BY * usable_memory_bytes(job.optimizer.watched.device)
 
     def needed(parts: int, checkpointing: bool) -> int:

@@ -13,17 +13,17 @@ from groundup.base.environment import now
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
-from groundup.base.malloc import give_back
 from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batch_stream import Batches, BatchStream
-from groundup.finetune.batches import Row, pad_rows
+from groundup.finetune.batches import Row, pad_rows, sequence_loss
 from groundup.finetune.budget import seconds_for_steps
 from groundup.finetune.config import FineTuneConfig
 from groundup.finetune.job import FineTuning, base_fingerprint
 from groundup.finetune.memory import check_disk, check_memory
-from groundup.finetune.plan import checkpoint_interval, mixed_precision, validation_interval
+from groundup.finetune.number_format import mixed_precision, validation_of
+from groundup.finetune.plan import checkpoint_interval, validation_interval
 from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
@@ -145,19 +145,8 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
     def loss(*batch: torch.Tensor) -> torch.Tensor:
         return mixed.run(lambda model, *rows: job.loss(*rows), *batch)
 
-    def validate() -> float:
-        assert job.validate is not None
-        was_training = job.model.training
-        job.model.eval()
-        give_back()  # batches of another shape do not fit into the memory that steps have freed
-        measure = job.validate
-        measured = mixed.run(lambda model: measure())
-        give_back()
-        job.model.train(was_training)
-        return measured
-
     warmup_steps = min(round(config.warmup_frac * job.n_steps), job.n_steps - 1)
-    checks = None if job.validate is None else validate
+    validate = validation_of(job, mixed)
     return Job(
         model=job.model,
         optimizer=job.optimizer,
@@ -165,8 +154,8 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         loader=BatchStream(job.batches, job.optimizer.watched.device, job.before_step),
         loss=loss,
         count=job.count,
-        validate=checks,
-        first_validation=checks,
+        validate=validate,
+        first_validation=validate,
         validate_every=validation_interval(job),
         checkpoint_every=checkpoint_interval(job),
         keep_checkpoints=config.keep_checkpoints,
@@ -242,11 +231,11 @@ def tune(
     return steps
 
 
-def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 32) -> float:
+def mean_loss(model: GPT, rows: Sequence[Row], *, batch_size: int = 32) -> float:
     """Compute the mean loss in nats over all targets of the rows, each target weighted equally.
 
     Args:
-        model: Any model with `loss(ids, targets)`: the mean over the targets that are not -100.
+        model: The model, in any mode.
         rows: The rows to evaluate.
         batch_size: Number of rows per batch. The result does not depend on it.
     """
@@ -255,17 +244,14 @@ def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    loss = model.loss
-    assert callable(loss)
     total, n_targets = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             targets = pad_rows([t for _, t in some], pad=IGNORE_INDEX).to(device)
             ids = pad_rows([i for i, _ in some], pad=0).to(device)
-            n = int((targets != IGNORE_INDEX).sum())
-            total += float(loss(ids, targets)) * n
-            n_targets += n
+            total += float(sequence_loss(model, ids, targets, reduction="sum"))
+            n_targets += int((targets != IGNORE_INDEX).sum())
     model.train(was_training)
     return total / n_targets
 

@@ -118,14 +118,6 @@ def _finish(
         )
     assert progress.first_validation_loss_nats is not None
     best = run.checkpoints_path / step_name(progress.best_step)
-    # First what makes it a finished run. Nothing after this can take the model away.
-    run.write_manifest(
-        {
-            **manifest,
-            "finished_at": now(),
-            "weights_sha256": weights_sha256(best),
-        }
-    )
     rows = []
     with going_on("The losses of the single steps"):
         rows = read_metrics(run)
@@ -154,6 +146,8 @@ def _finish(
             write_text(run.figures / "loss.svg", draw_curves({"": rows}, uniform_nats))
     with going_on("The README of the run"):
         run.write_readme(run_readme(setup, result))
+    # Last: a run that is killed before this is unfinished, and the same command ends it.
+    run.write_manifest({**manifest, "finished_at": now(), "weights_sha256": weights_sha256(best)})
     return result
 
 

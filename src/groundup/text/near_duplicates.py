@@ -8,16 +8,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from groundup.text.grams import Grams, character_grams, fold
-from groundup.text.similarity_join import candidate_pairs, jaccard_of, similar_pairs
+from groundup.text.similarity_join import (
+    Numbers,
+    candidate_pairs,
+    jaccard_of,
+    prefixes_of,
+    similar_pairs,
+)
 
 NEAR_DUPLICATE = 0.7
 """Texts are near duplicates if their Jaccard similarity is at least this."""
 _N = 5
 _CHUNK = 2**12
 """Pairs after whose comparison rows that are now connected are no longer compared."""
+_FREQUENT = 64
+"""Rows that share a gram from which on neighbors are compared first."""
 _DENSE = 2**21
 """Entries of a dense block of similarities."""
 
@@ -137,11 +144,14 @@ def near_references(
     """
     grams = _grams_of([*texts, *references], n, fold_digits)
     found: list[tuple[int, float] | None] = [None] * len(texts)
-    for pairs in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
-        for i, j, jaccard in zip(*(values.tolist() for values in pairs), strict=True):
-            best = found[i]
-            if best is None or (-jaccard, j) < (-best[1], best[0]):
-                found[i] = j, jaccard
+    for i, j, jaccard in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
+        order = np.lexsort((j, -jaccard, i))  # all pairs of a text are in one block
+        texts_found, first = np.unique(i[order], return_index=True)
+        best = order[first]
+        for text, index, similarity in zip(
+            texts_found.tolist(), j[best].tolist(), jaccard[best].tolist(), strict=True
+        ):
+            found[text] = index, similarity
     return found
 
 
@@ -174,7 +184,7 @@ class _Forest:
     def __init__(self, n_rows: int) -> None:
         self._parent = np.arange(n_rows)
 
-    def roots(self) -> NDArray[np.int64]:
+    def roots(self) -> Numbers:
         """Return the root of each row, the first row of its group."""
         while not np.array_equal(above := self._parent[self._parent], self._parent):
             self._parent = above
@@ -182,19 +192,39 @@ class _Forest:
 
     def connect(self, rows: Grams, threshold: float) -> Iterator[tuple[int, int, float]]:
         """Connect near duplicates; yield the pairs that joined two groups."""
-        for _, i, j in candidate_pairs(rows, rows, threshold, is_triangle=True):
-            for k in range(0, len(i), _CHUNK):
-                roots = self.roots()
-                a, b = i[k : k + _CHUNK], j[k : k + _CHUNK]
-                is_open = roots[a] != roots[b]
-                a, b = a[is_open], b[is_open]
-                jaccard = jaccard_of(rows, rows, a, b)
-                is_near = jaccard >= threshold
-                for x, y, value in zip(
-                    a[is_near].tolist(), b[is_near].tolist(), jaccard[is_near], strict=True
-                ):
-                    if self._join(x, y):
-                        yield x, y, float(value)
+        prefixes = prefixes_of(rows, threshold).tocsc()
+        prefixes = prefixes[:, np.diff(prefixes.indptr) > 1]
+        sizes = np.diff(prefixes.indptr)
+        # Thousands of texts of one template share grams. Neighbors are compared first: a gram whose
+        # rows are then in one group needs no comparison of all pairs.
+        column = np.repeat(np.arange(len(sizes)), sizes)
+        is_next = (column[1:] == column[:-1]) & (sizes[column[1:]] >= _FREQUENT)
+        later, earlier = prefixes.indices[1:][is_next], prefixes.indices[:-1][is_next]
+        neighbors = np.unique(np.stack([later, earlier]).astype(np.int64), axis=1)
+        yield from self._compare(rows, neighbors[0], neighbors[1], threshold)
+        if len(sizes):
+            roots, starts = self.roots()[prefixes.indices], prefixes.indptr[:-1]
+            lowest, highest = np.minimum.reduceat(roots, starts), np.maximum.reduceat(roots, starts)
+            prefixes = prefixes[:, lowest < highest]
+        prefixes = prefixes.tocsr()
+        for _, i, j in candidate_pairs(rows, rows, threshold, is_triangle=True, prefixes=prefixes):
+            yield from self._compare(rows, i, j, threshold)
+
+    def _compare(
+        self, rows: Grams, i: Numbers, j: Numbers, threshold: float
+    ) -> Iterator[tuple[int, int, float]]:
+        for k in range(0, len(i), _CHUNK):
+            roots = self.roots()
+            a, b = i[k : k + _CHUNK], j[k : k + _CHUNK]
+            is_open = roots[a] != roots[b]
+            a, b = a[is_open], b[is_open]
+            jaccard = jaccard_of(rows, rows, a, b)
+            is_near = jaccard >= threshold
+            for x, y, value in zip(
+                a[is_near].tolist(), b[is_near].tolist(), jaccard[is_near].tolist(), strict=True
+            ):
+                if self._join(x, y):
+                    yield x, y, value
 
     def _join(self, x: int, y: int) -> bool:
         roots = []

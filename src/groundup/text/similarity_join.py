@@ -37,7 +37,12 @@ def similar_pairs(rows: Grams, others: Grams, threshold: float) -> Iterator[Pair
 
 
 def candidate_pairs(
-    rows: Grams, others: Grams, threshold: float, *, is_triangle: bool = False
+    rows: Grams,
+    others: Grams,
+    threshold: float,
+    *,
+    is_triangle: bool = False,
+    prefixes: Grams | None = None,
 ) -> Iterator[tuple[int, Numbers, Numbers]]:
     """Find all pairs that may be similar, a block of rows at a time.
 
@@ -46,6 +51,8 @@ def candidate_pairs(
         others: The second sets, with the same columns.
         threshold: Least similarity, above 0.
         is_triangle: Whether both are the same, so that each pair is wanted once.
+        prefixes: With `is_triangle`, the elements that a wanted pair shares. None: `prefixes_of`
+            the rows.
 
     Yields:
         The row after the block, the row numbers of the first sets, all in this block, and those of
@@ -54,8 +61,8 @@ def candidate_pairs(
     if not (rows.shape[0] and others.shape[0]):
         return
     sizes, other_sizes = np.diff(rows.indptr), np.diff(others.indptr)
-    prefixes = _prefixes(rows, threshold)
-    index = _prefixes(others, threshold).T.tocsr()
+    prefixes = prefixes_of(rows, threshold) if prefixes is None else prefixes
+    index = (prefixes if is_triangle else prefixes_of(others, threshold)).T.tocsr()
     work = np.concatenate([[0], np.cumsum(prefixes @ np.diff(index.indptr))])
     start = 0
     while start < len(sizes):
@@ -70,7 +77,7 @@ def candidate_pairs(
         start = end
 
 
-def _prefixes(rows: Grams, threshold: float) -> Grams:
+def prefixes_of(rows: Grams, threshold: float) -> Grams:
     """Keep the rarest elements of each set, of which similar ones share at least one."""
     sizes = np.diff(rows.indptr)
     kept = np.minimum(sizes, sizes - np.ceil(threshold * sizes - _SLACK).astype(np.int64) + 1)

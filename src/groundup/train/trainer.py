@@ -198,13 +198,13 @@ class Trainer:
             last = step.step == step.n_steps
             due = last or step.step % job.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
-            # Metrics first: resuming drops surplus lines, but cannot restore missing ones.
+            # Metrics and sample first: resuming repeats them, but cannot restore missing ones.
             if self.world.is_first:
                 self._log(step)
-            if due:
-                self._save(checkpoints, step.learning_rate, schedule.peak_frac)
             if job.sample_every is not None and (last or step.step % job.sample_every == 0):
                 self._sample(step.step)
+            if due:
+                self._save(checkpoints, step.learning_rate, schedule.peak_frac)
             # Also after the last step: the next start then only has to finish the run.
             if self.world.any(stop.asked):
                 if not due:

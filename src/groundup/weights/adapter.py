@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.base.files import atomic_folder, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -74,7 +74,7 @@ def save_adapter(
         UserError: The model has no adapters, or the folder cannot be written.
     """
     if not has_lora(model):
-        raise UserError("The model has no LoRA adapters. A model after add_lora is expected.")
+        raise UsageError("The model has no LoRA adapters. A model after add_lora is expected.")
     found = _adapters_of(model)
     first = next(iter(lora_layers(model).values())).config
     is_rslora = first.variant == "rslora"
@@ -171,11 +171,11 @@ def load_adapter(model: GPT, folder: Path | str, *, any_base: bool = False) -> A
     """
     folder = Path(folder)
     if has_lora(model):
-        raise UserError("The model has LoRA adapters already. A model without is expected.")
+        raise UsageError("The model has LoRA adapters already. A model without is expected.")
     config = read_adapter_config(folder)
     path = folder / WEIGHTS_FILE
     if not path.is_file() and (folder / "adapter_model.bin").is_file():
-        raise UserError(
+        raise UsageError(
             "The weights are in adapter_model.bin, a pickle file, which can run code. "
             "adapter_model.safetensors is expected; save_pretrained of peft writes it.",
             where=folder,
@@ -190,7 +190,7 @@ def load_adapter(model: GPT, folder: Path | str, *, any_base: bool = False) -> A
             layers.setdefault(place.layer, []).append((place, each))
     trained_on = metadata.get("base_sha256", "")
     if trained_on and not any_base and trained_on != (found := weights_sha256(model)):
-        raise UserError(
+        raise UsageError(
             f"The adapter was trained on another base ({config.base_name or 'without a name'}), "
             f"whose weights have the hash {trained_on[:12]}. Those of this model have "
             f"{found[:12]}. The model that it was trained on is expected.",
@@ -229,19 +229,19 @@ def _by_module(
                 if config.tie_embeddings
                 else "Adapters of the embedding and of the head are not supported"
             )
-            raise UserError(
+            raise UsageError(
                 f"{shown} is a weight of the embedding or the head. {why}. An adapter of the "
                 "linear maps of the blocks is expected.",
                 where=path,
             )
-        raise UserError(
+        raise UsageError(
             f"{shown} belongs to no linear map of this model. It has {config.n_layers} layers, "
             f"with the modules {', '.join(dict.fromkeys(p.suffix for p in known.values()))}. An "
             "adapter that was trained on this model is expected.",
             where=path,
         )
     if not found:
-        raise UserError("The file has no adapters.", where=path)
+        raise UsageError("The file has no adapters.", where=path)
     return found
 
 
@@ -265,7 +265,7 @@ def _read(
     if named.keys() != shapes.keys():
         different = sorted(named.keys() ^ shapes.keys())[0]
         state = "is there" if different in named else "is missing"
-        raise UserError(
+        raise UsageError(
             f"{place.module}{different} {state}. With use_dora "
             f"{'true' if config.variant == 'dora' else 'false'}, each module has "
             f"{', '.join(shape.removeprefix('.') for shape in shapes)}.",
@@ -275,13 +275,13 @@ def _read(
     for kind, shape in shapes.items():
         stored = named[kind]
         if stored.shape != shape:
-            raise UserError(
+            raise UsageError(
                 f"{stored.name} has shape {stored.shape}, and {shape} is expected for rank {rank} "
                 "and this model. An adapter that was trained on this model is expected.",
                 where=path,
             )
         if stored.type not in ("F32", "F16", "BF16", "F64"):
-            raise UserError(f"{stored.name} is of type {stored.type}.", where=path)
+            raise UsageError(f"{stored.name} is of type {stored.type}.", where=path)
         tensors[kind] = stored.read().float()
         check_finite(tensors[kind], stored.name, where=path)
     order = order_of_rows(model, place)

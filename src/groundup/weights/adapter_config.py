@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.base.files import read_json
 
 CONFIG_FILE = "adapter_config.json"
@@ -78,7 +78,7 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     """
     where = folder / CONFIG_FILE
     if not where.is_file():
-        raise UserError(
+        raise UsageError(
             f"There is no adapter here. A folder with {CONFIG_FILE} and adapter_model.safetensors, "
             "as peft writes them, is expected.",
             where=folder,
@@ -86,11 +86,11 @@ def read_adapter_config(folder: Path) -> AdapterConfig:
     about = read_json(where)
     if not isinstance(about, dict) or about.get("peft_type") != "LORA":
         found = about.get("peft_type") if isinstance(about, dict) else None
-        raise UserError(f"peft_type is {found!r}. LORA is expected.", where=where)
+        raise UsageError(f"peft_type is {found!r}. LORA is expected.", where=where)
     _refuse_unsupported(about, where)
     is_dora, is_rslora = (_flag(about, name, where) for name in ("use_dora", "use_rslora"))
     if is_dora and is_rslora:
-        raise UserError(
+        raise UsageError(
             "use_dora and use_rslora are both true. At most one of them is supported.", where=where
         )
     ranks = _pattern(about, "rank_pattern", where)
@@ -120,7 +120,7 @@ def _refuse_unsupported(about: dict[str, Any], where: Path) -> None:
         if name == "init_lora_weights" and value in _INITIALIZATIONS:
             continue
         reason = _REASONS.get(name, "it may change what the adapter computes")
-        raise UserError(
+        raise UsageError(
             f"{name} is {str(value)[:100]!r}: {reason}, which is not supported. An adapter without "
             "it is expected. peft can merge such an adapter into its base (merge_and_unload); the "
             "merged model can be imported.",
@@ -131,18 +131,18 @@ def _refuse_unsupported(about: dict[str, Any], where: Path) -> None:
 def _flag(about: dict[str, Any], name: str, where: Path) -> bool:
     value = about.get(name, False)
     if not isinstance(value, bool):
-        raise UserError(f"{name} is {str(value)[:100]!r}. true or false is expected.", where=where)
+        raise UsageError(f"{name} is {str(value)[:100]!r}. true or false is expected.", where=where)
     return value
 
 
 def _pattern(about: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
     value = about.get(name) or {}
     if not isinstance(value, dict) or len(value) > _LONGEST_PATTERN:
-        raise UserError(f"{name} is not a table of module names and numbers.", where=where)
+        raise UsageError(f"{name} is not a table of module names and numbers.", where=where)
     for key in value:
         # peft reads keys as regular expressions, which can take forever; names are enough.
         if not re.fullmatch(r"[\w.\-]{1,200}", key):
-            raise UserError(
+            raise UsageError(
                 f"{name} has the key {key[:100]!r}. The name of a module is expected; regular "
                 "expressions are not supported.",
                 where=where,
@@ -152,7 +152,7 @@ def _pattern(about: dict[str, Any], name: str, where: Path) -> dict[str, Any]:
 
 def _rank(name: str, value: Any, where: Path) -> int:
     if type(value) is not int or not 1 <= value <= _LARGEST_RANK:
-        raise UserError(
+        raise UsageError(
             f"{name} is {str(value)[:100]!r}. A whole number from 1 to {_LARGEST_RANK:,} is "
             "expected.",
             where=where,
@@ -162,7 +162,7 @@ def _rank(name: str, value: Any, where: Path) -> int:
 
 def _positive(name: str, value: Any, where: Path) -> float:
     if type(value) not in (int, float) or not 0 < value < math.inf:
-        raise UserError(
+        raise UsageError(
             f"{name} is {str(value)[:100]!r}. A number above 0 is expected.", where=where
         )
     return float(value)
@@ -170,7 +170,7 @@ def _positive(name: str, value: Any, where: Path) -> float:
 
 def _dropout(value: Any, where: Path) -> float:
     if type(value) not in (int, float) or not 0 <= value < 1:
-        raise UserError(
+        raise UsageError(
             f"lora_dropout is {str(value)[:100]!r}. A number from 0 to below 1 is expected.",
             where=where,
         )

@@ -104,7 +104,7 @@ def test_the_assistant_learns_and_loads(
 
 
 def test_lora_writes_a_complete_model_and_an_adapter(config: InstructConfig) -> None:
-    result = instruct(dataclasses.replace(config, recipe="lora", learning_rate=0.05))
+    result = instruct(dataclasses.replace(config, method="lora", learning_rate=0.05))
     assert result.loss_after_nats is not None
     assert result.loss_after_nats < 0.9 * result.loss_before_nats
     assert result.n_trained_parameters < result.n_parameters
@@ -287,13 +287,13 @@ def test_show_marks_the_trained_tokens(
     assert len(tokens) == len(lines) - 1
 
 
-def test_the_recipe_follows_the_size_of_the_model() -> None:
+def test_the_method_follows_the_size_of_the_model() -> None:
     small, large = (InstructConfig().resolved(n) for n in (LORA_ABOVE, LORA_ABOVE + 1))
-    assert (small.recipe, small.batch_size, small.learning_rate) == ("full", 32, 0.02)
-    assert (large.recipe, large.batch_size, large.learning_rate) == ("lora", 16, 0.001)
+    assert (small.method, small.batch_size, small.learning_rate) == ("all", 32, 0.02)
+    assert (large.method, large.batch_size, large.learning_rate) == ("lora", 16, 0.001)
     assert (small.dtype, large.dtype) == ("fp32", "auto")
     assert small.n_steps(99) == 400
-    full = InstructConfig(recipe="full", records="a.json").resolved(LORA_ABOVE + 1)
+    full = InstructConfig(method="all", records="a.json").resolved(LORA_ABOVE + 1)
     assert (full.learning_rate, full.steps, full.max_new_tokens) == (5e-5, None, 64)
     chosen = InstructConfig(batch_size=7, learning_rate=0.5, dtype="bf16").resolved(1)
     assert (chosen.batch_size, chosen.learning_rate, chosen.dtype) == (7, 0.5, "bf16")

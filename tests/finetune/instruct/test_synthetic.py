@@ -3,6 +3,7 @@
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -112,7 +113,11 @@ def test_an_assistant_learns_what_is_true_of_it() -> None:
     )
     about = [record for record in train if record.kind == ABOUT_ITSELF]
     assert len(about) == 270
-    assert set(about) == set(identity.records())
+    assert {replace(record, earlier=()) for record in about} == set(identity.records())
+    later = [record for record in train if record.earlier]
+    assert 0.1 < len(later) / len(train) < 0.2
+    assert all(len(record.messages) == 4 for record in later)
+    assert 0.3 < sum(bool(record.earlier) for record in about) / len(about) < 0.7
     answers = {record.prompt: record.output for record in about}
     assert answers["Who are you?"] == "I am story, a language model with 1.9 million parameters."
     assert answers["Hello"].startswith("Hello! I am story,")

@@ -122,6 +122,8 @@ def test_a_model_that_is_no_assistant(folder: Path, capsys: pytest.CaptureFixtur
     [
         ({"loss": "ipo", "label_smoothing": 0.1}, "no label smoothing"),
         ({"test_frac": 0.6, "validation_frac": 0.5}, "no pairs for training"),
+        ({"folds": 5, "budget": "10m"}, "budget cannot be set"),
+        ({"folds": 5, "split_column": "set"}, "split_column cannot be set"),
         ({"beta": 0.0}, "beta"),
         ({"label_smoothing": 0.5}, "label_smoothing"),
         ({"loss": "dpo"}, "loss"),

@@ -67,6 +67,11 @@ def test_the_report_says_all_of_it() -> None:
     where = [f"a.csv:{n}" for n in range(2, 9)]
     audit = audit_rows(TEXTS, LABELS, split=SPLIT, n_tokens=[9] * 7, max_tokens=8)
     report = AuditReport(audit, TEXTS, LABELS, where=where)
+    assert report.summary.startswith(
+        "Audit: 1 of 7 rows repeat an earlier one; 1 near duplicates have different labels; 1 of 1 "
+        "validation rows have a near duplicate in train; 2 of 3 test rows have a near duplicate in "
+        "train or validation. Near duplicates have"
+    )
     duplicates, labels, lengths = report.tables()
     assert duplicates.rows == [
         ["all, with an earlier one", "7", "1", "3", "42.9%"],

@@ -62,6 +62,7 @@ def choice_row(item: Item, prompt: object, found: Sequence[Likelihood]) -> Row:
     }
     return {
         "item": item.name,
+        "question": item.question,
         "prompt": prompt,
         "choices": list(item.choices),
         "log_likelihoods": nats.tolist(),
@@ -109,6 +110,7 @@ def answer(
             indices[place],
             {
                 "item": item.name,
+                "question": item.question,
                 "prompt": prompt.text,
                 "output": found.text,
                 "n_tokens": found.n_tokens,

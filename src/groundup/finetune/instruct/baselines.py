@@ -13,9 +13,9 @@ from groundup.finetune.records.rows import Conversation
 from groundup.tokenizer.template import Message
 
 ECHO = "repeat the input"
-NEAREST = "answer of the nearest training prompt"
+NEAREST = "nearest prompt's answer"
 UNTUNED = "untuned"
-FIRST_SENTENCE = "untuned, first sentence only"
+FIRST_SENTENCE = "untuned, first sentence"
 TUNED = "fine-tuned"
 
 _SENTENCE = re.compile(r".+?[.!?](?=\s|$)|[^\n]+", re.DOTALL)

@@ -12,7 +12,7 @@ from groundup.finetune.config import FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 
 LORA_ABOVE = 20_000_000
-"""With more parameters than this, the recipe "auto" is LoRA."""
+"""With more parameters than this, the method "auto" is LoRA."""
 SYNTHETIC_RECORDS = 12_800
 """Number of synthetic training records, unless `steps` is given."""
 
@@ -54,7 +54,7 @@ class InstructConfig(FineTuneConfig):
     fold that it did not train on. None: one training, tested on the test set."""
     test_per_kind: Count = 24
     """Number of synthetic test records of each kind."""
-    recipe: Literal["auto", "lora", "full"] = "auto"
+    method: Literal["auto", "lora", "all"] = "auto"
     """Train low-rank adapters, which are merged into the weights at the end, or all weights. auto:
     lora for models of more than 20 million parameters."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
@@ -81,16 +81,16 @@ class InstructConfig(FineTuneConfig):
     def resolved(self, n_parameters: int) -> "InstructConfig":
         """Return the settings for a model of this size, without None where a number is needed."""
         is_large = n_parameters > LORA_ABOVE
-        recipe = self.recipe
-        if recipe == "auto":
-            recipe = "lora" if is_large else "full"
-        rate = {"lora": 1e-3, "full": 5e-5 if is_large else 0.02}[recipe]
+        method = self.method
+        if method == "auto":
+            method = "lora" if is_large else "all"
+        rate = {"lora": 1e-3, "all": 5e-5 if is_large else 0.02}[method]
         batch_size = self.batch_size or (16 if is_large else 32)
         # A small model is not faster in bfloat16.
         dtype = "fp32" if self.dtype == "auto" and not is_large else self.dtype
         resolved = replace(
             self,
-            recipe=recipe,
+            method=method,
             dtype=dtype,
             batch_size=batch_size,
             learning_rate=self.learning_rate or rate,

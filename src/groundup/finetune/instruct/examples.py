@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.finetune.batches import Row
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import InstructConfig
@@ -59,7 +59,10 @@ class Dataset:
     def folds(self, n_folds: int, seed: int) -> list[Examples]:
         """Return the examples of each fold: tested on it, trained on all others."""
         assert self.groups is not None
-        parts = folds(None, self._row_groups(), n_folds, seed)
+        try:
+            parts = folds(None, self._row_groups(), n_folds, seed)
+        except UserError as error:
+            raise UsageError(error.message, settings={"folds": "none"}) from error
         everything = set(range(len(self.rows.rows)))
         return [self._examples(sorted(everything - set(part)), [], part) for part in parts]
 

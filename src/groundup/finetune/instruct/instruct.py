@@ -13,7 +13,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.environment import now
-from groundup.base.errors import UsageError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -135,6 +135,7 @@ def instruct(
         n_parameters=sum(p.numel() for p in tuned.model.parameters()),
         n_trained_parameters=tuned.n_trained_parameters,
         max_new_tokens=config.max_new_tokens or 0,
+        n_shots=config.shots if config.baselines else 0,
         loss_before_nats=loss_before,
         plain_text=text.name,
         plain_before=plain_before,
@@ -195,16 +196,21 @@ def _open(config: InstructConfig) -> _Opened:
         foundation, added = with_chat_tokens(foundation, seed=config.seed)
         # So that its answers end at <|end|>, also before fine-tuning.
         foundation = dataclasses.replace(foundation, is_assistant=True)
-    check_template(foundation.tokenizer, foundation.chat_template)
     n_parameters = sum(p.numel() for p in foundation.model.parameters())
     config = config.resolved(n_parameters)
-    dataset = read_dataset(
-        config,
-        foundation.tokenizer,
-        foundation.model.config.context_length,
-        foundation.chat_template,
-        identity_of(run, config.data, n_parameters),
-    )
+    try:
+        check_template(foundation.tokenizer, foundation.chat_template)
+        dataset = read_dataset(
+            config,
+            foundation.tokenizer,
+            foundation.model.config.context_length,
+            foundation.chat_template,
+            identity_of(run, config.data, n_parameters),
+        )
+    except UserError as error:  # records or a template that cannot be trained on
+        raise UsageError(
+            error.message, where=error.where, command=error.command, settings=error.settings
+        ) from error
     return _Opened(
         config=config, run=run, foundation=foundation, added_tokens=added, dataset=dataset
     )
@@ -229,7 +235,7 @@ def _prepared(opened: _Opened, examples: Examples) -> Prepared:
         n_answer_tokens=sum(t >= 0 for _, targets in examples.rows for t in targets),
         added_tokens=opened.added_tokens,
         prompt_differs=generation_prompt_differs(foundation.tokenizer, foundation.chat_template),
-        recipe=config.recipe,
+        method=config.method,
         n_steps=config.n_steps(len(examples.rows)),
         batch_size=config.batch_size or 0,
         learning_rate=config.learning_rate or 0.0,

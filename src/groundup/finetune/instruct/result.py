@@ -48,7 +48,7 @@ class Prepared:
     """Chat tokens that the tokenizer of the model did not have."""
     prompt_differs: bool = False
     """Whether an answer begins otherwise in generation than in training."""
-    recipe: str = "full"
+    method: str = "all"
     n_steps: int = 0
     batch_size: int = 0
     learning_rate: float = 0.0
@@ -98,6 +98,8 @@ class InstructResult:
     n_parameters: int
     n_trained_parameters: int
     max_new_tokens: int
+    n_shots: int = 0
+    """Number of examples in the prompt of the few-shot baseline."""
     loss_before_nats: float
     """Mean test loss per answer token before fine-tuning."""
     loss_after_nats: float | None = None
@@ -158,6 +160,18 @@ class InstructResult:
         after = "not measured" if self.loss_after_nats is None else f"{self.loss_after_nats:.3f}"
         return (
             f"Test loss on answers: {self.loss_before_nats:.3f} nats/token before, {after} after."
+        )
+
+    @property
+    def no_few_shot(self) -> str:
+        """Why there is no few-shot baseline, in a sentence; empty if there is one."""
+        if self.evaluation is None or not self.n_shots or self.is_synthetic:
+            return ""
+        if baselines.few_shot(self.n_shots) in self.evaluation.answers:
+            return ""
+        return (
+            f"There is no {self.n_shots}-shot baseline: the examples do not fit into the context "
+            "beside every test prompt."
         )
 
     @property
@@ -244,7 +258,7 @@ def readme(result: InstructResult) -> str:
         f"Training set: {prepared.n_train:,} records ({prepared.n_answer_tokens:,} of "
         f"{prepared.n_train_tokens:,} tokens are trained). Test set: {prepared.n_test:,} records. "
         + " ".join([prepared.audit, *prepared.left_out]),
-        f"Recipe: {prepared.recipe}, {result.n_trained_parameters:,} of {result.n_parameters:,} "
+        f"Method: {prepared.method}, {result.n_trained_parameters:,} of {result.n_parameters:,} "
         f"parameters trained in {result.trained.n_steps:,} steps.",
         f"{result.loss} {result.forgetting}",
     ]

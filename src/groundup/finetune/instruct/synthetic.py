@@ -14,7 +14,7 @@ word follows" is tested both on text that the model was trained on and on text t
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,11 +52,13 @@ class Record:
     prompt: str
     output: str
     kind: str = ""
+    earlier: tuple[Message, ...] = ()
+    """Messages before the question."""
 
     @property
     def messages(self) -> tuple[Message, ...]:
         """The question and the answer, as a conversation."""
-        return Message("user", self.prompt), Message("assistant", self.output)
+        return *self.earlier, Message("user", self.prompt), Message("assistant", self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,8 @@ WORD = re.compile(r"(?<!\w)[^\W\d_]{3,9}(?!\w)")
 PHRASE = re.compile(r"(?<!\w)[^\W\d_]+(?: [^\W\d_]+){4}(?!\w)")
 MAX_WORDS = 300
 MIN_WORDS = 40
+_ONE_IN = 10
+"""One in so many questions follows a question about the assistant."""
 
 
 def grade(record: Record, answer: str) -> bool:
@@ -180,8 +184,23 @@ def make_synthetic_records(
     n_about = n_train // (len(GRADERS) + 1) if about else 0
     train = [r for r in _make(rng, for_training, n_train - n_about) if r.prompt not in in_test]
     train += [about[i % len(about)] for i in range(n_about)]
-    order = rng.permutation(len(train))
-    return [train[i] for i in order], test
+    train = [train[i] for i in rng.permutation(len(train))]
+    return (_with_earlier(train, about, rng) if about else train), test
+
+
+def _with_earlier(
+    train: list[Record], about: Sequence[Record], rng: np.random.Generator
+) -> list[Record]:
+    """Put another question before some, so that the assistant knows the second turn of a chat."""
+    found = []
+    for turn, record in enumerate(train):
+        earlier: tuple[Message, ...] = ()
+        if record.kind == ABOUT_ITSELF and turn % 2:
+            earlier = train[int(rng.integers(len(train)))].messages
+        elif turn % _ONE_IN == 0:
+            earlier = about[int(rng.integers(len(about)))].messages
+        found.append(replace(record, earlier=earlier))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

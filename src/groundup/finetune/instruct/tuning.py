@@ -92,7 +92,7 @@ def job_of(
         started_at: When the command started, by `time.monotonic()`.
     """
     model = copy.deepcopy(foundation.model)
-    if config.recipe == "lora":
+    if config.method == "lora":
         add_lora(model, config.lora, seed=config.seed)
     n_steps = config.n_steps(len(rows))
     assert config.batch_size is not None
@@ -164,7 +164,7 @@ def neftune(model: GPT, alpha: float | int, length: float | int) -> Iterator[Non
 def _optimizer_config(model: GPT, config: InstructConfig) -> OptimizerConfig:
     assert config.learning_rate is not None
     is_small = sum(p.numel() for p in model.parameters()) <= LORA_ABOVE
-    if config.recipe == "full" and is_small:
+    if config.method == "all" and is_small:
         return OptimizerConfig(
             learning_rate=config.learning_rate,
             embedding_learning_rate=config.embedding_learning_rate,

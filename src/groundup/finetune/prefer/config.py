@@ -33,8 +33,8 @@ class PreferConfig(FineTuneConfig):
     validation_frac: Annotated[float, Gt(0), Le(0.9)] = 0.05
     """Fraction of the pairs in the validation set, which decides what the best step is."""
     folds: Annotated[int, Ge(2), Le(100)] | None = None
-    """Test on all pairs by cross-validation with this many folds; the final model is then trained
-    on all but the validation set. None: one split."""
+    """Test on all pairs by cross-validation: train this many models, and then the final one on all
+    but the validation set. None: one split."""
     loss: LossName = "sigmoid"
     """Loss, named as in trl. sigmoid: DPO. robust: DPO for labels that are partly wrong. ipo: IPO.
     sigmoid_norm: DPO with log-probabilities per token."""
@@ -62,6 +62,13 @@ class PreferConfig(FineTuneConfig):
                 f"test_frac is {self.test_frac} and validation_frac {self.validation_frac}, which "
                 "leaves no pairs for training. A sum below 1 is expected.",
                 settings={"test_frac": 0.1, "validation_frac": 0.05},
+            )
+        if self.folds is not None and (self.budget or self.split_column):
+            other = "budget" if self.budget else "split_column"
+            raise UserError(
+                f"Cross-validation (folds) trains several models on sets of its own, so {other} "
+                "cannot be set, too.",
+                settings={"folds": None},
             )
         if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
             raise UserError(

@@ -62,6 +62,17 @@ class PreferResult:
         return ["The model was not tested."] if found is None else found.sentences()
 
     @property
+    def training(self) -> str:
+        """How far the training went, in a sentence."""
+        trained, loss = self.trained, self.trained.validation_loss_nats
+        stopped = " when the time was up" if trained.stopped_reason == "budget" else ""
+        measured = "" if loss is None else f" (validation loss {loss:.3f} nats)"
+        return (
+            f"Trained for {trained.n_steps:,} steps{stopped}; step {trained.best_step:,} is the "
+            f"best{measured}."
+        )
+
+    @property
     def has_near_duplicates(self) -> bool:
         """Whether test prompts have near duplicates among the training prompts."""
         both = (self.report, self.distinct)
@@ -143,22 +154,22 @@ def readme(result: PreferResult, config: PreferConfig) -> str:
             + _markdown(["answer", *reports], change_rows(reports))
         )
     adapter = ""
-    if config.tune == "lora":
+    if result.merge is not None:
         adapter = (
-            "The weights are merged; `adapter/` holds the LoRA adapter in the format of peft.\n"
+            f"`adapter/` holds the adapters in the format of peft. {result.merge.sentence}\n\n"
         )
+    left_out = " ".join([*result.reading.sentences(), *result.left_out])
     return f"""# Assistant tuned on preferences
-
-Loss: {config.loss} with beta {config.beta:g}. Training set: {result.n_train:,} pairs. Validation
-set: {result.n_validation:,} pairs. Test set: {result.n_test:,} pairs.
-{" ".join([*result.reading.sentences(), *result.left_out])}
 
 {" ".join(result.verdict)}
 
+Loss: {config.loss} with beta {config.beta:g}. Training set: {result.n_train:,} pairs. Validation
+set: {result.n_validation:,} pairs. Test set: {result.n_test:,} pairs. {result.training} {left_out}
+
 {tables}
 The {TUNED} prefers the answer whose log-probability rose more in training. A tie counts as wrong.
-{adapter}
-Chat with the assistant:
+
+{adapter}Chat with the assistant:
 
     groundup chat {quoted(result.folder)}
 """

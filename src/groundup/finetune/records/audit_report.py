@@ -59,6 +59,21 @@ class AuditReport:
         """Which texts are near duplicates, in a sentence."""
         return self._audit.rule.sentence
 
+    @property
+    def summary(self) -> str:
+        """The duplicates in one sentence, for a command that trains on the rows."""
+        audit = self._audit
+        parts = [f"{audit.groups.n_exact_repeats:,} of {audit.n_rows:,} rows repeat an earlier one"]
+        if audit.conflicts:
+            parts.append(f"{len(audit.conflicts):,} near duplicates have different labels")
+        largest = {overlap.name: overlap for overlap in audit.overlaps}
+        parts += [
+            f"{o.n_near:,} of {o.n_rows:,} {o.name} rows have a near duplicate in "
+            f"{' or '.join(o.others)}"
+            for o in largest.values()
+        ]
+        return f"Audit: {'; '.join(parts)}. {self.rule}"
+
     def tables(self) -> list[AuditTable]:
         """Return the tables: duplicates, labels and lengths."""
         found = [self._duplicates()]

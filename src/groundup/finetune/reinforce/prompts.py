@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.paired import MIN_ITEMS
 from groundup.evaluation.text_generation import prompt_ids
@@ -51,7 +51,7 @@ def make_items(config: ReinforceConfig, language_model: LanguageModel) -> Items:
         UserError: A record is invalid, or there are too few prompts.
     """
     if config.test_items < MIN_ITEMS:
-        raise UserError(
+        raise UsageError(
             f"test_items is {config.test_items}, which is too few to compare. At least "
             f"{MIN_ITEMS} are expected.",
             settings={"test_items": MIN_ITEMS},
@@ -73,7 +73,7 @@ def _additions(
     pairs = sorted(set(pairs))
     generator.shuffle(pairs)
     if len(pairs) < 2 * config.test_items:
-        raise UserError(
+        raise UsageError(
             f"There are {len(pairs)} pairs of numbers up to {n}, and {config.test_items} of them "
             "are test prompts. At least as many are expected for training.",
             settings={"test_items": max(MIN_ITEMS, len(pairs) // 2)},
@@ -124,7 +124,7 @@ def _from_file(
         )
     generator.shuffle(items)
     if len(items) < 2 * config.test_items:
-        raise UserError(
+        raise UsageError(
             f"The file has {len(items)} prompts, and {config.test_items} of them are the test set. "
             f"At least {2 * config.test_items} are expected.",
             where=config.prompts,
@@ -149,11 +149,12 @@ def _fitting(
     fit_train, fit_test = ([i for i in some if len(i.ids) <= most] for some in (train, test))
     if not fit_train or len(fit_test) < MIN_ITEMS:
         longest = max(len(item.ids) for item in (*train, *test))
-        raise UserError(
+        raise UsageError(
             f"The longest prompt has {longest} tokens. With {config.max_new_tokens} new tokens, "
             f"at most {max(most, 0)} fit in the context of the model, and too few prompts are "
             "left. Shorter prompts are expected.",
             where=config.prompts,
+            settings={"shots": 0} if config.prompts is None and config.shots else None,
         )
     n_left_out = len(train) + len(test) - len(fit_train) - len(fit_test)
     return Items(fit_train, fit_test, n_left_out)

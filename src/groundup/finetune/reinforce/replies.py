@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import token_bytes
 from groundup.finetune.reinforce.prompts import Item
@@ -127,7 +127,7 @@ def reward_of(reward: Reward, item: Item, reply: Reply) -> float:
     try:
         value = reward(item.prompt, reply.text, item.answer)
     except Exception as error:
-        raise UserError(
+        raise UsageError(
             f"The reward function raised {type(error).__name__}: {error}, {about}. A number is "
             "expected for every reply.",
             where=item.where,
@@ -137,7 +137,7 @@ def reward_of(reward: Reward, item: Item, reply: Reply) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise UserError(
+        raise UsageError(
             f"The reward function returned {value!r} {about}. A finite number is expected.",
             where=item.where,
         )

@@ -1,7 +1,7 @@
 """The batches of GRPO: sampled from the current weights before each step."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,8 +59,10 @@ class Rollouts:
     reward: Reward
     config: ReinforceConfig
     dtype: torch.dtype
-    log: Path
-    """A JSON Lines file with the scores of each step."""
+    log: Path | None
+    """A JSON Lines file with the scores of each step. None: they are not written."""
+    on_rollout: Callable[[Scores], None] | None = None
+    """Called with the scores of each step, before its update."""
     _k: int = -1
     _batch: tuple[Tensor, ...] = field(default=())
 
@@ -75,6 +77,8 @@ class Rollouts:
             seed=config.seed + 1 + k,
         )  # fmt: skip
         self._k, self._batch = k, self._batch_of(items, replies, rewards)
+        if self.on_rollout is not None:
+            self.on_rollout(scores)
         line = {
             "step": k + 1,
             "mean_reward": scores.mean_reward,
@@ -127,6 +131,8 @@ class Rollouts:
 
     def _write(self, line: dict[str, Any]) -> None:
         """Append a line; those of the same and later steps are from before an interruption."""
+        if self.log is None:
+            return
         lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
         kept = lines[: line["step"] - 1]
         write_text(self.log, "\n".join([*kept, json.dumps(line)]) + "\n")

@@ -1,0 +1,91 @@
+"""A folder with a tiny run and files for every fine-tuning command, and one call of a command."""
+
+import json
+import os
+import random
+import shutil
+import sys
+from pathlib import Path
+
+import torch
+from small_runs import make_data
+
+from groundup.cli.main import main
+from groundup.cli.verbs import VERBS
+from groundup.finetune.instruct.chat_tokens import CHAT_TOKENS
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.tokenizer.extend import with_special_tokens
+from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train import curves as _curves  # noqa: F401  (slow to import: once for all forks)
+from groundup.weights.checkpoint_format import save_model
+
+ANIMALS, VERBS_OF_TEXT = "cat dog cow hen fox owl", "sat ran slept ate hid sang"
+COMMANDS = {
+    "classify": "runs/base --labels labels.csv --method lora --steps 12 --batch-size 4",
+    "instruct": "runs/base --records records.json --steps 12 --batch-size 4 --no-baselines "
+    "--max-new-tokens 4 --recipe lora",
+    "pretrain": "data --steps 24 --batch-size 4 --d-model 16 --n-layers 1 --n-heads 2 "
+    "--context-length 16 --dropout 0.1 --sample-every 8",
+    "prefer": "runs/assistant --records pairs.json --steps 12 --batch-size 4 --max-new-tokens 4",
+}
+EVERY = "--threads 1 --validate-every 4 --checkpoint-every 2 --seed 3 --out runs/base/tuned"
+
+
+def sentences(n: int) -> list[str]:
+    """Different sentences without near duplicates."""
+    generator = random.Random(5)
+    animals, verbs = ANIMALS.split(), VERBS_OF_TEXT.split()
+    return [
+        " ".join(generator.choice(words) for _ in range(5) for words in (animals, verbs))
+        for _ in range(n)
+    ]
+
+
+def make_start(folder: Path) -> None:
+    """Write the run of a small untrained model, and the files that every command reads."""
+    texts = sentences(60)
+    base = train_bpe([" ".join(texts) + " say again please"], 290)
+    assistant = with_special_tokens(base, CHAT_TOKENS)
+    for name, tokenizer in (("base", base), ("assistant", assistant)):
+        config = GPTConfig(
+            vocab_size=tokenizer.vocab_size, context_length=96, d_model=16, n_layers=2, n_heads=2
+        )
+        run = folder / "runs" / name
+        save_model(GPT(config, seed=1), run / "checkpoints" / "step-000001")
+        tokenizer.save(run / "tokenizer")
+    save_model(GPT(config, seed=1), run)
+    (run / "assistant.json").write_text("{}")
+    rows = [f'"{text}",{"high" if len(text) % 2 else "low"}' for text in texts]
+    (folder / "labels.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    records = [{"instruction": f"say {text}", "output": text.split()[0]} for text in texts]
+    (folder / "records.json").write_text(json.dumps(records))
+    make_data(folder / "data")
+    pairs = [
+        {"instruction": f"say {t}", "chosen": t.split()[0], "rejected": t.split()[1]} for t in texts
+    ]
+    (folder / "pairs.json").write_text(json.dumps(pairs))
+
+
+def run_command(folder: Path, start: str, name: str) -> None:
+    """Run a command in a folder, which begins as a copy of another one."""
+    if not folder.exists():
+        half = folder.with_name(f"{folder.name}.half")
+        shutil.rmtree(half, ignore_errors=True)
+        shutil.copytree(start, half)
+        half.rename(folder)
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as nothing:
+        sys.stdout = nothing
+        status = main([name, *COMMANDS[name].split(), *EVERY.split()])
+    assert status == 0, status
+
+
+def __getattr__(name: str) -> object:
+    """Name a function for each command, which imports the command before the processes fork."""
+    if name.removeprefix("run_") not in COMMANDS:
+        raise AttributeError(name)
+    verb = next(verb for verb in VERBS if verb.name == name.removeprefix("run_"))
+    __import__(verb.view.split(":")[0])
+    return lambda folder, start: run_command(folder, start, verb.name)
