@@ -25,7 +25,13 @@ from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.examples import Dataset, Examples, read_dataset
 from groundup.finetune.instruct.forgetting import plain_text
 from groundup.finetune.instruct.identity import identity_of
-from groundup.finetune.instruct.result import InstructResult, Prepared, answers_page, readme
+from groundup.finetune.instruct.result import (
+    InstructResult,
+    Prepared,
+    answers_page,
+    main_table,
+    readme,
+)
 from groundup.finetune.instruct.rows import (
     ShownToken,
     check_template,
@@ -152,6 +158,7 @@ def instruct(
             loss = mean_loss(assistant.model, examples.test_rows)
             evaluation = measure_after(assistant, before, config, callbacks)
         result = dataclasses.replace(result, loss_after_nats=loss, evaluation=evaluation)
+        result = dataclasses.replace(result, table=main_table(result))
     result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
     _write(result, opened, run, after)
     return result
