@@ -159,12 +159,13 @@ def test_on_a_gpu_packed_and_single_documents_agree(kind, dtype):
     model = lively(dataclasses.replace(CONFIGS[kind], d_head=8)).cuda()
     targets = targets_of(packed())
     mixed, gradients = MixedPrecision(model, dtype), []
-    batches = [(packed(), targets, torch.tensor([LENGTHS]))]
-    for some in (batches, [(*pair, None) for pair in alone(targets) if (pair[1] != -100).any()]):
+    together = [(packed(), targets, torch.tensor([LENGTHS]).cuda())]
+    apart = [(ids, its, None) for ids, its in alone(targets) if (its != -100).any()]
+    for batches in (together, apart):
         model.zero_grad()
-        for batch in some:
-            on_gpu = [None if x is None else x.cuda() for x in batch]
-            sequence_loss(mixed, *on_gpu, reduction="sum").backward()
+        for ids, its, lengths in batches:
+            loss = sequence_loss(mixed, ids.cuda(), its.cuda(), lengths, reduction="sum")
+            loss.backward()
         gradients.append([p.grad for p in model.parameters()])
     tolerance = 1e-3 if dtype == torch.float32 else 0.1
     for one, other in zip(*gradients, strict=True):
