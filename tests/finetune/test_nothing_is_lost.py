@@ -229,7 +229,7 @@ def test_file_names_and_prompts_that_are_no_utf8_end_nothing(
     records = records.rename(records.with_name(os.fsdecode(b"caf\xe9.json")))
     for words in commands(run, labels, records):
         assert main(words) == 0, capsys.readouterr().err
-    assert "caf\N{REPLACEMENT CHARACTER}.tsv: " in capsys.readouterr().out
+    assert "Labels: caf\N{REPLACEMENT CHARACTER}.tsv." in capsys.readouterr().out
     prompt = os.fsdecode(b"the caf\xe9")
     assert main(["generate", str(run), f"--prompt={prompt}", "--max-new-tokens", "3"]) == 0
     kept = json.loads((run / "samples" / "generated.json").read_text())["prompt"]

@@ -148,3 +148,25 @@ def test_dropout_acts_on_packed_rows():
 def test_lengths_that_do_not_fit_are_refused(lengths, message):
     with pytest.raises(UserError, match=message):
         lively(CONFIGS["ours"]).hidden(packed(), lengths=torch.tensor([lengths]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("kind", ["ours", "llama", "window in one layer"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_packed_and_single_documents_agree(kind, dtype):
+    """With torch's kernel for variable lengths where the widths of the heads fit it."""
+    model = lively(dataclasses.replace(CONFIGS[kind], d_head=8)).cuda()
+    targets = targets_of(packed())
+    mixed, gradients = MixedPrecision(model, dtype), []
+    batches = [(packed(), targets, torch.tensor([LENGTHS]))]
+    for some in (batches, [(*pair, None) for pair in alone(targets) if (pair[1] != -100).any()]):
+        model.zero_grad()
+        for batch in some:
+            on_gpu = [None if x is None else x.cuda() for x in batch]
+            sequence_loss(mixed, *on_gpu, reduction="sum").backward()
+        gradients.append([p.grad for p in model.parameters()])
+    tolerance = 1e-3 if dtype == torch.float32 else 0.1
+    for one, other in zip(*gradients, strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one / scale, other / scale, atol=tolerance, rtol=tolerance)

@@ -29,8 +29,8 @@ def run(config: ClassifyConfig) -> ClassifyResult | None:
         for sentence in (*examples.notes, *examples.reading.sentences()):
             note(sentence)
         note(
-            f"{examples.source}: {train:,} training, {validation:,} validation and {test:,} test "
-            f"texts of {len(examples.names)} classes."
+            f"Labels: {examples.source}. {train:,} training, {validation:,} validation and "
+            f"{test:,} test texts of {len(examples.names)} classes."
         )
 
     with stage_bars() as bar:
@@ -77,12 +77,18 @@ def _show_plan(plan: ClassifyPlan) -> None:
 
 
 def _show_scores(models: list[ModelScores]) -> None:
+    if not models:
+        return
     head = ["model", "log loss", "AUC", "AP", "bal acc", "accuracy % (95 %)"]
-    for title, kind in (("All test texts", "all"), ("Without a near duplicate", "no_near")):
-        found = [(model.name, getattr(model, kind)) for model in models]
-        rows = [_row(name, scores) for name, scores in found if scores is not None]
-        if rows and (kind == "all" or found[0][1].n < models[0].all.n):
-            table(f"{title} ({found[0][1].n:,})", head, rows)
+    sets = {"All test texts": [(model.name, model.all) for model in models]}
+    new = [(model.name, model.no_near) for model in models if model.no_near is not None]
+    if new and models[0].no_near == models[0].all:
+        sets = {"All test texts, none of which has a near duplicate in training": new}
+    elif new:
+        sets["Test texts without a near duplicate in training"] = new
+    for title, found in sets.items():
+        rows = [_row(name, scores) for name, scores in found]
+        table(f"{title} ({found[0][1].n:,})", head, rows)
 
 
 def _row(name: str, scores: Scores) -> list[str]:
