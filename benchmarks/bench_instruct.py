@@ -30,12 +30,12 @@ from groundup.finetune.instruct.scores import METRICS
 from groundup.finetune.instruct.synthetic import Identity
 from groundup.finetune.instruct.testing import (
     Callbacks,
+    answer_loss,
     cross_validate,
     measure_after,
     measure_before,
     tune,
 )
-from groundup.finetune.training import mean_loss
 from groundup.model.lora import add_lora
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
@@ -85,7 +85,9 @@ class Bench:
         print(f"one epoch           {train_s:.0f} CPU-s, {n_tokens / train_s:.0f} tokens/CPU-s")
         print(f"peak memory         {tuned.trained.peak_memory_bytes / 1e9:.2f} GB")
         print(f"answer loss before  {before.loss_nats:.3f} nats/token")
-        print(f"answer loss after   {mean_loss(tuned.model, examples.test_rows):.3f} nats/token")
+        print(
+            f"answer loss after   {answer_loss(tuned.model, examples.test_rows, config):.3f} nats/token"
+        )
         assistant = dataclasses.replace(self.model, model=tuned.model)
         evaluation = measure_after(assistant, before, config, Callbacks())
         print(f"tests after         {time.process_time() - cpu_s['after']:.0f} CPU-s")

@@ -142,3 +142,13 @@ def test_converse_answers_and_obeys() -> None:
 def test_ctrl_c_and_ctrl_d_end_calmly(end: type[BaseException]) -> None:
     text, n_answered = talk(["hi", end, "never"], "hello")
     assert (text, n_answered) == ("hello\n\n", 1)
+
+
+def test_each_answer_names_the_speaker() -> None:
+    written: list[str] = []
+    lines = iter(["hi", "bye", "a" * 99, None])
+    chat = session(Parrot("hello", "see you"), context_length=60)
+    assert converse(chat, lambda: next(lines), written.append, speaker="story") == 2
+    first, second, error = "".join(written).splitlines()
+    assert (first, second) == ("story > hello", "story > see you")
+    assert "story" not in error, "an error is not said by the assistant"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from groundup.chat.assistant import open_chat
+from groundup.chat.config import ChatConfig
 from groundup.story.stages import STAGES
 from groundup.text.builtin import python_reference
 
@@ -83,6 +85,10 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
         assert (run / file).stat().st_size > 0
     exported = json.loads((run / "results" / "export.json").read_text())
     assert exported["max_logit_difference"] < 1e-4
+    assistant = open_chat(ChatConfig(run=run))
+    for question in ("Hello", "Who are you?"):
+        answer = "".join(assistant.ask(question))
+        assert "I am story, a language model with" in answer, answer
     # Told to its end, the same command begins another one.
     again = interrupt(folder, "windows")
     assert (folder / "runs" / "story-2").is_dir(), again.stdout

@@ -81,13 +81,17 @@ def test_the_report_says_all_of_it() -> None:
     ]
     assert labels.rows[2] == ["rare", "1", "14.3%", "1", "0", "0", "1"]
     assert [row[0] for row in lengths.rows] == ["characters", "words", "tokens"]
+    prompts = AuditReport(audit, TEXTS, noun="prompts").tables()
+    assert (prompts[2].title, prompts[2].rows[2][0]) == (
+        "Lengths of the prompts",
+        "tokens, with the answer",
+    )
     assert report.rule == (
         "Near duplicates have a Jaccard similarity of character 5-grams of at least 0.7, after "
         "folding case, digits, punctuation and white space."
     )
     assert report.sentences() == [
-        "Longer than the context of 8 tokens: 7 of 7 rows (a.csv:2, a.csv:3, a.csv:4, a.csv:5, "
-        "a.csv:6, ...).",
+        "Longer than 8 tokens: 7 of 7 rows (a.csv:2, a.csv:3, a.csv:4, a.csv:5, a.csv:6, ...).",
     ]
     assert report.warnings() == [
         "1 of 1 validation rows (1 of them spam) have a near duplicate in train. Scores on them "

@@ -96,8 +96,8 @@ class AuditReport:
             )
         if audit.too_long is not None and audit.max_tokens is not None:
             found.append(
-                f"Longer than the context of {audit.max_tokens:,} tokens: {len(audit.too_long):,} "
-                f"of {audit.n_rows:,} rows{self._listed(audit.too_long)}."
+                f"Longer than {audit.max_tokens:,} tokens: {len(audit.too_long):,} of "
+                f"{audit.n_rows:,} rows{self._listed(audit.too_long)}."
             )
         return found
 
@@ -206,11 +206,16 @@ class AuditReport:
         )
 
     def _length_table(self) -> AuditTable:
+        units = {} if self._noun == "texts" else {"tokens": "tokens, with the answer"}
         return AuditTable(
             f"Lengths of the {self._noun}",
             ["unit", "mean", "median", "90 %", "99 %", "longest"],
             [
-                [row.unit, f"{row.mean:.1f}", *(f"{n:,}" for n in row.percentiles.values())]
+                [
+                    units.get(row.unit, row.unit),
+                    f"{row.mean:.1f}",
+                    *(f"{n:,}" for n in row.percentiles.values()),
+                ]
                 for row in self._audit.lengths
             ],
         )
