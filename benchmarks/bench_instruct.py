@@ -85,9 +85,8 @@ class Bench:
         print(f"one epoch           {train_s:.0f} CPU-s, {n_tokens / train_s:.0f} tokens/CPU-s")
         print(f"peak memory         {tuned.trained.peak_memory_bytes / 1e9:.2f} GB")
         print(f"answer loss before  {before.loss_nats:.3f} nats/token")
-        print(
-            f"answer loss after   {answer_loss(tuned.model, examples.test_rows, config):.3f} nats/token"
-        )
+        loss = answer_loss(tuned.model, examples.test_rows, config)
+        print(f"answer loss after   {loss:.3f} nats/token")
         assistant = dataclasses.replace(self.model, model=tuned.model)
         evaluation = measure_after(assistant, before, config, Callbacks())
         print(f"tests after         {time.process_time() - cpu_s['after']:.0f} CPU-s")
