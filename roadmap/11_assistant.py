@@ -7,11 +7,12 @@
 
 # %%
 from functools import partial
+from itertools import count
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import RowLoader, language_row
+from groundup.finetune.batches import RowBatches, language_row
 from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
 from groundup.finetune.training import tune
 from groundup.generation.generate import generate, stream
@@ -89,7 +90,8 @@ optimizer = Optimizer(
         weight_decay=0.0,
     ),
 )
-batches = iter(RowLoader(rows, batch_size=32, seed=0))
+loader = RowBatches(rows, 32, seed=0)
+batches = (loader.batch(k) for k in count())
 steps = tune(model, batches, model.loss, optimizer, n_steps=150, on_step=None)
 after = wilson(n_right(), len(test))
 print(f"loss {steps[0].loss_nats:.2f} -> {steps[-1].loss_nats:.2f} in {steps[-1].elapsed_s:.1f} s")

@@ -1,12 +1,13 @@
 """Tiny fine-tuning jobs of every kind, for tests of the trainer."""
 
-import dataclasses
 import random
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
 
+from groundup.base.device import choose_device
 from groundup.base.files import atomic_path
 from groundup.base.run import RunFolder
 from groundup.finetune.batches import RowBatches
@@ -50,23 +51,23 @@ def config_of(kind: str, **changes: object) -> FineTuneConfig:
     return FineTuneConfig(**{**settings, **changes})  # type: ignore[arg-type]
 
 
-def make_job(kind: str, config: FineTuneConfig | None = None, **changes: object) -> FineTuning:
+def make_job(kind: str, config: FineTuneConfig | None = None) -> FineTuning:
     config = config or config_of(kind)
-    model = GPT(MODEL, seed=3)
+    model = GPT(MODEL, seed=3).to(choose_device(config.device))
     if kind == "partial":
         model.requires_grad_(False)
         for part in (model.blocks[-1], model.final_norm):
             part.requires_grad_(True)
     if kind == "lora":
         add_lora(model, LoRAConfig(rank=2, dropout=0.2), seed=5)
-    validation = RowBatches(random_rows(6, 2), 6).batch(0)
+    validation = [part.to(model.device) for part in RowBatches(random_rows(6, 2), 6).batch(0)]
 
     def validate() -> float:
         with torch.no_grad():
             return float(model.loss(*validation))
 
-    name = "muon" if kind == "muon" else "adamw"
-    job = FineTuning(
+    name: Literal["muon", "adamw"] = "muon" if kind == "muon" else "adamw"
+    return FineTuning(
         model=model,
         loss=model.loss,
         batches=RowBatches(random_rows(20, 1), config.batch_size, seed=4),
@@ -76,7 +77,6 @@ def make_job(kind: str, config: FineTuneConfig | None = None, **changes: object)
         validate=None if kind == "unvalidated" else validate,
         identity=f"test {kind}",
     )
-    return dataclasses.replace(job, **changes)
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:

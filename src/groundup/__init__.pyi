@@ -38,6 +38,7 @@ from .finetune.classify.classifier import load_classifier as load_classifier
 from .finetune.classify.classify import classify as classify
 from .finetune.classify.config import ClassifyConfig as ClassifyConfig
 from .finetune.classify.config import PredictConfig as PredictConfig
+from .finetune.classify.cost import plan_classify as plan_classify
 from .finetune.classify.estimator import TextClassifier as TextClassifier
 from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig

@@ -15,7 +15,7 @@ from groundup.evaluation.export import export
 from groundup.weights.config import ExportConfig
 
 WORDS = "the cat sat on mat and dog log was long It hi hit".split()  # noqa: SIM905
-TASKS = {
+TASKS: dict[str, dict[str, object]] = {
     "choices": {
         "output_type": "multiple_choice",
         "doc_to_text": "{{question}}\nAnswer:",
@@ -133,6 +133,43 @@ def test_results_are_those_of_hf(results: dict[str, dict], name: str, way: str) 
             else:
                 assert float(left[0]) == pytest.approx(float(right[0]), abs=1e-4)
                 assert left[1] == right[1]
+
+
+@pytest.mark.parity
+@pytest.mark.slow
+def test_conversations_are_those_of_hf(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm_eval = peer("lm_eval")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    tokenizer = bpe()
+    model = random_model(tokenizer.vocab_size, context_length=512)
+    run = write_run(folder / "assistant", model, tokenizer)
+    (run / "assistant.json").write_text("{}")
+    export(ExportConfig(run=run, out=folder / "hf-assistant"))
+    ours, theirs = (
+        lm_eval.simple_evaluate(
+            model=model,
+            model_args=arguments,
+            tasks=[task(folder, each) for each in ("choices", "generation")],
+            task_manager=lm_eval.tasks.TaskManager(include_defaults=False),
+            apply_chat_template=True,
+            batch_size=1,
+            bootstrap_iters=0,
+            device="cpu",
+        )
+        for model, arguments in (
+            (groundup.LMEval(run, device="cpu"), None),
+            ("hf", {"pretrained": str(folder / "hf-assistant"), "dtype": "float32"}),
+        )
+    )
+    for name in ("choices", "generation"):
+        for a, b in zip(ours["samples"][name], theirs["samples"][name], strict=True):
+            assert a["arguments"] == b["arguments"]
+            if name == "generation":
+                assert a["resps"] == b["resps"]
+                continue
+            left, right = ([float(each[0][0]) for each in row["resps"]] for row in (a, b))
+            assert left == pytest.approx(right, abs=1e-4)
 
 
 def test_without_the_harness_the_install_command_is_named(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from groundup.base.targets import IGNORE_INDEX
-from groundup.finetune.batches import RowLoader, language_row, pad_rows
+from groundup.finetune.batches import RowBatches, language_row, pad_rows
 from groundup.finetune.instruct.synthetic import Record
 from groundup.finetune.training import mean_loss
 from groundup.model.config import GPTConfig
@@ -126,7 +126,7 @@ def test_an_answer_is_never_cut_and_its_end_is_trained(
 @given(n_rows=st.integers(1, 30), batch_size=st.integers(1, 8), seed=st.integers(0, 99))
 def test_an_epoch_shows_every_row_once(n_rows: int, batch_size: int, seed: int) -> None:
     rows = [([i], [i]) for i in range(n_rows)]
-    loader = RowLoader(rows, batch_size, seed=seed)
+    loader = RowBatches(rows, batch_size, seed=seed)
     n_batches = n_rows * 2  # exactly 2 * batch_size epochs
     seen = Counter(i for k in range(n_batches) for i in loader.batch(k)[0].flatten().tolist())
     assert seen == dict.fromkeys(range(n_rows), 2 * batch_size)
@@ -134,9 +134,9 @@ def test_an_epoch_shows_every_row_once(n_rows: int, batch_size: int, seed: int) 
 
 def test_iterating_yields_the_batches_in_order() -> None:
     rows = [([i] * (i + 1), [i] * (i + 1)) for i in range(7)]
-    loader = RowLoader(rows, 3, seed=4)
+    loader = RowBatches(rows, 3, seed=4)
     for k, (ids, targets) in zip(range(6), loader, strict=False):
         assert torch.equal(ids, loader.batch(k)[0])
         assert torch.equal(targets, loader.batch(k)[1])
-    orders = [RowLoader(rows, 7, seed=seed).batch(0)[0].tolist() for seed in (4, 4, 5)]
+    orders = [RowBatches(rows, 7, seed=seed).batch(0)[0].tolist() for seed in (4, 4, 5)]
     assert orders[0] == orders[1] != orders[2]

@@ -28,7 +28,7 @@ from groundup.finetune.instruct.instruct import instruct
 CLASSIFY, INSTRUCT = "groundup.finetune.classify.classify", "groundup.finetune.instruct.instruct"
 LATER = {
     CLASSIFY: [
-        "predictions_of", "confident_mistakes", "TfidfClassifier.fit", "class_frequencies",
+        "predictions_of", "confident_mistakes", "baselines",
         "compare", "average", "scores_of", "write_json", "write_report", "readme",
         "RunFolder.write_config", "RunFolder.write_manifest", "RunFolder.write_readme",
         "confusion_matrix",
@@ -229,7 +229,7 @@ def test_file_names_and_prompts_that_are_no_utf8_end_nothing(
     records = records.rename(records.with_name(os.fsdecode(b"caf\xe9.json")))
     for words in commands(run, labels, records):
         assert main(words) == 0, capsys.readouterr().err
-    assert "caf\N{REPLACEMENT CHARACTER}.tsv: " in capsys.readouterr().out
+    assert "Labels: caf\N{REPLACEMENT CHARACTER}.tsv." in capsys.readouterr().out
     prompt = os.fsdecode(b"the caf\xe9")
     assert main(["generate", str(run), f"--prompt={prompt}", "--max-new-tokens", "3"]) == 0
     kept = json.loads((run / "samples" / "generated.json").read_text())["prompt"]

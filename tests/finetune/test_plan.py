@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from finetune_jobs import N_STEPS, config_of, make_job, random_rows, train
+from finetune_jobs import MODEL, N_STEPS, config_of, make_job, random_rows, train
 from torch import nn
 
 from groundup.base.errors import UserError
@@ -18,6 +18,7 @@ from groundup.finetune.batches import RowBatches
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
 from groundup.finetune.plan import count_batches, measure_steps, plan_fine_tuning
+from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
@@ -123,7 +124,7 @@ def test_what_does_not_fit_in_memory_is_refused_with_settings_that_fit(
 ) -> None:
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     job = make_job("full")
-    width = job.batches.batch(0)[0].shape[1]
+    width = max(job.batches.batch(k)[0].shape[1] for k in range(N_STEPS))
     whole, half = (
         memory.count_memory(job, n, width, activation_checkpointing=False) for n in (4, 2)
     )
@@ -149,9 +150,7 @@ def test_the_predicted_time_is_that_of_the_run(tmp_path: Path) -> None:
     def job() -> FineTuning:
         config = config_of("full", steps=150, batch_size=16, validate_every=50, threads=None)
         made = make_job("full", config)
-        model: Any = type(made.model)(
-            replace(made.model.config, d_model=128, n_layers=4, context_length=64), seed=1
-        )
+        model = GPT(replace(MODEL, d_model=128, n_layers=4, context_length=64), seed=1)
         rows = [
             (ids * (1 + i % 4), targets * (1 + i % 4))
             for i, (ids, targets) in enumerate(random_rows(200, 3))

@@ -16,6 +16,7 @@ from small_runs import KilledError, kill_at
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.finetune.training import fine_tune, open_fine_tuning
+from groundup.train.curve_checks import Finding
 from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
 from groundup.weights.checkpoint_format import load_model
@@ -203,7 +204,7 @@ def test_a_divergence_goes_back_to_a_checkpoint(tmp_path: Path) -> None:
         result: torch.Tensor = job.model.loss(*batch)  # type: ignore[operator]
         return result * (float("nan") if next(calls) == 6 else 1.0)
 
-    found = []
+    found: list[Finding] = []
     run, _ = open_fine_tuning(tmp_path / "run", job.config)
     trained = fine_tune(replace(job, loss=loss), run, on_finding=found.append)
     assert trained.n_steps == N_STEPS

@@ -21,6 +21,7 @@ with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
     from groundup.base.errors import UserError
     from groundup.finetune.records.conversations import read_conversations
     from groundup.finetune.records.labels import read_labels
+    from groundup.finetune.records.pairs import read_pairs
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 
@@ -51,6 +52,7 @@ def read(data: bytes) -> None:
         lambda: list(read_documents(FOLDER, strict=bool(data[2] & 128), **settings)),
         lambda: read_labels(path, FileConfig(**settings)),
         lambda: read_conversations(path, FileConfig(**settings)),
+        lambda: read_pairs(path, FileConfig(**settings)),
     ):
         try:
             job()

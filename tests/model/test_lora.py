@@ -123,8 +123,7 @@ def test_each_part_of_a_fused_weight_has_its_own_adapter() -> None:
     assert qkv.lora_b.shape == (36, 3)
     randomize(model)
     update = qkv.merged_weight() - qkv.weight
-    parts = {part.target: config for part, *config in qkv.adapters()}
-    a, b, _ = parts["value"]
+    a, b = next((a, b) for part, a, b, _ in qkv.adapters() if part.target == "value")
     torch.testing.assert_close(update[36:], qkv.config.scale * b @ a)
     assert torch.equal(update[24:36], torch.zeros(12, 24))
 
@@ -184,9 +183,9 @@ def test_a_base_in_bfloat16_keeps_adapters_in_float32(variant: Any) -> None:
     assert loss.item() == pytest.approx(exact.loss(IDS, IDS.roll(-1, 1)).item(), abs=0.05)
     merged = merge_lora(model)
     assert merged.token_embedding.weight.dtype == torch.bfloat16
-    weight = model.blocks[0].mlp.down.merged_weight()  # type: ignore[union-attr, operator]
-    rounded_once = weight.bfloat16()
-    assert torch.equal(merged.blocks[0].mlp.down.weight, rounded_once)  # type: ignore[union-attr]
+    weight = lora_layers(model)["blocks.0.mlp.down"].merged_weight()
+    rounded = dict(merged.named_parameters())["blocks.0.mlp.down.weight"]
+    assert torch.equal(rounded, weight.bfloat16())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

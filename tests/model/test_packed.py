@@ -65,6 +65,27 @@ def test_packed_loss_and_gradients_are_those_of_single_documents(kind, checkpoin
         torch.testing.assert_close(parameter.grad, expected[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("window", [None, 5, 200])
+def test_documents_of_any_length_are_divided_into_tiles(window):
+    """The longest ones have more than one tile of queries."""
+    lengths = (150, 7, 257, 129, 128, 1)
+    config = dataclasses.replace(
+        CONFIGS["llama"], context_length=300, sliding_window=window, n_layers=1
+    )
+    model = lively(config)
+    row = torch.randint(60, (1, sum(lengths)), generator=torch.Generator().manual_seed(1))
+    found = model.hidden(row, lengths=torch.tensor([lengths]))
+    found.square().sum().backward()
+    gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    wanted = torch.cat([model.hidden(ids) for ids in row.split(lengths, dim=1)], dim=1)
+    wanted.square().sum().backward()
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    expected = [p.grad for p in model.parameters() if p.grad is not None]
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("kind", ["ours", "gpt2", "window in one layer"])
 def test_in_bfloat16_packed_and_single_documents_agree(kind):
     model = lively(CONFIGS[kind])
@@ -127,3 +148,25 @@ def test_dropout_acts_on_packed_rows():
 def test_lengths_that_do_not_fit_are_refused(lengths, message):
     with pytest.raises(UserError, match=message):
         lively(CONFIGS["ours"]).hidden(packed(), lengths=torch.tensor([lengths]))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("kind", ["ours", "llama", "window in one layer"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_gpu_packed_and_single_documents_agree(kind, dtype):
+    """With torch's kernel for variable lengths where the widths of the heads fit it."""
+    model = lively(dataclasses.replace(CONFIGS[kind], d_head=8)).cuda()
+    targets = targets_of(packed())
+    mixed, gradients = MixedPrecision(model, dtype), []
+    batches = [(packed(), targets, torch.tensor([LENGTHS]))]
+    for some in (batches, [(*pair, None) for pair in alone(targets) if (pair[1] != -100).any()]):
+        model.zero_grad()
+        for batch in some:
+            on_gpu = [None if x is None else x.cuda() for x in batch]
+            sequence_loss(mixed, *on_gpu, reduction="sum").backward()
+        gradients.append([p.grad for p in model.parameters()])
+    tolerance = 1e-3 if dtype == torch.float32 else 0.1
+    for one, other in zip(*gradients, strict=True):
+        scale = float(other.abs().max())
+        torch.testing.assert_close(one / scale, other / scale, atol=tolerance, rtol=tolerance)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from groundup.base.errors import UserError
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora, has_lora, lora_layers, lora_parameters, merge_lora
-from groundup.model.lora_config import LoRAConfig
+from groundup.model.lora_config import LoRAConfig, Target
 from groundup.weights.adapter import load_adapter, save_adapter, weights_sha256
 from groundup.weights.huggingface import export_huggingface
 
@@ -110,7 +110,7 @@ def test_an_adapter_of_peft_computes_the_same_here(
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", CONFIGS)
 def test_an_adapter_is_read_back(tmp_path: Path, family: str, variant: Any) -> None:
-    targets = ("query", "value", "up", "down")
+    targets: tuple[Target, ...] = ("query", "value", "up", "down")
     model = trained(family, LoRAConfig(rank=2, targets=targets, variant=variant, dropout=0.5))
     save_adapter(model, tmp_path / "adapter")
     back = lively(CONFIGS[family])

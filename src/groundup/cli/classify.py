@@ -1,19 +1,26 @@
 """`groundup classify`: train a classifier; show its scores beside those of the baselines."""
 
+import shlex
+
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, span, table, warn
+from groundup.cli.console import next_command, note, span, table, typed, warn
+from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.classify.cost import ClassifyPlan, plan_classify
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.metrics import Scores
 from groundup.finetune.classify.result import ClassifyResult, ModelScores
 from groundup.train.loop import Step
 
 
-def run(config: ClassifyConfig) -> ClassifyResult:
-    """Train a classifier and show the result."""
+def run(config: ClassifyConfig) -> ClassifyResult | None:
+    """Train a classifier and show the result; None if only the cost was asked for."""
+    if config.plan_only:
+        _show_plan(plan_classify(config))
+        return None
 
     def on_examples(examples: Examples) -> None:
         note(examples.audit)
@@ -22,8 +29,8 @@ def run(config: ClassifyConfig) -> ClassifyResult:
         for sentence in (*examples.notes, *examples.reading.sentences()):
             note(sentence)
         note(
-            f"{examples.source}: {train:,} training, {validation:,} validation and {test:,} test "
-            f"texts of {len(examples.names)} classes."
+            f"Labels: {examples.source}. {train:,} training, {validation:,} validation and "
+            f"{test:,} test texts of {len(examples.names)} classes."
         )
 
     with stage_bars() as bar:
@@ -55,13 +62,33 @@ def run(config: ClassifyConfig) -> ClassifyResult:
     return result
 
 
+def _show_plan(plan: ClassifyPlan) -> None:
+    low, expected, high = map(span, plan.frozen_s)
+    note(
+        f"Frozen model: {plan.n_tokens:,} tokens of {plan.n_texts:,} texts in {expected} ({low} to "
+        f"{high}), at {plan.tokens_per_s:,.0f} tokens/s. Hidden states on the disk: "
+        f"{plan.features_bytes / 1e6:,.1f} MB."
+    )
+    if plan.tuning is not None:
+        show_plan(plan.tuning, "texts")
+    else:
+        words = (word for word in typed if word != "--plan-only")
+        next_command(shlex.join(["groundup", *words]))
+
+
 def _show_scores(models: list[ModelScores]) -> None:
+    if not models:
+        return
     head = ["model", "log loss", "AUC", "AP", "bal acc", "accuracy % (95 %)"]
-    for title, kind in (("All test texts", "all"), ("Without a near duplicate", "no_near")):
-        found = [(model.name, getattr(model, kind)) for model in models]
-        rows = [_row(name, scores) for name, scores in found if scores is not None]
-        if rows and (kind == "all" or found[0][1].n < models[0].all.n):
-            table(f"{title} ({found[0][1].n:,})", head, rows)
+    sets = {"All test texts": [(model.name, model.all) for model in models]}
+    new = [(model.name, model.no_near) for model in models if model.no_near is not None]
+    if new and models[0].no_near == models[0].all:
+        sets = {"All test texts, none of which has a near duplicate in training": new}
+    elif new:
+        sets["Test texts without a near duplicate in training"] = new
+    for title, found in sets.items():
+        rows = [_row(name, scores) for name, scores in found]
+        table(f"{title} ({found[0][1].n:,})", head, rows)
 
 
 def _row(name: str, scores: Scores) -> list[str]:

@@ -1,13 +1,15 @@
 """`groundup reinforce`: train a model on rewards of its own replies; show them before and after."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.console import next_command, note, progress, span, table, warn
 from groundup.cli.finetune_plan_view import show_plan
-from groundup.cli.finetune_view import shorten, shown, step_progress
+from groundup.cli.finetune_view import shorten, shown
 from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.reinforce.config import ReinforceConfig
 from groundup.finetune.reinforce.reinforce import reinforce
 from groundup.finetune.reinforce.result import ReinforceResult
+from groundup.finetune.reinforce.rollouts import Scores
+from groundup.train.loop import Step
 
 
 def run(config: ReinforceConfig) -> ReinforceResult | FineTuningPlan:
@@ -17,22 +19,30 @@ def run(config: ReinforceConfig) -> ReinforceResult | FineTuningPlan:
         assert isinstance(plan, FineTuningPlan)
         show_plan(plan, "replies")
         return plan
-    with step_progress("reinforce", config.steps or 0, "replies") as on_step:
-        result = reinforce(config, on_step, on_test=note)
-    assert isinstance(result, ReinforceResult)
+    result = _with_progress(config)
     with shown(result.folder):
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
-        if result.n_left_out:
-            warn(f"{result.n_left_out:,} prompts do not fit in the context, and are left out.")
-        if result.n_repeated:
-            warn(
-                f"{result.n_repeated:,} training prompts have the text of a test prompt, and are "
-                "left out."
-            )
         _show_test(result)
-        for sentence in (*result.suspicions, *result.warnings):
+        for sentence in (*result.left_out, *result.suspicions, *result.warnings):
             warn(sentence)
         next_command(f"groundup generate {quoted(result.folder)}")
+    return result
+
+
+def _with_progress(config: ReinforceConfig) -> ReinforceResult:
+    with progress("reinforce", config.steps) as line:
+        reward = ""
+
+        def on_rollout(scores: Scores) -> None:
+            nonlocal reward
+            reward = f"{scores.mean_reward:.3f}"
+
+        def on_step(step: Step) -> None:
+            line.total = step.n_steps
+            line.update(step.step, reward=reward, eta=span(step.eta_s))
+
+        result = reinforce(config, on_step, on_test=line.say, on_rollout=on_rollout)
+    assert isinstance(result, ReinforceResult)
     return result
 
 

@@ -1,5 +1,6 @@
 """`groundup evaluate RUN --task FILE`: scores with intervals, baselines, mistakes, a comparison."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -51,11 +52,11 @@ def _show_scores(result: TaskResult) -> None:
     prompts = "chat template" if result.is_chat else "plain prompts"
     shots = f"{result.shots} example{'s' * (result.shots != 1)}"
     columns = ["", "correct", "accuracy", "95 % interval"]
-    rows = [_row(METRICS[name], share) for name, share in result.scores.items()]
+    rows = [_row(METRICS[name], share) for name, share in _different(result.scores)]
     if result.contamination is not None:
         rows += [
             _row(f"{METRICS[name]}, not in training set", share)
-            for name, share in result.clean_scores.items()
+            for name, share in _different(result.clean_scores)
         ]
     rows += [_row(name, share) for name, share in result.baselines.items()]
     if result.chance is not None:
@@ -76,6 +77,14 @@ def _show_scores(result: TaskResult) -> None:
         )
 
 
+def _different(scores: Mapping[str, Share]) -> list[tuple[str, Share]]:
+    """The scores, without that per byte where it is that per character."""
+    shown = dict(scores)
+    if shown.get("acc_bytes") == shown.get("acc_norm"):
+        shown.pop("acc_bytes", None)
+    return list(shown.items())
+
+
 def _row(name: str, share: Share) -> list[str]:
     return [name, f"{share.n_right} of {share.n}", f"{share.value:.1%}", interval(share)]
 
@@ -92,6 +101,7 @@ def _show_cost(result: TaskResult) -> None:
 
 def _show_comparison(comparison: Comparison, *, is_clean: bool) -> None:
     where = ", items not in the training set" if is_clean else ""
+    shown = [each for each in comparison.metrics if each.metric != "acc_bytes"]
     table(
         f"Against {comparison.other}, item by item{where}",
         ["", "this", "other", "both", "only this", "only other", "neither"],
@@ -101,10 +111,10 @@ def _show_comparison(comparison: Comparison, *, is_clean: bool) -> None:
                 *map(str, (each.n_right_a, each.n_right_b, each.n_both)),
                 *map(str, (each.test.n_only_a, each.test.n_only_b, each.n_neither)),
             ]
-            for each in comparison.metrics
+            for each in shown
         ],
     )
-    for each in comparison.metrics:
+    for each in shown:
         note(f"{METRICS[each.metric].capitalize()}: {verdict(each)}")
     if comparison.n_only_one:
         warn(f"{comparison.n_only_one:,} items were given to one model only: not compared.")
@@ -128,14 +138,8 @@ def _show_mistakes(result: TaskResult) -> None:
     table(
         f"{len(rows)} of {len(result.mistakes):,} mistakes",
         ["question", "expected", "answered"],
-        [[shorten(_question(row), 70), *_answers(row)] for row in rows],
+        [[shorten(row["question"], 70), *_answers(row)] for row in rows],
     )
-
-
-def _question(row: Row) -> str:
-    prompt = row["prompt"]
-    text = prompt if isinstance(prompt, str) else prompt[-1]["content"]
-    return str(text).split("\n\n")[-1].removesuffix("\nAnswer:")
 
 
 def _answers(row: Row) -> list[str]:

@@ -41,6 +41,8 @@ class MergeReport:
 
     max_logit_difference: float
     """Largest difference of two logits."""
+    largest_logit: float
+    """Largest absolute logit: float32 has seven digits, so it bounds what can be expected."""
     loss_nats: float
     """Mean loss of the model with separate adapters, in nats/token."""
     merged_loss_nats: float
@@ -61,11 +63,12 @@ class MergeReport:
     @property
     def sentence(self) -> str:
         """The comparison in a sentence."""
+        rounded = "" if self.dtype == "float32" else f" and rounded to {self.dtype}"
         return (
-            f"The adapters were merged in float32 and rounded to {self.dtype}. On "
+            f"The adapters were merged in float32{rounded}. On "
             f"{self.n_tokens:,} tokens of real text, the logits differ by at most "
-            f"{self.max_logit_difference:.2g}, and the loss by {self.loss_difference_nats:+.2g} "
-            "nats/token."
+            f"{self.max_logit_difference:.2g} (the largest is {self.largest_logit:.0f}), and the "
+            f"loss by {self.loss_difference_nats:+.2g} nats/token."
         )
 
 
@@ -126,17 +129,19 @@ def compare_merged(model: GPT, merged: GPT, check_ids: Sequence[Sequence[int]]) 
         raise UserError("There is no text to compare the models on. Two tokens are expected.")
     was_training = model.training
     model.eval(), merged.eval()
-    largest, losses, n_tokens = 0.0, [0.0, 0.0], 0
+    largest, difference, losses, n_tokens = 0.0, 0.0, [0.0, 0.0], 0
     for row in rows:
         ids = torch.tensor([row], device=model.device)
         logits = [each(ids[:, :-1])[0].float() for each in (model, merged)]  # (T, V) each
-        largest = max(largest, float((logits[0] - logits[1]).abs().max()))
+        largest = max(largest, float(logits[0].abs().max()))
+        difference = max(difference, float((logits[0] - logits[1]).abs().max()))
         n_tokens += len(row) - 1
         for i, each in enumerate(logits):
             losses[i] += float(F.cross_entropy(each, ids[0, 1:], reduction="sum"))
     model.train(was_training)
     return MergeReport(
-        max_logit_difference=largest,
+        max_logit_difference=difference,
+        largest_logit=largest,
         loss_nats=losses[0] / n_tokens,
         merged_loss_nats=losses[1] / n_tokens,
         n_tokens=n_tokens,

@@ -171,9 +171,6 @@ class RowBatches:
             k += 1
 
 
-RowLoader = RowBatches
-
-
 def sequence_loss(
     model: GPT | MixedPrecision,
     ids: Tensor,

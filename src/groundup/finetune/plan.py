@@ -13,15 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from groundup.base.device import choose_dtype
 from groundup.base.machine import memory_in_use_bytes, peak_memory_bytes
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batch_stream import BatchStream
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
+from groundup.finetune.number_format import mixed_precision, validation_of
 from groundup.train.checkpoint import trained_parameters
 from groundup.train.loop import Batch
-from groundup.train.precision import MixedPrecision
 
 _MOST_COUNTED = 2_000
 """Of longer runs, this many batches are counted, spread evenly."""
@@ -101,9 +100,10 @@ def plan_fine_tuning(job: FineTuning) -> FineTuningPlan:
     sizes = count_batches(job)
     start_s = time.monotonic() - began_at
     validation_s = 0.0
-    if job.validate is not None:
+    validate = validation_of(job, mixed_precision(job))
+    if validate is not None:
         before = time.monotonic()
-        job.validate()
+        validate()
         validation_s = time.monotonic() - before
     speed = measure_steps(job, sizes)
     every = validation_interval(job)
@@ -217,19 +217,12 @@ def _fit(xs: list[float], ys: list[float], sizes: Sizes) -> Speed:
     return Speed(step_s=step_s, spread_frac=float(np.mean(off)) / step_s)
 
 
-def mixed_precision(job: FineTuning) -> MixedPrecision:
-    """Return the precision in which a job is computed."""
-    device = job.optimizer.watched.device
-    return MixedPrecision(job.model, choose_dtype(job.config.dtype, device))
-
-
 @contextmanager
 def _unchanged(job: FineTuning) -> Iterator[None]:
-    devices = [job.optimizer.watched.device] if job.optimizer.watched.is_cuda else []
     was_training = job.model.training
     job.model.train()
     try:
-        with torch.random.fork_rng(devices):
+        with _same_random_state(job):
             yield
     finally:
         job.optimizer.zero_grad()
@@ -240,9 +233,17 @@ def _unchanged(job: FineTuning) -> Iterator[None]:
 
 def _raw_batch(job: FineTuning, k: int) -> Batch:
     if job.before_step is not None:
-        with torch.random.fork_rng():
+        with _same_random_state(job):
             job.before_step(k)
     return job.batches.batch(k)
+
+
+@contextmanager
+def _same_random_state(job: FineTuning) -> Iterator[None]:
+    """Leave torch's random state, also that of the GPU, as it was before the block."""
+    watched = job.optimizer.watched
+    with torch.random.fork_rng([watched.device] if watched.is_cuda else []):
+        yield
 
 
 def _wait(device: torch.device) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,23 @@ from groundup.base.environment import now
 from groundup.base.errors import UserError
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
-from groundup.base.malloc import give_back
 from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batch_stream import Batches, BatchStream
-from groundup.finetune.batches import Row, pad_rows
+from groundup.finetune.batches import Row, pad_rows, sequence_loss
 from groundup.finetune.budget import seconds_for_steps
 from groundup.finetune.config import FineTuneConfig
 from groundup.finetune.job import FineTuning, base_fingerprint
 from groundup.finetune.memory import check_disk, check_memory
-from groundup.finetune.plan import checkpoint_interval, mixed_precision, validation_interval
+from groundup.finetune.number_format import mixed_precision, validation_of
+from groundup.finetune.plan import checkpoint_interval, validation_interval
 from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
 from groundup.train.job import Job
-from groundup.train.loop import Batch, Step, count_targets, train_steps
+from groundup.train.loop import Step, count_targets
 from groundup.train.metrics import read_metrics
-from groundup.train.optimizer import Optimizer
 from groundup.train.run_lookup import open_run
 from groundup.train.schedule import Schedule
 from groundup.train.trainer import Trainer
@@ -45,10 +44,8 @@ __all__ = [
     "base_fingerprint",
     "count_targets",
     "fine_tune",
-    "log_steps",
     "mean_loss",
     "open_fine_tuning",
-    "tune",
 ]
 OnStep = Callable[[Step], None]
 """Called after each optimizer step."""
@@ -145,19 +142,8 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
     def loss(*batch: torch.Tensor) -> torch.Tensor:
         return mixed.run(lambda model, *rows: job.loss(*rows), *batch)
 
-    def validate() -> float:
-        assert job.validate is not None
-        was_training = job.model.training
-        job.model.eval()
-        give_back()  # batches of another shape do not fit into the memory that steps have freed
-        measure = job.validate
-        measured = mixed.run(lambda model: measure())
-        give_back()
-        job.model.train(was_training)
-        return measured
-
     warmup_steps = min(round(config.warmup_frac * job.n_steps), job.n_steps - 1)
-    checks = None if job.validate is None else validate
+    validate = validation_of(job, mixed)
     return Job(
         model=job.model,
         optimizer=job.optimizer,
@@ -165,8 +151,8 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         loader=BatchStream(job.batches, job.optimizer.watched.device, job.before_step),
         loss=loss,
         count=job.count,
-        validate=checks,
-        first_validation=checks,
+        validate=validate,
+        first_validation=validate,
         validate_every=validation_interval(job),
         checkpoint_every=checkpoint_interval(job),
         keep_checkpoints=config.keep_checkpoints,
@@ -216,37 +202,11 @@ def _was_started_here(run: RunFolder) -> bool:
     return not manifest or "started_at" in manifest
 
 
-def tune(
-    model: torch.nn.Module,
-    batches: Iterator[Batch],
-    loss: Callable[..., torch.Tensor],
-    optimizer: Optimizer,
-    *,
-    n_steps: int,
-    on_step: OnStep | None,
-) -> list[Step]:
-    """Run the training loop to its end and return its steps.
-
-    A short warmup keeps the large gradients of the first batches from destroying what the model
-    learned in pretraining. Afterwards the learning rate decays linearly to zero. No checkpoints
-    are written: a run that is interrupted has to start again from the beginning.
-    """
-    model.train()
-    schedule = Schedule(n_steps=n_steps, warmup_steps=min(10, n_steps // 2), decay_frac=0.8)
-    steps: list[Step] = []
-    for step in train_steps(batches, loss, optimizer, schedule, max_grad_norm=1.0):
-        steps.append(step)
-        if on_step is not None:
-            on_step(step)
-    model.eval()
-    return steps
-
-
-def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 32) -> float:
+def mean_loss(model: GPT, rows: Sequence[Row], *, batch_size: int = 32) -> float:
     """Compute the mean loss in nats over all targets of the rows, each target weighted equally.
 
     Args:
-        model: Any model with `loss(ids, targets)`: the mean over the targets that are not -100.
+        model: The model, in any mode.
         rows: The rows to evaluate.
         batch_size: Number of rows per batch. The result does not depend on it.
     """
@@ -255,27 +215,13 @@ def mean_loss(model: torch.nn.Module, rows: Sequence[Row], *, batch_size: int = 
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    loss = model.loss
-    assert callable(loss)
     total, n_targets = 0.0, 0
     with torch.no_grad():
         for start in range(0, len(rows), batch_size):
             some = rows[start : start + batch_size]
             targets = pad_rows([t for _, t in some], pad=IGNORE_INDEX).to(device)
             ids = pad_rows([i for i, _ in some], pad=0).to(device)
-            n = int((targets != IGNORE_INDEX).sum())
-            total += float(loss(ids, targets)) * n
-            n_targets += n
+            total += float(sequence_loss(model, ids, targets, reduction="sum"))
+            n_targets += int((targets != IGNORE_INDEX).sum())
     model.train(was_training)
     return total / n_targets
-
-
-def log_steps(run: RunFolder, steps: Sequence[Step]) -> None:
-    """Write the steps of a finished training loop to metrics.jsonl."""
-    for step in steps:
-        run.log_metrics(
-            step=step.step,
-            loss_nats=step.loss_nats,
-            learning_rate=step.learning_rate,
-            elapsed_s=step.elapsed_s,
-        )

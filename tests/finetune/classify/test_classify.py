@@ -12,6 +12,7 @@ import pytest
 import groundup
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.cli import classify as view
 from groundup.evaluation.intervals import wilson
 from groundup.evaluation.paired import Difference
@@ -172,3 +173,21 @@ def test_the_verdict_can_say_no() -> None:
 def test_settings_out_of_range_are_refused(name: str, value: object) -> None:
     with pytest.raises(UserError, match=name.replace("_", ".")):
         from_mapping(ClassifyConfig, {name: value})
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "value", "instead"),
+    [
+        ("frozen", "steps", 5, "all"),
+        ("frozen", "learning_rate", 0.1, "all"),
+        ("all", "last_blocks", 2, "last"),
+        ("last", "lora_rank", 4, "lora"),
+    ],
+)
+def test_a_setting_that_the_method_ignores_is_refused(
+    method: str, name: str, value: object, instead: str
+) -> None:
+    with pytest.raises(UserError, match=f"{name} is set") as caught:
+        replace_settings(ClassifyConfig(), method=method, **{name: value})
+    assert caught.value.settings == {"method": instead}
+    assert replace_settings(ClassifyConfig(), method=instead, **{name: value}).method == instead

@@ -36,7 +36,7 @@ def config(run: Path) -> ClassifyConfig:
     labels = run.parent / "animals.tsv"
     labels.write_text("\n".join(rows))
     return ClassifyConfig(
-        run=run, labels=labels, steps=8, batch_size=8, threads=1, last_blocks=1,
+        run=run, method="all", labels=labels, steps=8, batch_size=8, threads=1,
         split="random", learning_rate=3e-3, checkpoint_every=2, validate_every=4,
     )  # fmt: skip
 
@@ -80,7 +80,8 @@ def test_states_are_kept_and_their_batches_are_those_of_the_rows(tmp_path: Path)
 )
 def test_only_what_the_method_names_is_trained(method: Method, trained: set[str]) -> None:
     classifier = Classifier(lively(CONFIGS["llama"]), ["x", "y"])
-    choose_weights(classifier, ClassifyConfig(method=method, last_blocks=1))
+    more = {"last_blocks": 1} if method == "last" else {}
+    choose_weights(classifier, ClassifyConfig(method=method, **more))
     names = {name for name, p in classifier.named_parameters() if p.requires_grad}
     assert {name.rsplit(".", 1)[0].split(".attention")[0].split(".mlp")[0] for name in names} == (
         trained
@@ -106,7 +107,8 @@ def test_class_weights_have_a_mean_of_one() -> None:
 def test_a_tuned_classifier_resumes_to_the_same_weights(
     method: Method, config: ClassifyConfig
 ) -> None:
-    config = replace(config, method=method)
+    more = {"last_blocks": 1} if method == "last" else {}
+    config = replace(config, method=method, **more)
     with pytest.raises(KilledError):
         classify(config, on_step=kill_at(5))
     folder = Path(str(config.run)) / "classifier"

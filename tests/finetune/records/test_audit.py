@@ -187,17 +187,26 @@ def test_examples_show_where_they_differ() -> None:
     assert beside("same", "also") == ["same", "also"]
 
 
+def messages(*roles: str) -> str:
+    return json.dumps({"messages": [{"role": r, "content": f"{r} says"} for r in roles]})
+
+
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("name", "content", "words"),
     [
-        ("text,label\n,a\n", "No row has both text and label"),
-        ("text,label\nb,nan\n", "The label of 1 rows is missing"),
-        ("id,message,kind\n1,a,b\n", "The columns are: id, message, kind"),
+        ("a.csv", "text,label\n,a\n", "No row has both text and label"),
+        ("a.csv", "text,label\nb,nan\n", "The label of 1 rows is missing"),
+        ("a.csv", "id,message,kind\n1,a,b\n", "The columns are: id, message, kind"),
+        ("a.jsonl", messages("system", "system", "user", "assistant"), "has 2 system messages"),
+        ("a.jsonl", messages("user", "assistant", "user"), "The last message is of the user"),
+        ("a.jsonl", messages("user", "tool", "assistant"), "has the role 'tool'"),
+        ("a.jsonl", '{"instruction": "a", "output": " "}', "The field 'output' is empty"),
+        ("a.jsonl", '{"prompt": "a", "chosen": "", "rejected": "b"}', "'chosen' is empty"),
     ],
 )
-def test_bad_files(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, words: str
+def test_bad_input_is_a_sentence_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, words: str
 ) -> None:
-    (tmp_path / "a.csv").write_text(content)
-    assert main(["audit", str(tmp_path / "a.csv")]) != 0
+    (tmp_path / name).write_text(content)
+    assert main(["audit", str(tmp_path / name)]) == 2
     assert words in " ".join(capsys.readouterr().err.split())

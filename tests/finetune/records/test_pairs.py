@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.finetune.records.pairs import read_pairs
@@ -108,3 +109,16 @@ def test_the_shared_preference_data(shared_data: Path) -> None:
     pairs = read_pairs(shared_data / "preference-data.json")
     assert len(pairs) == 1100
     assert sum(pair.chosen == pair.rejected for pair in pairs) == 6
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("n_turns", [1, 3])
+def test_the_prompt_that_both_answers_share_is_that_of_trl(tmp_path: Path, n_turns: int) -> None:
+    extract_prompt = peer("trl").extract_prompt
+    turns = [m("user" if k % 2 == 0 else "assistant", f"turn {k}") for k in range(n_turns)]
+    record = {"chosen": [*turns, *GOOD], "rejected": [*turns, *BAD]}
+    theirs = extract_prompt(record)
+    (pair,) = read(tmp_path, record)
+    assert [m(x.role, x.content) for x in pair.messages] == theirs["prompt"]
+    assert [m("assistant", pair.chosen)] == theirs["chosen"]
+    assert [m("assistant", pair.rejected)] == theirs["rejected"]

@@ -67,6 +67,11 @@ def test_the_report_says_all_of_it() -> None:
     where = [f"a.csv:{n}" for n in range(2, 9)]
     audit = audit_rows(TEXTS, LABELS, split=SPLIT, n_tokens=[9] * 7, max_tokens=8)
     report = AuditReport(audit, TEXTS, LABELS, where=where)
+    assert report.summary.startswith(
+        "Audit: 1 of 7 rows repeat an earlier one; 1 near duplicates have different labels; 1 of 1 "
+        "validation rows have a near duplicate in train; 2 of 3 test rows have a near duplicate in "
+        "train or validation. Near duplicates have"
+    )
     duplicates, labels, lengths = report.tables()
     assert duplicates.rows == [
         ["all, with an earlier one", "7", "1", "3", "42.9%"],
@@ -76,13 +81,17 @@ def test_the_report_says_all_of_it() -> None:
     ]
     assert labels.rows[2] == ["rare", "1", "14.3%", "1", "0", "0", "1"]
     assert [row[0] for row in lengths.rows] == ["characters", "words", "tokens"]
+    prompts = AuditReport(audit, TEXTS, noun="prompts").tables()
+    assert (prompts[2].title, prompts[2].rows[2][0]) == (
+        "Lengths of the prompts",
+        "tokens, with the answer",
+    )
     assert report.rule == (
         "Near duplicates have a Jaccard similarity of character 5-grams of at least 0.7, after "
         "folding case, digits, punctuation and white space."
     )
     assert report.sentences() == [
-        "Longer than the context of 8 tokens: 7 of 7 rows (a.csv:2, a.csv:3, a.csv:4, a.csv:5, "
-        "a.csv:6, ...).",
+        "Longer than 8 tokens: 7 of 7 rows (a.csv:2, a.csv:3, a.csv:4, a.csv:5, a.csv:6, ...).",
     ]
     assert report.warnings() == [
         "1 of 1 validation rows (1 of them spam) have a near duplicate in train. Scores on them "

@@ -175,22 +175,22 @@ def test_a_reward_that_raises_is_an_error_with_the_prompt() -> None:
     assert "raised ZeroDivisionError: division by zero, for the reply ' 5'" in error.value.message
 
 
-def rollouts(language_model: LanguageModel, config: ReinforceConfig, log: Path) -> Rollouts:
+def rollouts(language_model: LanguageModel, config: ReinforceConfig) -> Rollouts:
     return Rollouts(
         language_model=language_model,
         items=make_items(config, language_model).train,
         reward=starts_with_digit,
         config=config,
         dtype=torch.float32,
-        log=log,
     )
 
 
 def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, replace(config, batch_size=16, group_size=3), tmp_path / "log")
+    made = rollouts(language_model, replace(config, batch_size=16, group_size=3))
     made.before_step(0)
+    made.write(tmp_path / "log", 1)
     ids, targets, weights = made.batch(0)
     line = json.loads((tmp_path / "log").read_text())
     n_used = 16 - line["n_equal_groups"]
@@ -205,9 +205,7 @@ def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
     whole = -(log_probabilities.exp() / log_probabilities.exp() * (targets != -100)).sum(1)
     advantages = weights * 48 / len(ids)
     assert small.item() == pytest.approx((whole * advantages).sum().item() / (48 * 8), abs=1e-6)
-    with_kl = rollouts(
-        language_model, replace(config, batch_size=16, group_size=3, kl_weight=0.1), tmp_path / "b"
-    )
+    with_kl = rollouts(language_model, replace(config, batch_size=16, group_size=3, kl_weight=0.1))
     with_kl.before_step(0)
     assert len(with_kl.batch(0)[0]) == 48
 
@@ -215,7 +213,7 @@ def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
 def test_targets_are_the_sampled_tokens_and_nothing_of_the_prompt(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, config, tmp_path / "log")
+    made = rollouts(language_model, config)
     made.before_step(3)
     ids, targets, _ = made.batch(3)
     for row, wanted in zip(ids.tolist(), targets.tolist(), strict=True):
@@ -229,7 +227,7 @@ def test_targets_are_the_sampled_tokens_and_nothing_of_the_prompt(
 def test_a_batch_of_another_number_has_the_largest_size(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, config, tmp_path / "log")
+    made = rollouts(language_model, config)
     ids, targets, weights = made.batch(5)
     longest = max(len(item.ids) for item in made.items)
     assert ids.shape == targets.shape == (64, longest + 7)
@@ -240,9 +238,13 @@ def test_the_log_continues_where_a_resumed_run_does(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    made = rollouts(language_model, config, log)
+    made = rollouts(language_model, config)
     for k in range(4):
         made.before_step(k)
+        made.write(log, k + 1)
     before = log.read_text().splitlines()
-    rollouts(language_model, config, log).before_step(2)
+    resumed = rollouts(language_model, config)
+    resumed.before_step(0)  # a budget measures some steps first
+    resumed.before_step(2)
+    resumed.write(log, 3)
     assert log.read_text().splitlines() == before[:3]

@@ -177,7 +177,7 @@ class ChatClient:
                 content = response.read(_LONGEST_REPLY_BYTES)
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refused(error, _start_of(error)) from error
+                raise self._refused(error, self._start_of(error)) from error
         except TimeoutError as error:
             raise _TryAgainError(f"no reply within {self._timeout_s:g} s") from error
         except urllib.error.URLError as error:
@@ -211,19 +211,21 @@ class ChatClient:
             )
         return UserError(f"The server refuses the request ({said}).", where=self.url)
 
+    def _start_of(self, error: urllib.error.HTTPError) -> str:
+        """The first words of a reply with an error status, after a colon."""
+        try:
+            text = error.read(20_000).decode("utf-8", errors="replace")
+        except (OSError, http.client.HTTPException):
+            return ""
+        with suppress(ValueError, KeyError, TypeError):
+            text = json.loads(text)["error"]["message"]
+        words = self._hidden(" ".join(str(text).split()))[
+            :200
+        ]  # hidden first: half a key is secret
+        return f": {words}" if words else ""
+
     def _hidden(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-def _start_of(error: urllib.error.HTTPError) -> str:
-    try:
-        text = error.read(2000).decode("utf-8", errors="replace")
-    except (OSError, http.client.HTTPException):
-        return ""
-    with suppress(ValueError, KeyError, TypeError):
-        text = json.loads(text)["error"]["message"]
-    words = " ".join(str(text).split())[:200]
-    return f": {words}" if words else ""
 
 
 def _reply_of(content: bytes) -> str:

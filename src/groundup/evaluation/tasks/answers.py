@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.graders import grade
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.tasks.log import Row
@@ -62,6 +62,7 @@ def choice_row(item: Item, prompt: object, found: Sequence[Likelihood]) -> Row:
     }
     return {
         "item": item.name,
+        "question": item.question,
         "prompt": prompt,
         "choices": list(item.choices),
         "log_likelihoods": nats.tolist(),
@@ -109,6 +110,7 @@ def answer(
             indices[place],
             {
                 "item": item.name,
+                "question": item.question,
                 "prompt": prompt.text,
                 "output": found.text,
                 "n_tokens": found.n_tokens,

@@ -92,4 +92,5 @@ def losses(
 ) -> Float[np.ndarray, " N"]:
     """Compute -ln of the probability of each row's class, in nats."""
     of_label = probabilities[np.arange(len(labels)), np.asarray(labels, dtype=np.int64)]
-    return -np.log(np.clip(of_label, _LEAST, 1.0))
+    found: Float[np.ndarray, " N"] = -np.log(np.clip(of_label, _LEAST, 1.0))
+    return found

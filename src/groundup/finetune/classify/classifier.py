@@ -112,7 +112,7 @@ class LoadedClassifier:
     def cool(self, temperature: float) -> None:
         """Divide the logits by a temperature from now on."""
         for parameter in self.classifier.head.parameters():
-            parameter /= temperature
+            parameter.div_(temperature)
 
     def predict(self, texts: Sequence[str]) -> list[str]:
         """Return the most likely class of each text; a warning counts the texts that are cut.
@@ -233,7 +233,8 @@ def load_classifier(path: Path | str, *, device: str = "cpu") -> LoadedClassifie
 def _read_labels(file: Path) -> dict[str, Any]:
     """Read and check labels.json; files of version 0.1 state no number formats."""
     labels = read_json(file)
-    labels = {"dtype": "fp32", "head_dtype": "float32"} | labels if isinstance(labels, dict) else {}
+    old = {"dtype": "fp32", "head_dtype": "float32"}
+    labels = old | (labels if isinstance(labels, dict) else {})
     names = labels.get("names")
     is_valid = (
         isinstance(names, list)
@@ -241,7 +242,7 @@ def _read_labels(file: Path) -> dict[str, Any]:
         and all(isinstance(name, str) for name in names)
         and labels.get("pooling") in get_args(Pooling)
         and type(labels.get("max_tokens")) is int
-        and labels["max_tokens"] >= 1
+        and int(labels["max_tokens"]) >= 1
         and labels["dtype"] in _DTYPES
         and labels["head_dtype"] in _HEAD_DTYPES
         and isinstance(labels.get("head_sha256"), str)

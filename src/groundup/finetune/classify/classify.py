@@ -8,49 +8,33 @@ or validation set.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-
-import numpy as np
-import torch
-from jaxtyping import Float
+from dataclasses import replace
 
 from groundup.base.calling import takes_settings
-from groundup.base.device import choose_dtype
 from groundup.base.environment import now
 from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
-from groundup.evaluation.load import LanguageModel
-from groundup.finetune.classify.baselines import (
-    CHARACTERS,
-    MAJORITY,
-    WORDS,
-    TfidfClassifier,
-    class_frequencies,
-)
-from groundup.finetune.classify.classifier import LoadedClassifier, save_classifier, save_head
-from groundup.finetune.classify.comparison import Measured, average, compare, measured, scores_of
+from groundup.finetune.classify.classifier import save_classifier, save_head
+from groundup.finetune.classify.comparison import Measured, average, compare, scores_of
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.examples import Examples, passage_examples, read_examples
 from groundup.finetune.classify.fixed_shapes import OnTokens
-from groundup.finetune.classify.frozen import fit_head, head_probabilities
-from groundup.finetune.classify.heads import Classifier
-from groundup.finetune.classify.materials import SMALL_MODEL, Materials, feature_rows, gather
+from groundup.finetune.classify.materials import Materials, gather
 from groundup.finetune.classify.mistakes import confident_mistakes, predictions_of
 from groundup.finetune.classify.passages import passages_by_source
+from groundup.finetune.classify.recipes import baselines, frozen_model, products_dtype, tested
 from groundup.finetune.classify.report import readme, write_report
 from groundup.finetune.classify.result import (
     AVERAGE,
-    FROZEN,
-    TUNED,
     ClassifyResult,
     ModelScores,
     confusion_matrix,
 )
-from groundup.finetune.classify.tuned import TuningData, tune_classifier
+from groundup.finetune.classify.tuned import tune_classifier, tuning_job
 from groundup.finetune.foundation import documents_of, open_foundation, target_folder
 from groundup.finetune.outcome import AfterTraining, save_to_new_folder
-from groundup.finetune.training import OnStep, Trained, open_fine_tuning
+from groundup.finetune.training import OnStep, open_fine_tuning
 
 OnExamples = Callable[[Examples], None]
 """Called with the texts, before the model is run."""
@@ -87,24 +71,25 @@ def classify(
     started_at = time.perf_counter()
     config = replace(config, run=find_run(config.run))
     assert config.run is not None
-    examples = _examples(config)
+    examples = examples_of(config)
     if on_examples is not None:
         on_examples(examples)
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     wanted = target_folder(config.run, config.out, "classifier", foundation.model)
-    materials = gather(config, foundation, examples, _dtype(config, foundation))
-    frozen = _frozen(config, materials, on_tokens)
+    materials = gather(config, foundation, examples, products_dtype(config, foundation))
+    frozen = frozen_model(config, materials, on_tokens)
     trained = None
     if config.method == "frozen":
         loaded, base = frozen.loaded, foundation.path
         folder = save_to_new_folder(wanted, lambda path: save_classifier(loaded, path, base=base))
         probabilities: list[Measured] = []
     else:
-        probabilities = [*_baselines(config, examples), frozen.measured]
+        probabilities = [*baselines(config, examples), frozen.measured]
         if on_scores is not None:
             on_scores([scores_of(model, examples) for model in probabilities])
         run, _ = open_fine_tuning(wanted, config)
-        loaded, trained = _tune(config, materials, run, on_step, on_tokens)
+        job = tuning_job(config, materials, on_tokens)
+        loaded, trained = tune_classifier(job, run, on_step)
         folder = run.path
         save_classifier(loaded, folder)
     after, run = AfterTraining(folder), RunFolder(folder)
@@ -125,7 +110,7 @@ def classify(
         warnings=after.warnings,
     )
     with after.step("Testing the classifier"):
-        ours = frozen.measured if trained is None else _tested(config, loaded, materials, trained)
+        ours = frozen.measured if trained is None else tested(config, loaded, materials, trained)
         if ours.calibration is not None and ours.calibration.temperature != 1.0:
             loaded.cool(ours.calibration.temperature)
             save_head(loaded, folder)
@@ -134,7 +119,7 @@ def classify(
         run.write_config(config)
     with after.step("Testing the baselines"):
         if trained is None:
-            probabilities = [*_baselines(config, examples), ours]
+            probabilities = [*baselines(config, examples), ours]
         result = _compared(result, examples, probabilities, None if trained is None else ours)
     with after.step("Writing the scores"):
         write_json(run.evaluation / "scores.json", result.summary())
@@ -152,13 +137,8 @@ def classify(
     return result
 
 
-@dataclass(frozen=True)
-class _Frozen:
-    loaded: LoadedClassifier
-    measured: Measured
-
-
-def _examples(config: ClassifyConfig) -> Examples:
+def examples_of(config: ClassifyConfig) -> Examples:
+    """Read the labeled texts, or cut passages from the documents of the run."""
     if config.labels is not None:
         return read_examples(config)
     passages = passages_by_source(
@@ -170,113 +150,19 @@ def _examples(config: ClassifyConfig) -> Examples:
     return passage_examples(config, passages)
 
 
-def _dtype(config: ClassifyConfig, foundation: LanguageModel) -> torch.dtype:
-    """Choose the format of the products; small models are as fast, and more exact, in float32."""
-    n_parameters = sum(parameter.numel() for parameter in foundation.model.parameters())
-    if config.dtype == "auto" and n_parameters < SMALL_MODEL:
-        return torch.float32
-    return choose_dtype(config.dtype, foundation.model.device)
-
-
-def _frozen(config: ClassifyConfig, materials: Materials, on_tokens: OnTokens | None) -> _Frozen:
-    started_s, examples = time.process_time(), materials.examples
-    features = feature_rows(materials, on_tokens)
-
-    def of(numbers: list[int]) -> Float[np.ndarray, "N P"]:
-        width = len(next(iter(features.values())))
-        return np.stack([features[number] for number in numbers] or [np.empty((0, width))])
-
-    split = examples.split
-    head = fit_head(
-        of(split.train),
-        examples.targets_of(split.train),
-        len(examples.names),
-        C=config.logistic_c,
-        balance=config.balance,
-    )
-    gpt = materials.foundation.model
-    classifier = Classifier(
-        gpt,
-        examples.names,
-        pooling="mean+last",
-        max_tokens=materials.max_tokens,
-        dtype=materials.dtype,
-    )
-    classifier.head = head.to(gpt.device)
-    validation = head_probabilities(head, of(split.validation)) if split.validation else None
-    test = head_probabilities(head, of(split.test))
-    spent_s = time.process_time() - started_s
-    return _Frozen(
-        LoadedClassifier(classifier, materials.foundation.tokenizer),
-        measured(FROZEN, validation, test, examples, spent_s),
-    )
-
-
-def _baselines(config: ClassifyConfig, examples: Examples) -> list[Measured]:
-    split = examples.split
-    targets, K = examples.targets_of(split.train), len(examples.names)
-    majority = class_frequencies(targets, K, len(split.test))
-    found = [Measured(name=MAJORITY, test=majority, cpu_s=0.0)]
-    for kind in (WORDS, CHARACTERS):
-        started_s = time.process_time()
-        model = TfidfClassifier(kind, config.balance).fit(examples.texts_of(split.train), targets)
-        texts = examples.texts_of(split.validation)
-        validation = model.probabilities(texts) if texts else None
-        test = model.probabilities(examples.texts_of(split.test))
-        spent_s = time.process_time() - started_s
-        found.append(measured(kind, validation, test, examples, spent_s))
-    return found
-
-
-def _tune(
-    config: ClassifyConfig,
-    materials: Materials,
-    run: RunFolder,
-    on_step: OnStep | None,
-    on_tokens: OnTokens | None,
-) -> tuple[LoadedClassifier, Trained]:
-    split = materials.examples.split
-    return tune_classifier(
-        materials.foundation.model,
-        materials.foundation.tokenizer,
-        config,
-        TuningData(
-            examples=materials.examples,
-            train=materials.rows(split.train),
-            validation=materials.rows(split.validation),
-            base_sha256=materials.fingerprint,
-            features=materials.features,
-        ),
-        run,
-        dtype=materials.dtype,
-        on_step=on_step,
-        on_tokens=on_tokens,
-    )
-
-
-def _tested(
-    config: ClassifyConfig, loaded: LoadedClassifier, materials: Materials, trained: Trained
-) -> Measured:
-    started_s, split = time.process_time(), materials.examples.split
-    validation = loaded.of_rows(materials.rows(split.validation)).numpy()
-    test = loaded.of_rows(materials.rows(split.test)).numpy()
-    spent_s = trained.elapsed_s + time.process_time() - started_s
-    return measured(TUNED[config.method], validation, test, materials.examples, spent_s)
-
-
 def _compared(
     result: ClassifyResult, examples: Examples, models: list[Measured], tuned: Measured | None
 ) -> ClassifyResult:
     """Score all models; compare the frozen one with the best baseline, and the tuned with both."""
     frozen = models[-1]
-    baselines = [scores_of(model, examples) for model in models[:-1]]
-    best = min(range(len(baselines)), key=lambda k: baselines[k].all.log_loss_nats)
+    cheap = [scores_of(model, examples) for model in models[:-1]]
+    best = min(range(len(cheap)), key=lambda k: cheap[k].all.log_loss_nats)
     comparisons = [compare(frozen, models[best], examples)]
     shown = [*models, average(AVERAGE, [models[2], frozen])]
     if tuned is not None:
         comparisons += [compare(tuned, models[best], examples), compare(tuned, frozen, examples)]
         shown.append(tuned)
-    scored = [*baselines, *(scores_of(model, examples) for model in shown[len(baselines) :])]
+    scored = [*cheap, *(scores_of(model, examples) for model in shown[len(cheap) :])]
     return replace(result, models=scored, comparisons=comparisons)
 
 

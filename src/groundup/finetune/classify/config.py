@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
+from groundup.base.fields import changed_settings
 from groundup.base.kinds import Count, Device, Positive
 from groundup.finetune.config import FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
@@ -14,6 +15,13 @@ from groundup.text.config import FileConfig
 
 Balance = Literal["none", "weighted", "undersampled"]
 Method = Literal["frozen", "last", "lora", "all"]
+_OF_TUNING = {
+    *("budget", "epochs", "steps", "batch_size", "learning_rate", "weight_decay", "warmup_frac"),
+    *("max_grad_norm", "validate_every", "checkpoint_every", "keep_checkpoints", "pooling"),
+    *("grad_accumulation_steps", "activation_checkpointing"),
+}
+"""Settings that only tuned recipes use."""
+_OF_LORA = {f"lora_{name}" for name in ("rank", "alpha", "dropout", "targets", "variant")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +56,8 @@ class ClassifyConfig(FineTuneConfig):
     this."""
     balance: Balance = "none"
     """Classes of different sizes. none: as they are. weighted: every class has the same weight in
-    the loss. undersampled: as many training texts of each class as of the smallest."""
+    the loss. undersampled: as many training texts of each class as of the smallest. The last two
+    make rare classes more probable than they are."""
     data: Path | None = None
     """Data folder to cut passages from. None: the data of the run."""
     n_classes: Annotated[int, Ge(2)] = 5
@@ -85,6 +94,14 @@ class ClassifyConfig(FineTuneConfig):
                 "Smaller fractions are expected.",
                 settings={"test_frac": 0.2, "validation_frac": 0.1},
             )
+        changed = sorted(changed_settings(self) & self._unused())
+        if changed:
+            name = changed[0]
+            method = "last" if name == "last_blocks" else "lora" if "lora" in name else "all"
+            raise UserError(
+                f"{name} is set, and method {self.method!r} does not use it.",
+                settings={"method": method},
+            )
         if self.labels is None:
             needs = ("test", "validation", "split_column", "text_column", "label_column")
             given = next((name for name in needs if getattr(self, name) is not None), None)
@@ -92,6 +109,12 @@ class ClassifyConfig(FineTuneConfig):
                 raise UserError(
                     f"{given} is set, but labels is not. A file of labeled texts is expected."
                 )
+
+    def _unused(self) -> set[str]:
+        """The settings that the method ignores."""
+        names = set() if self.method == "lora" else set(_OF_LORA)
+        names |= set() if self.method == "last" else {"last_blocks"}
+        return names | (_OF_TUNING if self.method == "frozen" else set())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,8 @@ def read_examples(config: ClassifyConfig) -> Examples:
 
 def _read_examples(config: ClassifyConfig) -> Examples:
     assert config.labels is not None
-    reading, notes = LeftOut(), []
+    reading = LeftOut()
+    notes: list[str] = []
 
     def read(word: str | Path, part: str) -> list[LabeledText]:
         found = read_labels(

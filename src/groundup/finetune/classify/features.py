@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,8 @@ class _Cache:
     def _write(self) -> None:
         assert self.file is not None
         keys = np.frombuffer(b"".join(self.states), dtype=np.uint8).reshape(-1, 32)
-        tensors = {"keys": keys, "states": np.stack(list(self.states.values()))}
+        states = np.stack(list(self.states.values()))
+        tensors: dict[str, NDArray[Any]] = {"keys": keys, "states": states}
         try:
             with atomic_path(self.file) as temporary:
                 save_file(tensors, temporary)

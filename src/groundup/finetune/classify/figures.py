@@ -42,8 +42,8 @@ def draw_confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
                 Rectangle((column - 0.5, row - 0.5), 1, 1, color=_BLUE, alpha=alpha, lw=0)
             )
             color = "white" if share >= 0.5 else _INK
-            text = f"{int(counts[row, column]):,}"
-            axes.text(column, row, text, ha="center", va="center", color=color)
+            count = f"{int(counts[row, column]):,}"
+            axes.text(column, row, count, ha="center", va="center", color=color)
     axes.set(xlim=(-0.5, K - 0.5), ylim=(K - 0.5, -0.5), aspect="equal")
     labels = [name if len(name) <= 16 else name[:15] + "…" for name in names]
     axes.set_xticks(range(K), labels, rotation=90 if K > 4 else 0)
@@ -53,8 +53,10 @@ def draw_confusion(names: Sequence[str], confusion: Sequence[Sequence[int]]) -> 
     axes.tick_params(colors=_INK, length=0)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)
-    for part in (axes.xaxis.label, axes.yaxis.label, *axes.spines.values()):
-        part.set_color(_INK)
+    for text in (axes.xaxis.label, axes.yaxis.label):
+        text.set_color(_INK)
+    for line in axes.spines.values():
+        line.set_color(_INK)
     for patch in (figure.patch, axes.patch):
         patch.set_alpha(0)
     stream = io.StringIO()

@@ -69,7 +69,7 @@ def entering_states(
         try:
             kept = load_file(file)["states"]
             if len(kept) == sum(lengths):
-                return list(kept.split(lengths))
+                return list(torch.split(kept, lengths))
         except Exception as error:  # the file is only a copy of what can be computed again
             _log.warning("%s cannot be read (%s) and is computed again", file, error)
     states: list[Tensor] = [torch.empty(0)] * len(rows)

@@ -153,7 +153,7 @@ def text_column(record: Record, wanted: str | None) -> str:
     if "text" in row or not row:
         record.text("text")
         return "text"
-    strings = [name for name, value in row.items() if isinstance(value, str)]
+    strings = [str(name) for name, value in row.items() if isinstance(value, str)]
     if len(strings) == 1:
         return strings[0]
     longest = max(strings, key=lambda name: len(row[name]), default=None)

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,80 +16,77 @@ from groundup.finetune.batches import RowBatches, label_row
 from groundup.finetune.classify.calibration import losses
 from groundup.finetune.classify.classifier import LoadedClassifier
 from groundup.finetune.classify.config import ClassifyConfig
-from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.fixed_shapes import OnTokens
 from groundup.finetune.classify.heads import Classifier, labels_of
 from groundup.finetune.classify.lower_blocks import StateBatches, entering_states, upper_states
+from groundup.finetune.classify.materials import Materials
 from groundup.finetune.training import Batches, FineTuning, OnStep, Trained, fine_tune
-from groundup.model.gpt import GPT
-from groundup.model.lora import add_lora, merge_lora
-from groundup.tokenizer.protocol import Tokenizer
+from groundup.model.lora import add_lora, has_lora, merge_lora
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TuningData:
-    """What a tuned classifier is trained on."""
+class TuningJob:
+    """A classifier, and how it is trained."""
 
-    examples: Examples
-    train: Sequence[list[int]]
-    """Token ids of the training texts."""
-    validation: Sequence[list[int]]
-    """Token ids of the validation texts."""
-    base_sha256: str
-    """`base_fingerprint` of the model."""
-    features: Path
-    """Folder for states that are computed once."""
+    loaded: LoadedClassifier
+    tuning: FineTuning
 
 
 def tune_classifier(
-    gpt: GPT,
-    tokenizer: Tokenizer,
-    config: ClassifyConfig,
-    data: TuningData,
-    run: RunFolder,
-    *,
-    dtype: torch.dtype,
-    on_step: OnStep | None = None,
-    on_tokens: OnTokens | None = None,
+    job: TuningJob, run: RunFolder, on_step: OnStep | None = None
 ) -> tuple[LoadedClassifier, Trained]:
     """Train a classifier in a run folder, and return it with the best weights.
 
+    Raises:
+        UserError: The training fails (see `fine_tune`).
+    """
+    trained = fine_tune(job.tuning, run, on_step=on_step)
+    classifier = job.loaded.classifier
+    if has_lora(classifier.gpt):
+        classifier.gpt = merge_lora(classifier.gpt)
+    classifier.requires_grad_(True)
+    return job.loaded, trained
+
+
+def tuning_job(
+    config: ClassifyConfig, materials: Materials, on_tokens: OnTokens | None = None
+) -> TuningJob:
+    """Prepare the training of the last blocks, of LoRA adapters or of all weights.
+
     Args:
-        gpt: The language model; it is changed.
-        tokenizer: Its tokenizer.
         config: The settings; the method is not "frozen".
-        data: The training and the validation set.
-        run: The run folder, from `open_fine_tuning`.
-        dtype: Format of the matrix products.
-        on_step: Called after each optimizer step.
+        materials: The model, which is changed, and the texts.
         on_tokens: Called while the states of the lower blocks are computed.
 
     Raises:
-        UserError: The model has too few blocks, or the training fails (see `fine_tune`).
+        UserError: The model has too few blocks.
     """
-    examples = data.examples
-    targets = examples.targets_of(examples.split.train)
-    rows = [label_row(ids, target) for ids, target in zip(data.train, targets, strict=True)]
+    examples, gpt, dtype = materials.examples, materials.foundation.model, materials.dtype
+    split, seed = examples.split, config.seed
+    train, validation = materials.rows(split.train), materials.rows(split.validation)
+    targets = examples.targets_of(split.train)
+    rows = [label_row(ids, target) for ids, target in zip(train, targets, strict=True)]
     classifier = Classifier(
-        gpt, examples.names, pooling=config.pooling, max_tokens=config.max_tokens, dtype=dtype
+        gpt, examples.names, pooling=config.pooling, max_tokens=materials.max_tokens, dtype=dtype
     ).to(gpt.device)
     choose_weights(classifier, config)
-    identity = _identity(config, data)
     n_blocks = config.last_blocks
     batches: Batches
     compute: Callable[[Tensor], Tensor]
     if config.method == "last":
+        about = json.dumps([1, materials.fingerprint, n_blocks, str(dtype), train])
+        name = f"blocks-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
         states = entering_states(
-            gpt.eval(), data.train, n_blocks, dtype=dtype, on_tokens=on_tokens,
-            file=data.features / f"blocks-{_lower_hash(config, data, dtype)}.safetensors",
+            gpt.eval(), train, n_blocks, dtype=dtype, file=materials.features / name,
+            on_tokens=on_tokens,
         )  # fmt: skip
-        batches = StateBatches(states, rows, config.batch_size, seed=config.seed)
+        batches = StateBatches(states, rows, config.batch_size, seed=seed)
 
         def compute(x: Tensor) -> Tensor:
             return upper_states(gpt, x, n_blocks)
     else:
-        batches = RowBatches(rows, config.batch_size, seed=config.seed, sort_by_length=True)
+        batches = RowBatches(rows, config.batch_size, seed=seed, sort_by_length=True)
         compute = gpt.hidden
     weights = class_weights(targets, len(examples.names), config).to(gpt.device)
 
@@ -100,14 +96,14 @@ def tune_classifier(
         each = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
         return (each * weights[labels]).mean()
 
-    loaded = LoadedClassifier(classifier, tokenizer)
-    validation_targets = examples.targets_of(examples.split.validation)
+    loaded = LoadedClassifier(classifier, materials.foundation.tokenizer)
+    validation_targets = examples.targets_of(split.validation)
 
     def validate() -> float:
-        found = loaded.of_rows(data.validation).numpy()
+        found = loaded.of_rows(validation).numpy()
         return float(losses(found, validation_targets).mean())
 
-    job = FineTuning(
+    tuning = FineTuning(
         model=classifier,
         loss=loss,
         batches=batches,
@@ -123,14 +119,10 @@ def tune_classifier(
         ),
         n_steps=config.n_steps(len(rows)),
         config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
-        validate=validate if data.validation else None,
-        identity=identity,
+        validate=validate if validation else None,
+        identity=_identity(config, materials),
     )
-    trained = fine_tune(job, run, on_step=on_step)
-    if config.method == "lora":
-        classifier.gpt = merge_lora(gpt)
-    classifier.requires_grad_(True)
-    return loaded, trained
+    return TuningJob(loaded=loaded, tuning=tuning)
 
 
 def choose_weights(classifier: Classifier, config: ClassifyConfig) -> None:
@@ -167,17 +159,12 @@ def class_weights(
     return torch.tensor(len(targets) / (n_classes * counts), dtype=torch.float32)
 
 
-def _identity(config: ClassifyConfig, data: TuningData) -> str:
+def _identity(config: ClassifyConfig, materials: Materials) -> str:
     """Hash what a checkpoint depends on: model, texts, labels and settings."""
-    examples, names = data.examples, ("method", "last_blocks", "pooling", "max_tokens", "balance")
-    settings = {name: getattr(config, name) for name in names}
-    settings |= {"lora": repr(config.lora), "learning_rate": config.learning_rate}
-    settings |= {"batch_size": config.batch_size, "seed": config.seed}
-    about = [data.base_sha256, data.train, data.validation, settings]
-    about += [examples.targets_of(examples.split.train), list(examples.names)]
+    examples, names = materials.examples, ("method", "last_blocks", "pooling", "balance", "seed")
+    settings = {name: getattr(config, name) for name in (*names, "learning_rate", "batch_size")}
+    split = examples.split
+    about: list[object] = [materials.fingerprint, settings, repr(config.lora), examples.names]
+    about += [materials.rows(split.train), materials.rows(split.validation)]
+    about += [examples.targets_of(split.train)]
     return hashlib.sha256(json.dumps(about).encode()).hexdigest()
-
-
-def _lower_hash(config: ClassifyConfig, data: TuningData, dtype: torch.dtype) -> str:
-    about = [1, data.base_sha256, config.last_blocks, str(dtype), data.train]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]

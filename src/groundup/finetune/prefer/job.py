@@ -187,5 +187,9 @@ class PreferenceJob:
     def _mean_loss(self, pairs: PairLogProbabilities) -> Tensor:
         config = self.config
         return preference_losses(
-            pairs, config.loss, beta=config.beta, label_smoothing=config.label_smoothing
+            pairs,
+            config.loss,
+            beta=config.beta,
+            label_smoothing=config.label_smoothing,
+            sft_weight=config.sft_weight,
         ).mean()

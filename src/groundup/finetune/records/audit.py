@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.calling import takes_settings
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.files import write_json
 from groundup.base.free_name import free_file_name
 from groundup.finetune.records.audit_report import AuditReport
@@ -71,7 +71,7 @@ def audit(config: AuditConfig) -> AuditResult:
         UserError: The file is missing or malformed, or cannot be split as asked for.
     """
     if config.file is None:
-        raise UserError(
+        raise UsageError(
             "The file is missing. A file of labeled texts, conversations, preference pairs or "
             "documents is expected.",
             command="groundup audit texts.csv",
@@ -79,7 +79,7 @@ def audit(config: AuditConfig) -> AuditResult:
     files = {"train": config.file, "validation": config.validation, "test": config.test}
     named = {part: str(file) for part, file in files.items() if file is not None}
     if len(named) > 1 and config.split != "none":
-        raise UserError(
+        raise UsageError(
             f"The sets are separate files, and split is {config.split!r}. Either files of the sets "
             "or a split of one file is expected.",
             settings={"split": "none"},
@@ -143,7 +143,7 @@ def kind_of(config: AuditConfig) -> RowKind:
         UserError: The file is missing or empty, or it is standard input, which is read once.
     """
     if str(config.file) == "-":
-        raise UserError(
+        raise UsageError(
             "Standard input is read only once. The setting kind is expected: labels, "
             "conversations, pairs or documents.",
             settings={"kind": "labels"},

@@ -59,6 +59,21 @@ class AuditReport:
         """Which texts are near duplicates, in a sentence."""
         return self._audit.rule.sentence
 
+    @property
+    def summary(self) -> str:
+        """The duplicates in one sentence, for a command that trains on the rows."""
+        audit = self._audit
+        parts = [f"{audit.groups.n_exact_repeats:,} of {audit.n_rows:,} rows repeat an earlier one"]
+        if audit.conflicts:
+            parts.append(f"{len(audit.conflicts):,} near duplicates have different labels")
+        largest = {overlap.name: overlap for overlap in audit.overlaps}
+        parts += [
+            f"{o.n_near:,} of {o.n_rows:,} {o.name} rows have a near duplicate in "
+            f"{' or '.join(o.others)}"
+            for o in largest.values()
+        ]
+        return f"Audit: {'; '.join(parts)}. {self.rule}"
+
     def tables(self) -> list[AuditTable]:
         """Return the tables: duplicates, labels and lengths."""
         found = [self._duplicates()]
@@ -81,8 +96,8 @@ class AuditReport:
             )
         if audit.too_long is not None and audit.max_tokens is not None:
             found.append(
-                f"Longer than the context of {audit.max_tokens:,} tokens: {len(audit.too_long):,} "
-                f"of {audit.n_rows:,} rows{self._listed(audit.too_long)}."
+                f"Longer than {audit.max_tokens:,} tokens: {len(audit.too_long):,} of "
+                f"{audit.n_rows:,} rows{self._listed(audit.too_long)}."
             )
         return found
 
@@ -191,11 +206,16 @@ class AuditReport:
         )
 
     def _length_table(self) -> AuditTable:
+        units = {} if self._noun == "texts" else {"tokens": "tokens, with the answer"}
         return AuditTable(
             f"Lengths of the {self._noun}",
             ["unit", "mean", "median", "90 %", "99 %", "longest"],
             [
-                [row.unit, f"{row.mean:.1f}", *(f"{n:,}" for n in row.percentiles.values())]
+                [
+                    units.get(row.unit, row.unit),
+                    f"{row.mean:.1f}",
+                    *(f"{n:,}" for n in row.percentiles.values()),
+                ]
                 for row in self._audit.lengths
             ],
         )

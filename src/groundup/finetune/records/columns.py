@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.text.records import Record
 
 _TABLE = re.compile(r"\.(csv|tsv)(\.\w+)?:\d+$")
@@ -34,7 +34,7 @@ def choose_columns(
         label_column: The column of the labels. None: it is to be found.
 
     Raises:
-        UserError: A column is missing, or the choice is not clear.
+        UsageError: A column is missing, or the choice is not clear.
     """
     row = records[0].values
     if not isinstance(row, dict):
@@ -92,7 +92,7 @@ def _written(record: Record, name: str) -> str:
 
 def _no_columns(
     records: Sequence[Record], wanted: dict[str, str], missing: Sequence[str]
-) -> UserError:
+) -> UsageError:
     """List the columns, and suggest those that look like texts and labels."""
     row = records[0].values
     others = [name for name in row if name not in wanted.values()]
@@ -106,7 +106,7 @@ def _no_columns(
         found["label"] = min(labels, key=n_values.__getitem__)
     is_complete = found.keys() == set(missing)
     names = " and no column ".join(repr(wanted[kind]) for kind in missing)
-    return UserError(
+    return UsageError(
         f"There is no column {names}. The columns are: {', '.join(map(str, row)) or 'none'}. A "
         "column of texts and a column of labels are expected.",
         where=records[0].where,

@@ -117,18 +117,21 @@ def with_system(record: Record, messages: tuple[Message, ...]) -> tuple[Message,
 def _alpaca(record: Record) -> tuple[Message, ...]:
     answer = "output" if record.get("response", None) is None else "response"
     messages = []
-    for turn in record.get("history", None) or []:
-        if not (
-            isinstance(turn, list) and len(turn) == 2 and all(isinstance(t, str) for t in turn)
-        ):
-            raise InvalidRowError(
-                "The field 'history' is expected to be a list of pairs of question and answer.",
-                where=record.where,
-            )
-        messages += [Message("user", turn[0].strip()), Message("assistant", turn[1].strip())]
+    history = record.get("history", None) or []
+    if not isinstance(history, list) or any(not _is_pair(turn) for turn in history):
+        raise InvalidRowError(
+            "The field 'history' is not a list of pairs of question and answer, which is expected.",
+            where=record.where,
+        )
+    for question, reply in history:
+        messages += [Message("user", question.strip()), Message("assistant", reply.strip())]
     messages.append(Message("user", prompt_of_instruction(record)))
     messages.append(Message("assistant", _required(record, answer)))
     return with_system(record, tuple(messages))
+
+
+def _is_pair(turn: Any) -> bool:
+    return isinstance(turn, list) and [type(text) for text in turn] == [str, str]
 
 
 def _messages(record: Record) -> tuple[Message, ...]:

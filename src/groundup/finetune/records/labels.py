@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.finetune.records.columns import choose_columns
 from groundup.finetune.records.reading import part_of
 from groundup.finetune.records.rows import LabeledText
@@ -68,15 +68,15 @@ def read_labels(
         left_out: Counts rows that are left out.
 
     Raises:
-        UserError: The file is missing, empty or malformed, lacks a column, or has rows without a
-            label.
+        UserError: The file is missing, empty or malformed.
+        UsageError: It lacks a column, or has rows without a label.
     """
     config = FileConfig() if config is None else config
     left_out = LeftOut() if left_out is None else left_out
     fields = [text_column or "text", label_column or "label", *filter(None, [split_column])]
     records = list(read_records(str(word), config, fields=fields, left_out=left_out))
     if not records:
-        raise UserError("There are no rows. Texts with labels are expected.", where=word)
+        raise UsageError("There are no rows. Texts with labels are expected.", where=word)
     columns = choose_columns(records, text_column=text_column, label_column=label_column)
     if not columns.has_header:
         first = records[0]
@@ -100,7 +100,7 @@ def read_labels(
     for record in unlabeled:
         left_out.add("rows without label", record.name)
     if not rows:
-        raise UserError(
+        raise UsageError(
             "No row has both text and label. Texts with labels are expected.", where=word
         )
     return LabeledTexts(rows, columns.text, columns.label, columns.notes)
@@ -115,16 +115,16 @@ def check_classes(labels: Sequence[str], *, where: str | Path, min_texts: int = 
         min_texts: How many texts a class needs, such as one per set.
 
     Raises:
-        UserError: There are fewer than two classes, or a class has too few texts.
+        UsageError: There are fewer than two classes, or a class has too few texts.
     """
     counts = Counter(labels)
     if len(counts) < 2:
         found = f"All labels are {next(iter(counts))!r}." if counts else "There are no texts."
-        raise UserError(f"{found} At least two classes are expected.", where=where)
+        raise UsageError(f"{found} At least two classes are expected.", where=where)
     few = [f"{label!r} ({n})" for label, n in counts.items() if n < min_texts]
     if few:
         more = f" and {len(few) - _SHOWN} more" if len(few) > _SHOWN else ""
-        raise UserError(
+        raise UsageError(
             f"Classes with fewer than {min_texts} texts: {', '.join(few[:_SHOWN])}{more}. Each "
             f"class needs at least {min_texts}, so that it can be split into training and test "
             "set.",
@@ -141,14 +141,14 @@ def check_seen(train: Sequence[LabeledText], others: Sequence[LabeledText], *, n
         name: The name of the other set.
 
     Raises:
-        UserError: There are such rows.
+        UsageError: There are such rows.
     """
     known = {row.label for row in train}
     unseen = [row for row in others if row.label not in known]
     if unseen:
         first = {row.label: row for row in reversed(unseen)}
         names = ", ".join(f"{label!r} ({row.where})" for label, row in list(first.items())[:_SHOWN])
-        raise UserError(
+        raise UsageError(
             f"The {name} set has {len(unseen)} texts with a label that the training set does not "
             f"have: {names}. The labels of the training set are: "
             f"{', '.join(map(repr, sorted(known)[:20]))}.",
@@ -162,7 +162,7 @@ def _class_name(label: Any, where: str) -> str | None:
         The name, or None where the label is missing.
 
     Raises:
-        UserError: The label is a fraction, or no name.
+        UsageError: The label is a fraction, or no name.
     """
     if label is None or _is_nan(label):
         return None
@@ -172,7 +172,7 @@ def _class_name(label: Any, where: str) -> str | None:
     if isinstance(label, str | bool | int):
         name = str(label).strip()
         return None if name in _NO_LABEL else name
-    raise UserError(
+    raise UsageError(
         f"The label is {described(label)}. A class name or a whole number is expected.", where=where
     )
 
@@ -181,10 +181,10 @@ def _is_nan(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def _without_label(records: Sequence[Record], column: str) -> UserError:
+def _without_label(records: Sequence[Record], column: str) -> UsageError:
     names = ", ".join(record.name for record in records[:_SHOWN])
     more = ", ..." if len(records) > _SHOWN else ""
-    return UserError(
+    return UsageError(
         f"The label of {len(records)} rows is missing (null, NaN or empty) in the column "
         f"{column!r}: {names}{more}. A class name is expected; the setting skip_empty leaves out "
         "such rows.",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.text.config import FileConfig
 from groundup.text.left_out import LeftOut
 from groundup.text.records import EmptyError, NullError, Record, read_records
@@ -23,7 +23,7 @@ PARTS = {
 """Names of the sets in a column, and what they mean."""
 
 
-class InvalidRowError(UserError):
+class InvalidRowError(UsageError):
     """A record that cannot be trained on; the others may be."""
 
     def __init__(self, message: str, *, where: str) -> None:
@@ -64,14 +64,14 @@ def read_all(
         except UserError as error:
             is_empty = isinstance(error, EmptyError | NullError)
             if not (skip_invalid or (is_empty and config.skip_empty)):
-                raise
+                raise _usage_error(error) from error
             first_error = first_error or error
             reason = "with an empty part" if is_empty else "that are not valid"
             left_out.add(f"{noun} {reason}", _place(record, error))
     if not found:
-        raise first_error or UserError(
-            f"There are no {noun}. At least one is expected.", where=word
-        )
+        if first_error is not None:
+            raise _usage_error(first_error)
+        raise UsageError(f"There are no {noun}. At least one is expected.", where=word)
     return found
 
 
@@ -79,18 +79,26 @@ def part_of(record: Record, split_column: str | None) -> str:
     """Return the set that a record names, or an empty string if no column is asked for.
 
     Raises:
-        UserError: The column is missing, or contains another name.
+        UserError: The column is missing.
+        UsageError: It contains another name.
     """
     if split_column is None:
         return ""
     name = record.text(split_column).strip()
     if name.lower() not in PARTS:
-        raise UserError(
+        raise UsageError(
             f"The column {split_column!r} contains {name!r}. One of train, validation and test is "
             "expected.",
             where=record.where,
         )
     return PARTS[name.lower()]
+
+
+def _usage_error(error: UserError) -> UsageError:
+    """The same error; a record that is not valid is a wrong argument."""
+    if isinstance(error, UsageError):
+        return error
+    return UsageError(error.message, where=error.where, settings=error.settings)
 
 
 def _place(record: Record, error: UserError) -> str:

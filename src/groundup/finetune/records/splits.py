@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 
 How = Literal["grouped", "random", "given"]
 """grouped: near duplicates are kept together; random: rows are drawn one by one; given: the sets
@@ -48,7 +48,7 @@ def split(
         how: Whether groups are kept together.
 
     Raises:
-        UserError: There are too few groups for the sets.
+        UsageError: There are too few groups for the sets.
 
     >>> found = split(["a", "b"] * 10, [*range(18), 0, 1], test_frac=0.2, validation_frac=0.1,
     ...               seed=0)
@@ -59,7 +59,7 @@ def split(
     units = list(range(len(groups))) if how == "random" else list(groups)
     n_sets = 2 + (validation_frac > 0)
     if len(set(units)) < n_sets:
-        raise UserError(
+        raise UsageError(
             f"The {len(units)} rows form {len(set(units))} groups of near duplicates. At least "
             f"{n_sets} groups are expected, so that each set has one."
         )
@@ -80,10 +80,10 @@ def folds(
         The row numbers of each fold.
 
     Raises:
-        UserError: There are fewer groups than folds.
+        UsageError: There are fewer groups than folds.
     """
     if len(set(groups)) < n_folds:
-        raise UserError(
+        raise UsageError(
             f"The {len(groups)} rows form {len(set(groups))} groups of near duplicates. At least "
             f"{n_folds} groups are expected for {n_folds} folds."
         )
@@ -102,13 +102,13 @@ def book_split(labels: Sequence[str], *, seed: int = 123) -> Split:
     Source: Raschka (2024), "Build a Large Language Model (From Scratch)", section 6.2.
 
     Raises:
-        UserError: There are not exactly two classes.
+        UsageError: There are not exactly two classes.
     """
     rows: dict[str, list[int]] = {}
     for row, label in enumerate(labels):
         rows.setdefault(label, []).append(row)
     if len(rows) != 2:
-        raise UserError(f"The number of classes is {len(rows)}. The book's split expects two.")
+        raise UsageError(f"The number of classes is {len(rows)}. The book's split expects two.")
     larger, smaller = sorted(rows.values(), key=len, reverse=True)
     drawn = np.random.RandomState(seed).choice(len(larger), size=len(smaller), replace=False)
     balanced = np.array([*(larger[i] for i in drawn), *smaller])

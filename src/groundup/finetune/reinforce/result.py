@@ -74,6 +74,18 @@ class ReinforceResult:
         ]
 
     @property
+    def left_out(self) -> list[str]:
+        """Which prompts were not used, one sentence for each reason."""
+        counts = {
+            f"{self.n_left_out:,} prompts do not fit in the context, and are left out.": (
+                self.n_left_out
+            ),
+            f"{self.n_repeated:,} training prompts have the text of a test prompt, and are left "
+            "out.": self.n_repeated,
+        }
+        return [sentence for sentence, count in counts.items() if count]
+
+    @property
     def suspicions(self) -> list[str]:
         """Sentences on changes that the reward does not explain."""
         if self.after is None:
@@ -120,13 +132,13 @@ def readme(result: ReinforceResult) -> str:
     return f"""# Model trained on rewards (GRPO)
 
 {result.n_steps} steps. Of {result.n_groups} groups of replies, {result.n_equal_groups} had equal
-rewards, so that nothing was learned from them.
+rewards, so that they are not in the loss.
 
 | | before | after |
 |---|---|---|
 {lines}
 
-{" ".join([result.verdict, *result.suspicions])}
+{" ".join([result.verdict, *result.suspicions, *result.left_out])}
 {merge}
 The scores of each step are in `samples/rollouts.jsonl`. Generate text:
 
