@@ -122,7 +122,9 @@ class Bench:
                 began_at = time.process_time()
                 losses[name] = step(ids, targets)
                 cpu_s[name] += (time.process_time() - began_at) * (k >= 0)
-            n_tokens += sum(len(batches.rows[i][0]) for i in batches.row_numbers(k)) * (k >= 0)
+            n_tokens += sum(len(batches.rows[i][0]) for i in batches.row_numbers(max(k, 0))) * (
+                k >= 0
+            )
             print(f"batch {k}: " + ", ".join(f"{n} {loss:.4f}" for n, loss in losses.items()))
         for name, seconds in cpu_s.items():
             print(f"{name:<10} {n_tokens / seconds:.0f} tokens/CPU-s")
@@ -140,7 +142,7 @@ class Bench:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(1.0)
             optimizer.zero_grad()
-            return float(loss)
+            return loss.item()
 
         return step
 
@@ -169,7 +171,7 @@ class Bench:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
-            return float(loss)
+            return loss.item()
 
         return step
 
