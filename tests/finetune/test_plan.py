@@ -116,6 +116,14 @@ def test_a_budget_ends_in_time_and_is_resumed_by_the_clock(tmp_path: Path) -> No
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
 
 
+def test_checkpoints_follow_the_number_of_steps_that_a_budget_allows() -> None:
+    job = make_job("full", config_of("full", budget="6s", steps=100_000))
+    n_steps, step_s = budget.steps_within_budget(replace(job, loss=slow(job, 0.05)))
+    assert 0.05 < step_s < 2.0
+    assert n_steps == int(6.0 / step_s)
+    assert budget.steps_within_budget(make_job("full")) == (N_STEPS, 0.0)
+
+
 def test_the_start_of_a_process_counts_where_it_was_started_for_the_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -123,10 +131,12 @@ def test_the_start_of_a_process_counts_where_it_was_started_for_the_budget(
     left_s = []
     for age_s in (1e6, 20.0):
         monkeypatch.setattr(budget, "process_age_s", lambda age_s=age_s: age_s)
-        found = budget.seconds_for_steps(job, time.monotonic(), 0.0)
+        found = budget.seconds_for_steps(
+            job, step_s=1.0, started_at=time.monotonic(), validation_s=0.0, n_validations=0
+        )
         assert found is not None
         left_s.append(found)
-    assert left_s[0] - left_s[1] == pytest.approx(20.0, abs=2.0)
+    assert left_s[0] - left_s[1] == pytest.approx(20.0, abs=1.0)
 
 
 def test_a_budget_that_is_too_short_is_refused(tmp_path: Path) -> None:

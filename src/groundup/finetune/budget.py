@@ -9,7 +9,7 @@ from groundup.base.errors import UserError
 from groundup.base.machine import process_age_s
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
-from groundup.finetune.plan import count_batches, measure_steps, validation_interval
+from groundup.finetune.plan import count_batches, measure_steps
 
 _log = logging.getLogger(__name__)
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
@@ -20,24 +20,39 @@ _MARGIN = 1.1
 _FEWEST_STEPS = 3
 
 
-def seconds_for_steps(job: FineTuning, started_at: float, validation_s: float) -> float | None:
+def steps_within_budget(job: FineTuning) -> tuple[int, float]:
+    """Measure steps, and return the largest number that the budget allows, and the time of one.
+
+    Nothing of the job is changed. Without a budget nothing is measured, and the time is 0.
+    """
+    if job.config.budget is None:
+        return job.n_steps, 0.0
+    step_s = measure_steps(job, count_batches(job)).step_s
+    most = parse_duration_s(job.config.budget, "budget") / step_s
+    return max(1, min(job.n_steps, int(most))), step_s
+
+
+def seconds_for_steps(
+    job: FineTuning, *, step_s: float, started_at: float, validation_s: float, n_validations: int
+) -> float | None:
     """Return the seconds that a budget leaves for steps and the validations between them.
 
     Args:
-        job: The job; nothing of it is changed.
+        job: The job.
+        step_s: Duration of a step.
         started_at: When the budget started, by `time.monotonic()`.
         validation_s: Duration of a validation.
+        n_validations: Number of validations of the run.
 
     Returns:
         None: all steps fit into the budget, or there is none.
 
     Raises:
-        UserError: The budget is not a time span, or too short for a few steps.
+        UserError: The budget is too short for a few steps.
     """
     if job.config.budget is None:
         return None
     budget_s = parse_duration_s(job.config.budget, "budget")
-    step_s = measure_steps(job, count_batches(job)).step_s
     after_s = _AFTER_S + checkpoint_bytes(job) / _DISK_BYTES_PER_S + validation_s + job.after_s
     spent_s = time.monotonic() - started_at
     if 0 < process_age_s() - spent_s < _FRESH_S:
@@ -51,7 +66,6 @@ def seconds_for_steps(job: FineTuning, started_at: float, validation_s: float) -
             f"{_FEWEST_STEPS} steps is expected.",
             settings={"budget": f"{math.ceil(least_s / 60)}m"},
         )
-    n_validations = 0 if not validation_s else math.ceil(job.n_steps / validation_interval(job))
     needed_s = _MARGIN * (job.n_steps * step_s + n_validations * validation_s)
     if needed_s <= left_s:
         _log.info("All %d steps fit into the budget.", job.n_steps)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, Lt
 
+from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
 from groundup.base.kinds import Count, Device, Mark, NotNegative, Positive, Whole
 from groundup.text.config import FileConfig
@@ -70,6 +71,8 @@ class FineTuneConfig(FileConfig):
                 f"{self.grad_accumulation_steps} parts.",
                 settings={"grad_accumulation_steps": self.batch_size},
             )
+        if self.budget is not None:
+            parse_duration_s(self.budget, "budget")
         if self.steps is None and self.epochs is None:
             raise UserError(
                 "Neither epochs nor steps is set. One of them is expected.",

@@ -106,10 +106,10 @@ def plan_fine_tuning(job: FineTuning) -> FineTuningPlan:
         validate()
         validation_s = time.monotonic() - before
     speed = measure_steps(job, sizes)
-    every = validation_interval(job)
+    every = interval(job.config.validate_every, job.n_steps)
     n_validations = 0 if job.validate is None else 1 + math.ceil(job.n_steps / every)
     size = checkpoint_bytes(job)
-    n_checkpoints = math.ceil(job.n_steps / checkpoint_interval(job))
+    n_checkpoints = math.ceil(job.n_steps / interval(job.config.checkpoint_every, job.n_steps))
     steps_s, checkpoints_s = job.n_steps * speed.step_s, n_checkpoints * size / _DISK_BYTES_PER_S
     fixed_s = start_s + n_validations * validation_s + job.after_s
     total_s = fixed_s + steps_s + size / _DISK_BYTES_PER_S  # only the last one is waited for
@@ -133,14 +133,9 @@ def plan_fine_tuning(job: FineTuning) -> FineTuningPlan:
     )
 
 
-def validation_interval(job: FineTuning) -> int:
-    """Return the number of steps between two validations."""
-    return job.config.validate_every or max(1, job.n_steps // 8)
-
-
-def checkpoint_interval(job: FineTuning) -> int:
-    """Return the number of steps between two checkpoints."""
-    return job.config.checkpoint_every or max(1, job.n_steps // 8)
+def interval(given: int | None, n_steps: int) -> int:
+    """Return the steps between two validations or checkpoints: as given, or for eight of them."""
+    return given or max(1, n_steps // 8)
 
 
 def count_batches(job: FineTuning) -> Sizes:

@@ -18,12 +18,12 @@ from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batch_stream import Batches, BatchStream
 from groundup.finetune.batches import Row, pad_rows, sequence_loss
-from groundup.finetune.budget import seconds_for_steps
+from groundup.finetune.budget import seconds_for_steps, steps_within_budget
 from groundup.finetune.config import FineTuneConfig
 from groundup.finetune.job import FineTuning, base_fingerprint
 from groundup.finetune.memory import check_disk, check_memory
 from groundup.finetune.number_format import mixed_precision, validation_of
-from groundup.finetune.plan import checkpoint_interval, validation_interval
+from groundup.finetune.plan import interval
 from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
@@ -144,6 +144,19 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
 
     warmup_steps = min(round(config.warmup_frac * job.n_steps), job.n_steps - 1)
     validate = validation_of(job, mixed)
+    n_steps, step_s = steps_within_budget(job)
+    validate_every = interval(config.validate_every, n_steps)
+    n_validations = 0 if validate is None else n_steps // validate_every
+
+    def time_for_steps(validation_s: float) -> float | None:
+        return seconds_for_steps(
+            job,
+            step_s=step_s,
+            started_at=started_at,
+            validation_s=validation_s,
+            n_validations=n_validations,
+        )
+
     return Job(
         model=job.model,
         optimizer=job.optimizer,
@@ -153,14 +166,14 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         count=job.count,
         validate=validate,
         first_validation=validate,
-        validate_every=validation_interval(job),
-        checkpoint_every=checkpoint_interval(job),
+        validate_every=validate_every,
+        checkpoint_every=interval(config.checkpoint_every, n_steps),
         keep_checkpoints=config.keep_checkpoints,
         grad_accumulation_steps=config.grad_accumulation_steps,
         max_grad_norm=config.max_grad_norm,
         identity=job.identity,
         warmup_frac=config.warmup_frac,
-        time_for_steps=lambda validation_s: seconds_for_steps(job, started_at, validation_s),
+        time_for_steps=time_for_steps,
     )
 
 
