@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from digit_reward import starts_with_digit
+from digit_reward import starts_with_digit, write_base
+from killed import run_killed
 from safetensors.torch import load_file
 
 from groundup.base.errors import UserError
+from groundup.base.run import RunFolder
 from groundup.cli.main import main
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
@@ -81,6 +83,23 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     logs = [(r.folder / "samples/rollouts.jsonl").read_text() for r in (whole, resumed)]
     assert logs[0] == logs[1]
     assert whole.after == resumed.after
+
+
+@pytest.mark.parametrize("n_kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, n_kills: int) -> None:
+    base = write_base(tmp_path / "base")
+    runs = run_killed("digit_reward:train_in", tmp_path, str(base), n_kills=n_kills, seed=3)
+    names = ("model.safetensors", "adapter/adapter_model.safetensors")
+    calm = tmp_path / "calm" / "tuned"
+    for run in runs:
+        assert not list(run.rglob("*.tmp"))
+        for folder in run.glob("tuned*"):  # another one if it was killed when all was written
+            assert RunFolder(folder).is_finished
+            for name in names:
+                a, b = load_file(calm / name), load_file(folder / name)
+                assert all(torch.equal(a[key], b[key]) for key in a)
+            log = "samples/rollouts.jsonl"
+            assert (folder / log).read_text() == (calm / log).read_text()
 
 
 def test_a_start_outside_of_the_range_is_refused(config: ReinforceConfig, run: Path) -> None:

@@ -37,7 +37,7 @@ class ReinforceConfig(FineTuneConfig):
     replies."""
     most_start: Annotated[Fraction, _TASK] = 0.6
     """Highest mean reward before training."""
-    steps: Count | None = 60
+    steps: Count | None = 40
     """Number of optimizer steps. None: from `epochs`."""
     batch_size: Annotated[int, Ge(1), Le(4096)] = 8
     """Number of prompts per optimizer step."""
