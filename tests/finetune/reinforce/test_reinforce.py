@@ -17,6 +17,7 @@ from groundup.cli.main import main
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.reinforce.config import ReinforceConfig
+from groundup.finetune.reinforce.prompts import make_items
 from groundup.finetune.reinforce.reinforce import reinforce
 from groundup.finetune.reinforce.result import ReinforceResult
 from groundup.train.loop import Step
@@ -106,7 +107,11 @@ def test_a_start_outside_of_the_range_is_refused(config: ReinforceConfig, run: P
     with pytest.raises(UserError) as error:
         reinforce(config)  # an untrained model does not add
     assert "The mean reward before training is 0.0" in error.value.message
-    assert error.value.settings == {"max_number": 9}
+    assert error.value.settings == {}
+    with pytest.raises(UserError) as error:
+        reinforce(replace(config, least_start=0.5), reward=starts_with_digit)
+    assert error.value.settings == {"max_number": 11, "test_items": 33}
+    make_items(replace(config, **error.value.settings), load(run))
     with pytest.raises(UserError, match=r"At most 0\.6 is expected"):
         reinforce(config, reward=lambda prompt, reply, answer: 1.0 + 5 * len(reply))
     assert not (run / "reinforced").exists()
@@ -158,4 +163,3 @@ def test_the_command_stops_with_exit_code_2(run: Path, capsys: pytest.CaptureFix
     assert code == 2
     printed = capsys.readouterr()
     assert "The mean reward before training is" in printed.err
-    assert "groundup reinforce" in printed.err
