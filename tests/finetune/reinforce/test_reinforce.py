@@ -111,7 +111,8 @@ def test_a_start_outside_of_the_range_is_refused(config: ReinforceConfig, run: P
     with pytest.raises(UserError) as error:
         reinforce(replace(config, least_start=0.5), reward=starts_with_digit)
     assert error.value.settings == {"max_number": 11, "test_items": 33}
-    make_items(replace(config, **error.value.settings), load(run))
+    settings: Any = error.value.settings
+    make_items(replace(config, **settings), load(run))
     with pytest.raises(UserError, match=r"At most 0\.6 is expected"):
         reinforce(config, reward=lambda prompt, reply, answer: 1.0 + 5 * len(reply))
     assert not (run / "reinforced").exists()

@@ -108,7 +108,12 @@ def test_settings_that_cannot_work(config: ReinforceConfig, language_model: Lang
         make_items(replace(config, test_items=29), language_model)
     with pytest.raises(UserError, match="There are 66 pairs") as error:
         make_items(replace(config, max_number=11), language_model)
-    make_items(replace(config, max_number=11, **error.value.settings), language_model)
+    settings: Any = error.value.settings
+    make_items(replace(config, max_number=11, **settings), language_model)
+    with pytest.raises(UserError, match="There are 6 pairs") as error:
+        make_items(replace(config, max_number=3), language_model)
+    settings = error.value.settings
+    make_items(replace(config, **settings), language_model)
     with pytest.raises(UserError, match="above most_start"):
         replace(config, least_start=0.7)
 

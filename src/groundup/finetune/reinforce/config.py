@@ -21,7 +21,7 @@ class ReinforceConfig(FineTuneConfig):
     prompts: Annotated[str | Path | None, _TASK] = None
     """File of prompts and their answers, in the formats of `instruct`. The reward is 1 for a reply
     that equals the answer, otherwise 0. None: additions."""
-    max_number: Annotated[int, Ge(11), Le(100_000), _TASK] = 20
+    max_number: Annotated[int, Ge(1), Le(100_000), _TASK] = 20
     """Largest number in an addition. Larger ones lower the reward before training."""
     shots: Annotated[int, Ge(0), Le(16), _TASK] = 3
     """Number of solved additions before the one to solve."""
