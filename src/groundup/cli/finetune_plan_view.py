@@ -13,12 +13,16 @@ def show_plan(plan: FineTuningPlan, unit: str) -> None:
         plan: The cost.
         unit: What the loss is the mean of, in the plural.
     """
-    low, expected, high = (span(max(0.0, seconds)) for seconds in plan.total_s)
+    low, expected, high = plan.total_s
     frac = plan.n_trained_parameters / plan.n_parameters
     rows = [
         ["steps", f"{plan.n_steps:,}", f"{plan.n_tokens:,} tokens, {plan.n_targets:,} {unit}"],
         ["trained parameters", f"{plan.n_trained_parameters:,}", f"{frac:.1%} of all"],
-        ["time", expected, f"{low} to {high}; {plan.step_s:.2f} s per step"],
+        [
+            "time",
+            span(expected),
+            f"{span(max(0.0, low))} to {span(high)}; {plan.step_s:.2f} s per step",
+        ],
         ["memory", f"{plan.peak_memory_bytes / 1e6:,.0f} MB", "peak"],
         [
             "disk",
