@@ -19,8 +19,6 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
         if config.folds is not None:
             note(f"Cross-validation takes {config.folds + 1} times as long as this.")
         show_plan(result, "pairs")
-        if config.folds is not None:
-            note(f"Cross-validation takes {config.folds + 1} times as long.")
         return result
     with shown(result.folder):
         note(f"{result.training} Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
