@@ -211,6 +211,10 @@ def test_the_loss_is_not_a_task(run, task):
         groundup.evaluate(run, task=task)
     with pytest.raises(UsageError, match="There is no task"):
         groundup.evaluate_task(run)
+    with pytest.raises(UsageError, match="shots is a setting of a task, and there is no task"):
+        groundup.evaluate(run, shots=3)
+    with pytest.raises(UsageError, match="Only one of them is expected"):
+        groundup.evaluate_task(run, task=task, recitations=30)
 
 
 def test_contaminated_items_are_scored_apart(run, task, tmp_path):
