@@ -26,6 +26,9 @@ from groundup.finetune.reinforce.replies import (
 from groundup.finetune.reinforce.rollouts import Rollouts
 from groundup.model.lora import add_lora, lora_parameters
 from groundup.model.lora_config import LoRAConfig
+from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.special import END
+from groundup.tokenizer.template import Message
 
 
 @pytest.fixture
@@ -80,6 +83,24 @@ def test_prompts_of_a_file(
     long = write_prompts(tmp_path, [{"prompt": "1 + " * 20, "completion": "1"} for _ in range(70)])
     with pytest.raises(UserError, match="fit in the context"):
         make_items(replace(config, prompts=long, test_items=30), language_model)
+
+
+def test_prompts_of_an_assistant_are_written_as_in_chat(
+    config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
+) -> None:
+    assistant = replace(language_model, is_assistant=True)
+    records = [{"prompt": f"{i} + {i}", "completion": str(2 * i)} for i in range(70)]
+    file = write_prompts(tmp_path, records)
+    items = make_items(replace(config, prompts=file, test_items=30), assistant)
+    item = items.test[0]
+    messages = [Message("user", item.prompt)]
+    ids, _ = render_ids(messages, assistant.tokenizer, add_generation_prompt=True)
+    assert list(item.ids) == ids
+    end = assistant.tokenizer.special_tokens[END]
+    for reply in sampled(assistant, [item], max_new_tokens=12)[0]:
+        assert reply.is_complete == (reply.ids[-1] in assistant.stop_ids)
+    assert end in assistant.stop_ids
+    assert not item.ends_at_newline
 
 
 def test_settings_that_cannot_work(config: ReinforceConfig, language_model: LanguageModel) -> None:
