@@ -247,9 +247,10 @@ def main() -> None:
         print(f"loss of one batch in float32: {losses[0]:.6f} and {losses[1]:.6f} nats/token")
         assert abs(losses[0] - losses[1]) < 1e-5
         found: dict[str, list[dict[str, float]]] = {side: [] for side in options.only}
-        for _ in range(options.rounds):
+        for k in range(options.rounds):
             for side, measured in found.items():
                 measured.append(run(work, side, options.threads))
+                print(f"round {k + 1}: {side}: {measured[-1]}", file=sys.stderr, flush=True)
     first = found[options.only[0]]
     for side, measured in found.items():
         speed, peak = (

@@ -30,12 +30,12 @@ from groundup.finetune.instruct.scores import METRICS
 from groundup.finetune.instruct.synthetic import Identity
 from groundup.finetune.instruct.testing import (
     Callbacks,
+    answer_loss,
     cross_validate,
     measure_after,
     measure_before,
     tune,
 )
-from groundup.finetune.training import mean_loss
 from groundup.model.lora import add_lora
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
@@ -85,7 +85,8 @@ class Bench:
         print(f"one epoch           {train_s:.0f} CPU-s, {n_tokens / train_s:.0f} tokens/CPU-s")
         print(f"peak memory         {tuned.trained.peak_memory_bytes / 1e9:.2f} GB")
         print(f"answer loss before  {before.loss_nats:.3f} nats/token")
-        print(f"answer loss after   {mean_loss(tuned.model, examples.test_rows):.3f} nats/token")
+        loss = answer_loss(tuned.model, examples.test_rows, config)
+        print(f"answer loss after   {loss:.3f} nats/token")
         assistant = dataclasses.replace(self.model, model=tuned.model)
         evaluation = measure_after(assistant, before, config, Callbacks())
         print(f"tests after         {time.process_time() - cpu_s['after']:.0f} CPU-s")
@@ -121,7 +122,9 @@ class Bench:
                 began_at = time.process_time()
                 losses[name] = step(ids, targets)
                 cpu_s[name] += (time.process_time() - began_at) * (k >= 0)
-            n_tokens += sum(len(batches.rows[i][0]) for i in batches.row_numbers(k)) * (k >= 0)
+            n_tokens += sum(len(batches.rows[i][0]) for i in batches.row_numbers(max(k, 0))) * (
+                k >= 0
+            )
             print(f"batch {k}: " + ", ".join(f"{n} {loss:.4f}" for n, loss in losses.items()))
         for name, seconds in cpu_s.items():
             print(f"{name:<10} {n_tokens / seconds:.0f} tokens/CPU-s")
@@ -139,7 +142,7 @@ class Bench:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step(1.0)
             optimizer.zero_grad()
-            return float(loss)
+            return loss.item()
 
         return step
 
@@ -168,7 +171,7 @@ class Bench:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
-            return float(loss)
+            return loss.item()
 
         return step
 

@@ -7,24 +7,23 @@
 
 # %%
 from functools import partial
-
-from groundup.finetune.instruct.answers import answer_all
+from itertools import count
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
-from groundup.finetune.batches import RowLoader, language_row
-from groundup.finetune.instruct.examples import conversation
+from groundup.finetune.batches import RowBatches, language_row
 from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
-from groundup.finetune.training import tune
-from groundup.generation.generate import stream
+from groundup.generation.generate import generate, stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.special import END
-from groundup.tokenizer.template import Message, render_prompt
+from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train.loop import train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
+from groundup.train.schedule import Schedule
 
 # %% [markdown]
 # ## Questions about the text, with graders
@@ -52,7 +51,7 @@ assert not grade(test[0], "I do not know.")
 
 # %%
 tokenizer = train_bpe([f" {r.prompt}\n {r.output}" for r in train], 1024)
-ids, mask = conversation(test[0], tokenizer)
+ids, mask = render(test[0].messages, tokenizer)
 for token, is_target in zip(ids, mask, strict=True):
     print(f"{token:5} {tokenizer.decode([token])!r:16} {'target' if is_target else ''}")
 row = language_row(ids, mask, 48)
@@ -76,12 +75,12 @@ stops = {tokenizer.special_tokens[END]}
 
 
 def n_right() -> int:
-    answers = answer_all(model, prompts, 12, stop_ids=stops)
+    answers = [generate(model, ids, 12, temperature=0.0, stop_ids=stops) for ids in prompts]
     return sum(grade(r, tokenizer.decode(ids)) for r, ids in zip(test, answers, strict=True))
 
 
 before = wilson(n_right(), len(test))
-conversations = (conversation(r, tokenizer) for r in train)
+conversations = (render(r.messages, tokenizer) for r in train)
 rows = [row for c in conversations if (row := language_row(*c, 48)) is not None]
 optimizer = Optimizer(
     model,
@@ -92,8 +91,10 @@ optimizer = Optimizer(
         weight_decay=0.0,
     ),
 )
-batches = iter(RowLoader(rows, batch_size=32, seed=0))
-steps = tune(model, batches, model.loss, optimizer, n_steps=150, on_step=None)
+loader = RowBatches(rows, 32, seed=0)
+batches = (loader.batch(k) for k in count())
+schedule = Schedule(n_steps=150, warmup_steps=10, decay="linear")
+steps = list(train_steps(batches, model.loss, optimizer, schedule, max_grad_norm=1.0))
 after = wilson(n_right(), len(test))
 print(f"loss {steps[0].loss_nats:.2f} -> {steps[-1].loss_nats:.2f} in {steps[-1].elapsed_s:.1f} s")
 print(f"before {before}\nafter  {after}")

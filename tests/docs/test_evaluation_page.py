@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from peers import peer
@@ -12,7 +13,7 @@ from task_files import write_model, write_task
 from groundup.cli.main import main
 from groundup.cli.options import options_of
 from groundup.cli.verbs import VERBS
-from groundup.evaluation.tasks.config import Grader, TaskConfig
+from groundup.evaluation.task_config import Grader, TaskConfig
 from groundup.evaluation.tasks.items import (
     ANSWER_FIELDS,
     CHOICES_FIELDS,
@@ -47,7 +48,7 @@ def test_the_tables_are_complete() -> None:
     ):
         found = re.findall(r"`(\w+)`", rows[name])
         assert [each for each in found if each not in ("input", "A", "B", "C")] == list(fields)
-    assert all(f"`{name}`" in rows for name in Grader.__args__)
+    assert all(f"`{name}`" in rows for name in get_args(Grader))
 
 
 def test_the_code_and_the_commands_of_the_page_run(

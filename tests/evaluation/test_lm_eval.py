@@ -15,7 +15,7 @@ from groundup.evaluation.export import export
 from groundup.weights.config import ExportConfig
 
 WORDS = "the cat sat on mat and dog log was long It hi hit".split()  # noqa: SIM905
-TASKS = {
+TASKS: dict[str, dict[str, object]] = {
     "choices": {
         "output_type": "multiple_choice",
         "doc_to_text": "{{question}}\nAnswer:",

@@ -124,7 +124,7 @@ def test_what_does_not_fit_in_memory_is_refused_with_settings_that_fit(
 ) -> None:
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     job = make_job("full")
-    width = job.batches.batch(0)[0].shape[1]
+    width = max(job.batches.batch(k)[0].shape[1] for k in range(N_STEPS))
     whole, half = (
         memory.count_memory(job, n, width, activation_checkpointing=False) for n in (4, 2)
     )

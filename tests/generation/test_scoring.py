@@ -47,7 +47,7 @@ def test_the_greedy_continuation_is_recognized():
     model = lively(CONFIGS["llama"])
     decoder = Decoder(model, measure=False)
     ids = text(6)
-    best = []
+    best: list[int] = []
     for _ in range(3):
         best.append(int(whole(model, ids + best)[-1].argmax()))
     prompt = Prompt(ids=ids, continuations=[best, [*best[:2], (best[2] + 1) % 60]])

@@ -4,7 +4,7 @@ import pytest
 from decoder_models import CONFIGS, lively, text
 
 from groundup.generation.decoder import Decoder
-from groundup.generation.engine import Engine
+from groundup.generation.engine import Engine, Handle
 from groundup.generation.generate import generate
 from groundup.generation.request import Request, Sampling
 
@@ -21,7 +21,7 @@ def test_a_shared_prefix_is_read_once(name):
     decoder.n_computed = 0
     engine = Engine(decoder, max_rows=3)
     engine.share(prefix)
-    found = {engine.submit(request): [] for request in requests}
+    found: dict[Handle, list[int]] = {engine.submit(request): [] for request in requests}
     while not engine.is_idle:
         for event in engine.step():
             found[event.handle] += [token.id for token in event.tokens]

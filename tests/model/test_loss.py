@@ -7,7 +7,7 @@ from groundup.base.targets import IGNORE_INDEX
 from groundup.model import loss as loss_module
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.model.loss import cross_entropy, head_cross_entropy
+from groundup.model.loss import cross_entropy, head_cross_entropy, head_log_probabilities
 
 B, T, C, V = 3, 5, 8, 23
 
@@ -19,6 +19,12 @@ def example(dtype: torch.dtype = torch.float64):
     targets = torch.randint(V, (B, T), generator=generator)
     targets[1, 2:] = IGNORE_INDEX
     return hidden.requires_grad_(), head.requires_grad_(), targets
+
+
+def log_probability(hidden, head, targets):
+    counted = targets != IGNORE_INDEX
+    weights = torch.linspace(1, 2, int(counted.sum()), dtype=hidden.dtype)
+    return head_log_probabilities(hidden[counted], head, targets[counted]) @ weights
 
 
 @pytest.fixture(params=[1, V, 4 * V, 1000 * V])
@@ -61,6 +67,14 @@ def test_a_model_with_a_tied_head_learns_the_same(monkeypatch):
         model.loss(ids[:, :-1], ids[:, 1:]).backward()
         gradients.append(model.token_embedding.weight.grad)
     torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("measure", [head_cross_entropy, log_probability])
+def test_a_frozen_head_gets_no_gradient(at_once, measure):
+    hidden, head, targets = example()
+    (wanted,) = torch.autograd.grad(measure(hidden, head, targets), hidden)
+    found = measure(hidden, head.detach(), targets)
+    torch.testing.assert_close(torch.autograd.grad(found, hidden)[0], wanted)
 
 
 def test_without_gradients_none_are_made(at_once):

@@ -11,7 +11,7 @@ from groundup.finetune.records.config import AuditConfig
 _NEXT = {
     "labels": ["classify", "--labels"],
     "conversations": ["instruct", "--records"],
-    "pairs": ["prefer", "--pairs"],
+    "pairs": ["prefer", "--records"],
     "documents": ["prepare"],
 }
 

@@ -24,6 +24,8 @@ def run(config: DoctorConfig) -> Diagnosis:
         warn(f"{finding.rule}: {finding}")
     if not result.findings:
         note("No rule found a problem.")
+    if result.is_fine_tuning:
+        note("To check the examples that it was trained on, type: groundup audit FILE")
     if result.checkpoint is not None and not result.is_fine_tuning:
         next_command(f"groundup evaluate {quoted(find_run(config.run))}")
     return result

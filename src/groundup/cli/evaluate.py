@@ -11,11 +11,7 @@ from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evalua
 
 
 def run(config: EvaluateConfig) -> EvaluateResult | None:
-    """Measure a run and compare it with the baselines, or evaluate it on a task.
-
-    Returns:
-        The loss. None: the result of a task, which has a folder of its own, or memorization.
-    """
+    """Compare a run with the baselines; for a task or memorization, which have views, None."""
     if config.tasks.task is not None:
         show_task(config)
         return None

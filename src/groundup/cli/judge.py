@@ -74,8 +74,7 @@ def _show_result(config: JudgeConfig, result: JudgeResult) -> None:
         (warn if abs(share - 0.5) > _FROM_CHANCE else note)(text)
     note(f"Asked {result.n_asked:,} requests; {result.n_from_log:,} replies were in the log.")
     for each in [each for each in result.judged if each.outcome == "b"][:1]:
-        note(f"A pair that {b} wins: {shorten(each.pair.question, 60)!r}")
-        note(f"The judge: {shorten(each.replies[0], 150)}")
+        note(f"{b} wins {shorten(each.pair.question, 50)!r}: {shorten(each.replies[0], 150)}")
     note(f"Log of all exchanges: {result.log}")
     swapped = [str(path) for path in reversed(config.answers)]
     next_command(shlex.join(["groundup", "judge", *swapped, "--show"]))

@@ -17,6 +17,8 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
     result = _with_progress(config)
     if isinstance(result, FineTuningPlan):
         show_plan(result, "pairs")
+        if config.folds is not None:
+            note(f"Cross-validation takes {config.folds + 1} times as long.")
         return result
     with shown(result.folder):
         note(f"{result.training} Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
@@ -61,13 +63,11 @@ def _show_test(result: PreferResult) -> None:
     reports = result.reports()
     if not reports:
         return
-    heads = ["model", *(head for name in reports for head in (name, "95 % interval"))]
-    table("Preference accuracy on the test set", heads, accuracy_rows(reports))
-    table(
-        "Mean change of log p of an answer in nats, with 95 % intervals",
-        ["answer", *reports],
-        change_rows(reports),
-    )
+    for what, rows in (
+        ("Preference accuracy on the test set in %", accuracy_rows(reports)),
+        ("Mean change of log p of an answer in nats", change_rows(reports)),
+    ):
+        table(f"{what}, with 95 % intervals", ["", *reports], rows)
     if not result.has_near_duplicates:
         note("No test prompt has a near duplicate in the training set.")
     if result.samples:

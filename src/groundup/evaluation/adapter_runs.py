@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import atomic_folder, read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, load
@@ -46,11 +46,12 @@ def import_adapter(source: Path, base: Path | None, out: Path) -> AdapterRun:
     """
     name = read_adapter_config(source).base_name
     if base is None:
-        raise UserError(
+        is_run = name is not None and Path(name).is_dir()
+        raise UsageError(
             "This is a LoRA adapter" + (f" of {name}" if name else "") + ". The run of the model "
-            "that it was trained on is expected, which is imported or trained first.",
+            "that it was trained on is expected as its base.",
             where=source,
-            settings={"base": "runs/BASE"},
+            settings={"base": name} if is_run else None,
         )
     language_model = load(base)
     sha256 = weights_sha256(language_model.model)
@@ -113,7 +114,7 @@ def export_adapter(run: RunFolder, out: Path | None, model: GPT) -> ExportedAdap
     """
     source, folder = run.path / ADAPTER, run.path / "peft" if out is None else out
     if not is_adapter(source):
-        raise UserError(
+        raise UsageError(
             "This run has no adapter: it was not fine-tuned with LoRA. The complete model can be "
             "exported.",
             where=run.path,
@@ -147,8 +148,9 @@ def export_adapter(run: RunFolder, out: Path | None, model: GPT) -> ExportedAdap
         n_tokens, difference = report.n_tokens, report.max_logit_difference
         n_parameters = report.n_adapter_parameters
         about[_BASE] = _name_for_peft(base)
-        if not Path(about[_BASE]).is_dir():
-            notes.append(f"peft also needs the base: groundup export {base.path} writes it.")
+        if about[_BASE] == str(base.huggingface) and not base.huggingface.is_dir():
+            command = f"groundup export {quoted(base.path)}"
+            notes.append(f"peft also needs the base, which `{command}` writes.")
     with atomic_folder(folder) as temporary:
         shutil.copyfile(source / WEIGHTS_FILE, temporary / WEIGHTS_FILE)
         write_json(temporary / CONFIG_FILE, about)
@@ -173,7 +175,8 @@ def _base_of(run: RunFolder, name: str) -> RunFolder | None:
 
 def _name_for_peft(base: RunFolder) -> str:
     """The folder or the hub name from which transformers opens the base."""
-    source = base.read_manifest().get("source")
-    if base.huggingface.is_dir() or not isinstance(source, str):
-        return str(base.huggingface)
-    return source
+    source = str(base.read_manifest().get("source", ""))
+    is_on_hub = source.count("/") == 1 and not Path(source).exists()
+    if not base.huggingface.is_dir() and (is_on_hub or (Path(source) / "config.json").is_file()):
+        return source
+    return str(base.huggingface)

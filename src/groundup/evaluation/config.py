@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from groundup.base.fields import Config
 from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 
 Penalty = Annotated[float, Ge(-100), Le(100)]
 

@@ -63,8 +63,9 @@ class MergeReport:
     @property
     def sentence(self) -> str:
         """The comparison in a sentence."""
+        rounded = "" if self.dtype == "float32" else f" and rounded to {self.dtype}"
         return (
-            f"The adapters were merged in float32 and rounded to {self.dtype}. On "
+            f"The adapters were merged in float32{rounded}. On "
             f"{self.n_tokens:,} tokens of real text, the logits differ by at most "
             f"{self.max_logit_difference:.2g} (the largest is {self.largest_logit:.0f}), and the "
             f"loss by {self.loss_difference_nats:+.2g} nats/token."

@@ -14,6 +14,8 @@ from groundup.train.checkpoint import trained_parameters
 _log = logging.getLogger(__name__)
 _SURE_BY = 1.3
 """A run that is estimated to take this many times the free memory is refused at the start."""
+_N_BATCHES = 50
+"""The largest of the first batches is taken for the largest of all."""
 
 
 def checkpoint_bytes(job: FineTuning) -> int:
@@ -52,8 +54,8 @@ def count_memory(
 
     Args:
         job: The model is in memory; gradients and optimizer state are not yet.
-        n_rows: Rows that are computed at once.
-        row_tokens: Tokens of the longest row.
+        n_rows: Sequences that are computed at once.
+        row_tokens: Tokens of the longest sequence.
         activation_checkpointing: As in the config.
     """
     device = job.optimizer.watched.device
@@ -78,20 +80,36 @@ def count_memory(
     return total
 
 
+def _shape_of(job: FineTuning, k: int) -> tuple[int, int, int]:
+    """Return rows, sequences and tokens per sequence of batch k. A row may hold several sequences.
+
+    The documents of a packed row do not attend to each other, so the row counts as several.
+    """
+    first = job.batches.batch(k)[0]  # ids (B, T), ids of pairs (B, 2, T), or states (B, T, C)
+    rows = len(first)
+    if first.is_floating_point() or first.ndim < 2:
+        return rows, rows, first.shape[1] if first.ndim > 2 else 1
+    width = first.shape[-1]
+    longest = [m.config.context_length for m in job.model.modules() if isinstance(m, GPT)]
+    parts = -(-width // min(longest, default=width))
+    return rows, first.numel() // width * parts, -(-width // parts)
+
+
 def check_memory(job: FineTuning) -> None:
-    """Refuse a run whose first batch does not fit in memory, and name settings that fit.
+    """Refuse a run whose batches do not fit in memory, and name settings that fit.
 
     Raises:
         UserError: It does not fit.
     """
     if job.before_step is not None:
         return  # its batches do not exist yet
-    ids = job.batches.batch(0)[0]  # (B, T), or (B, 2, T) for pairs
-    rows, width = len(ids), ids[0].numel()
+    shapes = [_shape_of(job, k) for k in range(min(job.n_steps, _N_BATCHES))]
+    rows, n_sequences, width = max(shapes, key=lambda shape: shape[1] * shape[2])
     free = _SURE_BY * usable_memory_bytes(job.optimizer.watched.device)
 
     def needed(parts: int, checkpointing: bool) -> int:
-        return count_memory(job, -(-rows // parts), width, activation_checkpointing=checkpointing)
+        at_once = -(-rows // parts) * n_sequences // rows
+        return count_memory(job, at_once, width, activation_checkpointing=checkpointing)
 
     config = job.config
     parts, checkpointing = config.grad_accumulation_steps, config.activation_checkpointing

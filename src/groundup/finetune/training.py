@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,9 +28,8 @@ from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
 from groundup.train.job import Job
-from groundup.train.loop import Batch, Step, count_targets, train_steps
+from groundup.train.loop import Step, count_targets
 from groundup.train.metrics import read_metrics
-from groundup.train.optimizer import Optimizer
 from groundup.train.run_lookup import open_run
 from groundup.train.schedule import Schedule
 from groundup.train.trainer import Trainer
@@ -45,10 +44,8 @@ __all__ = [
     "base_fingerprint",
     "count_targets",
     "fine_tune",
-    "log_steps",
     "mean_loss",
     "open_fine_tuning",
-    "tune",
 ]
 OnStep = Callable[[Step], None]
 """Called after each optimizer step."""
@@ -205,32 +202,6 @@ def _was_started_here(run: RunFolder) -> bool:
     return not manifest or "started_at" in manifest
 
 
-def tune(
-    model: torch.nn.Module,
-    batches: Iterator[Batch],
-    loss: Callable[..., torch.Tensor],
-    optimizer: Optimizer,
-    *,
-    n_steps: int,
-    on_step: OnStep | None,
-) -> list[Step]:
-    """Run the training loop to its end and return its steps.
-
-    A short warmup keeps the large gradients of the first batches from destroying what the model
-    learned in pretraining. Afterwards the learning rate decays linearly to zero. No checkpoints
-    are written: a run that is interrupted has to start again from the beginning.
-    """
-    model.train()
-    schedule = Schedule(n_steps=n_steps, warmup_steps=min(10, n_steps // 2), decay_frac=0.8)
-    steps: list[Step] = []
-    for step in train_steps(batches, loss, optimizer, schedule, max_grad_norm=1.0):
-        steps.append(step)
-        if on_step is not None:
-            on_step(step)
-    model.eval()
-    return steps
-
-
 def mean_loss(model: GPT, rows: Sequence[Row], *, batch_size: int = 32) -> float:
     """Compute the mean loss in nats over all targets of the rows, each target weighted equally.
 
@@ -254,14 +225,3 @@ def mean_loss(model: GPT, rows: Sequence[Row], *, batch_size: int = 32) -> float
             n_targets += int((targets != IGNORE_INDEX).sum())
     model.train(was_training)
     return total / n_targets
-
-
-def log_steps(run: RunFolder, steps: Sequence[Step]) -> None:
-    """Write the steps of a finished training loop to metrics.jsonl."""
-    for step in steps:
-        run.log_metrics(
-            step=step.step,
-            loss_nats=step.loss_nats,
-            learning_rate=step.learning_rate,
-            elapsed_s=step.elapsed_s,
-        )

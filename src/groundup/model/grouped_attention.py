@@ -60,7 +60,7 @@ def group(lengths: Sequence[int], n_heads: int, n_kv_heads: int) -> Grouping:
     rounded = (sizes + _MULTIPLE - 1) // _MULTIPLE * _MULTIPLE
     groups, query_rows, key_rows, output_rows, is_text = [], [], [], [], []
     heads, kv_heads = torch.arange(H).view(G, 1, R, 1), torch.arange(G).view(G, 1, 1)
-    for length in rounded.unique().tolist():
+    for length in torch.unique(rounded).tolist():
         some = rounded == length
         groups.append(Group(int(some.sum()), length))
         places = torch.arange(length).expand(groups[-1].n_documents, length)  # (B, T)

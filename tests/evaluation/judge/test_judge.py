@@ -12,7 +12,7 @@ import groundup
 from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.judge.client import ChatClient
 from groundup.evaluation.judge.judge import EXCHANGES
-from groundup.evaluation.judge.question import outcome_of, verdict_of
+from groundup.evaluation.judge.question import Verdict, outcome_of, verdict_of
 
 KEY = "sk-very-secret-1234"
 
@@ -289,7 +289,7 @@ def test_verdicts():
     assert verdict_of("[[1]]") == "first"
     assert verdict_of("[[ TIE ]]") == "tie"
     assert verdict_of("[1]") == "unreadable"
-    verdicts = ("first", "second", "tie")
+    verdicts: tuple[Verdict, ...] = ("first", "second", "tie")
     table = [outcome_of(a, b) for a in verdicts for b in verdicts]
     odd = "inconsistent"
     assert table == [odd, "a", odd, "b", odd, odd, odd, odd, "tie"]

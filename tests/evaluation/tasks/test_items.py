@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from groundup.base.errors import UsageError
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import numbers_in, read_items
 
 GOOD = {"question": "Which is cold?", "choices": ["ice", "fire"], "answer": 0}

@@ -6,7 +6,7 @@ from task_files import rows, write_model, write_task
 
 from groundup.base.errors import UsageError
 from groundup.evaluation.load import load
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import read_items
 from groundup.evaluation.tasks.prompts import Prompter
 from groundup.tokenizer.conversation import render_ids
@@ -100,7 +100,7 @@ def test_an_assistant_is_asked_with_its_template(tmp_path):
     prompter = Prompter(model, TaskConfig(shots=1), items)
     assert prompter.is_chat
     made = prompter.prompt(items[0])
-    messages = [Message(m["role"], m["content"]) for m in made.text]
+    messages = [Message(m["role"], m["content"]) for m in made.text]  # type: ignore
     assert [m.role for m in messages] == ["user", "assistant", "user"]
     assert messages[-1].content == items[0].question
     ids, _ = render_ids(messages, model.tokenizer, None, add_generation_prompt=True)

@@ -1,5 +1,6 @@
 """Scores, baselines and the verdict on them."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_every_baseline_is_there(run: Path) -> None:
     assert found[baselines.FIRST_SENTENCE][0].text == baselines.first_sentence(
         found[baselines.UNTUNED][0].text
     )
-    shots = baselines.with_examples(items[0], training)
+    shots = baselines.with_examples(items[0], training, 3)
     assert [m.content for m in shots] == ["q0", "a0", "q1", "a1", "q2", "a2", "say it\nnow"]
     assert set(untuned_answers(model, items, training, 4, with_baselines=False)) == {"untuned"}
 
@@ -152,5 +153,12 @@ def test_the_table_and_the_log(tmp_path: Path) -> None:
     assert [line["prompt"] for line in lines] == ["p0", "p1", "p2", "p3"]
     assert [line["has_near_duplicate"] for line in lines] == [True, True, False, False]
     assert lines[0]["answers"]["fine-tuned"]["f1"] == 0.6
+    odd = dataclasses.replace(found.answers["echo"][0], text="a\u2028b\x85c\nd")
+    found.answers["echo"][0] = odd
+    found.write(tmp_path / "answers.jsonl")
+    assert Evaluation.read(tmp_path / "answers.jsonl", found.items) == found
+    assert Evaluation.read(tmp_path / "answers.jsonl", found.items[1:]) is None
+    (tmp_path / "answers.jsonl").write_text("{")
+    assert Evaluation.read(tmp_path / "answers.jsonl", found.items) is None
     both = found.joined(found)
     assert len(both.items) == len(both.answers["echo"]) == 8

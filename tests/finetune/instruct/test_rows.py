@@ -58,7 +58,8 @@ def talk(*texts: str, system: str | None = None) -> Conversation:
 
 def trained(conversation: Conversation, tokenizer: Any, chat: ChatTemplate | None) -> list[str]:
     """The texts of the trained tokens, one for each run of them."""
-    found, before = [], False
+    found: list[str] = []
+    before = False
     for token in shown_tokens(conversation, tokenizer, chat):
         if token.is_trained:
             found = [*found[:-1], found[-1] + token.text] if before else [*found, token.text]

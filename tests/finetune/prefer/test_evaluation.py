@@ -78,7 +78,7 @@ def test_few_pairs_are_not_compared() -> None:
     ("chosen", "rejected", "words"),
     [
         (0.5, -2.0, "The chosen answers became likelier (log p +0.50 nats)"),
-        (-0.5, -2.0, "WARNING: the chosen answers became less likely (log p -0.50 nats); the ma"),
+        (-0.5, -2.0, "WARNING: The chosen answers became less likely (log p -0.50 nats); the ma"),
         (-2.0, -0.5, "(log p -2.00 nats); the rejected ones did not fall as much (-0.50 nats)"),
     ],
 )

@@ -20,7 +20,9 @@ def drawn(n: int, seed: int) -> PairLogProbabilities:
     return PairLogProbabilities(policy, policy + noise / 10 + 3, n_tokens)
 
 
-def loss_of_trl(pairs: PairLogProbabilities, name: str, beta: float, smoothing: float) -> float:
+def loss_of_trl(
+    pairs: PairLogProbabilities, name: str, beta: float, smoothing: float, sft_weight: float = 0.0
+) -> float:
     """Call trl's own loss with a model whose log-probabilities are those of the pairs."""
     trl = peer("trl")
     n, longest = len(pairs.policy), int(pairs.n_tokens.max())
@@ -50,8 +52,8 @@ def loss_of_trl(pairs: PairLogProbabilities, name: str, beta: float, smoothing: 
         ld_alpha=None,
         precompute_ref_logps=True,
         f_divergence_type="reverse_kl",
-        loss_types=[name],
-        loss_weights=[1.0],
+        loss_types=[name, "sft"],
+        loss_weights=[1.0, sft_weight],
         beta=beta,
         label_smoothing=smoothing,
         use_weighting=False,
@@ -94,6 +96,17 @@ def test_conservative_dpo_is_that_of_trl(smoothing: float) -> None:
         pairs = drawn(1, seed=seed)
         ours = preference_losses(pairs, "sigmoid", beta=0.1, label_smoothing=smoothing).mean()
         theirs = loss_of_trl(pairs, "aot_unpaired", 0.1, smoothing)
+        assert float(ours) == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("sft_weight", [0.3, 1.0])
+def test_the_loss_of_the_chosen_answer_is_that_of_trl(sft_weight: float) -> None:
+    """trl takes the mean over the tokens of a batch, which is the same for one pair."""
+    for seed in range(5):
+        pairs = drawn(1, seed=seed)
+        ours = preference_losses(pairs, "sigmoid", beta=0.1, sft_weight=sft_weight).mean()
+        theirs = loss_of_trl(pairs, "sigmoid", 0.1, 0.0, sft_weight)
         assert float(ours) == pytest.approx(theirs, abs=1e-6)
 
 

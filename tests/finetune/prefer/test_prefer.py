@@ -54,7 +54,7 @@ def test_the_assistant_learns_the_preference_and_loads(
     assert all(sentence in screen for sentence in result.verdict)
     readme = (folder / "README.md").read_text()
     assert f"groundup chat '{folder}'" in readme
-    assert "| tuned model | 100.0%" in readme
+    assert "| tuned model | 100.0 (" in readme
     assert (folder / "adapter" / "adapter_config.json").is_file()
     assert "before:" in (folder / "samples" / "preferences.md").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -112,6 +112,19 @@ def test_the_cost_is_planned_with_sampling_and_nothing_is_written(
     assert not (run / "reinforced").exists()
 
 
+def test_a_budget_measures_steps_without_leaving_a_trace(
+    config: ReinforceConfig, tmp_path: Path
+) -> None:
+    config = replace(config, steps=4)
+    plain = train(replace(config, out=tmp_path / "plain"))
+    limited = train(replace(config, out=tmp_path / "limited", budget="20m"))
+    assert limited.trained is not None
+    assert limited.trained.stopped_reason == "steps"
+    logs = [(r.folder / "samples/rollouts.jsonl").read_text() for r in (plain, limited)]
+    assert logs[0] == logs[1]
+    assert plain.after == limited.after
+
+
 def test_longer_or_copied_replies_are_reported(config: ReinforceConfig) -> None:
     result = train(replace(config, steps=1))
     assert result.after is not None

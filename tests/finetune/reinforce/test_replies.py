@@ -26,6 +26,9 @@ from groundup.finetune.reinforce.replies import (
 from groundup.finetune.reinforce.rollouts import Rollouts
 from groundup.model.lora import add_lora, lora_parameters
 from groundup.model.lora_config import LoRAConfig
+from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.special import END
+from groundup.tokenizer.template import Message
 
 
 @pytest.fixture
@@ -80,6 +83,24 @@ def test_prompts_of_a_file(
     long = write_prompts(tmp_path, [{"prompt": "1 + " * 20, "completion": "1"} for _ in range(70)])
     with pytest.raises(UserError, match="fit in the context"):
         make_items(replace(config, prompts=long, test_items=30), language_model)
+
+
+def test_prompts_of_an_assistant_are_written_as_in_chat(
+    config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
+) -> None:
+    assistant = replace(language_model, is_assistant=True)
+    records = [{"prompt": f"{i} + {i}", "completion": str(2 * i)} for i in range(70)]
+    file = write_prompts(tmp_path, records)
+    items = make_items(replace(config, prompts=file, test_items=30), assistant)
+    item = items.test[0]
+    messages = [Message("user", item.prompt)]
+    ids, _ = render_ids(messages, assistant.tokenizer, add_generation_prompt=True)
+    assert list(item.ids) == ids
+    end = assistant.tokenizer.special_tokens[END]
+    for reply in sampled(assistant, [item], max_new_tokens=12)[0]:
+        assert reply.is_complete == (reply.ids[-1] in assistant.stop_ids)
+    assert end in assistant.stop_ids
+    assert not item.ends_at_newline
 
 
 def test_settings_that_cannot_work(config: ReinforceConfig, language_model: LanguageModel) -> None:
@@ -175,22 +196,22 @@ def test_a_reward_that_raises_is_an_error_with_the_prompt() -> None:
     assert "raised ZeroDivisionError: division by zero, for the reply ' 5'" in error.value.message
 
 
-def rollouts(language_model: LanguageModel, config: ReinforceConfig, log: Path) -> Rollouts:
+def rollouts(language_model: LanguageModel, config: ReinforceConfig) -> Rollouts:
     return Rollouts(
         language_model=language_model,
         items=make_items(config, language_model).train,
         reward=starts_with_digit,
         config=config,
         dtype=torch.float32,
-        log=log,
     )
 
 
 def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, replace(config, batch_size=16, group_size=3), tmp_path / "log")
+    made = rollouts(language_model, replace(config, batch_size=16, group_size=3))
     made.before_step(0)
+    made.write(tmp_path / "log", 1)
     ids, targets, weights = made.batch(0)
     line = json.loads((tmp_path / "log").read_text())
     n_used = 16 - line["n_equal_groups"]
@@ -205,9 +226,7 @@ def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
     whole = -(log_probabilities.exp() / log_probabilities.exp() * (targets != -100)).sum(1)
     advantages = weights * 48 / len(ids)
     assert small.item() == pytest.approx((whole * advantages).sum().item() / (48 * 8), abs=1e-6)
-    with_kl = rollouts(
-        language_model, replace(config, batch_size=16, group_size=3, kl_weight=0.1), tmp_path / "b"
-    )
+    with_kl = rollouts(language_model, replace(config, batch_size=16, group_size=3, kl_weight=0.1))
     with_kl.before_step(0)
     assert len(with_kl.batch(0)[0]) == 48
 
@@ -215,7 +234,7 @@ def test_groups_with_equal_rewards_are_in_the_log_and_not_in_the_batch(
 def test_targets_are_the_sampled_tokens_and_nothing_of_the_prompt(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, config, tmp_path / "log")
+    made = rollouts(language_model, config)
     made.before_step(3)
     ids, targets, _ = made.batch(3)
     for row, wanted in zip(ids.tolist(), targets.tolist(), strict=True):
@@ -229,7 +248,7 @@ def test_targets_are_the_sampled_tokens_and_nothing_of_the_prompt(
 def test_a_batch_of_another_number_has_the_largest_size(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
-    made = rollouts(language_model, config, tmp_path / "log")
+    made = rollouts(language_model, config)
     ids, targets, weights = made.batch(5)
     longest = max(len(item.ids) for item in made.items)
     assert ids.shape == targets.shape == (64, longest + 7)
@@ -240,9 +259,13 @@ def test_the_log_continues_where_a_resumed_run_does(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    made = rollouts(language_model, config, log)
+    made = rollouts(language_model, config)
     for k in range(4):
         made.before_step(k)
+        made.write(log, k + 1)
     before = log.read_text().splitlines()
-    rollouts(language_model, config, log).before_step(2)
+    resumed = rollouts(language_model, config)
+    resumed.before_step(0)  # a budget measures some steps first
+    resumed.before_step(2)
+    resumed.write(log, 3)
     assert log.read_text().splitlines() == before[:3]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.graders import grade
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.tasks.log import Row

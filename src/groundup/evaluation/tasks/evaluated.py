@@ -16,8 +16,8 @@ from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.paired import require_items
 from groundup.evaluation.run_data import data_of
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.answers import answer, choose
-from groundup.evaluation.tasks.config import TaskConfig
 from groundup.evaluation.tasks.contamination import Contamination, find_contamination
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.tasks.log import Row, TaskLog, fingerprint

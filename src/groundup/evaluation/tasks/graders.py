@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from groundup.evaluation.tasks.config import Grader
+from groundup.evaluation.task_config import Grader
 from groundup.evaluation.tasks.items import numbers_in
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UsageError, UserError
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.text.config import FileConfig
 from groundup.text.records import Record, described, read_records
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.text_generation import prompt_ids
 from groundup.tokenizer.conversation import render_ids

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from groundup.evaluation.intervals import Share, wilson
-from groundup.evaluation.tasks.config import TaskConfig
+from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.graders import grade
 from groundup.evaluation.tasks.items import Item
 from groundup.evaluation.tasks.log import Row

@@ -93,7 +93,9 @@ class Evaluation:
         if not path.is_file():
             return None
         try:
-            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            # splitlines would also divide at characters such as U+2028 inside an answer.
+            text = path.read_text("utf-8").removesuffix("\n")
+            lines = [json.loads(line) for line in text.split("\n")]
             if [line["prompt"] for line in lines] != [item.prompt for item in items]:
                 return None
             names = lines[0]["answers"]

@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
@@ -16,8 +17,9 @@ from groundup.model.gpt import GPT
 from groundup.text.builtin import BUILTIN_NAME, python_reference
 from groundup.text.corpus import corpus_file, read_corpus
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.train.precision import MixedPrecision
 
-_CHARACTERS = 32_000
+_CHARACTERS = 16_000
 _CONTEXT = 512
 _BATCH_TOKENS = 4096
 
@@ -30,13 +32,14 @@ class PlainText:
     """Where it is from, for a sentence."""
     text: str
 
-    def bits_per_byte(self, model: GPT, tokenizer: Tokenizer) -> float:
-        """Measure how well a model predicts the text."""
+    def bits_per_byte(self, model: GPT, tokenizer: Tokenizer, dtype: torch.dtype) -> float:
+        """Measure how well a model predicts the text, in a number format."""
         ids = np.array(tokenizer.encode(self.text), dtype=np.int64)
         length = min(_CONTEXT, model.config.context_length)
         loss = evaluate_loss(
             model,
             ArrayTokens(ids),
+            loss=MixedPrecision(model, dtype),
             context_length=length,
             batch_size=max(1, _BATCH_TOKENS // length),
             tokenizer=tokenizer,

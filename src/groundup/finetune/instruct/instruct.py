@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
+from groundup.base.device import choose_dtype
 from groundup.base.environment import now
 from groundup.base.errors import UsageError, UserError
 from groundup.base.files import write_json, write_text
@@ -25,7 +26,13 @@ from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.examples import Dataset, Examples, read_dataset
 from groundup.finetune.instruct.forgetting import plain_text
 from groundup.finetune.instruct.identity import identity_of
-from groundup.finetune.instruct.result import InstructResult, Prepared, answers_page, readme
+from groundup.finetune.instruct.result import (
+    InstructResult,
+    Prepared,
+    answers_page,
+    main_table,
+    readme,
+)
 from groundup.finetune.instruct.rows import (
     ShownToken,
     check_template,
@@ -35,6 +42,7 @@ from groundup.finetune.instruct.rows import (
 from groundup.finetune.instruct.testing import (
     ANSWERS,
     Callbacks,
+    answer_loss,
     cross_validate,
     measure_after,
     measure_before,
@@ -45,7 +53,7 @@ from groundup.finetune.instruct.tuning import Tuned
 from groundup.finetune.job import base_fingerprint
 from groundup.finetune.outcome import AfterTraining
 from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
-from groundup.finetune.training import mean_loss, open_fine_tuning
+from groundup.finetune.training import open_fine_tuning
 from groundup.weights.checkpoint_format import save_model
 
 _N_CHECKED = 8
@@ -98,8 +106,8 @@ def instruct(
     if on_prepared is not None:
         on_prepared(prepared)
     run, _ = open_fine_tuning(wanted, config)
-    text = plain_text(opened.run)
-    plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer)
+    text, dtype = plain_text(opened.run), choose_dtype(config.dtype, foundation.model.device)
+    plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer, dtype)
     folds = before = None
     if config.folds is None:
         before = measure_before(
@@ -143,15 +151,16 @@ def instruct(
         warnings=after.warnings,
     )
     with after.step("Measuring the loss on plain text"):
-        plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer)
+        plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer, dtype)
         result = dataclasses.replace(result, plain_after=plain_after)
     with after.step("Testing the assistant"):
         if folds is not None:
             loss, evaluation = folds.loss_after_nats, folds.evaluation
         elif before is not None:
-            loss = mean_loss(assistant.model, examples.test_rows)
+            loss = answer_loss(assistant.model, examples.test_rows, config)
             evaluation = measure_after(assistant, before, config, callbacks)
         result = dataclasses.replace(result, loss_after_nats=loss, evaluation=evaluation)
+        result = dataclasses.replace(result, table=main_table(result))
     result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
     _write(result, opened, run, after)
     return result

@@ -106,6 +106,8 @@ class InstructResult:
     """Mean test loss per answer token after fine-tuning. None: it was not measured."""
     evaluation: Evaluation | None = None
     """The answers to the test prompts. None: the test failed."""
+    table: list[list[str]] = field(default_factory=list)
+    """The scores of every system, or of every kind of synthetic question, with the heads first."""
     plain_text: str = ""
     """Which plain text the next two are measured on."""
     plain_before: float | None = None
@@ -273,14 +275,23 @@ def readme(result: InstructResult) -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _tables(result: InstructResult) -> list[str]:
+def main_table(result: InstructResult) -> list[list[str]]:
+    """Make the table of all test records, with the heads of its columns first."""
     evaluation = result.evaluation
     assert evaluation is not None
     if result.is_synthetic:
         rows = [[kind, str(a.n), str(b), str(a)] for kind, b, a in result.shares()]
-        return [markdown(["kind", "prompts", "before", "after"], rows)]
+        return [["kind", "prompts", "before", "after"], *rows]
+    return [[*COLUMNS], *table_of(evaluation, [True] * len(evaluation.items))]
+
+
+def _tables(result: InstructResult) -> list[str]:
+    evaluation = result.evaluation
+    assert evaluation is not None
     n, n_new = len(evaluation.items), sum(evaluation.is_new)
-    found = [f"All {n} test records:", markdown(COLUMNS, table_of(evaluation, [True] * n))]
+    found = [f"All {n} test records:", markdown(result.table[0], result.table[1:])]
+    if result.is_synthetic:
+        return found
     if 0 < n_new < n:
         found.append(f"The {n_new} test records without a near duplicate in the training set:")
         found.append(markdown(COLUMNS, table_of(evaluation, evaluation.is_new)))

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.device import choose_dtype
 from groundup.base.files import read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel
+from groundup.finetune.batches import Row
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.evaluation import (
@@ -22,7 +24,9 @@ from groundup.finetune.instruct.examples import Examples
 from groundup.finetune.instruct.tuning import Tuned, job_of, plain_rows, tune_assistant
 from groundup.finetune.job import FineTuning
 from groundup.finetune.training import OnStep, mean_loss
+from groundup.model.gpt import GPT
 from groundup.train.curve_checks import Finding
+from groundup.train.precision import MixedPrecision
 
 ANSWERS, UNTUNED_ANSWERS, _LOSSES = "answers.jsonl", "untuned.jsonl", "losses.json"
 
@@ -58,6 +62,12 @@ class Before:
     """How long the tests took. Those after training do not take longer."""
 
 
+def answer_loss(model: GPT, rows: Sequence[Row], config: InstructConfig) -> float:
+    """Measure the mean loss on answers in nats/token, in the number format of the training."""
+    mixed = MixedPrecision(model, choose_dtype(config.dtype, model.device))
+    return mixed.run(lambda _: mean_loss(model, rows))
+
+
 def measure_before(
     foundation: LanguageModel,
     examples: Examples,
@@ -86,7 +96,7 @@ def measure_before(
         evaluation.write(path)
     return Before(
         evaluation=evaluation,
-        loss_nats=mean_loss(foundation.model, examples.test_rows),
+        loss_nats=answer_loss(foundation.model, examples.test_rows, config),
         elapsed_s=time.monotonic() - began_at,
     )
 
@@ -199,7 +209,7 @@ def _test_fold(
     evaluation = measure_after(assistant, before, config, callbacks)
     found = {
         "loss_before_nats": before.loss_nats,
-        "loss_after_nats": mean_loss(model, examples.test_rows),
+        "loss_after_nats": answer_loss(model, examples.test_rows, config),
     }
     write_json(losses, found)
     evaluation.write(answers)

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,9 +25,6 @@ from groundup.model.lora import add_lora, has_lora, merge_lora
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.curve_checks import Finding
 from groundup.train.optimizer import Optimizer, OptimizerConfig
-
-_VALIDATIONS = 3
-"""Validations in a run, unless `validate_every` is given: on a CPU each takes some seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +99,7 @@ def job_of(
         batches=RowBatches(rows, config.batch_size, seed=config.seed),
         optimizer=Optimizer(model, _optimizer_config(model, config)),
         n_steps=n_steps,
-        config=replace(
-            config, validate_every=config.validate_every or max(1, n_steps // _VALIDATIONS)
-        ),
+        config=config,
         validate=partial(mean_loss, model, validation_rows) if validation_rows else None,
         identity=_identity(foundation, rows, config),
         after_s=after_s,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 Answers = tuple[str, str]
 """The chosen and the rejected answer of a pair."""
 
-LONGER, WORDS, CHARACTERS = "longer answer", "word TF-IDF", "character 2-5-gram TF-IDF"
+LONGER, WORDS, CHARACTERS = "longer answer", "word TF-IDF", "character TF-IDF"
 
 
 def baseline_scores(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.kinds import Count, Positive, Whole
+from groundup.base.kinds import Count, NotNegative, Positive, Whole
 from groundup.finetune.config import FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 
@@ -42,6 +42,9 @@ class PreferConfig(FineTuneConfig):
     """Strength of the pull toward the model before training."""
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)] = 0.0
     """Probability that a pair is labeled the wrong way round (sigmoid and robust only)."""
+    sft_weight: Annotated[NotNegative, Lt(1e35)] = 0.0
+    """Weight of the loss of the chosen answers in nats/token, which is added. It keeps them from
+    becoming less likely."""
     max_answer_tokens: Count | None = None
     """Cut each answer after this many tokens. None: answers are not cut, and pairs that are longer
     than the context are left out."""

@@ -19,7 +19,7 @@ from groundup.evaluation.paired import (
 )
 from groundup.finetune.prefer.losses import PairLogProbabilities
 
-TUNED, UNTUNED = "tuned model", "untuned model, likelier answer"
+TUNED, UNTUNED = "tuned model", "untuned model"
 
 Scores = Float[np.ndarray, " n"]
 """One score per test pair, above 0 where the chosen answer is preferred."""
@@ -153,7 +153,7 @@ class PreferenceReport:
                 f"The chosen answers became likelier (log p {chosen:+.2f} nats), the rejected ones "
                 f"changed by {rejected:+.2f} nats."
             )
-        found = f"WARNING: the chosen answers became less likely (log p {chosen:+.2f} nats); "
+        found = f"WARNING: The chosen answers became less likely (log p {chosen:+.2f} nats); "
         if rejected < chosen:
             return f"{found}the margin comes from the rejected ones ({rejected:+.2f} nats)."
         return f"{found}the rejected ones did not fall as much ({rejected:+.2f} nats)."

@@ -35,7 +35,12 @@ class PairLogProbabilities:
 
 
 def preference_losses(
-    pairs: PairLogProbabilities, name: LossName, *, beta: float, label_smoothing: float = 0.0
+    pairs: PairLogProbabilities,
+    name: LossName,
+    *,
+    beta: float,
+    label_smoothing: float = 0.0,
+    sft_weight: float = 0.0,
 ) -> Float[Tensor, " n"]:
     """Compute the loss of each pair.
 
@@ -54,17 +59,31 @@ def preference_losses(
         name: The loss.
         beta: Strength of the pull toward the reference model.
         label_smoothing: The probability that a label is wrong, for "sigmoid" and "robust".
+        sft_weight: This many times the mean loss of the tokens of the chosen answer is added. The
+            losses above fall also when both answers become less likely; this one does not.
 
     Source: "Direct Preference Optimization", equation 7; "A note on DPO with noisy preferences &
-        relationship to IPO", equation 3; "Provably Robust DPO", equation 11; "A General Theoretical
-        Paradigm to Understand Learning from Human Preferences", equation 17; "Tulu 3", equation 6,
-        for the division by the number of tokens.
+        relationship to IPO" (Mitchell, 2023), conservative DPO; "Provably Robust DPO" (Chowdhury et
+        al., 2024), the robust loss; "A General Theoretical Paradigm to Understand Learning from
+        Human Preferences", equation 17, per token as in trl; "Tulu 3" (Lambert et al., 2024),
+        length-normalized DPO; "Iterative Reasoning Preference Optimization", equation 1, for the
+        loss of the chosen answer.
 
     >>> import torch
-    >>> equal = PairLogProbabilities(torch.zeros(1, 2), torch.zeros(1, 2), torch.ones(1, 2))
+    >>> zero = torch.zeros(1, 2)
+    >>> equal = PairLogProbabilities(zero, zero, torch.ones(1, 2).long())
     >>> round(preference_losses(equal, "sigmoid", beta=0.1).item(), 4)  # ln 2
     0.6931
     """
+    losses = _ranking_losses(pairs, name, beta, label_smoothing)
+    if not sft_weight:
+        return losses
+    return losses - sft_weight * pairs.policy[:, 0] / pairs.n_tokens[:, 0].clamp(min=1)
+
+
+def _ranking_losses(
+    pairs: PairLogProbabilities, name: LossName, beta: float, label_smoothing: float
+) -> Float[Tensor, " n"]:
     ratios = pairs.ratios
     if name in ("ipo", "sigmoid_norm"):
         ratios = ratios / pairs.n_tokens.clamp(min=1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import quoted
+from groundup.evaluation.intervals import Share
 from groundup.evaluation.merged import MergeReport
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.evaluation import TUNED, PreferenceReport
@@ -103,23 +104,21 @@ class PreferResult:
 
 
 def accuracy_rows(reports: dict[str, PreferenceReport]) -> list[list[str]]:
-    """Write the preference accuracy of each model, the best first, as rows of a table."""
+    """Write the preference accuracy of each model in percent, the best first, as a table."""
     first = next(iter(reports.values()))
+    shares = [report.shares for report in reports.values()]
     order = sorted(first.scores, key=lambda name: -first.shares[name].n_right)
-    return [
-        [
-            name,
-            *(
-                text
-                for report in reports.values()
-                for text in (
-                    f"{report.shares[name].value:.1%}",
-                    f"{report.shares[name].low:.1%} to {report.shares[name].high:.1%}",
-                )
-            ),
-        ]
-        for name in order
-    ]
+    return [[name, *(percent(some[name]) for some in shares)] for name in order]
+
+
+def percent(share: Share) -> str:
+    """Write a share with its interval, without the sign.
+
+    >>> from groundup.evaluation.intervals import wilson
+    >>> percent(wilson(17, 20))
+    '85.0 (64.0 to 94.8)'
+    """
+    return f"{100 * share.value:.1f} ({100 * share.low:.1f} to {100 * share.high:.1f})"
 
 
 def change_rows(reports: dict[str, PreferenceReport]) -> list[list[str]]:
@@ -145,11 +144,11 @@ def samples_page(samples: Sequence[Sample]) -> str:
 def readme(result: PreferResult, config: PreferConfig) -> str:
     """Write the README.md of a tuned assistant, in Markdown."""
     reports = result.reports()
-    heads = [part for name in reports for part in (name, "95 % interval")]
     tables = "The model was not tested.\n"
     if reports:
         tables = (
-            _markdown(["preference accuracy", *heads], accuracy_rows(reports))
+            "Preference accuracy in %, with 95 % intervals:\n\n"
+            + _markdown(["model", *reports], accuracy_rows(reports))
             + "\nMean change of the log-probability of an answer in nats, with 95 % intervals:\n\n"
             + _markdown(["answer", *reports], change_rows(reports))
         )

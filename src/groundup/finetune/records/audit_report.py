@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from groundup.finetune.records.row_audit import NearPair, Overlap, RowAudit
 
 _EXAMPLES = 2
 _SHOWN_ROWS = 5
 _SHOWN_LABELS = 12
-_TEST_FRAC = 0.2
 
 
 @dataclass(frozen=True)
@@ -87,17 +84,17 @@ class AuditReport:
         """Return what was found that is no fault."""
         audit = self._audit
         found: list[str] = []
-        if not audit.overlaps and audit.n_near_repeats:
-            sizes = np.bincount(audit.groups.group)[audit.groups.group]
-            share = float(np.mean(1 - _TEST_FRAC ** (sizes - 1)))
+        if audit.random_overlap is not None:
+            drawn = audit.random_overlap
             found.append(
-                f"In a random split, about {share:.0%} of the test rows would have a near "
-                "duplicate in the training set. In a grouped split, none has."
+                f"In a random split, {drawn.n_near:,} of {drawn.n_rows:,} test rows "
+                f"({drawn.n_near / drawn.n_rows:.0%}) have a near duplicate in the training set. "
+                "In a grouped split, none has."
             )
         if audit.too_long is not None and audit.max_tokens is not None:
             found.append(
-                f"Longer than the context of {audit.max_tokens:,} tokens: {len(audit.too_long):,} "
-                f"of {audit.n_rows:,} rows{self._listed(audit.too_long)}."
+                f"Longer than {audit.max_tokens:,} tokens: {len(audit.too_long):,} of "
+                f"{audit.n_rows:,} rows{self._listed(audit.too_long)}."
             )
         return found
 
@@ -206,11 +203,16 @@ class AuditReport:
         )
 
     def _length_table(self) -> AuditTable:
+        units = {} if self._noun == "texts" else {"tokens": "tokens, with the answer"}
         return AuditTable(
             f"Lengths of the {self._noun}",
             ["unit", "mean", "median", "90 %", "99 %", "longest"],
             [
-                [row.unit, f"{row.mean:.1f}", *(f"{n:,}" for n in row.percentiles.values())]
+                [
+                    units.get(row.unit, row.unit),
+                    f"{row.mean:.1f}",
+                    *(f"{n:,}" for n in row.percentiles.values()),
+                ]
                 for row in self._audit.lengths
             ],
         )

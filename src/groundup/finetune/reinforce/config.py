@@ -33,7 +33,8 @@ class ReinforceConfig(FineTuneConfig):
     test_samples: Annotated[Count, _TASK] = 4
     """Number of replies per test prompt."""
     least_start: Annotated[Fraction, _TASK] = 0.1
-    """Lowest mean reward before training. Below it, too few groups have a reply to learn from."""
+    """Lowest mean reward before training. Below it, too few groups have good and bad
+    replies."""
     most_start: Annotated[Fraction, _TASK] = 0.6
     """Highest mean reward before training."""
     steps: Count | None = 60

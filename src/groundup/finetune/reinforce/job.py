@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,7 +21,6 @@ from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.evaluation.merged import MergeReport, merge_and_save
 from groundup.finetune.batches import token_log_probabilities
 from groundup.finetune.job import FineTuning, base_fingerprint
-from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.reinforce.config import ReinforceConfig
 from groundup.finetune.reinforce.loss import policy_loss
 from groundup.finetune.reinforce.prompts import Items
@@ -35,6 +35,15 @@ _N_COMPARED = 8
 _TEST_SEED = 2**31
 """Added to the seed for the replies to the test prompts, before and after training alike."""
 _N_EXAMPLES = 5
+
+
+class Tested(NamedTuple):
+    """A test of the model."""
+
+    scores: Scores
+    replies: tuple[str, ...]
+    """The first reply to each of the first test prompts."""
+    elapsed_s: float
 
 
 @dataclass
@@ -73,8 +82,9 @@ class ReinforceJob:
         """The model with its adapters."""
         return self.language_model.model
 
-    def test(self) -> tuple[Scores, list[str]]:
-        """Score the test set; also return the first reply to each of its first prompts."""
+    def test(self) -> Tested:
+        """Score the test set."""
+        began_at = time.monotonic()
         scores, replies, _ = score(
             self.language_model,
             self.items.test,
@@ -84,22 +94,29 @@ class ReinforceJob:
             self.dtype,
             seed=self.config.seed + _TEST_SEED,
         )
-        return scores, [_shown(group[0]) for group in replies[:_N_EXAMPLES]]
+        shown = tuple(_shown(group[0]) for group in replies[:_N_EXAMPLES])
+        return Tested(scores, shown, time.monotonic() - began_at)
 
-    def tuning(
-        self, run: RunFolder | None, on_rollout: Callable[[Scores], None] | None = None
-    ) -> FineTuning:
-        """Describe the training."""
-        config = self.config
-        rollouts = Rollouts(
+    def rollouts(self, on_rollout: Callable[[Scores], None] | None = None) -> Rollouts:
+        """Make the batches of the training."""
+        return Rollouts(
             language_model=self.language_model,
             items=self.items.train,
             reward=self.reward,
-            config=config,
+            config=self.config,
             dtype=self.dtype,
-            log=None if run is None else log_of(run),
             on_rollout=on_rollout,
         )
+
+    def tuning(self, rollouts: Rollouts, *, after_s: float, started_at: float) -> FineTuning:
+        """Describe the training.
+
+        Args:
+            rollouts: The batches.
+            after_s: Seconds that the test after training will take.
+            started_at: When the command started, by `time.monotonic()`.
+        """
+        config = self.config
         return FineTuning(
             model=self.model,
             loss=partial(_loss, self.model, config),
@@ -119,27 +136,8 @@ class ReinforceJob:
             identity=self.identity,
             count=lambda batch: len(batch[0]),
             before_step=rollouts.before_step,
-        )
-
-    def plan(self) -> FineTuningPlan:
-        """Measure the cost, with that of the replies of one step and of both tests."""
-        planned = plan_fine_tuning(self.tuning(None))
-        began_at = time.perf_counter()
-        n = min(self.config.batch_size, len(self.items.train))
-        score(
-            self.language_model, self.items.train[:n], self.config.group_size,
-            lambda prompt, reply, answer: 0.0, self.config, self.dtype, seed=0,
-        )  # fmt: skip
-        sampling_s = time.perf_counter() - began_at
-        n_replies = self.config.batch_size * self.config.group_size
-        tests_s = 2 * sampling_s * len(self.items.test) * self.config.test_samples / n_replies
-        low, likely, high = planned.total_s
-        more_s = planned.n_steps * sampling_s + tests_s
-        return dataclasses.replace(
-            planned,
-            step_s=planned.step_s + sampling_s,
-            after_s=tests_s / 2,
-            total_s=(low + 0.7 * more_s, likely + more_s, high + 1.3 * more_s),
+            after_s=after_s,
+            started_at=started_at,
         )
 
     def save(self, folder: Path) -> MergeReport:
@@ -163,18 +161,19 @@ class ReinforceJob:
             write_json(folder / ASSISTANT_MARK, {"job": "reinforce"})
         return report
 
-    def keep_test(self, run: RunFolder, scores: Scores, replies: list[str]) -> None:
-        """Write the scores before training, for a run that is resumed."""
-        about = {"identity": self.identity, "scores": dataclasses.asdict(scores)}
-        write_json(run.evaluation / "before.json", {**about, "replies": replies})
+    def keep_test(self, run: RunFolder, tested: Tested) -> None:
+        """Write the test before training, for a run that is resumed."""
+        about = {**tested._asdict(), "scores": dataclasses.asdict(tested.scores)}
+        write_json(run.evaluation / "before.json", {"identity": self.identity, **about})
 
-    def cached_test(self, wanted: Path) -> tuple[Scores, list[str]] | None:
+    def kept_test(self, wanted: Path) -> Tested | None:
         """Return what `keep_test` wrote for this job in one of its folders; None: nothing."""
         for folder in sorted(wanted.parent.glob(f"{wanted.name}*")):
             file = RunFolder(folder).evaluation / "before.json"
             found = read_json(file) if file.is_file() else None
             if isinstance(found, dict) and found.get("identity") == self.identity:
-                return Scores(**found["scores"]), found["replies"]
+                scores = Scores(**found["scores"])
+                return Tested(scores, tuple(found["replies"]), found["elapsed_s"])
         return None
 
 

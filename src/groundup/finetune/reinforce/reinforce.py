@@ -19,7 +19,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.evaluation.paired import paired_bootstrap
 from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.outcome import AfterTraining
-from groundup.finetune.plan import FineTuningPlan
+from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.reinforce.config import ReinforceConfig
 from groundup.finetune.reinforce.job import ReinforceJob, log_of, reward_name
 from groundup.finetune.reinforce.prompts import make_items
@@ -27,6 +27,7 @@ from groundup.finetune.reinforce.replies import Reward, equals_answer
 from groundup.finetune.reinforce.result import Example, ReinforceResult, readme
 from groundup.finetune.reinforce.rollouts import Scores
 from groundup.finetune.training import OnStep, fine_tune, open_fine_tuning
+from groundup.train.loop import Step
 
 FOLDER = "reinforced"
 
@@ -57,25 +58,33 @@ def reinforce(
             written.
         KeyboardInterrupt: After Ctrl-C, when a checkpoint is written.
     """
-    began_at = time.perf_counter()
+    began_at = time.monotonic()
     config = dataclasses.replace(config, run=find_run(config.run))
     assert config.run is not None
     language_model = open_foundation(config.run, device=config.device, threads=config.threads)
     wanted = target_folder(config.run, config.out, FOLDER, language_model.model)
     items = make_items(config, language_model)
     job = ReinforceJob(config, language_model, items, reward)
-    if config.plan_only:
-        return job.plan()
     say = on_test or (lambda what: None)
-    found = job.cached_test(wanted)
-    if found is None:
+    first = job.kept_test(wanted)
+    if first is None:
         say("Testing the model before training.")
-        found = job.test()
-    before, replies_before = found
+        first = job.test()
+    before = first.scores
     _check_start(before, config)
+    rollouts = job.rollouts(on_rollout)
+    tuning = job.tuning(rollouts, after_s=first.elapsed_s, started_at=began_at)
+    if config.plan_only:
+        return plan_fine_tuning(tuning)
     run, _ = open_fine_tuning(wanted, config)
-    job.keep_test(run, before, replies_before)
-    trained = fine_tune(job.tuning(run, on_rollout), run, on_step=on_step)
+    job.keep_test(run, first)
+
+    def after_step(step: Step) -> None:
+        rollouts.write(log_of(run), step.step)
+        if on_step is not None:
+            on_step(step)
+
+    trained = fine_tune(tuning, run, on_step=after_step)
     with run.log_to_file():
         merge = job.save(run.path)
         after = AfterTraining(run.path)
@@ -95,17 +104,17 @@ def reinforce(
         )
         with after.step("Testing the model"):
             say("Testing the model after training.")
-            scores, replies = job.test()
+            last = job.test()
             result = dataclasses.replace(
                 result,
-                after=scores,
-                difference=paired_bootstrap(scores.rewards, before.rewards),
+                after=last.scores,
+                difference=paired_bootstrap(last.scores.rewards, before.rewards),
                 examples=tuple(
                     Example(prompt=item.prompt, answer=item.answer, before=a, after=b)
-                    for item, a, b in zip(items.test, replies_before, replies, strict=False)
+                    for item, a, b in zip(items.test, first.replies, last.replies, strict=False)
                 ),
             )
-        result = dataclasses.replace(result, elapsed_s=time.perf_counter() - began_at)
+        result = dataclasses.replace(result, elapsed_s=time.monotonic() - began_at)
         with after.step("Writing the results"):
             write_json(run.evaluation / "reinforce.json", result.summary())
         with after.step("Writing the README"):

@@ -132,7 +132,7 @@ def readme(result: ReinforceResult) -> str:
     return f"""# Model trained on rewards (GRPO)
 
 {result.n_steps} steps. Of {result.n_groups} groups of replies, {result.n_equal_groups} had equal
-rewards, so that nothing was learned from them.
+rewards, so that they are not in the loss.
 
 | | before | after |
 |---|---|---|

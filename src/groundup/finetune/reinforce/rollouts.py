@@ -33,7 +33,7 @@ class Scores:
     rewards: list[float]
     """Mean reward of each prompt."""
     n_equal_groups: int
-    """Number of prompts whose replies all have the same reward: nothing is learned from them."""
+    """Number of prompts whose replies all have the same reward. They are not in the loss."""
     mean_tokens: float
     complete_frac: float
     """Fraction of the replies that ended by themselves."""
@@ -59,12 +59,11 @@ class Rollouts:
     reward: Reward
     config: ReinforceConfig
     dtype: torch.dtype
-    log: Path | None
-    """A JSON Lines file with the scores of each step. None: they are not written."""
     on_rollout: Callable[[Scores], None] | None = None
     """Called with the scores of each step, before its update."""
     _k: int = -1
     _batch: tuple[Tensor, ...] = field(default=())
+    _line: dict[str, Any] = field(default_factory=dict)
 
     def before_step(self, k: int) -> None:
         """Sample the replies of step k + 1."""
@@ -79,7 +78,7 @@ class Rollouts:
         self._k, self._batch = k, self._batch_of(items, replies, rewards)
         if self.on_rollout is not None:
             self.on_rollout(scores)
-        line = {
+        self._line = {
             "step": k + 1,
             "mean_reward": scores.mean_reward,
             "n_groups": len(items),
@@ -89,7 +88,6 @@ class Rollouts:
             "copied_frac": scores.copied_frac,
             "example": {"prompt": items[0].prompt, "reply": replies[0][0].text},
         }
-        self._write(line)
 
     def batch(self, k: int) -> tuple[Tensor, ...]:
         """Return ids (B, T), targets (B, T) and weights (B,) of the replies of step k + 1.
@@ -129,13 +127,15 @@ class Rollouts:
             weights[kept] * (len(kept) / len(rows)),
         )
 
-    def _write(self, line: dict[str, Any]) -> None:
-        """Append a line; those of the same and later steps are from before an interruption."""
-        if self.log is None:
-            return
-        lines = self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []
-        kept = lines[: line["step"] - 1]
-        write_text(self.log, "\n".join([*kept, json.dumps(line)]) + "\n")
+    def write(self, log: Path, step: int) -> None:
+        """Append the scores of a finished step to a JSON Lines file.
+
+        Lines of the same and later steps, from before an interruption, are replaced.
+        """
+        assert self._line["step"] == step
+        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+        kept = [line for line in lines if json.loads(line)["step"] < step]
+        write_text(log, "\n".join([*kept, json.dumps(self._line)]) + "\n")
 
 
 def score(
