@@ -1,1 +1,1 @@
-"""One run: from a data folder to a run folder, checkpoints, checks, comparison."""
+"""Pretraining: from a data folder to a run folder; checks and comparison of runs."""

@@ -1,1 +1,1 @@
-"""The one training loop and everything it stands on."""
+"""The training loop, and the trainer of every run: checkpoints, resuming, checks."""
