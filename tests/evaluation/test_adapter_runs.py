@@ -10,6 +10,7 @@ from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.base.files import write_json
+from groundup.base.run import RunFolder
 from groundup.evaluation.export import export
 from groundup.evaluation.load import load
 from groundup.evaluation.merged import merge_and_save
@@ -98,6 +99,7 @@ def test_an_adapter_of_peft_becomes_a_run(base: Path, tmp_path: Path) -> None:
     assert result.merge is not None
     assert result.merge.max_logit_difference < 1e-5
     assert result.n_parameters == sum(p.numel() for p in load(base).model.parameters())
+    assert RunFolder(result.run).is_run
     opened = load(result.run)
     assert (opened.model(IDS) - theirs(IDS).logits).abs().max() < 1e-5
     assert opened.tokenizer.fingerprint == load(base).tokenizer.fingerprint

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 from decoder_models import CONFIGS, lively
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from peers import peer
 from safetensors.torch import load_file, save_file
 
@@ -76,7 +78,7 @@ def test_an_adapter_of_peft_computes_the_same_here(
     peft = peer("peft")
     base = transformers_model(base_folder(family, tmp_path / "base"))
     suffixes = ["c_attn", "c_fc"] if family == "gpt2" else ["q_proj", "v_proj", "down_proj"]
-    settings = peft.LoraConfig(
+    about = peft.LoraConfig(
         r=4,
         lora_alpha=6,
         target_modules=suffixes,
@@ -88,7 +90,7 @@ def test_an_adapter_of_peft_computes_the_same_here(
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(0)
-    theirs = peft.get_peft_model(base, settings)
+    theirs = peft.get_peft_model(base, about)
     for name, parameter in theirs.named_parameters():
         if "magnitude" in name:
             parameter.data *= 1 + 0.1 * torch.randn(parameter.shape)
@@ -206,6 +208,35 @@ def test_a_field_that_changes_the_result_is_refused(
     adapter: Path, fields: dict[str, Any], words: str
 ) -> None:
     assert words in refused(rewrite(adapter, **fields))
+
+
+_VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.just(10**400),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=4,
+)
+_FIELDS = (
+    *("peft_type", "r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "rank_pattern"),
+    *("alpha_pattern", "base_model_name_or_path", "bias", "init_lora_weights", "target_modules"),
+)
+
+
+@given(fields=st.dictionaries(st.sampled_from(_FIELDS), _VALUES, min_size=1, max_size=2))
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_of_a_field_is_honored_or_refused(adapter: Path, fields: dict[str, Any]) -> None:
+    file = adapter / "adapter_config.json"
+    before = file.read_text()
+    try:
+        load_adapter(lively(CONFIGS["llama"]), rewrite(adapter, **fields))
+    except UserError:
+        pass
+    finally:
+        file.write_text(before)
 
 
 def test_unknown_fields_without_a_value_are_accepted(adapter: Path) -> None:

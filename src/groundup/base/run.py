@@ -27,8 +27,9 @@ _MARKS = ("config.toml", "checkpoints", "metrics.jsonl")
 """A folder with any of these is a run."""
 RUN_CONTENT = (
     *("checkpoints", "tokenizer", "samples", "evaluation", "figures", "results", "data", "story"),
-    *("huggingface", "gguf", "nanogpt", "tensorboard", "README.md", "config.toml"),
-    *("manifest.json", "log.txt", "metrics.jsonl", "failure.json", "report.html"),
+    *("huggingface", "gguf", "nanogpt", "peft", "adapter", "tensorboard", "README.md"),
+    *("config.toml", "manifest.json", "merge.json", "log.txt", "metrics.jsonl", "failure.json"),
+    "report.html",
 )
 """What belongs to a run; other folders inside it, such as a classifier, are runs of their own."""
 
@@ -121,7 +122,7 @@ class RunFolder:
         """The run that a classifier or an assistant was fine-tuned from; other runs: itself."""
         here = self.path if self.path.name else self.path.resolve()
         parent = RunFolder(here.parent)
-        inside = here.name.startswith(("classifier", "assistant", "preferred"))
+        inside = here.name.startswith(("classifier", "assistant", "preferred", "reinforced"))
         return parent if inside and parent.is_run else self
 
     @property

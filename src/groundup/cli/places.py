@@ -16,6 +16,7 @@ _IN_RUN = {
     "classify": "classifier",
     "instruct": "assistant",
     "prefer": "preferred",
+    "reinforce": "reinforced",
 }
 """Where in the run a command writes without --out."""
 

@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+from groundup.base.checkpoints import step_name
 from groundup.base.errors import UsageError, UserError, quoted
-from groundup.base.files import atomic_folder, read_json, write_json
+from groundup.base.files import atomic_folder, read_json, write_json, write_text
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel, load
 from groundup.evaluation.merged import ADAPTER, MergeReport, compare_merged, merge_and_save
@@ -72,6 +73,11 @@ def import_adapter(source: Path, base: Path | None, out: Path) -> AdapterRun:
             if language_model.is_assistant:
                 write_json(temporary / ASSISTANT_MARK, {"source": str(source)})
             written = RunFolder(temporary)
+            checkpoint = written.checkpoints_path / step_name(0)
+            checkpoint.mkdir(parents=True)
+            for file in temporary.glob("model.*"):
+                file.rename(checkpoint / file.name)
+            write_text(written.checkpoints_path / "latest", f"{step_name(0)}\n")
             written.write_manifest(
                 {
                     "job": "import",

@@ -96,7 +96,8 @@ class LoRALinear(Linear):
         if not self.is_enabled:
             return super().forward(x)
         flat = x.reshape(-1, self.in_features)  # (N, I)
-        # All parts share the zeros of the dropout.
+        # All parts share the zeros of the dropout. The frozen product has none; with DoRA, that of
+        # peft has.
         dropped = F.dropout(flat, self.config.dropout, self.training)
         low = F.linear(dropped, self.lora_a.to(x.dtype))  # (N, parts r)
         b = self.spread_b()

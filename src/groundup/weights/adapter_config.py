@@ -4,7 +4,6 @@ A field that changes what the adapter computes is honored, or refused by its nam
 that is not known here, unless it is empty.
 """
 
-import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from groundup.base.errors import UsageError
 from groundup.base.files import read_json
 
 CONFIG_FILE = "adapter_config.json"
-_LARGEST_RANK = 65_536
+_LARGEST_RANK, _LARGEST_ALPHA = 65_536, 1e30
 _LONGEST_PATTERN = 1000
 _HONORED = frozenset(
     (
@@ -161,7 +160,7 @@ def _rank(name: str, value: Any, where: Path) -> int:
 
 
 def _positive(name: str, value: Any, where: Path) -> float:
-    if type(value) not in (int, float) or not 0 < value < math.inf:
+    if type(value) not in (int, float) or not 0 < value < _LARGEST_ALPHA:
         raise UsageError(
             f"{name} is {str(value)[:100]!r}. A number above 0 is expected.", where=where
         )
