@@ -29,6 +29,7 @@ from groundup.weights.checkpoint_format import save_model
 ANIMALS, VERBS_OF_TEXT = "cat dog cow hen fox owl", "sat ran slept ate hid sang"
 COMMANDS = {
     "classify": "runs/base --labels labels.csv --method lora --steps 12 --batch-size 4",
+    "classify_frozen": "runs/base --labels labels.csv",
     "instruct": "runs/base --records records.json --steps 12 --batch-size 4 --no-baselines "
     "--max-new-tokens 4 --recipe lora",
     "pretrain": "data --steps 24 --batch-size 4 --d-model 16 --n-layers 1 --n-heads 2 "
@@ -36,7 +37,8 @@ COMMANDS = {
     "prefer": "runs/assistant --records pairs.json --steps 12 --batch-size 4 --max-new-tokens 4",
 }
 NAMES = (*COMMANDS, "reinforce")
-EVERY = "--threads 1 --validate-every 4 --checkpoint-every 2 --seed 3 --out runs/base/tuned"
+EVERY = "--threads 1 --seed 3 --out runs/base/tuned"
+STEPS = "--validate-every 4 --checkpoint-every 2"
 
 
 def sentences(n: int) -> list[str]:
@@ -117,14 +119,16 @@ def run_command(folder: Path, start: str, name: str) -> None:
         return
     with open(os.devnull, "w") as nothing:
         sys.stdout = nothing
-        status = main([name, *COMMANDS[name].split(), *EVERY.split()])
+        every = EVERY if name == "classify_frozen" else f"{EVERY} {STEPS}"
+        status = main([name.split("_")[0], *COMMANDS[name].split(), *every.split()])
     assert status == 0, status
 
 
 def __getattr__(name: str) -> object:
     """Name a function for each command, which imports the command before the processes fork."""
-    if name.removeprefix("run_") not in NAMES:
+    command = name.removeprefix("run_")
+    if command not in NAMES:
         raise AttributeError(name)
-    verb = next(verb for verb in VERBS if verb.name == name.removeprefix("run_"))
+    verb = next(verb for verb in VERBS if verb.name == command.split("_")[0])
     __import__(verb.view.split(":")[0])
-    return lambda folder, start: run_command(folder, start, verb.name)
+    return lambda folder, start: run_command(folder, start, command)

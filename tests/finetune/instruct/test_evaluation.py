@@ -130,15 +130,16 @@ def evaluation(n: int, tuned: float, **others: float) -> Evaluation:
 
 def test_the_verdict_is_against_the_best_baseline() -> None:
     found = evaluation(80, 0.6, untuned=0.3, echo=0.5)
-    key, _, f1 = found.verdict()
+    first, key, _, f1 = found.verdict()
+    assert first == "On the 40 records without a near duplicate in the training set:"
     assert key == "Key match: no test prompt has a score."
     assert "Token F1: 60.0% against 50.0% (echo): +10.0 points" in f1
     assert "better than every baseline" in f1
-    assert "worse than this baseline" in evaluation(80, 0.4, echo=0.5).verdict()[2]
-    assert "no clear difference" in evaluation(80, 0.5, echo=0.5).verdict()[2]
+    assert "worse than this baseline" in evaluation(80, 0.4, echo=0.5).verdict()[3]
+    assert "no clear difference" in evaluation(80, 0.5, echo=0.5).verdict()[3]
     assert (
         "5 prompts are too few to compare (30 are needed)"
-        in evaluation(10, 0.6, echo=0.5).verdict()[2]
+        in evaluation(10, 0.6, echo=0.5).verdict()[3]
     )
 
 

@@ -106,8 +106,14 @@ def test_prompts_of_an_assistant_are_written_as_in_chat(
 def test_settings_that_cannot_work(config: ReinforceConfig, language_model: LanguageModel) -> None:
     with pytest.raises(UserError, match="too few to compare"):
         make_items(replace(config, test_items=29), language_model)
-    with pytest.raises(UserError, match="There are 45 pairs"):
-        make_items(replace(config, max_number=9), language_model)
+    with pytest.raises(UserError, match="There are 66 pairs") as error:
+        make_items(replace(config, max_number=11), language_model)
+    settings: Any = error.value.settings
+    make_items(replace(config, max_number=11, **settings), language_model)
+    with pytest.raises(UserError, match="There are 6 pairs") as error:
+        make_items(replace(config, max_number=3), language_model)
+    settings = error.value.settings
+    make_items(replace(config, **settings), language_model)
     with pytest.raises(UserError, match="above most_start"):
         replace(config, least_start=0.7)
 

@@ -69,7 +69,10 @@ class Evaluation:
         among = self.is_new
         if not any(among):
             return ["Every test prompt has a near duplicate in training: nothing can be said."]
-        return [self._verdict_of(metric, among) for metric in METRICS]
+        first = []
+        if not all(among):
+            first = [f"On the {sum(among)} records without a near duplicate in the training set:"]
+        return [*first, *(self._verdict_of(metric, among) for metric in METRICS)]
 
     def _verdict_of(self, metric: str, among: Sequence[bool]) -> str:
         best, tuned = self.best_baseline(metric, among), self.mean(baselines.TUNED, metric, among)

@@ -6,7 +6,7 @@ one fold. Each fold starts from the same assistant; a fold that is done is not t
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from groundup.finetune.prefer.job import PreferenceJob
 from groundup.finetune.prefer.split import PairSplit
 from groundup.finetune.records.splits import folds, split
 from groundup.finetune.training import OnStep, fine_tune
-from groundup.text.near_duplicates import group_near_duplicates
+from groundup.text.near_duplicates import PROMPT_RULE, group_near_duplicates
 
 _SCORES = "scores.json"
 
@@ -42,7 +42,7 @@ def split_folds(pairs: Sequence[EncodedPair], config: PreferConfig) -> list[Pair
         UserError: There are too few groups of near duplicates.
     """
     assert config.folds is not None
-    group = group_near_duplicates([pair.pair.prompt for pair in pairs]).group
+    group = group_near_duplicates([pair.pair.prompt for pair in pairs], **asdict(PROMPT_RULE)).group
     sets = []
     for test in folds(None, group, config.folds, config.seed):
         rest = sorted(set(range(len(pairs))) - set(test))

@@ -1,13 +1,13 @@
 """Which pairs train, which ones choose the best step, and which ones test."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from groundup.base.errors import UsageError
 from groundup.finetune.prefer.config import PreferConfig
 from groundup.finetune.prefer.encoding import EncodedPair
 from groundup.finetune.records.splits import Split, split
-from groundup.text.near_duplicates import group_near_duplicates, has_near_duplicate
+from groundup.text.near_duplicates import PROMPT_RULE, group_near_duplicates, has_near_duplicate
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,9 @@ class PairSplit:
     def distinct(self) -> list[int]:
         """Return the numbers of the test pairs whose prompt has no near duplicate in training."""
         near = has_near_duplicate(
-            [pair.pair.prompt for pair in self.test], [pair.pair.prompt for pair in self.train]
+            [pair.pair.prompt for pair in self.test],
+            [pair.pair.prompt for pair in self.train],
+            **asdict(PROMPT_RULE),
         )
         return [i for i, is_near in enumerate(near) if not is_near]
 
@@ -44,7 +46,7 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
     Raises:
         UsageError: A set would be empty.
     """
-    group = group_near_duplicates([pair.pair.prompt for pair in pairs]).group
+    group = group_near_duplicates([pair.pair.prompt for pair in pairs], **asdict(PROMPT_RULE)).group
     if config.folds is not None:
         rows = split(
             None, group, test_frac=config.validation_frac, validation_frac=0.0, seed=config.seed
