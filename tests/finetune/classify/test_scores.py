@@ -75,7 +75,9 @@ def test_few_rows_or_rows_that_are_all_right_make_no_certainty() -> None:
     p, labels = draw(29, 2, seed=3)
     assert calibrate(p, labels).temperature == 1.0
     right = np.array([[0.97, 0.03]] * 40)
-    assert calibrate(right, [0] * 40).temperature > 0.5
+    assert calibrate(right, [0] * 40).temperature == 1.0
+    shy, labels = draw(600, 2, seed=3)
+    assert calibrate(apply_temperature(shy, 2.0), labels).temperature < 0.7, "with many errors"
 
 
 def comparison(mean: float, low: float, high: float, n: int = 300) -> Comparison:

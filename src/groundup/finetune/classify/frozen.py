@@ -71,7 +71,7 @@ def undersample(rows: Sequence[int], labels: Sequence[str], seed: int) -> list[i
     """Draw as many rows of every class as the smallest class has, in their order.
 
     >>> undersample([0, 1, 2, 3], ["a", "a", "a", "b"], seed=0)
-    [1, 3]
+    [2, 3]
     """
     counts = Counter(labels[row] for row in rows)
     rng = np.random.default_rng(seed)
