@@ -55,11 +55,12 @@ def main() -> None:
     )
     some = sorted(set(_rows(book_split([NAMES[k] for k in labels], seed=5))))
     _, alone_s, n_alone = features_of(options.run, [texts[row] for row in some])
+    print(f"trunk: {len(some):,} texts, {n_alone:,} tokens, {alone_s:.1f} CPU-s", flush=True)
     states, trunk_s, n_tokens = features_of(options.run, texts)
     print(
-        f"trunk: {len(some):,} texts, {n_alone:,} tokens, {alone_s:.1f} CPU-s; all "
-        f"{len(texts):,} texts, {n_tokens:,} tokens, {trunk_s:.1f} CPU-s "
-        f"({n_tokens / trunk_s:,.0f} tokens/CPU-s)"
+        f"trunk: {len(texts):,} texts, {n_tokens:,} tokens, {trunk_s:.1f} CPU-s "
+        f"({n_tokens / trunk_s:,.0f} tokens/CPU-s)",
+        flush=True,
     )
     frozen = resplits(states, texts, labels, alone_s)
     full(states, texts, labels)

@@ -52,10 +52,12 @@ def next_sentences(limit: int) -> list[dict[str, Any]]:
             if len(sentences) > 1 and all(30 < len(s) < 200 for s in sentences[:2]):
                 pairs.append((sentences[0], sentences[1]))
     draw = random.Random(0)
-    pairs = draw.sample(sorted(set(pairs)), min(limit, len(set(pairs))))
+    mixed = draw.sample(sorted(set(pairs)), len(set(pairs)))
+    # The wrong choices are no answers of other items: an example would show them.
+    wrong = [second for _, second in mixed[limit:]]
     items = []
-    for first, second in pairs:
-        others = draw.sample([s for _, s in pairs if s != second], 3)
+    for first, second in mixed[:limit]:
+        others = draw.sample([s for s in wrong if s != second], 3)
         choices = draw.sample([second, *others], 4)
         items.append({"question": first, "choices": choices, "answer": choices.index(second)})
     return items

@@ -47,6 +47,7 @@ from groundup.weights.huggingface import export_huggingface
 
 N_RECORDS, B = 64, 8
 RATE = 2e-5
+DTYPES = (torch.float32, torch.bfloat16)
 DEFAULTS, WITHOUT = "trl, its defaults", "trl, without checkpointing"
 OURS = "groundup, padded batches"
 SIDES = (
@@ -186,39 +187,46 @@ def train_theirs(work: Path, rows: list[Row], side: str) -> dict[str, float]:
 
 
 @torch.no_grad()
-def loss_of_ours(work: Path, rows: list[Row]) -> float:
-    model = model_of(work).train()
-    return sequence_loss(model, *batches_of(rows, OURS).batch(0)).item()
+def losses_of_ours(work: Path, rows: list[Row]) -> list[float]:
+    """The loss of the first batch in float32, and in bfloat16."""
+    model, batch = model_of(work).train(), batches_of(rows, OURS).batch(0)
+    return [sequence_loss(MixedPrecision(model, dtype), *batch).item() for dtype in DTYPES]
 
 
 @torch.no_grad()
-def loss_of_theirs(work: Path, rows: list[Row]) -> float:
-    trainer = trainer_of(work, rows, DEFAULTS, dtype=torch.float32)
-    batch = next(iter(trainer.get_train_dataloader()))
-    return float(trainer.compute_loss(trainer.model.train(), batch))
+def losses_of_theirs(work: Path, rows: list[Row]) -> list[float]:
+    losses = []
+    for dtype in DTYPES:
+        trainer = trainer_of(work, rows, DEFAULTS, dtype=dtype)
+        batch = next(iter(trainer.get_train_dataloader()))
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            losses.append(float(trainer.compute_loss(trainer.model.train(), batch)))
+    return losses
 
 
 def child(work: Path, side: str, n_threads: int) -> None:
     """Run one side, and print what was measured as JSON."""
     torch.set_num_threads(n_threads)
     rows = [tuple(row) for row in json.loads((work / "rows.json").read_text())]
-    tasks: dict[str, Callable[..., Any]] = {"ours": loss_of_ours, "theirs": loss_of_theirs}
+    tasks: dict[str, Callable[..., list[float]]] = {
+        "ours": losses_of_ours,
+        "theirs": losses_of_theirs,
+    }
     if side in tasks:
-        measured = {"loss_nats": tasks[side](work, rows)}
-    else:
-        measured = (train_ours if "groundup" in side else train_theirs)(work, rows, side)
-        measured["tokens_per_cpu_s"] = sum(len(ids) for ids, _ in rows) / measured["cpu_s"]
+        print(json.dumps(tasks[side](work, rows)))
+        return
+    measured = (train_ours if "groundup" in side else train_theirs)(work, rows, side)
+    measured["tokens_per_cpu_s"] = sum(len(ids) for ids, _ in rows) / measured["cpu_s"]
     measured["peak_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps(measured))
 
 
-def run(work: Path, side: str, n_threads: int) -> dict[str, float]:
+def run(work: Path, side: str, n_threads: int) -> Any:
     command = [sys.executable, __file__, str(work), "--child", side, "--threads", str(n_threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -243,13 +251,15 @@ def main() -> None:
         rows = json.loads((work / "rows.json").read_text())
         n_trained = sum(target != -100 for _, targets in rows for target in targets)
         print(f"{sum(len(ids) for ids, _ in rows):,} tokens, {n_trained:,} of them trained")
-        losses = [run(work, side, options.threads)["loss_nats"] for side in ("ours", "theirs")]
-        print(f"loss of one batch in float32: {losses[0]:.6f} and {losses[1]:.6f} nats/token")
-        assert abs(losses[0] - losses[1]) < 1e-5
+        ours, theirs = (run(work, side, options.threads) for side in ("ours", "theirs"))
+        for name, a, b in zip(("float32", "bfloat16"), ours, theirs, strict=True):
+            print(f"loss of one batch in {name}: {a:.6f} and {b:.6f} nats/token")
+        assert abs(ours[0] - theirs[0]) < 1e-5
         found: dict[str, list[dict[str, float]]] = {side: [] for side in options.only}
-        for _ in range(options.rounds):
+        for k in range(options.rounds):
             for side, measured in found.items():
                 measured.append(run(work, side, options.threads))
+                print(f"round {k + 1}: {side}: {measured[-1]}", file=sys.stderr, flush=True)
     first = found[options.only[0]]
     for side, measured in found.items():
         speed, peak = (

@@ -22,12 +22,13 @@ from groundup.finetune.classify.classifier import LoadedClassifier
 from groundup.finetune.classify.heads import Classifier
 from groundup.finetune.classify.passages import passages_by_source
 from groundup.finetune.classify.result import confusion_matrix
-from groundup.finetune.training import tune
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train.loop import train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
+from groundup.train.schedule import Schedule
 
 # %% [markdown]
 # ## Examples that do not overlap
@@ -87,7 +88,10 @@ optimizer = Optimizer(
     classifier, OptimizerConfig(name="adamw", learning_rate=0.002, weight_decay=0.0)
 )
 endless = (batches.batch(k) for k in count())
-steps = tune(classifier, endless, classifier.loss, optimizer, n_steps=100, on_step=None)
+schedule = Schedule(n_steps=100, warmup_steps=10, decay="linear")
+classifier.train()
+steps = list(train_steps(endless, classifier.loss, optimizer, schedule))
+classifier.eval()
 print(f"loss {steps[0].loss_nats:.3f} -> {steps[-1].loss_nats:.3f} in {steps[-1].elapsed_s:.1f} s")
 
 loaded = LoadedClassifier(classifier, tokenizer)

@@ -14,7 +14,6 @@ from groundup.chat.session import ChatSession
 from groundup.evaluation.intervals import wilson
 from groundup.finetune.batches import RowBatches, language_row
 from groundup.finetune.instruct.synthetic import grade, make_synthetic_records
-from groundup.finetune.training import tune
 from groundup.generation.generate import generate, stream
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -22,7 +21,9 @@ from groundup.text.builtin import python_reference
 from groundup.tokenizer.special import END
 from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.tokenizer.train_bpe import train_bpe
+from groundup.train.loop import train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
+from groundup.train.schedule import Schedule
 
 # %% [markdown]
 # ## Questions about the text, with graders
@@ -92,7 +93,8 @@ optimizer = Optimizer(
 )
 loader = RowBatches(rows, 32, seed=0)
 batches = (loader.batch(k) for k in count())
-steps = tune(model, batches, model.loss, optimizer, n_steps=150, on_step=None)
+schedule = Schedule(n_steps=150, warmup_steps=10, decay="linear")
+steps = list(train_steps(batches, model.loss, optimizer, schedule, max_grad_norm=1.0))
 after = wilson(n_right(), len(test))
 print(f"loss {steps[0].loss_nats:.2f} -> {steps[-1].loss_nats:.2f} in {steps[-1].elapsed_s:.1f} s")
 print(f"before {before}\nafter  {after}")

@@ -66,8 +66,9 @@ def test_usage(verb: Verb, empty: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 @by_name
 def test_failure(verb: Verb, empty: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["no such file"] if verb.positional != "runs" else ["no such a", "no such b"]
-    assert status(capsys, verb.name, *words)[0] == 1
+    takes_two = verb.positional in ("runs", "answers")
+    words = ["no such a", "no such b"] if takes_two else ["no such file"]
+    assert status(capsys, verb.name, *words)[0] == (2 if verb.name == "judge" else 1)
 
 
 @pytest.fixture

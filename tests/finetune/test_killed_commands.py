@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from killed import run_killed
-from killed_commands import COMMANDS, make_start
+from killed_commands import NAMES, make_start
 from safetensors.torch import load_file
 
 from groundup.base.run import RunFolder
@@ -27,7 +27,7 @@ def contents(folder: Path) -> dict[str, object]:
             found[name] = {key: (t.dtype, t.flatten().tolist()) for key, t in tensors.items()}
         elif file.suffix == ".json" and "checkpoints" not in file.parts:
             found[name] = without_times(json.loads(file.read_text("utf-8")))
-        elif file.name == "metrics.jsonl":
+        elif file.suffix == ".jsonl":
             rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
             found[name] = [without_times(row) for row in rows]
         elif file.is_file() and "checkpoints" not in file.parts and file.name != ".lock":
@@ -47,7 +47,7 @@ def without_times(value: Any) -> Any:
     [
         pytest.param("instruct", 8),
         pytest.param("pretrain", 6),
-        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in COMMANDS),
+        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in NAMES),
     ],
 )
 def test_a_killed_command(tmp_path: Path, name: str, n_kills: int) -> None:

@@ -243,6 +243,6 @@ def test_a_screen_that_takes_no_text_does_not_hide_the_model(
     def table(*ignored: object) -> None:
         raise UnicodeEncodeError("cp1252", "\u2713", 0, 1, "no such character")
 
-    monkeypatch.setattr("groundup.cli.classify.table", table)
+    monkeypatch.setattr("groundup.cli.classify_view.table", table)
     assert main(commands(run, labels, labels)[0]) == 0
     assert f"The model is saved in {run}/classifier." in capsys.readouterr().err

@@ -13,13 +13,19 @@ from torch import nn
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
-from groundup.finetune import memory, training
+from groundup.finetune import budget, memory, training
 from groundup.finetune.batches import RowBatches
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
 from groundup.finetune.plan import count_batches, measure_steps, plan_fine_tuning
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer, OptimizerConfig
+
+
+@pytest.fixture(autouse=True)
+def _old_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The age of the process of the tests does not count."""
+    monkeypatch.setattr(budget, "process_age_s", lambda: 1e6)
 
 
 def true_counts(job: FineTuning) -> tuple[int, int]:
@@ -108,6 +114,19 @@ def test_a_budget_ends_in_time_and_is_resumed_by_the_clock(tmp_path: Path) -> No
     assert trained.elapsed_s < 4.5
     rows = run.read_metrics()
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
+
+
+def test_the_start_of_a_process_counts_where_it_was_started_for_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = make_job("full", config_of("full", budget="60s", steps=100_000))
+    left_s = []
+    for age_s in (1e6, 20.0):
+        monkeypatch.setattr(budget, "process_age_s", lambda age_s=age_s: age_s)
+        found = budget.seconds_for_steps(job, time.monotonic(), 0.0)
+        assert found is not None
+        left_s.append(found)
+    assert left_s[0] - left_s[1] == pytest.approx(20.0, abs=2.0)
 
 
 def test_a_budget_that_is_too_short_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from decoder_models import CONFIGS, lively, text
 
 from groundup.base.errors import UserError
 from groundup.finetune.batches import sequence_loss
+from groundup.model import packed as packed_module
 from groundup.model.gpt import GPT
 from groundup.train.precision import MixedPrecision
 
@@ -150,6 +151,39 @@ def test_lengths_that_do_not_fit_are_refused(lengths, message):
         lively(CONFIGS["ours"]).hidden(packed(), lengths=torch.tensor([lengths]))
 
 
+def varlen_attn(query, key, value, ends, key_ends, max_q, max_k, *, window_size, enable_gqa):
+    """What torch documents of its kernel, which runs on GPUs only: one document after another."""
+    assert ends.dtype == key_ends.dtype == torch.int32
+    assert torch.equal(ends, key_ends)
+    assert max_q == max_k == int(ends.diff().max())
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    mixed = []
+    for start, stop in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        q, k, v = (x[start:stop].transpose(0, 1)[None] for x in (query, key, value))
+        distance = torch.arange(stop - start)[:, None] - torch.arange(stop - start)
+        mask = distance >= -window_size[1]
+        if window_size[0] >= 0:
+            mask &= distance <= window_size[0]
+        one = torch.nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, enable_gqa=enable_gqa
+        )
+        mixed.append(one[0].transpose(0, 1))
+    return torch.cat(mixed)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_kernel_gives_the_same(kind, monkeypatch):
+    """The one for CPUs, torch's kernel for variable lengths, and one document after another."""
+    model, found = lively(CONFIGS[kind]), []
+    for by_groups, has_varlen in ((True, False), (False, True), (False, False)):
+        monkeypatch.setattr(packed_module, "by_blocks", lambda *_, by=by_groups: by)
+        monkeypatch.setattr(packed_module, "_has_variable_lengths", lambda _, has=has_varlen: has)
+        monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
+        found.append(model.hidden(packed(), lengths=torch.tensor([LENGTHS])))
+    torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(found[2], found[0], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 @pytest.mark.parametrize("kind", ["ours", "llama", "window in one layer"])
@@ -159,12 +193,13 @@ def test_on_a_gpu_packed_and_single_documents_agree(kind, dtype):
     model = lively(dataclasses.replace(CONFIGS[kind], d_head=8)).cuda()
     targets = targets_of(packed())
     mixed, gradients = MixedPrecision(model, dtype), []
-    batches = [(packed(), targets, torch.tensor([LENGTHS]))]
-    for some in (batches, [(*pair, None) for pair in alone(targets) if (pair[1] != -100).any()]):
+    together = [(packed(), targets, torch.tensor([LENGTHS]).cuda())]
+    apart = [(ids, its, None) for ids, its in alone(targets) if (its != -100).any()]
+    for batches in (together, apart):
         model.zero_grad()
-        for batch in some:
-            on_gpu = [None if x is None else x.cuda() for x in batch]
-            sequence_loss(mixed, *on_gpu, reduction="sum").backward()
+        for ids, its, lengths in batches:
+            loss = sequence_loss(mixed, ids.cuda(), its.cuda(), lengths, reduction="sum")
+            loss.backward()
         gradients.append([p.grad for p in model.parameters()])
     tolerance = 1e-3 if dtype == torch.float32 else 0.1
     for one, other in zip(*gradients, strict=True):

@@ -182,7 +182,8 @@ class Kind:
         if self.choices:
             name = f"one of {', '.join(map(str, self.choices))}"
         elif typing.get_origin(self.type) is tuple:
-            name = "a list"
+            choices = Kind.of(typing.get_args(self.type)[0]).choices
+            name = f"a list of {', '.join(map(str, choices))}" if choices else "a list"
         elif self.is_config:
             name = "a table of settings"
         elif pattern := self.find(Pattern):

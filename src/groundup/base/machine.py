@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,17 @@ def peak_memory_bytes(device: "torch.device") -> int:
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started, with the imports before the first line of a command.
+
+    >>> 0.0 < process_age_s()
+    True
+    """
+    import psutil
+
+    return time.time() - float(psutil.Process().create_time())
 
 
 def usable_cores() -> int:

@@ -18,7 +18,11 @@ def show_plan(plan: FineTuningPlan, unit: str) -> None:
     rows = [
         ["steps", f"{plan.n_steps:,}", f"{plan.n_tokens:,} tokens, {plan.n_targets:,} {unit}"],
         ["trained parameters", f"{plan.n_trained_parameters:,}", f"{frac:.1%} of all"],
-        ["time", span(expected), f"{span(low)} to {span(high)}; {plan.step_s:.2f} s per step"],
+        [
+            "time",
+            span(expected),
+            f"{span(max(0.0, low))} to {span(high)}; {plan.step_s:.2f} s per step",
+        ],
         ["memory", f"{plan.peak_memory_bytes / 1e6:,.0f} MB", "peak"],
         [
             "disk",

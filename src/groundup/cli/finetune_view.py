@@ -7,27 +7,9 @@ from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.run import RunFolder
-from groundup.cli.console import harmless, next_command, progress
+from groundup.cli.console import harmless, next_command
 from groundup.evaluation.intervals import Share
 from groundup.evaluation.run_data import data_of
-from groundup.finetune.training import OnStep
-from groundup.train.loop import Step
-
-
-@contextmanager
-def step_progress(name: str, n_steps: int, unit: str) -> Iterator[OnStep]:
-    """Show a progress bar for a training loop whose targets are counted in this unit."""
-    with progress(name, n_steps) as bar:
-
-        def on_step(step: Step) -> None:
-            bar.update(
-                completed=step.step,
-                loss=f"{step.loss_nats:.3f}",
-                rate=f"{step.targets_per_s:.0f} {unit}/s",
-                eta=f"{step.eta_s:.0f} s",
-            )
-
-        yield on_step
 
 
 @contextmanager

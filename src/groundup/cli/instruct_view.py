@@ -45,6 +45,7 @@ class Stages:
             self._stack.close()
             self._name = name
             self._line = self._stack.enter_context(progress(name, total))
+        self._line.total = total  # under a budget, the current estimate
         return self._line
 
 

@@ -77,6 +77,7 @@ _OTHER_NAMES = {
     "--parallel": "--fsdp --ddp --strategy --deepspeed --distributed",
     "--threads": "--num-threads --n-threads --num-workers --workers --cpus",
     "--device": "--devices --accelerator",
+    "--lora-rank": "--lora-r --lora-dim --rank",
     "--out": """--output --output-dir --output-path --out-dir --save-dir --save-path --outfile
         --destination""",
     "--data": "--data-dir --data-path --dataset --dataset-dir --dataset-name --dataset-path",
@@ -141,9 +142,7 @@ _EXPLAINED = {
     "--eval-only": "A trained model is measured by `groundup evaluate`.",
     "--do-train": "A model is trained by `groundup pretrain`.",
     "--do-eval": "A trained model is measured by `groundup evaluate`.",
-    "--lora-r": "All weights are fine-tuned; there is no LoRA.",
-    "--lora-rank": "All weights are fine-tuned; there is no LoRA.",
-    "--use-lora": "All weights are fine-tuned; there is no LoRA.",
+    "--use-lora": "LoRA is an option of classify, instruct and prefer: see their --help.",
     "--nproc-per-node": "Start several processes with torchrun: torchrun --nproc-per-node 2 -m "
     "groundup pretrain.",
     "--verbose": "log.txt in the run folder has all messages.",

@@ -126,6 +126,8 @@ def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> insp
         more["show_default"] = lambda value: "none"
     elif isinstance(default, Path):
         more["show_default"] = str
+    elif isinstance(default, tuple):
+        more["show_default"] = lambda value: " ".join(map(str, value))
     if kind.choices:
         more |= {"metavar": "|".join(map(str, kind.choices)), "show_choices": False}
     elif kind.type in _METAVARS and not is_positional:

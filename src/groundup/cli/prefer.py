@@ -16,6 +16,8 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
     """Tune an assistant and show the result."""
     result = _with_progress(config)
     if isinstance(result, FineTuningPlan):
+        if config.folds is not None:
+            note(f"Cross-validation takes {config.folds + 1} times as long as this.")
         show_plan(result, "pairs")
         return result
     with shown(result.folder):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Set
 
 from groundup.base.errors import quoted
+from groundup.base.machine import process_age_s
 from groundup.cli.console import next_command, note, progress, table
 from groundup.cli.training_view import TrainingView
 from groundup.pretraining.pretrain import pretrain
@@ -14,12 +15,13 @@ from groundup.train.config import PretrainConfig
 
 def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult:
     """Train a model and print its progress."""
+    started_at = time.monotonic() - process_age_s()  # a budget includes the time of imports
     with progress("pretrain", config.steps) as line:
         view = TrainingView(line)
         if config.budget is not None:
             line.say(f"Choosing a model for {config.budget} on this machine ...")
         result = pretrain(
-            config, view.step, view.sample, view.finding, view.choice, _process_started_at(), given
+            config, view.step, view.sample, view.finding, view.choice, started_at, given
         )
     table(
         "First steps",
@@ -45,11 +47,3 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
     )
     next_command(f"groundup evaluate {quoted(result.run)}")
     return result
-
-
-def _process_started_at() -> float:
-    """When this process started, by `time.monotonic()`: a budget includes the time of imports."""
-    import psutil
-
-    started_at: float = psutil.Process().create_time()
-    return time.monotonic() - (time.time() - started_at)

@@ -21,6 +21,8 @@ def stage_bars() -> Iterator[Callable[[str, int | None], Line | None]]:
                 stack.close()
                 current = stage
                 line = stack.enter_context(progress(stage, total)) if stage else None
+            elif line is not None:
+                line.total = total  # under a budget, the current estimate
             return line
 
         yield bar

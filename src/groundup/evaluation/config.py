@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from groundup.base.fields import Config
+from groundup.base.errors import UsageError
+from groundup.base.fields import Config, changed_settings
 from groundup.base.kinds import Count, Device, Fraction, NotNegative, Positive, Whole
 from groundup.evaluation.task_config import TaskConfig
 
@@ -45,6 +46,20 @@ class EvaluateConfig(Config):
     numbers. Several may be given."""
     tasks: TaskConfig = TaskConfig()  # noqa: RUF009 (frozen)
     """The items of a task."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = sorted(changed_settings(self.tasks))
+        if self.tasks.task is None and given:
+            raise UsageError(
+                f"{given[0]} is a setting of a task, and there is no task. A file of items is "
+                "expected.",
+                settings={"task": "quiz.jsonl"},
+            )
+        if self.tasks.task is not None and (self.recitations is not None or self.canary):
+            raise UsageError(
+                "A task is given, and memorization is to be measured. Only one of them is expected."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

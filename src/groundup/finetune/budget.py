@@ -6,6 +6,7 @@ import time
 
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
+from groundup.base.machine import process_age_s
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
 from groundup.finetune.plan import count_batches, measure_steps, validation_interval
@@ -13,6 +14,8 @@ from groundup.finetune.plan import count_batches, measure_steps, validation_inte
 _log = logging.getLogger(__name__)
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
 """Time after the last step, for figures, pages and a checkpoint; disk throughput."""
+_FRESH_S = 30.0
+"""A process that is younger when its budget starts was started for it: its age counts, too."""
 _MARGIN = 1.1
 _FEWEST_STEPS = 3
 
@@ -37,6 +40,8 @@ def seconds_for_steps(job: FineTuning, started_at: float, validation_s: float) -
     step_s = measure_steps(job, count_batches(job)).step_s
     after_s = _AFTER_S + checkpoint_bytes(job) / _DISK_BYTES_PER_S + validation_s + job.after_s
     spent_s = time.monotonic() - started_at
+    if 0 < process_age_s() - spent_s < _FRESH_S:
+        spent_s = process_age_s()
     left_s = budget_s - spent_s - after_s
     if left_s < _FEWEST_STEPS * step_s:
         least_s = spent_s + after_s + 2 * _FEWEST_STEPS * step_s

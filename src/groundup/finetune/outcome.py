@@ -14,6 +14,8 @@ from pathlib import Path
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
+from groundup.finetune.config import FineTuneConfig
+from groundup.finetune.training import open_fine_tuning
 
 _log = logging.getLogger(__name__)
 
@@ -54,12 +56,16 @@ def _writable_place() -> Path:
     return next((place for place in places if os.access(place, os.W_OK)), places[-1])
 
 
-def save_to_new_folder(wanted: Path, save: Callable[[Path], None]) -> Path:
+def save_to_new_folder(
+    wanted: Path, save: Callable[[Path], None], *, config: FineTuneConfig | None = None
+) -> Path:
     """Create the folder and save into it; if that fails, save to a temporary folder instead.
 
     Args:
         wanted: The folder. If the name is taken, -2, -3, ... is appended.
         save: Writes the model into an existing folder.
+        config: The settings. The folder of an unfinished run with the same settings, whose command
+            was killed while it wrote, is used again. None: a new folder in any case.
 
     Returns:
         The folder that holds the model. If it is not the one that was wanted, a warning names it.
@@ -68,7 +74,8 @@ def save_to_new_folder(wanted: Path, save: Callable[[Path], None]) -> Path:
         UserError: The model cannot be written to either place.
     """
     try:
-        return _save(RunFolder.create(wanted).path, save)
+        run = RunFolder.create(wanted) if config is None else open_fine_tuning(wanted, config)[0]
+        return _save(run.path, save)
     except (UserError, OSError) as error:
         folder = Path(tempfile.mkdtemp(prefix=f"{wanted.name}-"))
         _save(folder, save)

@@ -102,9 +102,9 @@ class LoRALinear(Linear):
         b = self.spread_b()
         update = (self.config.scale * b).to(x.dtype).t()  # (parts r, O)
         if self.magnitude is None:
-            result = torch.addmm(F.linear(flat, self.weight, self.bias), low, update)
+            result = F.linear(flat, self.weight, self.bias).addmm_(low, update)
         else:
-            result = torch.addmm(F.linear(flat, self.weight), low, update)
+            result = F.linear(flat, self.weight).addmm_(low, update)
             result = result * self.ratios(b).to(x.dtype)
             result = result if self.bias is None else result + self.bias
         return result.view(*x.shape[:-1], -1)  # (..., O)

@@ -62,12 +62,14 @@ def head_cross_entropy(
 
     With a large vocabulary the logits are by far the largest tensor of a training step. This
     function computes the logits of some positions at a time, and both gradients at once, so the
-    memory does not grow with B x T x V. Small logits are computed in one product, which is faster.
+    memory does not grow with B x T x V. Small logits are computed in one product, which is faster
+    unless the head is frozen.
 
     Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation.
         The gradients of a linear layer under a softmax are in textbooks.
     """
-    if targets.numel() * len(head) <= LOGITS_AT_ONCE:
+    is_small = targets.numel() * len(head) <= LOGITS_AT_ONCE
+    if is_small and (head.requires_grad or not hidden.requires_grad):
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     flat = targets.flatten()
     total: Tensor = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]

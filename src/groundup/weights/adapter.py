@@ -6,9 +6,7 @@ also names the base that the adapter was trained on, by a hash of its weights.
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -22,21 +20,18 @@ from groundup.model.lora import LoRALinear, Part, has_lora, lora_layers, lora_pa
 from groundup.model.lora_config import LoRAConfig
 from groundup.weights.adapter_config import CONFIG_FILE, AdapterConfig, read_adapter_config
 from groundup.weights.adapter_names import PREFIX, Place, order_of_rows, places
+from groundup.weights.adapter_tensors import (
+    A_NAME,
+    B_NAME,
+    MAGNITUDE_NAME,
+    Adapter,
+    adapters_by_module,
+    read_one,
+)
 from groundup.weights.gpt2 import is_gpt2
-from groundup.weights.safetensors_file import StoredTensor, read_header_and_metadata
-from groundup.weights.sources import check_finite
+from groundup.weights.safetensors_file import read_header_and_metadata
 
 WEIGHTS_FILE = "adapter_model.safetensors"
-_A, _B, _MAGNITUDE = ".lora_A.weight", ".lora_B.weight", ".lora_magnitude_vector"
-
-
-class _Adapter(NamedTuple):
-    """The adapter of one place, with rows in our order."""
-
-    a: Tensor
-    b: Tensor
-    magnitude: Tensor | None
-    scale: float
 
 
 def is_adapter(folder: Path) -> bool:
@@ -86,9 +81,9 @@ def save_adapter(
     tensors: dict[str, Tensor] = {}
     for place, each in found:
         name = PREFIX + place.module
-        tensors[name + _A], tensors[name + _B] = each.a, each.b
+        tensors[name + A_NAME], tensors[name + B_NAME] = each.a, each.b
         if each.magnitude is not None:
-            tensors[name + _MAGNITUDE] = each.magnitude
+            tensors[name + MAGNITUDE_NAME] = each.magnitude
     sha256 = base_sha256 or weights_sha256(model)
     metadata = {"format": "pt", "producer": "groundup", "base_sha256": sha256}
     with atomic_folder(folder) as temporary:
@@ -126,7 +121,7 @@ def _target_modules(config: GPTConfig, found: list[Place]) -> list[str]:
 
 
 @torch.no_grad()
-def _adapters_of(model: GPT) -> list[tuple[Place, _Adapter]]:
+def _adapters_of(model: GPT) -> list[tuple[Place, Adapter]]:
     """List the adapters of a model by the modules of transformers, with rows in their order."""
     layers, found = lora_layers(model), []
     for place in places(model.config).values():
@@ -152,7 +147,7 @@ def _adapters_of(model: GPT) -> list[tuple[Place, _Adapter]]:
         order = order_of_rows(model.config, place)
         if order is not None:
             b, magnitude = b[order], None if magnitude is None else magnitude[order]
-        found.append((place, _Adapter(a, b, magnitude, layer.config.scale)))
+        found.append((place, Adapter(a, b, magnitude, layer.config.scale)))
     return found
 
 
@@ -182,11 +177,11 @@ def load_adapter(model: GPT, folder: Path | str, *, any_base: bool = False) -> A
         )
     stored, metadata = read_header_and_metadata(path)
     known = places(model.config)
-    named = _by_module(stored, model.config, known, path)
-    layers: dict[str, list[tuple[Place, _Adapter]]] = {}
+    named = adapters_by_module(stored, model.config, known, path)
+    layers: dict[str, list[tuple[Place, Adapter]]] = {}
     for module, place in known.items():
         if module in named:
-            each = _read(named[module], place, config, model.config, path)
+            each = read_one(named[module], place, config, model.config, path)
             layers.setdefault(place.layer, []).append((place, each))
     trained_on = metadata.get("base_sha256", "")
     if trained_on and not any_base and trained_on != (found := weights_sha256(model)):
@@ -205,95 +200,9 @@ def load_adapter(model: GPT, folder: Path | str, *, any_base: bool = False) -> A
     return config
 
 
-def _by_module(
-    stored: Mapping[str, StoredTensor], config: GPTConfig, known: Mapping[str, Place], path: Path
-) -> dict[str, dict[str, StoredTensor]]:
-    """Sort the tensors by the modules of transformers that they belong to.
-
-    Raises:
-        UserError: One of them belongs to no linear map of the model.
-    """
-    found: dict[str, dict[str, StoredTensor]] = {}
-    for name, tensor in stored.items():
-        bare = name.removeprefix(PREFIX).replace(f"{_MAGNITUDE}.weight", _MAGNITUDE)
-        kind = next((kind for kind in (_A, _B, _MAGNITUDE) if bare.endswith(kind)), "")
-        module = bare.removesuffix(kind)
-        if kind and module in known:
-            found.setdefault(module, {})[kind] = tensor
-            continue
-        shown = name if len(name) <= 120 else f"{name[:120]}..."
-        if any(word in bare for word in ("lm_head", "embed_tokens", "wte", "lora_embedding")):
-            why = (
-                "The embedding and the head of this model are one weight, so an adapter of one "
-                "would change both"
-                if config.tie_embeddings
-                else "Adapters of the embedding and of the head are not supported"
-            )
-            raise UsageError(
-                f"{shown} is a weight of the embedding or the head. {why}. An adapter of the "
-                "linear maps of the blocks is expected.",
-                where=path,
-            )
-        raise UsageError(
-            f"{shown} belongs to no linear map of this model. It has {config.n_layers} layers, "
-            f"with the modules {', '.join(dict.fromkeys(p.suffix for p in known.values()))}. An "
-            "adapter that was trained on this model is expected.",
-            where=path,
-        )
-    if not found:
-        raise UsageError("The file has no adapters.", where=path)
-    return found
-
-
-def _read(
-    named: dict[str, StoredTensor],
-    place: Place,
-    config: AdapterConfig,
-    model: GPTConfig,
-    path: Path,
-) -> _Adapter:
-    """Read the adapter of one module.
-
-    Raises:
-        UserError: A tensor is missing, or of another shape, or has NaN or infinite values.
-    """
-    rank, scale = config.of(place.module)
-    n_rows = place.stop - place.start
-    shapes: dict[str, tuple[int, ...]] = {_A: (rank, place.n_columns), _B: (n_rows, rank)}
-    if config.variant == "dora":
-        shapes[_MAGNITUDE] = (n_rows,)
-    if named.keys() != shapes.keys():
-        different = sorted(named.keys() ^ shapes.keys())[0]
-        state = "is there" if different in named else "is missing"
-        raise UsageError(
-            f"{place.module}{different} {state}. With use_dora "
-            f"{'true' if config.variant == 'dora' else 'false'}, each module has "
-            f"{', '.join(shape.removeprefix('.') for shape in shapes)}.",
-            where=path,
-        )
-    tensors = {}
-    for kind, shape in shapes.items():
-        stored = named[kind]
-        if stored.shape != shape:
-            raise UsageError(
-                f"{stored.name} has shape {stored.shape}, and {shape} is expected for rank {rank} "
-                "and this model. An adapter that was trained on this model is expected.",
-                where=path,
-            )
-        if stored.type not in ("F32", "F16", "BF16", "F64"):
-            raise UsageError(f"{stored.name} is of type {stored.type}.", where=path)
-        tensors[kind] = stored.read().float()
-        check_finite(tensors[kind], stored.name, where=path)
-    order = order_of_rows(model, place)
-    if order is not None:
-        inverse = order.argsort()
-        tensors |= {kind: tensors[kind][inverse] for kind in tensors if kind != _A}
-    return _Adapter(tensors[_A], tensors[_B], tensors.get(_MAGNITUDE), scale)
-
-
 @torch.no_grad()
 def _layer(
-    base: nn.Module, adapters: list[tuple[Place, _Adapter]], config: AdapterConfig
+    base: nn.Module, adapters: list[tuple[Place, Adapter]], config: AdapterConfig
 ) -> LoRALinear:
     """Make a linear map with these adapters, which may differ in rank and scale."""
     assert isinstance(base, nn.Linear)

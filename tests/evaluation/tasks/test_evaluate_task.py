@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from exported import write_assistant
 from task_files import rows, write_model, write_task
 
 import groundup
@@ -210,6 +211,10 @@ def test_the_loss_is_not_a_task(run, task):
         groundup.evaluate(run, task=task)
     with pytest.raises(UsageError, match="There is no task"):
         groundup.evaluate_task(run)
+    with pytest.raises(UsageError, match="shots is a setting of a task, and there is no task"):
+        groundup.evaluate(run, shots=3)
+    with pytest.raises(UsageError, match="Only one of them is expected"):
+        groundup.evaluate_task(run, task=task, recitations=30)
 
 
 def test_contaminated_items_are_scored_apart(run, task, tmp_path):
@@ -234,3 +239,17 @@ def test_contaminated_items_are_scored_apart(run, task, tmp_path):
     assert result.clean_scores["acc"].n_right == sum(right[i] for i in clean)
     with pytest.raises(UsageError, match="does not record which data"):
         evaluate(run, task, contamination=True)
+
+
+def test_an_assistant_answers_with_its_template(tmp_path):
+    folder, _ = write_assistant(tmp_path / "assistant")  # it says "hi", whatever it is asked
+    found = [{"question": f"the cat {i}", "answer": "hi" if i % 3 else "log"} for i in range(36)]
+    result = evaluate(folder, write_task(tmp_path / "chat.jsonl", found), max_new_tokens=4)
+    assert result.is_chat
+    assert (result.scores["acc"].n_right, result.scores["acc"].n) == (24, 36)
+    assert {row["output"] for row in log_rows(result)} == {"hi"}
+    assert log_rows(result)[0]["prompt"][-1]["role"] == "user"
+    assert result.log.is_relative_to(folder)
+    choices = [{**row, "choices": ["hi", "log"]} for row in found]
+    result = evaluate(folder, write_task(tmp_path / "choices.jsonl", choices))
+    assert result.scores["acc"].n_right == 24

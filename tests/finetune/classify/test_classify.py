@@ -35,6 +35,7 @@ def test_the_screen_the_files_and_the_calls_of_the_readme(
 ) -> None:
     monkeypatch.setattr("groundup.cli.console.console.width", 80)
     result = view.run(config)
+    assert result is not None
     screen = capsys.readouterr().out
     assert max(map(len, screen.splitlines()[:-1])) <= 80
     parts = ["Audit:", "73 training, 12 validation and", "majority class", "frozen model", "Saved"]
@@ -191,3 +192,16 @@ def test_a_setting_that_the_method_ignores_is_refused(
         replace_settings(ClassifyConfig(), method=method, **{name: value})
     assert caught.value.settings == {"method": instead}
     assert replace_settings(ClassifyConfig(), method=instead, **{name: value}).method == instead
+
+
+@pytest.mark.parametrize("method", ["frozen", "lora"])
+def test_the_cost_is_measured_and_nothing_is_written(
+    method: str, config: ClassifyConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(Path(str(config.run)).rglob("*"))
+    planned = replace_settings(config, method=method, plan_only=True)
+    assert view.run(planned) is None
+    screen = " ".join(capsys.readouterr().out.split())
+    assert "Frozen model: 1,444 tokens of 121 texts in" in screen
+    assert ("trained parameters" in screen) is (method == "lora")
+    assert sorted(Path(str(config.run)).rglob("*")) == before

@@ -2,7 +2,9 @@
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +17,7 @@ from groundup.text.documents import Document
 WORDS = "fox dog hill road moon well oak bird stone river night lamp king song fire".split()  # noqa: SIM905
 
 
-def write(path: Path, rows: list[tuple[str, ...]], header: str = "text,label") -> Path:
+def write(path: Path, rows: Sequence[tuple[str, ...]], header: str = "text,label") -> Path:
     path.write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
     return path
 
@@ -27,7 +29,7 @@ def animals(n: int, start: int = 0) -> list[tuple[str, ...]]:
     return [(text(i), "ab"[i % 2]) for i in range(start, start + n)]
 
 
-def read(labels: Path, **changes: object) -> Examples:
+def read(labels: Path, **changes: Any) -> Examples:
     return read_examples(ClassifyConfig(labels=labels, **changes))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_states_are_kept_and_their_batches_are_those_of_the_rows(tmp_path: Path)
 )
 def test_only_what_the_method_names_is_trained(method: Method, trained: set[str]) -> None:
     classifier = Classifier(lively(CONFIGS["llama"]), ["x", "y"])
-    more = {"last_blocks": 1} if method == "last" else {}
+    more: dict[str, Any] = {"last_blocks": 1} if method == "last" else {}
     choose_weights(classifier, ClassifyConfig(method=method, **more))
     names = {name for name, p in classifier.named_parameters() if p.requires_grad}
     assert {name.rsplit(".", 1)[0].split(".attention")[0].split(".mlp")[0] for name in names} == (
@@ -107,7 +108,7 @@ def test_class_weights_have_a_mean_of_one() -> None:
 def test_a_tuned_classifier_resumes_to_the_same_weights(
     method: Method, config: ClassifyConfig
 ) -> None:
-    more = {"last_blocks": 1} if method == "last" else {}
+    more: dict[str, Any] = {"last_blocks": 1} if method == "last" else {}
     config = replace(config, method=method, **more)
     with pytest.raises(KilledError):
         classify(config, on_step=kill_at(5))

@@ -57,12 +57,12 @@ def test_they_are_those_of_each_row_alone(model: GPT, tmp_path: Path) -> None:
     for batch_size in (1, 2, 16):
         found = log_probabilities(model, ROWS, batch_size=batch_size)
         torch.testing.assert_close(found, alone)
-    for layer_parameter in lora_parameters(model).values():  # as after training
-        layer_parameter.data += 0.5
+    for parameter in lora_parameters(model).values():  # as after training
+        parameter.data += 0.5
     assert not torch.allclose(log_probabilities(model, ROWS), alone)
-    found = reference_log_probabilities(model, ROWS, tmp_path, KEY)
-    torch.testing.assert_close(found.nats, alone)
-    assert found.cached_in is None
+    reference = reference_log_probabilities(model, ROWS, tmp_path, KEY)
+    torch.testing.assert_close(reference.nats, alone)
+    assert reference.cached_in is None
 
 
 def test_they_are_read_again_and_only_if_everything_is_the_same(

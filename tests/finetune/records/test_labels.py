@@ -96,6 +96,12 @@ def test_a_table_without_a_header(tmp_path: Path, name: str, mark: str, label_fi
     )
 
 
+def test_a_sentence_is_no_name_of_a_column(tmp_path: Path) -> None:
+    found = read_labels(write(tmp_path, "a.tsv", "see you at noon\tx\nbye\ty\nhello\ty\n"))
+    assert found.labels == ["x", "y", "y"]
+    assert not found.notes[0].startswith("Texts")
+
+
 def test_one_known_name_is_enough(tmp_path: Path) -> None:
     path = write(tmp_path, "sst.tsv", "sentence\tlabel\nfun\t1\nbad\t0\nlovely\t1\nawful\t0\n")
     found = read_labels(path)

@@ -108,11 +108,15 @@ def test_the_report_says_all_of_it() -> None:
     assert about[-1].startswith("The least similar ones (")
 
 
-def test_without_a_split_the_leak_of_a_random_one_is_estimated() -> None:
-    texts = ["Call 0871 now", "Call 0872 now", "Call 0873 now", "Hello there", "Bye for now"]
-    (sentence,) = AuditReport(audit_rows(texts), texts).sentences()
-    expected = 3 * (1 - 0.2**2) / 5
-    assert f"about {expected:.0%} of the test rows would have a near duplicate" in sentence
+def test_without_a_split_a_random_one_is_drawn() -> None:
+    texts = ["Call 0871 now", "Call 0872 now", "Call 0873 now", "Call 0874 now", "Hello there"]
+    audit = audit_rows(texts, random_test_frac=0.4)
+    assert audit.random_overlap is not None
+    n = audit.random_overlap.n_near
+    (sentence,) = AuditReport(audit, texts).sentences()
+    assert sentence.startswith(f"In a random split, {n} of 2 test rows ({n / 2:.0%}) have a near")
+    assert n >= 1
+    assert audit_rows(["alpha", "beta"], random_test_frac=0.5).random_overlap is None
 
 
 def test_one_class_and_clean_rows() -> None:

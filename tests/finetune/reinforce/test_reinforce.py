@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 import torch
-from digit_reward import starts_with_digit
+from digit_reward import starts_with_digit, write_base
+from killed import run_killed
 from safetensors.torch import load_file
 
 from groundup.base.errors import UserError
+from groundup.base.run import RunFolder
 from groundup.cli.main import main
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
 from groundup.finetune.reinforce.config import ReinforceConfig
+from groundup.finetune.reinforce.prompts import make_items
 from groundup.finetune.reinforce.reinforce import reinforce
 from groundup.finetune.reinforce.result import ReinforceResult
 from groundup.train.loop import Step
@@ -83,11 +86,33 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert whole.after == resumed.after
 
 
+@pytest.mark.parametrize("n_kills", [5, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, n_kills: int) -> None:
+    base = write_base(tmp_path / "base")
+    runs = run_killed("digit_reward:train_in", tmp_path, str(base), n_kills=n_kills, seed=3)
+    names = ("model.safetensors", "adapter/adapter_model.safetensors")
+    calm = tmp_path / "calm" / "tuned"
+    for run in runs:
+        assert not list(run.rglob("*.tmp"))
+        for folder in run.glob("tuned*"):  # another one if it was killed when all was written
+            assert RunFolder(folder).is_finished
+            for name in names:
+                a, b = load_file(calm / name), load_file(folder / name)
+                assert all(torch.equal(a[key], b[key]) for key in a)
+            log = "samples/rollouts.jsonl"
+            assert (folder / log).read_text() == (calm / log).read_text()
+
+
 def test_a_start_outside_of_the_range_is_refused(config: ReinforceConfig, run: Path) -> None:
     with pytest.raises(UserError) as error:
         reinforce(config)  # an untrained model does not add
     assert "The mean reward before training is 0.0" in error.value.message
-    assert error.value.settings == {"max_number": 9}
+    assert error.value.settings == {}
+    with pytest.raises(UserError) as error:
+        reinforce(replace(config, least_start=0.5), reward=starts_with_digit)
+    assert error.value.settings == {"max_number": 11, "test_items": 33}
+    settings: Any = error.value.settings
+    make_items(replace(config, **settings), load(run))
     with pytest.raises(UserError, match=r"At most 0\.6 is expected"):
         reinforce(config, reward=lambda prompt, reply, answer: 1.0 + 5 * len(reply))
     assert not (run / "reinforced").exists()
@@ -139,4 +164,3 @@ def test_the_command_stops_with_exit_code_2(run: Path, capsys: pytest.CaptureFix
     assert code == 2
     printed = capsys.readouterr()
     assert "The mean reward before training is" in printed.err
-    assert "groundup reinforce" in printed.err

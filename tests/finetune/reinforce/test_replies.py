@@ -26,6 +26,9 @@ from groundup.finetune.reinforce.replies import (
 from groundup.finetune.reinforce.rollouts import Rollouts
 from groundup.model.lora import add_lora, lora_parameters
 from groundup.model.lora_config import LoRAConfig
+from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.special import END
+from groundup.tokenizer.template import Message
 
 
 @pytest.fixture
@@ -82,11 +85,35 @@ def test_prompts_of_a_file(
         make_items(replace(config, prompts=long, test_items=30), language_model)
 
 
+def test_prompts_of_an_assistant_are_written_as_in_chat(
+    config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
+) -> None:
+    assistant = replace(language_model, is_assistant=True)
+    records = [{"prompt": f"{i} + {i}", "completion": str(2 * i)} for i in range(70)]
+    file = write_prompts(tmp_path, records)
+    items = make_items(replace(config, prompts=file, test_items=30), assistant)
+    item = items.test[0]
+    messages = [Message("user", item.prompt)]
+    ids, _ = render_ids(messages, assistant.tokenizer, add_generation_prompt=True)
+    assert list(item.ids) == ids
+    end = assistant.tokenizer.special_tokens[END]
+    for reply in sampled(assistant, [item], max_new_tokens=12)[0]:
+        assert reply.is_complete == (reply.ids[-1] in assistant.stop_ids)
+    assert end in assistant.stop_ids
+    assert not item.ends_at_newline
+
+
 def test_settings_that_cannot_work(config: ReinforceConfig, language_model: LanguageModel) -> None:
     with pytest.raises(UserError, match="too few to compare"):
         make_items(replace(config, test_items=29), language_model)
-    with pytest.raises(UserError, match="There are 45 pairs"):
-        make_items(replace(config, max_number=9), language_model)
+    with pytest.raises(UserError, match="There are 66 pairs") as error:
+        make_items(replace(config, max_number=11), language_model)
+    settings: Any = error.value.settings
+    make_items(replace(config, max_number=11, **settings), language_model)
+    with pytest.raises(UserError, match="There are 6 pairs") as error:
+        make_items(replace(config, max_number=3), language_model)
+    settings = error.value.settings
+    make_items(replace(config, **settings), language_model)
     with pytest.raises(UserError, match="above most_start"):
         replace(config, least_start=0.7)
 

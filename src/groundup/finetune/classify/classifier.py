@@ -231,7 +231,7 @@ def load_classifier(path: Path | str, *, device: str = "cpu") -> LoadedClassifie
 
 
 def _read_labels(file: Path) -> dict[str, Any]:
-    """Read and check labels.json; files of version 0.1 state no number formats."""
+    """Read and check labels.json; those of version 0.1 do not state the number formats."""
     labels = read_json(file)
     old = {"dtype": "fp32", "head_dtype": "float32"}
     labels = old | (labels if isinstance(labels, dict) else {})

@@ -81,7 +81,9 @@ def classify(
     trained = None
     if config.method == "frozen":
         loaded, base = frozen.loaded, foundation.path
-        folder = save_to_new_folder(wanted, lambda path: save_classifier(loaded, path, base=base))
+        folder = save_to_new_folder(
+            wanted, lambda path: save_classifier(loaded, path, base=base), config=config
+        )
         probabilities: list[Measured] = []
     else:
         probabilities = [*baselines(config, examples), frozen.measured]

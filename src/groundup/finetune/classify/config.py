@@ -122,8 +122,8 @@ class PredictConfig(FileConfig):
     """Classify texts with a trained classifier."""
 
     run: Path | None = None
-    """Run folder with a classifier, or the folder of a classifier. Without it, the newest run in
-    runs/ that has one."""
+    """Run folder with a classifier, or the folder of a classifier. Without it, the newest run with
+    a classifier in runs/."""
     text: str | None = None
     """Text to classify."""
     file: str | Path | None = None

@@ -76,21 +76,21 @@ class Comparison:
     @property
     def sentence(self) -> str:
         """Say which model is better, by the log loss."""
-        difference, n = self.log_loss_nats, self.log_loss_nats.n
-        interval = (
-            f"log loss {difference.mean:+.4f} nats [{difference.low:+.4f}, {difference.high:+.4f}]"
-        )
+        gap, n = self.log_loss_nats, self.log_loss_nats.n
         if n < MIN_ITEMS:
             return f"The test set has {n} texts, too few to compare models ({MIN_ITEMS} or more)."
-        if not difference.is_clear:
+        if not gap.is_clear:
             return (
-                f"The {self.model} and the {self.other} are not clearly different: {interval} on "
-                f"{n:,} texts."
+                f"The {self.model} and the {self.other} are not clearly different: log loss "
+                f"{gap.mean:+.4f} nats [{gap.low:+.4f}, {gap.high:+.4f}] on {n:,} texts."
             )
-        better, worse = self.model, self.other
-        if difference.mean > 0:
-            better, worse = worse, better
-        return f"The {better} is better than the {worse}: {interval} on {n:,} texts."
+        better, worse, low, high = self.model, self.other, -gap.high, -gap.low
+        if gap.mean > 0:
+            better, worse, low, high = worse, better, gap.low, gap.high
+        return (
+            f"The {better} is better than the {worse}: log loss lower by {abs(gap.mean):.4f} nats "
+            f"[{low:.4f}, {high:.4f}] on {n:,} texts."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -33,12 +33,14 @@ from groundup.finetune.prefer.reference import (
 )
 from groundup.finetune.prefer.split import PairSplit
 from groundup.model.gpt import GPT
-from groundup.model.lora import add_lora
+from groundup.model.lora import add_lora, without_lora
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
 
 _ADAPTERS_COST = 1.3
 """Time of a forward pass with adapters, in those without."""
+_N_TIMED = 8
+"""Pairs on which a plan measures the time of the reference."""
 _NOT_IN_IDENTITY = ("run", "out", "budget", "plan_only", "threads", "device")
 
 
@@ -106,8 +108,17 @@ class PreferenceJob:
         return found
 
     def without_reference(self) -> FineTuning:
-        """Describe the training with references of zero, which cost the same."""
-        self._reference = torch.zeros(len(self._rows), 2)
+        """Describe the training with references of zero, for a plan of its cost.
+
+        The time of the reference and of the test is estimated from a few pairs.
+        """
+        n = len(self._rows)
+        some, began_at = self._rows[:: max(1, n // _N_TIMED)], time.monotonic()
+        with without_lora(self.model):
+            log_probabilities(self._rounded(), some)
+        pair_s = (time.monotonic() - began_at) / len(some)
+        self.after_s = pair_s * (n + _ADAPTERS_COST * len(self.sets.test))
+        self._reference = torch.zeros(n, 2)
         return self.tuning()
 
     def tuning(self) -> FineTuning:

@@ -102,6 +102,7 @@ def audit(config: AuditConfig) -> AuditResult:
             rows.texts,
             rows.labels,
             split=_split(rows, config, groups_by, is_given=len(named) > 1),
+            random_test_frac=config.test_frac if result.split == "none" else None,
             rule=groups_by,
             answers=rows.answers,
             n_tokens=n_tokens,

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from groundup.finetune.records.row_audit import NearPair, Overlap, RowAudit
 
 _EXAMPLES = 2
 _SHOWN_ROWS = 5
 _SHOWN_LABELS = 12
-_TEST_FRAC = 0.2
 
 
 @dataclass(frozen=True)
@@ -87,12 +84,12 @@ class AuditReport:
         """Return what was found that is no fault."""
         audit = self._audit
         found: list[str] = []
-        if not audit.overlaps and audit.n_near_repeats:
-            sizes = np.bincount(audit.groups.group)[audit.groups.group]
-            share = float(np.mean(1 - _TEST_FRAC ** (sizes - 1)))
+        if audit.random_overlap is not None:
+            drawn = audit.random_overlap
             found.append(
-                f"In a random split, about {share:.0%} of the test rows would have a near "
-                "duplicate in the training set. In a grouped split, none has."
+                f"In a random split, {drawn.n_near:,} of {drawn.n_rows:,} test rows "
+                f"({drawn.n_near / drawn.n_rows:.0%}) have a near duplicate in the training set. "
+                "In a grouped split, none has."
             )
         if audit.too_long is not None and audit.max_tokens is not None:
             found.append(

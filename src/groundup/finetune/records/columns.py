@@ -8,6 +8,8 @@ from typing import Any
 from groundup.base.errors import UsageError
 from groundup.text.records import Record
 
+_LONGEST_NAME = 3
+"""Words; a first line with a longer text is no header."""
 _TABLE = re.compile(r"\.(csv|tsv)(\.\w+)?:\d+$")
 """The name of a record of a table, whose first line may be no header."""
 
@@ -55,10 +57,11 @@ def choose_columns(
         raise _no_columns(records, wanted, missing)
     text = next(name for name in others if name != label)
     is_table = _TABLE.search(records[0].name) is not None
-    if is_table and any(_written(r, label) == label for r in records):
+    is_data = len(text.split()) > _LONGEST_NAME or any(_written(r, label) == label for r in records)
+    if is_table and is_data:
         places = {name: f"column {n}" for n, name in enumerate(row, 1)}
         note = (
-            "The file has no header: the label of its first line occurs in other lines, too. "
+            "The file has no header: its first line looks like the others. "
             f"Labels are read from {places[label]}, texts from {places[text]}."
         )
         return Columns(text, label, (note,), has_header=False)

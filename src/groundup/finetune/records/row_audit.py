@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from groundup.finetune.records.splits import Split
+from groundup.finetune.records.splits import split as draw
 from groundup.text.near_duplicates import (
     TEXT_RULE,
     Groups,
@@ -69,6 +70,8 @@ class RowAudit:
     """Rows with an equal or near-duplicate row before them: rows less groups."""
     overlaps: list[Overlap] = field(default_factory=list)
     """Of the validation set with training; of the test set with training, and with both."""
+    random_overlap: Overlap | None = None
+    """Of the test set with the training set, in a random split. None: not measured."""
     conflicts: list[NearPair] = field(default_factory=list)
     """Near duplicates with different labels."""
     empty: list[int] = field(default_factory=list)
@@ -88,6 +91,7 @@ def audit_rows(
     labels: Sequence[str] | None = None,
     *,
     split: Split | None = None,
+    random_test_frac: float | None = None,
     rule: Rule = TEXT_RULE,
     answers: Sequence[tuple[str, str]] | None = None,
     n_tokens: Sequence[int] | None = None,
@@ -99,6 +103,8 @@ def audit_rows(
         texts: The text of each row; of conversations and pairs, the prompt.
         labels: The label of each row.
         split: The sets of the rows. None: they are not compared.
+        random_test_frac: Fraction of the rows in the test set of a random split, which is compared
+            with the other rows. None: none is drawn.
         rule: Which texts are near duplicates.
         answers: The chosen and the rejected answer of each row, if the rows are pairs.
         n_tokens: Number of tokens of each row. None: unknown.
@@ -110,6 +116,17 @@ def audit_rows(
     """
     groups = group_near_duplicates(texts, **asdict(rule))
     sets = {} if split is None else _sets(split)
+    drawn = None
+    if random_test_frac is not None and 1 < groups.n_groups < len(texts):
+        random = draw(
+            labels,
+            groups.group,
+            test_frac=random_test_frac,
+            validation_frac=0.0,
+            seed=0,
+            how="random",
+        )
+        drawn = _overlap(texts, labels, _sets(random), "test", ["train"], rule)
     conflicts = [
         NearPair(first=i, second=j, jaccard=jaccard)
         for i, j, jaccard in groups.pairs
@@ -127,6 +144,7 @@ def audit_rows(
         groups=groups,
         n_near_repeats=len(texts) - groups.n_groups,
         overlaps=_overlaps(texts, labels, sets, rule),
+        random_overlap=drawn,
         conflicts=conflicts,
         empty=[row for row, text in enumerate(texts) if not text.strip()],
         lengths=[_lengths(unit, values) for unit, values in sizes.items() if texts],

@@ -21,7 +21,7 @@ class ReinforceConfig(FineTuneConfig):
     prompts: Annotated[str | Path | None, _TASK] = None
     """File of prompts and their answers, in the formats of `instruct`. The reward is 1 for a reply
     that equals the answer, otherwise 0. None: additions."""
-    max_number: Annotated[int, Ge(9), Le(100_000), _TASK] = 20
+    max_number: Annotated[int, Ge(1), Le(100_000), _TASK] = 20
     """Largest number in an addition. Larger ones lower the reward before training."""
     shots: Annotated[int, Ge(0), Le(16), _TASK] = 3
     """Number of solved additions before the one to solve."""
@@ -37,7 +37,7 @@ class ReinforceConfig(FineTuneConfig):
     replies."""
     most_start: Annotated[Fraction, _TASK] = 0.6
     """Highest mean reward before training."""
-    steps: Count | None = 60
+    steps: Count | None = 40
     """Number of optimizer steps. None: from `epochs`."""
     batch_size: Annotated[int, Ge(1), Le(4096)] = 8
     """Number of prompts per optimizer step."""

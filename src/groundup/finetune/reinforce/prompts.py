@@ -76,7 +76,8 @@ def _additions(
         raise UsageError(
             f"There are {len(pairs)} pairs of numbers up to {n}, and {config.test_items} of them "
             "are test prompts. At least as many are expected for training.",
-            settings={"test_items": max(MIN_ITEMS, len(pairs) // 2)},
+            settings={"test_items": max(MIN_ITEMS, len(pairs) // 2)}
+            | ({} if len(pairs) >= 2 * MIN_ITEMS else {"max_number": 11}),
         )
     test, train = pairs[: config.test_items], pairs[config.test_items :]
 

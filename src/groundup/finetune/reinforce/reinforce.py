@@ -146,13 +146,22 @@ def _check_start(before: Scores, config: ReinforceConfig) -> None:
             f"{what}. At least {config.least_start:g} is expected: in too few groups one reply is "
             "better than another, so that nothing can be learned. An easier task, or a model that "
             "was fine-tuned on examples of it first, is needed.",
-            settings={"max_number": 9} if is_addition and config.max_number > 9 else None,
+            settings=_easier(config) if is_addition and start else None,
         )
     raise UsageError(
         f"{what}. At most {config.most_start:g} is expected: most groups have equal replies, so "
         "that little can be learned. A harder task is needed.",
         settings={"max_number": min(5 * config.max_number, 100_000)} if is_addition else None,
     )
+
+
+def _easier(config: ReinforceConfig) -> dict[str, object] | None:
+    """Return settings with smaller numbers, and a test set that leaves enough of them."""
+    number = max(11, config.max_number // 2)
+    if number == config.max_number:
+        return None
+    n_test = min(config.test_items, number * (number + 1) // 4)
+    return {"max_number": number, "test_items": n_test}
 
 
 def _groups(log: Path) -> tuple[int, int]:
