@@ -199,7 +199,7 @@ def test_instructions_that_are_malformed(
     content: str, words: list[str], run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("records.json").write_text(content)
-    message = fails(capsys, "instruct", str(run), "--records", "records.json")
+    message = fails(capsys, "instruct", str(run), "--records", "records.json", status=2)
     assert all(word in message for word in ["records.json", *words]), message
     assert not (run / "assistant").exists()
 

@@ -34,7 +34,7 @@ LATER = {
         "confusion_matrix",
     ],
     INSTRUCT: [
-        "mean_loss", "measure_after", "answers_page", "write_text", "write_json", "readme",
+        "answer_loss", "measure_after", "answers_page", "write_text", "write_json", "readme",
         "RunFolder.write_readme", "RunFolder.write_manifest",
     ],
 }  # fmt: skip

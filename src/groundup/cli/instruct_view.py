@@ -94,7 +94,7 @@ def _show_scores(evaluation: Evaluation) -> None:
     n, n_new = len(evaluation.items), sum(evaluation.is_new)
     n_keys = sum(item.has_key is not None for item in evaluation.items)
     table(
-        f"Test set: {n} records, {n_keys} with a key",
+        f"Test set: {n:,} records, {n_keys:,} with a key",
         list(COLUMNS),
         table_of(evaluation, [True] * n),
     )

@@ -14,14 +14,21 @@ from groundup.finetune.instruct.graders import Grader
 from groundup.finetune.instruct.keys import key_of
 from groundup.finetune.instruct.rows import Rows, make_rows
 from groundup.finetune.instruct.scores import Item
-from groundup.finetune.instruct.synthetic import GRADERS, Identity, make_synthetic_records
+from groundup.finetune.instruct.synthetic import (
+    GRADERS,
+    Identity,
+    Record,
+    make_synthetic_records,
+)
 from groundup.finetune.records.conversations import read_conversations
 from groundup.finetune.records.rows import Conversation
 from groundup.finetune.records.splits import folds, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import NEAR_DUPLICATE, Groups, group_near_duplicates, nearest
 from groundup.tokenizer.chat_template import ChatTemplate
+from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.template import Message
 
 _LEAST_FOR_VALIDATION = 40
 """Fewer records have no validation set."""
@@ -116,7 +123,10 @@ def read_dataset(
         assert config.steps is not None
         assert config.batch_size is not None
         train, test = (
-            [Conversation(record.messages, kind=record.kind) for record in records]
+            [
+                Conversation(_fitting(r, tokenizer, template, context_length), kind=r.kind)
+                for r in records
+            ]
             for records in make_synthetic_records(
                 _texts(config, "train"),
                 _texts(config, "validation"),
@@ -150,6 +160,17 @@ def read_dataset(
     _require_enough(dataset, config, context_length, tokenizer, template)
     sets = _divided(rows, [groups.group[origin] for origin in rows.origins], config)
     return Dataset(rows=rows, sets=sets, n_read=len(conversations), reading=reading, groups=groups)
+
+
+def _fitting(
+    record: Record, tokenizer: Tokenizer, template: ChatTemplate | None, context_length: int
+) -> tuple[Message, ...]:
+    """Return the messages of a synthetic record, without the earlier ones if they do not fit."""
+    if record.earlier:
+        ids, _ = render_ids(record.messages, tokenizer, template)
+        if len(ids) > context_length + 1:
+            return record.messages[len(record.earlier) :]
+    return record.messages
 
 
 def _divided(

@@ -105,7 +105,7 @@ PHRASE = re.compile(r"(?<!\w)[^\W\d_]+(?: [^\W\d_]+){4}(?!\w)")
 MAX_WORDS = 300
 MIN_WORDS = 40
 _ONE_IN = 10
-"""One in so many questions follows a question about the assistant."""
+"""One question in this many follows a question about the assistant."""
 
 
 def grade(record: Record, answer: str) -> bool:
