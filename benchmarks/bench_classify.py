@@ -31,8 +31,8 @@ from groundup.finetune.classify.classifier import encode_texts
 from groundup.finetune.classify.features import hidden_features
 from groundup.finetune.classify.frozen import fit_head, head_probabilities
 from groundup.finetune.classify.metrics import score
-from groundup.finetune.records.labels import read_labels
-from groundup.finetune.records.splits import Split, book_split, folds
+from groundup.records.labels import read_labels
+from groundup.records.splits import Split, book_split, folds
 from groundup.text.config import FileConfig
 from groundup.text.near_duplicates import group_near_duplicates, has_near_duplicate
 

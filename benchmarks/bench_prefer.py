@@ -19,10 +19,10 @@ from time import process_time
 
 import torch
 
+from groundup.alignment.prefer.config import PreferConfig
+from groundup.alignment.prefer.prefer import prefer
+from groundup.alignment.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.base.fields import replace_settings
-from groundup.finetune.prefer.config import PreferConfig
-from groundup.finetune.prefer.prefer import prefer
-from groundup.finetune.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.train.loop import Step
 
 

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from groundup.finetune.reinforce.config import ReinforceConfig
-from groundup.finetune.reinforce.reinforce import reinforce
-from groundup.finetune.reinforce.result import ReinforceResult
+from groundup.alignment.reinforce.config import ReinforceConfig
+from groundup.alignment.reinforce.reinforce import reinforce
+from groundup.alignment.reinforce.result import ReinforceResult
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from groundup.finetune.reinforce.config import ReinforceConfig
-from groundup.finetune.reinforce.reinforce import reinforce
+from groundup.alignment.reinforce.config import ReinforceConfig
+from groundup.alignment.reinforce.reinforce import reinforce
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.lora_config import LoRAConfig

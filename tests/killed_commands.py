@@ -11,12 +11,12 @@ import torch
 from digit_reward import starts_with_digit
 from small_runs import make_data
 
+from groundup.alignment.reinforce.config import ReinforceConfig
+from groundup.alignment.reinforce.reinforce import reinforce
+from groundup.alignment.reinforce.result import ReinforceResult
 from groundup.cli.main import main
 from groundup.cli.verbs import VERBS
 from groundup.finetune.instruct.chat_tokens import CHAT_TOKENS
-from groundup.finetune.reinforce.config import ReinforceConfig
-from groundup.finetune.reinforce.reinforce import reinforce
-from groundup.finetune.reinforce.result import ReinforceResult
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.lora_config import LoRAConfig

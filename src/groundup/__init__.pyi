@@ -1,3 +1,7 @@
+from .alignment.prefer.config import PreferConfig as PreferConfig
+from .alignment.prefer.prefer import prefer as prefer
+from .alignment.reinforce.config import ReinforceConfig as ReinforceConfig
+from .alignment.reinforce.reinforce import reinforce as reinforce
 from .base.errors import UserError as UserError
 from .base.fields import replace_settings as replace_settings
 from .base.run import RunFolder as RunFolder
@@ -43,12 +47,6 @@ from .finetune.classify.estimator import TextClassifier as TextClassifier
 from .finetune.classify.predict import predict as predict
 from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
-from .finetune.prefer.config import PreferConfig as PreferConfig
-from .finetune.prefer.prefer import prefer as prefer
-from .finetune.records.audit import audit as audit
-from .finetune.records.config import AuditConfig as AuditConfig
-from .finetune.reinforce.config import ReinforceConfig as ReinforceConfig
-from .finetune.reinforce.reinforce import reinforce as reinforce
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
 from .inspection.explain import explain as explain
@@ -74,6 +72,8 @@ from .pretraining.config import CompareConfig as CompareConfig
 from .pretraining.config import DoctorConfig as DoctorConfig
 from .pretraining.doctor import doctor as doctor
 from .pretraining.pretrain import pretrain as pretrain
+from .records.audit import audit as audit
+from .records.config import AuditConfig as AuditConfig
 from .text.config import PrepareConfig as PrepareConfig
 from .text.documents import Document as Document
 from .text.prepare import prepare as prepare

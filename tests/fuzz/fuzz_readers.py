@@ -19,9 +19,9 @@ import atheris
 
 with atheris.instrument_imports(include=["groundup.text", "groundup.finetune"]):
     from groundup.base.errors import UserError
-    from groundup.finetune.records.conversations import read_conversations
-    from groundup.finetune.records.labels import read_labels
-    from groundup.finetune.records.pairs import read_pairs
+    from groundup.records.conversations import read_conversations
+    from groundup.records.labels import read_labels
+    from groundup.records.pairs import read_pairs
     from groundup.text.config import FileConfig
     from groundup.text.read import read_documents
 

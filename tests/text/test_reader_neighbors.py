@@ -10,8 +10,8 @@ import pytest
 import zstandard
 
 from groundup.base.errors import UserError
-from groundup.finetune.records.conversations import read_conversations
-from groundup.finetune.records.labels import read_labels
+from groundup.records.conversations import read_conversations
+from groundup.records.labels import read_labels
 from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut
 from groundup.text.prepare import _distinct, prepare

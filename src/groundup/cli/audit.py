@@ -5,8 +5,8 @@ import shlex
 from groundup.base.errors import as_options
 from groundup.cli.audit_view import show_audit, show_row_audit
 from groundup.cli.console import next_command, note
-from groundup.finetune.records.audit import AuditResult, audit
-from groundup.finetune.records.config import AuditConfig
+from groundup.records.audit import AuditResult, audit
+from groundup.records.config import AuditConfig
 
 _NEXT = {
     "labels": ["classify", "--labels"],

@@ -4,7 +4,7 @@ from itertools import takewhile
 from textwrap import shorten
 
 from groundup.cli.console import harmless, note, table, warn
-from groundup.finetune.records.audit_report import AuditReport
+from groundup.records.audit_report import AuditReport
 from groundup.text.audit import Audit
 
 _SMALL_SHARE = 0.02

@@ -1,14 +1,14 @@
 """`groundup prefer`: tune an assistant on preferences; show what changed, beside baselines."""
 
+from groundup.alignment.prefer.config import PreferConfig
+from groundup.alignment.prefer.prefer import prefer
+from groundup.alignment.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, plural, span, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shorten, shown
 from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.plan import FineTuningPlan
-from groundup.finetune.prefer.config import PreferConfig
-from groundup.finetune.prefer.prefer import prefer
-from groundup.finetune.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.train.loop import Step
 
 

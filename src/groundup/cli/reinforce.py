@@ -1,14 +1,14 @@
 """`groundup reinforce`: train a model on rewards of its own replies; show them before and after."""
 
+from groundup.alignment.reinforce.config import ReinforceConfig
+from groundup.alignment.reinforce.reinforce import reinforce
+from groundup.alignment.reinforce.result import ReinforceResult
+from groundup.alignment.reinforce.rollouts import Scores
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, progress, span, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shorten, shown
 from groundup.finetune.plan import FineTuningPlan
-from groundup.finetune.reinforce.config import ReinforceConfig
-from groundup.finetune.reinforce.reinforce import reinforce
-from groundup.finetune.reinforce.result import ReinforceResult
-from groundup.finetune.reinforce.rollouts import Scores
 from groundup.train.loop import Step
 
 

@@ -12,8 +12,8 @@ from groundup.finetune.classify.baselines import (
     TfidfClassifier,
     class_frequencies,
 )
-from groundup.finetune.records.labels import read_labels
-from groundup.finetune.records.splits import book_split
+from groundup.records.labels import read_labels
+from groundup.records.splits import book_split
 from groundup.text.config import FileConfig
 
 

@@ -19,8 +19,8 @@ from groundup.finetune.instruct.evaluation import (
 from groundup.finetune.instruct.examples import read_dataset
 from groundup.finetune.instruct.scores import Item, Scored, score, token_f1
 from groundup.finetune.instruct.synthetic import Identity
-from groundup.finetune.records.rows import Conversation
 from groundup.generation.generate import generate
+from groundup.records.rows import Conversation
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
 from groundup.tokenizer.train_bpe import train_bpe

@@ -25,9 +25,9 @@ from groundup.finetune.instruct.rows import (
     make_rows,
     shown_tokens,
 )
-from groundup.finetune.records.rows import Conversation
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.records.rows import Conversation
 from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.files import load_tokenizer

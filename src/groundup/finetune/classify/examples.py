@@ -10,9 +10,9 @@ from groundup.finetune.classify.bad_input import as_usage_error
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.frozen import undersample
 from groundup.finetune.classify.passages import PassageSplit
-from groundup.finetune.records.labels import check_classes, check_seen, read_labels
-from groundup.finetune.records.rows import LabeledText
-from groundup.finetune.records.splits import Split, book_split, split
+from groundup.records.labels import check_classes, check_seen, read_labels
+from groundup.records.rows import LabeledText
+from groundup.records.splits import Split, book_split, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import group_near_duplicates, has_near_duplicate
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from groundup.base.errors import UserError
-from groundup.finetune.records.rows import LabeledText
+from groundup.records.rows import LabeledText
 from groundup.text.documents import Document
 
 _log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 from groundup.finetune.instruct.scores import Item
-from groundup.finetune.records.rows import Conversation
+from groundup.records.rows import Conversation
 from groundup.tokenizer.template import Message
 
 ECHO = "repeat the input"

@@ -12,9 +12,9 @@ from groundup.evaluation.paired import MIN_ITEMS, Difference, paired_bootstrap
 from groundup.evaluation.text_generation import text_engine
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.scores import METRICS, Item, Scored, score, values
-from groundup.finetune.records.rows import Conversation
 from groundup.generation.decoder import Form
 from groundup.generation.request import Request, Sampling
+from groundup.records.rows import Conversation
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
 

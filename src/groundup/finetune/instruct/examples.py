@@ -20,9 +20,9 @@ from groundup.finetune.instruct.synthetic import (
     Record,
     make_synthetic_records,
 )
-from groundup.finetune.records.conversations import read_conversations
-from groundup.finetune.records.rows import Conversation
-from groundup.finetune.records.splits import folds, split
+from groundup.records.conversations import read_conversations
+from groundup.records.rows import Conversation
+from groundup.records.splits import folds, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import NEAR_DUPLICATE, Groups, group_near_duplicates, nearest
 from groundup.tokenizer.chat_template import ChatTemplate

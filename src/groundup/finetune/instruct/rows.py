@@ -11,7 +11,7 @@ from typing import Literal
 
 from groundup.base.errors import UserError
 from groundup.finetune.batches import Row, language_row
-from groundup.finetune.records.rows import Conversation
+from groundup.records.rows import Conversation
 from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer

@@ -1,0 +1,1 @@
+"""Tuning on preferences (DPO, IPO) and on rewards (GRPO)."""
