@@ -99,7 +99,7 @@ def test_folds_without_records(run: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_groups_that_cannot_be_divided(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.parent / "a.json"
-    path.write_text(json.dumps([{**GOOD, "instruction": f"say {i}"} for i in range(5)]))
+    path.write_text(json.dumps([{**GOOD, "instruction": "say it" + "!" * i} for i in range(5)]))
     found = fails(capsys, str(run), "--records", str(path))
     assert "The 5 rows form 1 groups of near duplicates" in found
     assert f"Try: groundup instruct {run} --records" in found.replace("'", "")

@@ -224,7 +224,7 @@ def test_records_that_do_not_fit_the_context(config: InstructConfig) -> None:
 
 
 def test_prompts_that_are_all_near_duplicates(config: InstructConfig) -> None:
-    write_records(config, [{"instruction": f"say {i}", "output": "the cat"} for i in range(9)])
+    write_records(config, [{"instruction": "say it" + "!" * i, "output": "cat"} for i in range(9)])
     with pytest.raises(UserError, match="form 1 groups of near duplicates") as caught:
         instruct(config)
     assert caught.value.settings == {"split": "random"}

@@ -1,7 +1,7 @@
 """The examples of an assistant: records as rows, divided into training, validation and test set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import numpy as np
@@ -24,7 +24,7 @@ from groundup.records.conversations import read_conversations
 from groundup.records.rows import Conversation
 from groundup.records.splits import folds, split
 from groundup.text.left_out import LeftOut
-from groundup.text.near_duplicates import NEAR_DUPLICATE, Groups, group_near_duplicates, nearest
+from groundup.text.near_duplicates import PROMPT_RULE, Groups, group_near_duplicates, nearest
 from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
@@ -153,7 +153,7 @@ def read_dataset(
         left_out=reading,
     )
     rows = render(conversations)
-    groups = group_near_duplicates([c.prompt for c in conversations])
+    groups = group_near_duplicates([c.prompt for c in conversations], **asdict(PROMPT_RULE))
     dataset = Dataset(
         rows=rows, sets=([], [], []), n_read=len(conversations), reading=reading, groups=groups
     )
@@ -224,7 +224,12 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
     """Make test items: their keys, and the training prompts that are most similar."""
     if not tested:
         return []
-    near = nearest([c.prompt for c in tested], [c.prompt for c in training])
+    near = nearest(
+        [c.prompt for c in tested],
+        [c.prompt for c in training],
+        n=PROMPT_RULE.n,
+        fold_digits=PROMPT_RULE.fold_digits,
+    )
     items = []
     for conversation, (index, similarity) in zip(tested, near, strict=True):
         reference = conversation.answer
@@ -236,7 +241,7 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
                 kind=conversation.kind or ("" if key is None else key.kind),
                 has_key=None if key is None else key.accepts,
                 near_duplicate=similarity,
-                is_near_duplicate=similarity >= NEAR_DUPLICATE,
+                is_near_duplicate=similarity >= PROMPT_RULE.threshold,
                 nearest_answer=training[index].answer,
                 where=conversation.where,
             )
