@@ -31,7 +31,7 @@ COMMANDS = {
     "classify": "runs/base --labels labels.csv --method lora --steps 12 --batch-size 4",
     "classify_frozen": "runs/base --labels labels.csv",
     "instruct": "runs/base --records records.json --steps 12 --batch-size 4 --no-baselines "
-    "--max-new-tokens 4 --recipe lora",
+    "--max-new-tokens 4 --method lora",
     "pretrain": "data --steps 24 --batch-size 4 --d-model 16 --n-layers 1 --n-heads 2 "
     "--context-length 16 --dropout 0.1 --sample-every 8",
     "prefer": "runs/assistant --records pairs.json --steps 12 --batch-size 4 --max-new-tokens 4",
