@@ -27,6 +27,8 @@ def small_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = "cat dog log mat fox owl hill road moon well oak bird stone river night lamp".split()  # noqa: SIM905
     pairs = [{"prompt": f"{w}?", "chosen": f"{w}, please", "rejected": "no"} for w in words]
     (project / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    answers = [{"question": f"⏎ {n}?", "answer": str(n)} for n in range(30)]
+    (project / "answers.jsonl").write_text("\n".join(map(json.dumps, answers)), encoding="utf-8")
     train = f"pretrain --steps 2 --batch-size 2 --sample-every 0 --no-curves {SHAPE}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)

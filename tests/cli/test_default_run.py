@@ -24,6 +24,7 @@ ON_A_RUN = {
     "predict": "--text hello",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
+    "reinforce": "--steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
     "doctor": "",
@@ -152,7 +153,8 @@ def test_explain_what_is_fine_tuned_writes_the_report_of_its_run(
     assert main(["explain", f"runs/model/{inside}"]) == 0
     shown = capsys.readouterr().out
     assert "Report: runs/model/report.html" in shown
-    assert not Path(f"runs/model/{inside}/report.html").exists()
+    if inside == "assistant":  # a classifier has a page of its own
+        assert not Path(f"runs/model/{inside}/report.html").exists()
     assert help_line(shown.replace("next:", "Try:"))[1:] == ["chat", "runs/model"]
 
 

@@ -31,10 +31,13 @@ COMMANDS = {
     "import": "hf --out runs/copy",
     "export": "runs/model --out hf",
     "match": "runs/model --against runs/model",
+    "audit": "pairs.jsonl",
     "classify": "runs/model --n-classes 2",
     "predict": "runs/model --text naïve⏎",
     "instruct": "runs/model --steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "prefer": "runs/model --records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
+    "reinforce": "runs/model --steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",
+    "judge": "answers.jsonl answers.jsonl --url http://localhost:1 --model naïve⏎ --show",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",
     "explain": "runs/model --text naïve⏎✓",
 }

@@ -1,22 +1,9 @@
-"""A run with a small untrained model, for the tests of complete fine-tuning jobs."""
-
 from pathlib import Path
 
 import pytest
-
-from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT
-from groundup.tokenizer.train_bpe import train_bpe
-from groundup.weights.checkpoint_format import save_model
+from untrained_run import untrained_run
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    folder = tmp_path / "my run"
-    tokenizer = train_bpe(["the cat sat on the mat and the dog sat on the log " * 9], 300)
-    config = GPTConfig(
-        vocab_size=tokenizer.vocab_size, context_length=24, d_model=16, n_layers=2, n_heads=2
-    )
-    save_model(GPT(config, seed=1), folder / "checkpoints" / "step-000001")
-    tokenizer.save(folder / "tokenizer")
-    return folder
+    return untrained_run(tmp_path / "my run")

@@ -1,7 +1,8 @@
 """The one error that a user meets: what was found, what is expected, and what to type."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -42,6 +43,17 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """An argument that is wrong whatever the files contain. The command line exits with 2."""
+
+
+@contextmanager
+def as_usage_error() -> Iterator[None]:
+    """Raise every UserError of the block as a UsageError with the same parts."""
+    try:
+        yield
+    except UserError as error:
+        raise UsageError(
+            error.message, where=error.where, command=error.command, settings=error.settings
+        ) from error
 
 
 def as_options(settings: Mapping[str, object]) -> list[str]:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from groundup.base.errors import UserError
-from groundup.finetune.classify.bad_input import as_usage_error
+from groundup.base.errors import UserError, as_usage_error
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.frozen import undersample
 from groundup.finetune.classify.passages import PassageSplit

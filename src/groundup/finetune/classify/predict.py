@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import set_threads
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, as_usage_error
 from groundup.base.folder_kinds import find_run
 from groundup.base.free_name import free_file_name
-from groundup.finetune.classify.bad_input import as_usage_error
 from groundup.finetune.classify.classifier import LoadedClassifier, load_classifier
 from groundup.finetune.classify.config import PredictConfig
 from groundup.finetune.classify.labeled_file import SUFFIXES, write_rows

@@ -8,13 +8,14 @@ before and after fine-tuning, and the scores stand beside those of answers that 
 import dataclasses
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_dtype
 from groundup.base.environment import now
-from groundup.base.errors import UsageError, UserError
+from groundup.base.errors import UsageError, as_usage_error
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -207,8 +208,9 @@ def _open(config: InstructConfig) -> _Opened:
         foundation = dataclasses.replace(foundation, is_assistant=True)
     n_parameters = sum(p.numel() for p in foundation.model.parameters())
     config = config.resolved(n_parameters)
-    try:
+    with as_usage_error():
         check_template(foundation.tokenizer, foundation.chat_template)
+    with nullcontext() if config.records is None else as_usage_error():
         dataset = read_dataset(
             config,
             foundation.tokenizer,
@@ -216,10 +218,6 @@ def _open(config: InstructConfig) -> _Opened:
             foundation.chat_template,
             identity_of(run, config.data, n_parameters),
         )
-    except UserError as error:  # records or a template that cannot be trained on
-        raise UsageError(
-            error.message, where=error.where, command=error.command, settings=error.settings
-        ) from error
     return _Opened(
         config=config, run=run, foundation=foundation, added_tokens=added, dataset=dataset
     )
