@@ -53,7 +53,7 @@ class Bench:
         self.model: LanguageModel = load(run)
         n_parameters = sum(p.numel() for p in self.model.model.parameters())
         self.config = InstructConfig(
-            run=Path(run), records=records, split="book", threads=1, device="cpu"
+            run=Path(run), records=records, split="in-order", threads=1, device="cpu"
         ).resolved(n_parameters)
         nobody = Identity(name="", n_parameters=0, trained_on="")
         self.dataset: Dataset = read_dataset(

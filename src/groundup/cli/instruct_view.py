@@ -2,8 +2,8 @@
 
 from contextlib import ExitStack
 
+from groundup.cli.cells import interval, mark, shorten
 from groundup.cli.console import Line, console, note, progress, span, table, warn
-from groundup.cli.finetune_view import interval, mark, shorten
 from groundup.evaluation.paired import MIN_ITEMS
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of

@@ -4,8 +4,8 @@ import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
+from groundup.cli.cells import shorten
 from groundup.cli.console import Line, console, harmless, next_command, note, progress, table, warn
-from groundup.cli.finetune_view import shorten
 from groundup.evaluation.judge.config import JudgeConfig
 from groundup.evaluation.judge.judge import JudgeResult, judge
 

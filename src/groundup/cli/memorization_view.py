@@ -2,8 +2,8 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
+from groundup.cli.cells import interval, shorten
 from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.finetune_view import interval, shorten
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.memorization import measure_memorization
 

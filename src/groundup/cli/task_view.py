@@ -5,8 +5,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from groundup.base.errors import quoted
+from groundup.cli.cells import interval, shorten
 from groundup.cli.console import Line, next_command, note, progress, table, warn
-from groundup.cli.finetune_view import interval, shorten
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.intervals import Share
 from groundup.evaluation.tasks.comparison import Comparison, MetricComparison

@@ -70,7 +70,7 @@ def test_every_command_opens_the_result_as_an_assistant(config: PreferConfig) ->
 
 
 def test_all_weights_can_be_trained(config: PreferConfig) -> None:
-    result = tuned(dataclasses.replace(config, tune="all", learning_rate=0.003))
+    result = tuned(dataclasses.replace(config, method="all", learning_rate=0.003))
     assert result.merge is None
     assert not (result.folder / "adapter").exists()
     assert result.report is not None

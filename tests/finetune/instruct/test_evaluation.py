@@ -50,7 +50,7 @@ def test_echo_and_nearest_on_the_books_split(shared_data: Path) -> None:
     """The figures of the feasibility study: .507 for an echo, .385 for the nearest prompt."""
     tokenizer = train_bpe(["the cat sat on the mat " * 9], 300)
     config = InstructConfig(
-        records=shared_data / "instruction-data.json", split="book", batch_size=8, steps=1
+        records=shared_data / "instruction-data.json", split="in-order", batch_size=8, steps=1
     )
     dataset = read_dataset(config, tokenizer, 10_000, None, NOBODY)
     examples = dataset.examples()

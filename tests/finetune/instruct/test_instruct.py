@@ -22,6 +22,7 @@ from groundup.finetune.instruct.instruct import instruct, show_records
 from groundup.finetune.instruct.result import InstructResult
 from groundup.finetune.instruct.synthetic import GRADERS
 from groundup.finetune.instruct.testing import Callbacks
+from groundup.finetune.instruct.tuning import plain_rows
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.text.config import PrepareConfig
@@ -247,12 +248,29 @@ def test_the_sets_that_a_column_names(config: InstructConfig) -> None:
         instruct(config)
 
 
-@pytest.mark.parametrize("with_mix", [False, True])
-def test_noise_and_plain_text(config: InstructConfig, with_mix: bool, run: Path) -> None:
-    if with_mix:
-        with pytest.raises(UserError, match="does not record which data"):
-            instruct(dataclasses.replace(config, mix_frac=0.5, steps=2))
-        return
+def test_plain_text_is_mixed_into_the_training(config: InstructConfig) -> None:
+    with pytest.raises(UserError, match="does not record which data"):
+        instruct(dataclasses.replace(config, mix_frac=0.5, steps=2))
+    text = config.run.parent / "plain.txt"  # type: ignore[union-attr]
+    text.write_text("the dog sat on the log and the cat sat on the mat\n" * 40)
+    data = config.run.parent / "data"  # type: ignore[union-attr]
+    prepare(PrepareConfig(sources=(str(text),), out=data))
+    mixed = dataclasses.replace(config, mix_frac=0.25, data=data, steps=40)
+    assert config.run is not None
+    tokenizer = load(config.run).tokenizer
+    rows = plain_rows(mixed, tokenizer, 24, n_rows=30)
+    assert len(rows) == 10
+    for ids, targets in rows:  # every token is a target
+        assert ids[1:] == targets[:-1]
+        assert tokenizer.decode([*ids, targets[-1]]) in text.read_text()
+    losses = [
+        load(instruct(dataclasses.replace(mixed, mix_frac=frac)).folder).loss(text.read_text()[:60])
+        for frac in (0.0, 0.25)
+    ]
+    assert losses[1] < losses[0]
+
+
+def test_noise_in_the_embeddings(config: InstructConfig) -> None:
     quiet = instruct(dataclasses.replace(config, steps=2))
     noisy = instruct(dataclasses.replace(config, steps=2, neftune_alpha=5.0))
     again = instruct(dataclasses.replace(config, steps=2, neftune_alpha=5.0, seed=0))

@@ -48,7 +48,7 @@ class PreferConfig(FineTuneConfig):
     max_answer_tokens: Count | None = None
     """Cut each answer after this many tokens. None: answers are not cut, and pairs that are longer
     than the context are left out."""
-    tune: Literal["lora", "all"] = "lora"
+    method: Literal["lora", "all"] = "lora"
     """Train LoRA adapters, which are merged at the end, or all weights."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     learning_rate: Annotated[Positive, Lt(1e35)] = 1e-4

@@ -75,7 +75,7 @@ class PreferenceJob:
             self._dtype,
             self._rows,
         )
-        if config.tune == "lora":
+        if config.method == "lora":
             add_lora(self.model, config.lora, seed=config.seed)
         self._reference: Tensor | None = None
 

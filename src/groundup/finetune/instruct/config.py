@@ -39,10 +39,10 @@ class InstructConfig(FineTuneConfig):
     overlong: Literal["drop", "error", "split-turns"] = "drop"
     """What to do with a record that is longer than the context: leave it out, refuse it, or divide
     it between two turns. An answer is never cut."""
-    split: Literal["grouped", "random", "book"] = "grouped"
+    split: Literal["grouped", "random", "in-order"] = "grouped"
     """How to choose the test set. grouped: prompts that are near duplicates stay together; random:
-    by chance; book: of the file in its order, the first 85 % for training, then 10 % for testing
-    and 5 % for validation."""
+    by chance; in-order: the first 85 % of the file for training, then 10 % for testing and 5 %
+    for validation, as in the book."""
     split_column: str | None = None
     """Field that names the set of each record: train, validation or test. None: see `split`."""
     test_frac: Annotated[float, Gt(0), Le(0.99)] = 0.1

@@ -180,7 +180,7 @@ def _divided(
     if config.split_column is not None:
         parts = [conversation.part for conversation in rows.conversations]
         return _given(parts, config)
-    if config.split == "book":
+    if config.split == "in-order":
         # The book's fractions, of all records of the file.
         n_read = max(rows.origins) + 1
         ends = int(0.85 * n_read), int(0.85 * n_read) + int(0.1 * n_read)
