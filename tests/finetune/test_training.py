@@ -10,6 +10,7 @@ import pytest
 import torch
 from finetune_jobs import KINDS, N_STEPS, config_of, make_job, train, weights_of
 from killed import run_killed
+from peers import peer
 from safetensors.torch import load_file
 from small_runs import KilledError, kill_at
 
@@ -239,6 +240,16 @@ def test_the_run_folder_is_complete(tmp_path: Path) -> None:
     assert names >= {"config.toml", "manifest.json", "log.txt", "metrics.jsonl", "figures"}
     assert (run.figures / "loss.svg").read_text("utf-8").startswith("<svg")
     assert "started_at" in json.loads((run.path / "manifest.json").read_text("utf-8"))
+
+
+def test_the_metrics_are_written_for_tensorboard(tmp_path: Path) -> None:
+    accumulator = peer("tensorboard.backend.event_processing.event_accumulator")
+    job = make_job("lora", replace(config_of("lora"), tensorboard=True))
+    run, _ = train(tmp_path / "run", job)
+    events = accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    steps = [event.step for event in events.Scalars("loss_nats")]
+    assert steps == list(range(1, N_STEPS + 1))
 
 
 def test_bf16_rounds_the_language_model_and_keeps_adapters_exact(tmp_path: Path) -> None:

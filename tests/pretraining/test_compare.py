@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from peers import peer
 from small_runs import TEXT, KilledError, kill_at, make_data, settings
 
 from groundup.base.errors import UserError
@@ -155,7 +156,7 @@ def test_many_steps_are_thinned_and_nothing_is_drawn_of_nothing():
 
 
 def test_the_run_draws_its_curves_and_writes_for_tensorboard(data):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = peer("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(KilledError):
         pretrain(settings(data, tensorboard=True), kill_at(7))
     run = pretrain(settings(data, tensorboard=True)).run

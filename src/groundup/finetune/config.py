@@ -54,6 +54,8 @@ class FineTuneConfig(FileConfig):
     """Number of parts that a batch is split into to save memory. The result stays the same."""
     activation_checkpointing: bool = False
     """Save memory by computing the activations of a layer again in the backward pass."""
+    tensorboard: Annotated[bool, Mark.NO_COST] = False
+    """Also write the metrics for TensorBoard. Needs the extra `tensorboard`."""
     plan_only: Annotated[bool, Mark.NO_COST] = False
     """Print the cost of the run and stop before training."""
     seed: Whole = 0

@@ -11,6 +11,7 @@ import torch
 from groundup.base.checkpoints import step_name
 from groundup.base.environment import now
 from groundup.base.errors import UserError
+from groundup.base.extras import needed
 from groundup.base.files import write_text
 from groundup.base.machine import peak_memory_bytes
 from groundup.base.optional import going_on
@@ -98,6 +99,8 @@ def fine_tune(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
     """
     started_at = time.monotonic() if job.started_at is None else job.started_at
+    if job.config.tensorboard:
+        needed("tensorboard", "tensorboard", "tensorboard=True")
     with run.locked(), run.log_to_file():
         if not run.manifest_path.is_file():
             verb = type(job.config).__name__.removesuffix("Config").lower()
@@ -171,6 +174,7 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         keep_checkpoints=config.keep_checkpoints,
         grad_accumulation_steps=config.grad_accumulation_steps,
         max_grad_norm=config.max_grad_norm,
+        tensorboard=config.tensorboard,
         identity=job.identity,
         warmup_frac=config.warmup_frac,
         time_for_steps=time_for_steps,

@@ -18,7 +18,7 @@ Method = Literal["frozen", "last", "lora", "all"]
 _OF_TUNING = {
     *("budget", "epochs", "steps", "batch_size", "learning_rate", "weight_decay", "warmup_frac"),
     *("max_grad_norm", "validate_every", "checkpoint_every", "keep_checkpoints", "pooling"),
-    *("grad_accumulation_steps", "activation_checkpointing"),
+    *("grad_accumulation_steps", "activation_checkpointing", "tensorboard"),
 }
 """Settings that only tuned recipes use."""
 _OF_LORA = {f"lora_{name}" for name in ("rank", "alpha", "dropout", "targets", "variant")}
