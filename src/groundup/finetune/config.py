@@ -8,11 +8,15 @@ from annotated_types import Ge, Le, Lt
 
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
-from groundup.base.kinds import Count, Device, Mark, NotNegative, Positive, Whole
+from groundup.base.kinds import Count, Device, Mark, NotNegative, Positive, Section, Whole
 from groundup.text.config import FileConfig
 
+TRAINING, HARDWARE = Section("Training"), Section("Hardware")
 _Float32 = Lt(1e35)
 """Larger numbers overflow in the products that they are part of."""
+Rate = Annotated[Positive, _Float32]
+BatchSize = Annotated[int, Ge(1), Le(65_536)]
+_OrNever = Annotated[Count, Mark.ZERO_IS_NONE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,41 +32,41 @@ class FineTuneConfig(FileConfig):
     budget: str | None = None
     """Maximum time for the whole command, e.g. 90s, 10m or 2h, including the tests at the end.
     None: as long as the steps take."""
-    epochs: Positive | None = 1.0
+    epochs: Annotated[Positive | None, TRAINING] = 1.0
     """Number of passes over the training set, if `steps` is not set."""
-    steps: Count | None = None
+    steps: Annotated[Count | None, TRAINING] = None
     """Number of optimizer steps. None: from `epochs`."""
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 8
+    batch_size: Annotated[BatchSize, TRAINING] = 8
     """Number of examples per optimizer step."""
-    learning_rate: Annotated[Positive, _Float32] = 1e-4
+    learning_rate: Annotated[Rate, TRAINING] = 1e-4
     """Peak learning rate."""
-    weight_decay: Annotated[NotNegative, _Float32] = 0.0
+    weight_decay: Annotated[NotNegative, _Float32, TRAINING] = 0.0
     """Weight decay of the weight matrices."""
-    warmup_frac: Annotated[float, Ge(0), Le(0.9)] = 0.1
+    warmup_frac: Annotated[float, Ge(0), Le(0.9), TRAINING] = 0.1
     """Fraction of the steps in which the learning rate rises to its peak."""
-    max_grad_norm: Annotated[Positive, _Float32] | None = 1.0
+    max_grad_norm: Annotated[Rate | None, TRAINING] = 1.0
     """Clip the gradient norm to this value. None: no clipping."""
-    validate_every: Annotated[Count, Mark.ZERO_IS_NONE] | None = None
+    validate_every: Annotated[_OrNever | None, TRAINING] = None
     """Steps between two validations. None: about eight times in the run."""
-    checkpoint_every: Count | None = None
+    checkpoint_every: Annotated[Count | None, TRAINING] = None
     """Steps between two checkpoints. None: about eight times in the run."""
-    keep_checkpoints: Count = 1
+    keep_checkpoints: Annotated[Count, TRAINING] = 1
     """Number of latest checkpoints to keep, besides the best."""
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    dtype: Annotated[Literal["auto", "fp32", "bf16"], HARDWARE] = "auto"
     """Number format of the matrix products. auto: bf16 if the hardware supports it, else fp32."""
-    grad_accumulation_steps: Count = 1
+    grad_accumulation_steps: Annotated[Count, TRAINING] = 1
     """Number of parts that a batch is split into to save memory. The result stays the same."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[bool, TRAINING] = False
     """Save memory by computing the activations of a layer again in the backward pass."""
-    tensorboard: Annotated[bool, Mark.NO_COST] = False
+    tensorboard: Annotated[bool, Mark.NO_COST, TRAINING] = False
     """Also write the metrics for TensorBoard. Needs the extra `tensorboard`."""
     plan_only: Annotated[bool, Mark.NO_COST] = False
     """Print the cost of the run and stop before training."""
     seed: Whole = 0
     """Random seed of the splits, the new weights and the order of the batches."""
-    device: Device = "auto"
+    device: Annotated[Device, HARDWARE] = "auto"
     """Device: auto, cpu, cuda, cuda:N or mps (untested). auto takes a GPU if there is one."""
-    threads: Count | None = None
+    threads: Annotated[Count | None, HARDWARE] = None
     """Number of CPU threads. None: all cores that this process may use."""
 
     def __post_init__(self) -> None:

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.kinds import Count, NotNegative, Positive, Whole
-from groundup.finetune.config import FineTuneConfig
+from groundup.finetune.config import TRAINING, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 
 LossName = Literal["sigmoid", "robust", "ipo", "sigmoid_norm"]
@@ -51,7 +51,7 @@ class PreferConfig(FineTuneConfig):
     method: Literal["lora", "all"] = "lora"
     """Train LoRA adapters, which are merged at the end, or all weights."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
-    learning_rate: Annotated[Positive, Lt(1e35)] = 1e-4
+    learning_rate: Annotated[Positive, Lt(1e35), TRAINING] = 1e-4
     """Peak learning rate."""
     n_samples: Whole = 3
     """Number of test prompts that are answered before and after training."""

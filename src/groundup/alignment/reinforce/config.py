@@ -8,7 +8,7 @@ from annotated_types import Ge, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.kinds import Count, Fraction, NotNegative, Positive, Section
-from groundup.finetune.config import FineTuneConfig
+from groundup.finetune.config import TRAINING, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 
 _TASK, _GRPO = Section("Task"), Section("GRPO")
@@ -37,13 +37,13 @@ class ReinforceConfig(FineTuneConfig):
     replies."""
     most_start: Annotated[Fraction, _TASK] = 0.6
     """Highest mean reward before training."""
-    steps: Count | None = 40
+    steps: Annotated[Count | None, TRAINING] = 40
     """Number of optimizer steps. None: from `epochs`."""
-    batch_size: Annotated[int, Ge(1), Le(4096)] = 8
+    batch_size: Annotated[int, Ge(1), Le(4096), TRAINING] = 8
     """Number of prompts per optimizer step."""
     group_size: Annotated[int, Ge(2), Le(1024), _GRPO] = 8
     """Number of replies per prompt, which are compared with each other."""
-    learning_rate: Annotated[Positive, Lt(1e35)] = 5e-4
+    learning_rate: Annotated[Positive, Lt(1e35), TRAINING] = 5e-4
     """Peak learning rate of the adapters."""
     kl_weight: Annotated[NotNegative, Lt(1e35), _GRPO] = 0.0
     """Weight of the KL divergence from the model before training. 0: it is not computed."""

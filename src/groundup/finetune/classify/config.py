@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from groundup.base.errors import UserError
 from groundup.base.fields import changed_settings
 from groundup.base.kinds import Count, Device, Positive
-from groundup.finetune.config import FineTuneConfig
+from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 from groundup.text.config import FileConfig
 
@@ -76,11 +76,11 @@ class ClassifyConfig(FineTuneConfig):
     pooling: Literal["mean", "last", "mean+last"] = "mean"
     """Hidden states that the head of a tuned model reads: the mean over all tokens, the last token,
     or both. frozen reads both."""
-    epochs: Positive | None = 3.0
+    epochs: Annotated[Positive | None, TRAINING] = 3.0
     """Number of passes over the training set, if `steps` is not set. frozen has none."""
-    batch_size: Annotated[int, Ge(1), Le(65_536)] = 16
+    batch_size: Annotated[BatchSize, TRAINING] = 16
     """Number of texts per optimizer step."""
-    weight_decay: Annotated[float, Ge(0), Lt(1e35)] = 0.01
+    weight_decay: Annotated[float, Ge(0), Lt(1e35), TRAINING] = 0.01
     """Weight decay of the weight matrices."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     """Settings of the LoRA adapters."""

@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.kinds import Count, Mark, NotNegative, Positive, Whole
-from groundup.finetune.config import FineTuneConfig
+from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig, Rate
 from groundup.model.lora_config import LoRAConfig
 
 LORA_ABOVE = 20_000_000
@@ -59,9 +59,9 @@ class InstructConfig(FineTuneConfig):
     lora for models of more than 20 million parameters."""
     lora: LoRAConfig = field(default_factory=LoRAConfig)
     """Settings of the adapters."""
-    batch_size: Annotated[int, Ge(1), Le(65_536)] | None = None  # type: ignore[assignment]
+    batch_size: Annotated[BatchSize | None, TRAINING] = None  # type: ignore[assignment]
     """Number of conversations per optimizer step. None: 16, and 32 for small models."""
-    learning_rate: Annotated[Positive, Lt(1e35)] | None = None  # type: ignore[assignment]
+    learning_rate: Annotated[Rate | None, TRAINING] = None  # type: ignore[assignment]
     """Peak learning rate. None: 0.001 with LoRA, 0.00005 without it, and 0.02 (Muon, for the weight
     matrices) for small models."""
     embedding_learning_rate: Annotated[Positive, Lt(1e35)] = 0.004
