@@ -14,7 +14,7 @@ from groundup.base.run import RunFolder
 TUNED = Path("runs", "base", "tuned")
 _TIMES = ("elapsed_s", "cpu_s", "started_at", "finished_at", "written_at", "per_s")
 _MEASURED = ("memory", "n_bytes")
-_PLACES = ("waited_s", "working_folder", "resumed_from_step", "folder", "command", "data")
+_PLACES = ("waited_s", "working_folder", "resumed_from_step", "folder", "command", "data", "run")
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -47,7 +47,7 @@ def without_times(value: Any) -> Any:
     [
         pytest.param("instruct", 8),
         pytest.param("pretrain", 6),
-        *(pytest.param(name, 40, marks=pytest.mark.slow) for name in NAMES),
+        *(pytest.param(name, 16, marks=pytest.mark.slow) for name in NAMES),
     ],
 )
 def test_a_killed_command(tmp_path: Path, name: str, n_kills: int) -> None:

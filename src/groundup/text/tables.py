@@ -20,7 +20,7 @@ _LOOKS_QUOTED = (
     "remove the marks"
 )
 
-_END = "\x1e"
+_END = "\0"
 """A line after the last one, which no row ends with."""
 _JOINED = "lines that continue the row before them, in which a quotation mark is open"
 
@@ -170,9 +170,9 @@ def _quoted(
     number, ends_with_cr = n_before + 1, True
     try:
         for row in reader:
-            if row == [_END]:
+            if not is_strict and row == [_END]:
                 return
-            if row and row[-1].endswith(_END):
+            if not is_strict and row and row[-1].endswith(_END):
                 raise csv.Error("unexpected end of data")
             if number == n_before + 1:
                 ends_with_cr = last.endswith("\r")

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_path
+from groundup.base.files import atomic_path, remove_left_over
 from groundup.base.results import written_if_possible
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
 from groundup.finetune.classify.heads import Pooling, pool
@@ -100,7 +100,10 @@ class _Cache:
         self.file = file
         self.states: dict[bytes, NDArray[np.float32]] = {}
         self._saved_at, self._n_saved = time.monotonic(), 0
-        if file is None or not file.is_file():
+        if file is None:
+            return
+        remove_left_over(file)
+        if not file.is_file():
             return
         try:
             found = load_file(file)
