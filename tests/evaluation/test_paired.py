@@ -17,7 +17,9 @@ from groundup.evaluation.paired import (
 def test_the_interval_is_that_of_scipy():
     values = np.random.default_rng(3).exponential(size=200)
     ours = bootstrap(values, n_resamples=20_000)
-    theirs = stats.bootstrap((values,), np.mean, n_resamples=20_000, method="percentile", rng=7)
+    theirs = stats.bootstrap(
+        (values,), np.mean, n_resamples=20_000, method="percentile", random_state=7
+    )
     low, high = theirs.confidence_interval
     assert ours.mean == pytest.approx(values.mean(), rel=1e-12)
     # Two draws of 20,000 resamples differ by about 1 % of the width.
