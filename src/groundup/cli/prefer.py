@@ -52,10 +52,8 @@ def _with_progress(config: PreferConfig) -> PreferResult | FineTuningPlan:
 
         def on_step(step: Step) -> None:
             if line := bar(training, step.n_steps):
-                rate = f"{step.targets_per_s:.1f} pairs/s"
-                line.update(
-                    step.step, loss=f"{step.loss_nats:.3f}", rate=rate, eta=span(step.eta_s)
-                )
+                loss, rate = f"{step.loss_nats:.3f}", f"{step.targets_per_s:.1f} pairs/s"
+                line.update(step.step, loss=loss, rate=rate, eta=span(step.eta_s))
 
         return prefer(config, on_step, on_reference, on_training)
 
