@@ -48,7 +48,8 @@ def test_only_a_line_feed_ends_a_row() -> None:
     for mark in "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e":
         assert rows(f"a,b\n1,x{mark}y\n") == [(2, ["1", f"x{mark}y"])]
         assert rows(f"a\tb\n1\tx{mark}y\n", "tsv") == [(2, ["1", f"x{mark}y"])]
-        for name, delimiter in (("csv", ","), ("tsv-quoted", "\t"), ("tsv-pandas", "\t")):
+        delimiters: dict[TableFormat, str] = {"csv": ",", "tsv-quoted": "\t", "tsv-pandas": "\t"}
+        for name, delimiter in delimiters.items():
             at_the_end = f"a,b\n1,x{mark}\n2,{mark}\n".replace(",", delimiter)
             assert rows(at_the_end, name) == [(2, ["1", f"x{mark}"]), (3, ["2", mark])]
 

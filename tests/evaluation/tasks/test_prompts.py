@@ -1,5 +1,7 @@
 """Prompts: examples are never the item itself, and ids are those of the whole text."""
 
+from typing import cast
+
 import pytest
 from exported import write_assistant
 from task_files import rows, write_model, write_task
@@ -10,7 +12,7 @@ from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import read_items
 from groundup.evaluation.tasks.prompts import Prompter
 from groundup.tokenizer.conversation import render_ids
-from groundup.tokenizer.template import Message
+from groundup.tokenizer.template import Message, Role
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,8 @@ def test_an_assistant_is_asked_with_its_template(tmp_path):
     prompter = Prompter(model, TaskConfig(shots=1), items)
     assert prompter.is_chat
     made = prompter.prompt(items[0])
-    messages = [Message(m["role"], m["content"]) for m in made.text]  # type: ignore
+    assert isinstance(made.text, list)
+    messages = [Message(cast(Role, m["role"]), m["content"]) for m in made.text]
     assert [m.role for m in messages] == ["user", "assistant", "user"]
     assert messages[-1].content == items[0].question
     ids, _ = render_ids(messages, model.tokenizer, None, add_generation_prompt=True)
