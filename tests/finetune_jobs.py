@@ -12,7 +12,8 @@ from groundup.base.files import atomic_path
 from groundup.base.run import RunFolder
 from groundup.finetune.batches import RowBatches
 from groundup.finetune.config import FineTuneConfig
-from groundup.finetune.training import FineTuning, Trained, fine_tune, open_fine_tuning
+from groundup.finetune.job import FineTuning
+from groundup.finetune.training import Trained, fine_tune, open_fine_tuning
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora

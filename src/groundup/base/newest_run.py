@@ -15,6 +15,13 @@ RUNS = Path("runs")
 _TUNED = {"assistant": "assistant*/assistant.json", "classifier": "classifier*/labels.json"}
 
 
+def newest_tuned(run: Path, kind: Literal["assistant", "classifier"]) -> Path | None:
+    """Find the newest complete one of RUN/assistant, RUN/assistant-2, ...; None: there is none."""
+    complete = [file.parent for file in run.glob(_TUNED[kind])]
+    # assistant-10 comes after assistant-9: shorter names first, then by name.
+    return max(complete, key=lambda folder: (len(folder.name), folder.name), default=None)
+
+
 def list_runs(folder: Path = RUNS) -> list[RunFolder]:
     """List the runs in a folder, the newest first.
 

@@ -10,7 +10,7 @@ from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
-from groundup.base.newest_run import has_chat_template
+from groundup.base.newest_run import has_chat_template, newest_tuned
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import ChatSession
@@ -31,17 +31,16 @@ def find_assistant(path: Path) -> Path:
     if (path / ASSISTANT_MARK).is_file():
         return path
     run = RunFolder.open(path).path
-    complete = [file.parent for file in run.glob(f"assistant*/{ASSISTANT_MARK}")]
-    if not complete and has_chat_template(run / "tokenizer"):
+    newest = newest_tuned(run, "assistant")
+    if newest is None and has_chat_template(run / "tokenizer"):
         return path
-    if not complete:
+    if newest is None:
         raise UserError(
             "There is no assistant in this run. Fine-tune the model on instructions first.",
             where=run,
             command=f"groundup instruct {quoted(run)}",
         )
-    # assistant-10 comes after assistant-9: shorter names first, then by name.
-    return max(complete, key=lambda folder: (len(folder.name), folder.name))
+    return newest
 
 
 @dataclass(frozen=True, kw_only=True)

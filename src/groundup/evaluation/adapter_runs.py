@@ -67,9 +67,7 @@ def import_adapter(source: Path, base: Path | None, out: Path) -> AdapterRun:
                 base_sha256=sha256,
                 check_ids=_rows(language_model),
             )
-            language_model.tokenizer.save(temporary / "tokenizer")
-            if language_model.chat_template is not None:
-                language_model.chat_template.save(temporary / "tokenizer")
+            language_model.save_tokenizer(temporary)
             if language_model.is_assistant:
                 write_json(temporary / ASSISTANT_MARK, {"source": str(source)})
             written = RunFolder(temporary)

@@ -166,6 +166,12 @@ class LanguageModel:
         """Continue a text and return the continuation; same settings and errors as `stream`."""
         return "".join(self.stream(text, max_new_tokens, **settings))
 
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer, and the chat template if there is one, to FOLDER/tokenizer."""
+        self.tokenizer.save(folder / "tokenizer")
+        if self.chat_template is not None:
+            self.chat_template.save(folder / "tokenizer")
+
     def loss(self, text: str) -> float:
         """Compute the mean loss on a text, in nats/token. The first token is not a target.
 

@@ -11,7 +11,7 @@ from groundup.evaluation.load import LanguageModel
 from groundup.finetune.batch_stream import Batches
 from groundup.finetune.config import FineTuneConfig
 from groundup.train.loop import count_targets
-from groundup.train.optimizer import Optimizer
+from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,26 @@ class FineTuning:
     """Estimated seconds that the caller needs after training, for tests. A budget reserves them."""
     started_at: float | None = None
     """When the budget started, by `time.monotonic()`. None: when `fine_tune` is called."""
+
+
+def adamw(model: nn.Module, config: FineTuneConfig, *, beta2: float = 0.999) -> Optimizer:
+    """Make AdamW with the rates of a config, and the betas and the epsilon of `torch.optim.AdamW`.
+
+    Args:
+        model: The model, after parameters were frozen or added.
+        config: The settings, with a learning rate.
+        beta2: Decay rate of the average of the squared gradient.
+    """
+    return Optimizer(
+        model,
+        OptimizerConfig(
+            name="adamw",
+            learning_rate=config.learning_rate,
+            weight_decay=config.weight_decay,
+            adam_beta2=beta2,
+            adam_eps=1e-8,
+        ),
+    )
 
 
 def base_fingerprint(foundation: LanguageModel) -> str:

@@ -17,11 +17,11 @@ from groundup.base.machine import peak_memory_bytes
 from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
 from groundup.base.targets import IGNORE_INDEX
-from groundup.finetune.batch_stream import Batches, BatchStream
+from groundup.finetune.batch_stream import BatchStream
 from groundup.finetune.batches import Row, pad_rows, sequence_loss
 from groundup.finetune.budget import seconds_for_steps, steps_within_budget
 from groundup.finetune.config import FineTuneConfig
-from groundup.finetune.job import FineTuning, base_fingerprint
+from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import check_disk, check_memory
 from groundup.finetune.number_format import mixed_precision, validation_of
 from groundup.finetune.plan import interval
@@ -29,25 +29,13 @@ from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
 from groundup.train.job import Job
-from groundup.train.loop import Step, count_targets
+from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
 from groundup.train.run_lookup import open_run
 from groundup.train.schedule import Schedule
 from groundup.train.trainer import Trainer
 
 _log = logging.getLogger(__name__)
-__all__ = [
-    "Batches",
-    "FineTuneConfig",
-    "FineTuning",
-    "OnStep",
-    "Trained",
-    "base_fingerprint",
-    "count_targets",
-    "fine_tune",
-    "mean_loss",
-    "open_fine_tuning",
-]
 OnStep = Callable[[Step], None]
 """Called after each optimizer step."""
 

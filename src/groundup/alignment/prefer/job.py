@@ -31,10 +31,9 @@ from groundup.base.config import to_mapping
 from groundup.base.device import choose_dtype
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel
-from groundup.finetune.job import FineTuning, base_fingerprint
+from groundup.finetune.job import FineTuning, adamw, base_fingerprint
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora, without_lora
-from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
 
 _ADAPTERS_COST = 1.3
@@ -136,16 +135,7 @@ class PreferenceJob:
                 config.batch_size,
                 seed=config.seed,
             ),
-            optimizer=Optimizer(
-                self.model,
-                OptimizerConfig(
-                    name="adamw",
-                    learning_rate=config.learning_rate,
-                    weight_decay=config.weight_decay,
-                    adam_beta2=0.999,
-                    adam_eps=1e-8,
-                ),
-            ),
+            optimizer=adamw(self.model, config),
             n_steps=config.n_steps(len(train)),
             config=config,
             validate=self._validation_loss,

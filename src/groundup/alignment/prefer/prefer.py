@@ -8,7 +8,6 @@ preference accuracy with models of the two answers that need no language model.
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from groundup.alignment.prefer.config import PreferConfig
@@ -19,9 +18,11 @@ from groundup.alignment.prefer.job import PreferenceJob
 from groundup.alignment.prefer.result import PreferResult, Sample, readme, samples_page
 from groundup.alignment.prefer.split import split_pairs
 from groundup.base.calling import takes_settings
+from groundup.base.environment import now
 from groundup.base.errors import UsageError, UserError, quoted
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
+from groundup.base.newest_run import newest_tuned
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.evaluation.merged import MergeReport, merge_and_save
@@ -161,10 +162,9 @@ def _records(config: PreferConfig) -> str | Path:
 
 def _assistant_of(path: Path) -> Path:
     """Find the newest assistant of a run, as `groundup chat` does; or else the path itself."""
-    tuned = [file.parent for file in path.glob(f"assistant*/{ASSISTANT_MARK}")]
-    if (path / ASSISTANT_MARK).is_file() or not tuned:
+    if (path / ASSISTANT_MARK).is_file():
         return path
-    return max(tuned, key=lambda folder: (len(folder.name), folder.name))
+    return newest_tuned(path, "assistant") or path
 
 
 def _no_assistant(run: Path) -> UserError:
@@ -211,9 +211,7 @@ def _save(
         )
     else:
         save_model(job.model, folder)
-    assistant.tokenizer.save(folder / "tokenizer")
-    if assistant.chat_template is not None:
-        assistant.chat_template.save(folder / "tokenizer")
+    assistant.save_tokenizer(folder)
     # Written last: a folder with this file has a complete assistant.
     write_json(folder / ASSISTANT_MARK, {"n_pairs": len(job.sets.train)})
     return report
@@ -234,5 +232,5 @@ def _manifest(
         "left_out": result.left_out,
         "reading": result.reading.to_table(),
         "elapsed_s": result.elapsed_s,
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "finished_at": now(),
     }

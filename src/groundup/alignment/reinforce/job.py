@@ -25,10 +25,9 @@ from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.evaluation.merged import MergeReport, merge_and_save
 from groundup.finetune.batches import token_log_probabilities
-from groundup.finetune.job import FineTuning, base_fingerprint
+from groundup.finetune.job import FineTuning, adamw, base_fingerprint
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora, without_lora
-from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 _N_COMPARED = 8
 """Number of test texts on which the merged model is compared with the adapters."""
@@ -121,16 +120,7 @@ class ReinforceJob:
             model=self.model,
             loss=partial(_loss, self.model, config),
             batches=rollouts,
-            optimizer=Optimizer(
-                self.model,
-                OptimizerConfig(
-                    name="adamw",
-                    learning_rate=config.learning_rate,
-                    weight_decay=config.weight_decay,
-                    adam_beta2=0.99,
-                    adam_eps=1e-8,
-                ),
-            ),
+            optimizer=adamw(self.model, config, beta2=0.99),
             n_steps=config.n_steps(len(self.items.train)),
             config=config,
             identity=self.identity,
@@ -153,10 +143,7 @@ class ReinforceJob:
                 for item in self.items.test[:_N_COMPARED]
             ],
         )
-        tokenizer.save(folder / "tokenizer")
-        template = self.language_model.chat_template
-        if template is not None:
-            template.save(folder / "tokenizer")
+        self.language_model.save_tokenizer(folder)
         if self.language_model.is_assistant:
             write_json(folder / ASSISTANT_MARK, {"job": "reinforce"})
         return report

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from groundup.alignment.reinforce.config import ReinforceConfig
@@ -19,6 +18,7 @@ from groundup.alignment.reinforce.replies import Reward, equals_answer
 from groundup.alignment.reinforce.result import Example, ReinforceResult, readme
 from groundup.alignment.reinforce.rollouts import Scores
 from groundup.base.calling import takes_settings
+from groundup.base.environment import now
 from groundup.base.errors import UsageError
 from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run
@@ -126,7 +126,7 @@ def reinforce(
                 "reward": reward_name(reward),
             }
             about |= language_model.special_ids.to_manifest()
-            about["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
+            about["finished_at"] = now()
             run.write_manifest(run.read_manifest() | about)
     return result
 

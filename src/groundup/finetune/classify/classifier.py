@@ -20,6 +20,7 @@ from torch import Tensor
 from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
+from groundup.base.newest_run import newest_tuned
 from groundup.base.run import RunFolder
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
 from groundup.finetune.classify.heads import Classifier, Pooling
@@ -180,16 +181,15 @@ def find_classifier(path: Path | str) -> Path:
     path = Path(path)
     if (path / MARK).is_file():
         return path
-    complete = [file.parent for file in path.glob(f"classifier*/{MARK}")]
-    if not complete:
+    newest = newest_tuned(path, "classifier")
+    if newest is None:
         raise UserError(
             "There is no complete classifier here. A folder written by `groundup classify` is "
             "expected.",
             where=path,
             command=f"groundup classify {quoted(path)}" if RunFolder(path).checkpoints() else "",
         )
-    # classifier-10 comes after classifier-9: shorter names first, then by name.
-    return max(complete, key=lambda folder: (len(folder.name), folder.name))
+    return newest
 
 
 def load_classifier(path: Path | str, *, device: str = "cpu") -> LoadedClassifier:

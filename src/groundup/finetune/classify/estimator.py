@@ -23,7 +23,7 @@ from groundup.finetune.classify.classifier import encode_texts
 from groundup.finetune.classify.features import cache_file, hidden_features
 from groundup.finetune.classify.frozen import fit_head, head_probabilities
 from groundup.finetune.classify.materials import SMALL_MODEL
-from groundup.finetune.training import base_fingerprint
+from groundup.finetune.job import base_fingerprint
 
 
 class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.features import cache_file, hidden_features
 from groundup.finetune.classify.fixed_shapes import OnTokens
-from groundup.finetune.training import base_fingerprint
+from groundup.finetune.job import base_fingerprint
 
 SMALL_MODEL = 20_000_000
 """With fewer parameters, float32 is as fast as bfloat16, and auto takes it."""

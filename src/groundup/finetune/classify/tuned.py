@@ -12,6 +12,7 @@ from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
+from groundup.finetune.batch_stream import Batches
 from groundup.finetune.batches import RowBatches, label_row
 from groundup.finetune.classify.calibration import losses
 from groundup.finetune.classify.classifier import LoadedClassifier
@@ -20,9 +21,9 @@ from groundup.finetune.classify.fixed_shapes import OnTokens
 from groundup.finetune.classify.heads import Classifier, labels_of
 from groundup.finetune.classify.lower_blocks import StateBatches, entering_states, upper_states
 from groundup.finetune.classify.materials import Materials
-from groundup.finetune.training import Batches, FineTuning, OnStep, Trained, fine_tune
+from groundup.finetune.job import FineTuning, adamw
+from groundup.finetune.training import OnStep, Trained, fine_tune
 from groundup.model.lora import add_lora, has_lora, merge_lora
-from groundup.train.optimizer import Optimizer, OptimizerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +108,7 @@ def tuning_job(
         model=classifier,
         loss=loss,
         batches=batches,
-        optimizer=Optimizer(
-            classifier,
-            OptimizerConfig(
-                name="adamw",
-                learning_rate=config.learning_rate,
-                weight_decay=config.weight_decay,
-                adam_beta2=0.999,
-                adam_eps=1e-8,
-            ),
-        ),
+        optimizer=adamw(classifier, config),
         n_steps=config.n_steps(len(rows)),
         config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
         validate=validate if validation else None,

@@ -6,6 +6,8 @@ They are deterministic and use no model as a judge.
 import re
 from collections.abc import Callable
 
+from groundup.evaluation.tasks.graders import normalized
+
 Grader = Callable[[str, str], bool]
 
 NUMBER_WORDS = (
@@ -23,25 +25,13 @@ NUMBER_WORDS = (
 )
 
 
-def normalize(text: str) -> str:
-    """Collapse white space and drop one layer of quotation marks and a final full stop.
-
-    >>> normalize('  "Hello  world". ')
-    'Hello world'
-    """
-    text = " ".join(text.split()).removesuffix(".").strip()
-    if len(text) >= 2 and text[0] == text[-1] and text[0] in "\"'":
-        text = text[1:-1]
-    return text
-
-
 def exact(answer: str, expected: str) -> bool:
     """Test for an exact match, up to white space, quotation marks and a final full stop.
 
     >>> exact("True.", "True"), exact("true", "True"), exact("It is True", "True")
     (True, False, False)
     """
-    return normalize(answer) == normalize(expected)
+    return normalized(answer) == normalized(expected)
 
 
 def exact_ignoring_case(answer: str, expected: str) -> bool:
@@ -81,5 +71,5 @@ def final_word(answer: str, expected: str) -> bool:
     >>> final_word("The first word is objects.", "The first word is object.")
     False
     """
-    found, target = normalize(answer).split(), normalize(expected).split()
+    found, target = normalized(answer).split(), normalized(expected).split()
     return bool(found) and found[-1] == target[-1]

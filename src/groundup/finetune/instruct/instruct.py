@@ -265,9 +265,7 @@ def _save(
             base_sha256=base_fingerprint(opened.foundation),
             check_ids=[ids for ids, _ in examples.rows[:_N_CHECKED]],
         )
-    assistant.tokenizer.save(folder / "tokenizer")
-    if assistant.chat_template is not None:
-        assistant.chat_template.save(folder / "tokenizer")
+    assistant.save_tokenizer(folder)
     # Written last: a folder with this file has a complete assistant. The test adds its numbers.
     write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
     return merged

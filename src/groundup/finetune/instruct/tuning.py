@@ -18,7 +18,7 @@ from groundup.evaluation.load import LanguageModel
 from groundup.finetune.batches import Row, RowBatches, sequence_loss
 from groundup.finetune.foundation import documents_of
 from groundup.finetune.instruct.config import LORA_ABOVE, InstructConfig
-from groundup.finetune.job import FineTuning, base_fingerprint
+from groundup.finetune.job import FineTuning, adamw, base_fingerprint
 from groundup.finetune.training import OnStep, Trained, fine_tune, mean_loss
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora, has_lora, merge_lora
@@ -97,7 +97,7 @@ def job_of(
         model=model,
         loss=partial(sequence_loss, model),
         batches=RowBatches(rows, config.batch_size, seed=config.seed),
-        optimizer=Optimizer(model, _optimizer_config(model, config)),
+        optimizer=_optimizer(model, config),
         n_steps=n_steps,
         config=config,
         validate=partial(mean_loss, model, validation_rows) if validation_rows else None,
@@ -156,22 +156,19 @@ def neftune(model: GPT, alpha: float | int, length: float | int) -> Iterator[Non
         hook.remove()
 
 
-def _optimizer_config(model: GPT, config: InstructConfig) -> OptimizerConfig:
+def _optimizer(model: GPT, config: InstructConfig) -> Optimizer:
     assert config.learning_rate is not None
     is_small = sum(p.numel() for p in model.parameters()) <= LORA_ABOVE
-    if config.method == "all" and is_small:
-        return OptimizerConfig(
+    if config.method != "all" or not is_small:
+        return adamw(model, config)
+    return Optimizer(
+        model,
+        OptimizerConfig(
             learning_rate=config.learning_rate,
             embedding_learning_rate=config.embedding_learning_rate,
             norm_learning_rate=config.embedding_learning_rate,
             weight_decay=config.weight_decay,
-        )
-    return OptimizerConfig(
-        name="adamw",
-        learning_rate=config.learning_rate,
-        weight_decay=config.weight_decay,
-        adam_beta2=0.999,
-        adam_eps=1e-8,
+        ),
     )
 
 
