@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from groundup.base.errors import UserError
@@ -33,7 +33,9 @@ def check_place(folder: Path, n_bytes: int) -> None:
     parent = next(p for p in folder.absolute().parents if p.is_dir())
     settings = {"out": str(_writable_place() / folder.name)}
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", suffix=".tmp", dir=parent):
+        with suppress(FileNotFoundError):
+            folder.lstat()  # fails if the name is too long
+        with tempfile.TemporaryFile(dir=parent):  # has no name, so a killed process leaves nothing
             n_free = shutil.disk_usage(parent).free
     except OSError as error:
         raise UserError(
