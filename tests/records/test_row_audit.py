@@ -142,9 +142,7 @@ def test_no_rows() -> None:
 def test_overlaps_are_those_of_has_near_duplicate(texts: list[str], rule: Rule) -> None:
     split = Split([*range(0, len(texts), 2)], [], [*range(1, len(texts), 2)])
     train, test = [texts[i] for i in split.train], [texts[i] for i in split.test]
-    expected = has_near_duplicate(
-        test, train, threshold=rule.threshold, n=rule.n, fold_digits=rule.fold_digits
-    )
+    expected = has_near_duplicate(test, train, rule)
     (overlap,) = audit_rows(texts, split=split, rule=rule).overlaps
     assert [pair.second for pair in overlap.near] == [
         row for row, is_near in zip(split.test, expected, strict=True) if is_near

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from groundup.text import near_duplicates, similarity_join
 from groundup.text.near_duplicates import (
+    Rule,
     fold,
     group_near_duplicates,
     has_near_duplicate,
@@ -52,7 +53,7 @@ def components(texts: list[str], threshold: float, n: int, fold_digits: bool) ->
 def test_groups_are_those_of_all_pairs(
     texts: list[str], threshold: float, n: int, fold_digits: bool
 ) -> None:
-    groups = group_near_duplicates(texts, threshold=threshold, n=n, fold_digits=fold_digits)
+    groups = group_near_duplicates(texts, Rule(threshold, n, fold_digits))
     assert groups.group == components(texts, threshold, n, fold_digits)
     assert groups.n_groups == len(set(groups.group))
     assert groups.n_exact_repeats == len(texts) - len(set(texts))
@@ -68,11 +69,11 @@ def test_near_duplicates_among_references_are_those_of_all_pairs(
     texts: list[str], references: list[str], threshold: float, n: int
 ) -> None:
     best = [max((jaccard(t, r, n) for r in references), default=0.0) for t in texts]
-    assert has_near_duplicate(texts, references, threshold=threshold, n=n) == [
+    assert has_near_duplicate(texts, references, Rule(threshold, n)) == [
         similarity >= threshold for similarity in best
     ]
     for text, found, similarity in zip(
-        texts, near_references(texts, references, threshold=threshold, n=n), best, strict=True
+        texts, near_references(texts, references, Rule(threshold, n)), best, strict=True
     ):
         if similarity < threshold:
             assert found is None
@@ -85,7 +86,7 @@ def test_near_duplicates_among_references_are_those_of_all_pairs(
 def test_nearest_is_the_first_of_the_most_similar(
     texts: list[str], references: list[str], n: int
 ) -> None:
-    for text, (index, similarity) in zip(texts, nearest(texts, references, n=n), strict=True):
+    for text, (index, similarity) in zip(texts, nearest(texts, references, Rule(n=n)), strict=True):
         all_of_them = [jaccard(text, r, n) for r in references]
         assert similarity == max(all_of_them)
         assert index == all_of_them.index(similarity)
@@ -97,14 +98,14 @@ def test_small_blocks_give_the_same_groups(seed: int) -> None:
     rng = random.Random(seed)
     words = ["win", "call", "now", "prize", "hello", "there", "love"]
     texts = [" ".join(rng.choices(words, k=rng.randint(1, 6))) for _ in range(60)]
-    expected = group_near_duplicates(texts, threshold=0.5)
+    expected = group_near_duplicates(texts, Rule(0.5))
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setattr(similarity_join, "_BLOCK", 20)
         context.setattr(similarity_join, "_CHUNK", 3)
         context.setattr(near_duplicates, "_CHUNK", 3)
         context.setattr(near_duplicates, "_FREQUENT", 2)
-        small = group_near_duplicates(texts, threshold=0.5)
+        small = group_near_duplicates(texts, Rule(0.5))
     assert small.group == expected.group == components(texts, 0.5, 5, True)
 
 
@@ -112,7 +113,7 @@ def test_grams_that_do_not_fit_an_integer_stay_different() -> None:
     """With 256 letters, the first of nine would vanish modulo 2^64."""
     letters = "".join(map(chr, range(0x4E00, 0x4E00 + 256)))
     texts = [letters, letters[0] + letters[10:18], letters[1] + letters[10:18]]
-    assert group_near_duplicates(texts, n=9).group == [0, 1, 2]
+    assert group_near_duplicates(texts, Rule(n=9)).group == [0, 1, 2]
 
 
 def test_folding() -> None:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from groundup.base.errors import UserError
+from groundup.base.machine import memory_in_use_bytes
+from groundup.base.malloc import GrowthReturner
 
 
 @runtime_checkable
@@ -40,6 +42,7 @@ class BatchStream:
     ) -> None:
         self.batches, self.device, self.before_step = batches, device, before_step
         self._next = 0
+        self._growth = GrowthReturner()
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         """Iterate from the current position, without end."""
@@ -48,6 +51,8 @@ class BatchStream:
     def __next__(self) -> tuple[Tensor, ...]:
         """Return the next batch."""
         k, self._next = self._next, self._next + 1
+        if self.device.type == "cpu":
+            self._growth.check(memory_in_use_bytes(self.device))
         if self.before_step is not None:
             self.before_step(k)
         return self.batch(k)

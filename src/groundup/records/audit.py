@@ -227,7 +227,7 @@ def _split(rows: _Rows, config: AuditConfig, rule: Rule, *, is_given: bool) -> S
         return book_split(rows.labels, seed=config.seed)
     return split(
         rows.labels,
-        group_near_duplicates(rows.texts, **asdict(rule)).group,
+        group_near_duplicates(rows.texts, rule).group,
         test_frac=config.test_frac,
         validation_frac=config.validation_frac,
         seed=config.seed,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -114,7 +114,7 @@ def audit_rows(
     >>> audit.n_near_repeats, [(c.first, c.second) for c in audit.conflicts]
     (1, [(0, 1)])
     """
-    groups = group_near_duplicates(texts, **asdict(rule))
+    groups = group_near_duplicates(texts, rule)
     sets = {} if split is None else _sets(split)
     drawn = None
     if random_test_frac is not None and 1 < groups.n_groups < len(texts):
@@ -188,9 +188,7 @@ def _overlap(
 ) -> Overlap:
     rows, before = sets[name], [row for other in others for row in sets[other]]
     known = {texts[row] for row in before}
-    near = near_references(
-        [texts[row] for row in rows], [texts[row] for row in before], **asdict(rule)
-    )
+    near = near_references([texts[row] for row in rows], [texts[row] for row in before], rule)
     pairs = [
         NearPair(first=before[found[0]], second=row, jaccard=found[1])
         for row, found in zip(rows, near, strict=True)

@@ -75,26 +75,14 @@ class Groups:
     threshold: float
 
 
-def group_near_duplicates(
-    texts: Sequence[str],
-    *,
-    threshold: float = NEAR_DUPLICATE,
-    n: int = _N,
-    fold_digits: bool = True,
-) -> Groups:
+def group_near_duplicates(texts: Sequence[str], rule: Rule = TEXT_RULE) -> Groups:
     """Group rows so that no two groups contain near duplicates of each other.
-
-    Args:
-        texts: The texts, one per row.
-        threshold: Least Jaccard similarity of near duplicates, above 0.
-        n: Length of the n-grams in characters.
-        fold_digits: Take all digits as equal.
 
     >>> group_near_duplicates(["Call 0871 now", "Hello!", "call 0800, NOW"]).group
     [0, 1, 0]
     """
     first_of: dict[str, int] = {}
-    folded = [fold(text, fold_digits=fold_digits) for text in texts]
+    folded = [fold(text, fold_digits=rule.fold_digits) for text in texts]
     pairs: list[tuple[int, int, float]] = []
     for row, text in enumerate(folded):
         first = first_of.setdefault(text, row)
@@ -102,39 +90,29 @@ def group_near_duplicates(
             pairs.append((first, row, 1.0))
     rows = list(first_of.values())
     forest = _Forest(len(rows))
-    for i, j, jaccard in forest.connect(character_grams(list(first_of), n), threshold):
+    for i, j, jaccard in forest.connect(character_grams(list(first_of), rule.n), rule.threshold):
         first, second = sorted((rows[i], rows[j]))
         pairs.append((first, second, jaccard))
     root_of = dict(zip(first_of, forest.roots().tolist(), strict=True))
     number_of: dict[int, int] = {}
     group = [number_of.setdefault(root_of[text], len(number_of)) for text in folded]
-    return Groups(group, len(number_of), len(texts) - len(set(texts)), sorted(pairs), threshold)
+    n_exact_repeats = len(texts) - len(set(texts))
+    return Groups(group, len(number_of), n_exact_repeats, sorted(pairs), rule.threshold)
 
 
 def has_near_duplicate(
-    texts: Sequence[str],
-    references: Sequence[str],
-    *,
-    threshold: float = NEAR_DUPLICATE,
-    n: int = _N,
-    fold_digits: bool = True,
+    texts: Sequence[str], references: Sequence[str], rule: Rule = TEXT_RULE
 ) -> list[bool]:
     """Tell for each text whether a reference is a near duplicate of it.
 
     >>> has_near_duplicate(["Call 0871 now", "Hello!"], ["CALL 0900 now!"])
     [True, False]
     """
-    near = near_references(texts, references, threshold=threshold, n=n, fold_digits=fold_digits)
-    return [found is not None for found in near]
+    return [found is not None for found in near_references(texts, references, rule)]
 
 
 def near_references(
-    texts: Sequence[str],
-    references: Sequence[str],
-    *,
-    threshold: float = NEAR_DUPLICATE,
-    n: int = _N,
-    fold_digits: bool = True,
+    texts: Sequence[str], references: Sequence[str], rule: Rule = TEXT_RULE
 ) -> list[tuple[int, float] | None]:
     """Find the most similar near duplicate of each text among the references.
 
@@ -142,9 +120,9 @@ def near_references(
         Its index and similarity, or None where no reference is a near duplicate. Of equally similar
         references, the first one is taken.
     """
-    grams = _grams_of([*texts, *references], n, fold_digits)
+    grams = _grams_of([*texts, *references], rule)
     found: list[tuple[int, float] | None] = [None] * len(texts)
-    for i, j, jaccard in similar_pairs(grams[: len(texts)], grams[len(texts) :], threshold):
+    for i, j, jaccard in similar_pairs(grams[: len(texts)], grams[len(texts) :], rule.threshold):
         order = np.lexsort((j, -jaccard, i))  # all pairs of a text are in one block
         texts_found, first = np.unique(i[order], return_index=True)
         best = order[first]
@@ -156,16 +134,17 @@ def near_references(
 
 
 def nearest(
-    texts: Sequence[str], references: Sequence[str], *, n: int = _N, fold_digits: bool = True
+    texts: Sequence[str], references: Sequence[str], rule: Rule = TEXT_RULE
 ) -> list[tuple[int, float]]:
     """Find the most similar reference of each text, as (index, Jaccard similarity).
 
     Of equally similar references, the first one is taken. There must be at least one.
+    The threshold of the rule is not used.
 
     >>> nearest(["Call 0871 now"], ["Hello!", "CALL 0900 now!"])
     [(1, 1.0)]
     """
-    grams = _grams_of([*texts, *references], n, fold_digits)
+    grams = _grams_of([*texts, *references], rule)
     queries, others = grams[: len(texts)], grams[len(texts) :].T.tocsr()
     sizes, other_sizes = np.diff(queries.indptr), np.diff(grams[len(texts) :].indptr)
     found: list[tuple[int, float]] = []
@@ -236,5 +215,5 @@ class _Forest:
         return roots[0] != roots[1]
 
 
-def _grams_of(texts: Sequence[str], n: int, fold_digits: bool) -> Grams:
-    return character_grams([fold(text, fold_digits=fold_digits) for text in texts], n)
+def _grams_of(texts: Sequence[str], rule: Rule) -> Grams:
+    return character_grams([fold(text, fold_digits=rule.fold_digits) for text in texts], rule.n)

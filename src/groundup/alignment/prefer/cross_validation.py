@@ -6,7 +6,7 @@ one fold. Each fold starts from the same assistant; a fold that is done is not t
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def split_folds(pairs: Sequence[EncodedPair], config: PreferConfig) -> list[Pair
         UserError: There are too few groups of near duplicates.
     """
     assert config.folds is not None
-    group = group_near_duplicates([pair.pair.prompt for pair in pairs], **asdict(PROMPT_RULE)).group
+    group = group_near_duplicates([pair.pair.prompt for pair in pairs], PROMPT_RULE).group
     sets = []
     for test in folds(None, group, config.folds, config.seed):
         rest = sorted(set(range(len(pairs))) - set(test))

@@ -1,7 +1,7 @@
 """Which pairs train, which ones choose the best step, and which ones test."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from groundup.alignment.prefer.config import PreferConfig
 from groundup.alignment.prefer.encoding import EncodedPair
@@ -28,7 +28,7 @@ class PairSplit:
         near = has_near_duplicate(
             [pair.pair.prompt for pair in self.test],
             [pair.pair.prompt for pair in self.train],
-            **asdict(PROMPT_RULE),
+            PROMPT_RULE,
         )
         return [i for i, is_near in enumerate(near) if not is_near]
 
@@ -46,7 +46,7 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
     Raises:
         UsageError: A set would be empty.
     """
-    group = group_near_duplicates([pair.pair.prompt for pair in pairs], **asdict(PROMPT_RULE)).group
+    group = group_near_duplicates([pair.pair.prompt for pair in pairs], PROMPT_RULE).group
     if config.folds is not None:
         rows = split(
             None, group, test_frac=config.validation_frac, validation_frac=0.0, seed=config.seed

@@ -13,7 +13,7 @@ from groundup.records.labels import check_classes, check_seen, read_labels
 from groundup.records.rows import LabeledText
 from groundup.records.splits import Split, book_split, split
 from groundup.text.left_out import LeftOut
-from groundup.text.near_duplicates import group_near_duplicates, has_near_duplicate
+from groundup.text.near_duplicates import Rule, group_near_duplicates, has_near_duplicate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def _read_examples(config: ClassifyConfig) -> Examples:
         if word is not None:
             rows += read(word, part)
     texts, labels = [row.text for row in rows], [row.label for row in rows]
-    groups = group_near_duplicates(texts, threshold=config.near_duplicate)
+    groups = group_near_duplicates(texts, Rule(config.near_duplicate))
     chosen = _divide(config, rows, groups.group)
     for name in ("validation", "test"):
         others = [rows[row] for row in getattr(chosen, name)]
@@ -126,7 +126,7 @@ def passage_examples(config: ClassifyConfig, passages: PassageSplit) -> Examples
     n = len(passages.train)
     rows = passages.train + passages.test
     texts, labels = [row.text for row in rows], [row.label for row in rows]
-    groups = group_near_duplicates(texts, threshold=config.near_duplicate)
+    groups = group_near_duplicates(texts, Rule(config.near_duplicate))
     chosen = _with_validation(
         config, labels, groups.group, list(range(n)), list(range(n, len(rows)))
     )
@@ -231,7 +231,7 @@ def _examples(
         has_near=has_near_duplicate(
             [texts[row] for row in chosen.test],
             [texts[row] for row in known],
-            threshold=config.near_duplicate,
+            Rule(config.near_duplicate),
         ),
         threshold=config.near_duplicate,
         notes=notes,

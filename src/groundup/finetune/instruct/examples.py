@@ -1,7 +1,7 @@
 """The examples of an assistant: records as rows, divided into training, validation and test set."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -153,7 +153,7 @@ def read_dataset(
         left_out=reading,
     )
     rows = render(conversations)
-    groups = group_near_duplicates([c.prompt for c in conversations], **asdict(PROMPT_RULE))
+    groups = group_near_duplicates([c.prompt for c in conversations], PROMPT_RULE)
     dataset = Dataset(
         rows=rows, sets=([], [], []), n_read=len(conversations), reading=reading, groups=groups
     )
@@ -227,8 +227,7 @@ def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> 
     near = nearest(
         [c.prompt for c in tested],
         [c.prompt for c in training],
-        n=PROMPT_RULE.n,
-        fold_digits=PROMPT_RULE.fold_digits,
+        PROMPT_RULE,
     )
     items = []
     for conversation, (index, similarity) in zip(tested, near, strict=True):
