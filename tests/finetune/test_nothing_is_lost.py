@@ -179,14 +179,14 @@ def test_a_read_only_run_is_refused_before_training_and_the_printed_command_work
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    original = os.mkdir
+    original = os.open
 
-    def mkdir(path: Any, mode: int = 0o777, **kwargs: Any) -> None:
-        if run in Path(path).parents:
+    def refuse(path: Any, flags: int, *args: Any, **kwargs: Any) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR) and Path(path).is_relative_to(run):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        original(path, mode, **kwargs)
+        return original(path, flags, *args, **kwargs)
 
-    monkeypatch.setattr("os.mkdir", mkdir)
+    monkeypatch.setattr("os.open", refuse)
     monkeypatch.setattr("groundup.cli.verbs.VERBS", _unrecorded())
     for words in commands(run, labels, records):
         assert main(words) == 1
