@@ -212,6 +212,34 @@ def test_it_ends_on_time(data, clock):
     assert_rate_fell_to_zero(result.run)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_rising_validation_loss_ends_it_early(data, clock, monkeypatch, is_killed):
+    done = 0
+
+    def validate(self, n=None):
+        return {1: 4.0, 20: 3.0, 40: 2.9, 60: 2.95}.get(done + 1, 2.8)
+
+    def step(step):
+        nonlocal done
+        done = step.step
+        clock.advance(0.3)
+        if is_killed:
+            kill_at(62)(step)
+
+    monkeypatch.setattr(build.Setup, "validate", validate)
+    config = small(data, curves=False, validate_every=20)
+    if is_killed:
+        with pytest.raises(KilledError):
+            pretrain(config, step)
+        is_killed = False
+    result = pretrain(config, step)
+    assert result.early_end_step == 60
+    assert 70 <= result.steps <= 75  # a fifth more
+    assert "The validation loss had risen at step 60" in result.early_end
+    assert (result.best_step, result.validation_loss_nats) == (result.steps, 2.8)
+    assert_rate_fell_to_zero(result.run)
+
+
 @pytest.mark.slow
 def test_it_ends_on_time_by_the_real_clock(data):
     pretrain(small(data, budget=None, steps=3))  # imports, once

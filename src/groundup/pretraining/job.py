@@ -75,8 +75,12 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         write_inputs=write_inputs,
         warm_up=setup.compile_now if compiles else None,
         check_inputs=lambda: check_data(
-            data, setup.loader, steps=config.steps, max_train_tokens=_SEARCHED_TOKENS
+            data,
+            setup.loader,
+            steps=config.steps if config.budget is None else None,
+            max_train_tokens=_SEARCHED_TOKENS,
         ),
         time_for_steps=None if config.budget is None else time_for_steps,
+        may_end_early=config.budget is not None,
         world=setup.world,
     )
