@@ -79,6 +79,25 @@ def test_a_small_text_feeds_a_small_model_only(wishes, machine):
     assert blocks(small) < 200_000
 
 
+def test_a_text_that_is_read_often_gets_dropout_and_an_end(wishes, machine, monkeypatch):
+    machine(2e11)
+    text = open_data(wishes.data)
+    found = []
+    for n_tokens in (10**9, 2_500_000, 1_000_000, 500_000, 20_000):
+        monkeypatch.setattr(text.train, "n_tokens", n_tokens)
+        chosen = choose(wishes, text, 300.0)
+        passes = chosen.steps * chosen.batch_size * chosen.model.context_length / n_tokens
+        found.append((chosen.model.dropout, passes))
+        assert passes < 41
+    dropouts = [dropout for dropout, _ in found]
+    assert dropouts == sorted(dropouts)
+    assert (dropouts[0], dropouts[-1]) == (0.0, 0.3)
+    assert budget.most_steps(chosen, 20_000) == pytest.approx(chosen.steps, abs=1)
+    assert 0.1 in dropouts and 0.2 in dropouts
+    monkeypatch.setattr(text.train, "n_tokens", 300_000)
+    assert choose(replace_settings(wishes, dropout=0.05), text, 300.0).model.dropout == 0.05
+
+
 def test_what_is_set_by_hand_stays(wishes, machine):
     machine(2e11)
     model = GPTConfig(n_layers=3, d_model=48, n_heads=2)
@@ -138,6 +157,7 @@ def test_the_choice_goes_with_what_was_typed(wishes, machine, typed):
 def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
     machine(2e11)
     text = open_data(wishes.data)
+    monkeypatch.setattr(text.train, "n_tokens", 10**7)
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     needed = sum(memory.count_memory(choose(wishes, text, 600.0)).values())
     monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)

@@ -115,6 +115,7 @@ class Trainer:
         warmup_frac = self.job.warmup_frac
         return ClockSchedule(
             seconds=self.progress.steps_s,
+            most_steps=self.job.most_steps,
             warmup_steps=0 if warmup_frac else schedule.warmup_steps,
             warmup_s=warmup_frac * self.progress.steps_s,
             decay_frac=schedule.decay_frac,
