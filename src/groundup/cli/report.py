@@ -1,0 +1,28 @@
+"""`groundup report RUN`: write the report of a run, and a picture of it."""
+
+from groundup.base.errors import quoted
+from groundup.base.folder_kinds import find_run
+from groundup.base.run import RunFolder
+from groundup.cli.console import next_command, note
+from groundup.inspection.config import ReportConfig
+from groundup.inspection.report import ReportResult, report
+
+
+def run(config: ReportConfig) -> ReportResult:
+    """Write the report; say where it is and whether the model runs in it."""
+    result = report(config)
+    if result.report is not None:
+        note(
+            f"Report: {result.report} ({result.n_bytes / 1e6:.1f} MB, one file that needs no "
+            "network). Open it in a browser."
+        )
+        if result.not_embedded is None:
+            note("The model runs inside the page.")
+        elif config.embed_model:
+            note(result.not_embedded)
+    if result.card is not None:
+        note(f"Picture: {result.card}, 1200 x 630 pixels.")
+    folder = RunFolder.of(find_run(config.run)).outer.path
+    is_assistant = any(folder.glob("assistant*/assistant.json"))
+    next_command(f"groundup {'chat' if is_assistant else 'generate'} {quoted(folder)}")
+    return result
