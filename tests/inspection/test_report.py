@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import struct
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder
+from groundup.cli.main import main
 from groundup.cli.windows import run as show_windows
 from groundup.data.config import WindowsConfig
 from groundup.data.encode import encode_corpus
@@ -22,6 +25,7 @@ from groundup.evaluation.evaluate import evaluate
 from groundup.evaluation.load import load
 from groundup.inspection.report import render_report, write_report
 from groundup.inspection.run_results import read_run
+from groundup.inspection.speakers import find_cast
 from groundup.model.config import GPTConfig
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
@@ -127,73 +131,9 @@ def test_a_plan_for_other_settings_is_not_shown(run: Path) -> None:
         (data / "results" / "plan.json").unlink()
 
 
-CONTRAST = """
-function channels(color) {
-  const [r, g, b, a = 1] = color.match(/[\\d.]+/g).map(Number);
-  return [r, g, b, a];
-}
-function over([r, g, b, a], [R, G, B]) { return [r * a + R * (1 - a), g * a + G * (1 - a), b * a + B * (1 - a)]; }
-function luminance(color) {
-  const [r, g, b] = color.map(c => c / 255).map(c => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-}
-function background(node) {
-  if (!node) return [255, 255, 255];
-  const own = channels(getComputedStyle(node).backgroundColor);
-  return own[3] === 1 ? own.slice(0, 3) : over(own, background(node.parentElement));
-}
-function lowContrast() {
-  const found = [];
-  for (const node of document.querySelectorAll("body *")) {
-    const text = [...node.childNodes].filter(child => child.nodeType === 3).map(child => child.data).join("").trim();
-    if (!text || node.disabled || !node.checkVisibility() || ["SCRIPT", "OPTION"].includes(node.tagName)) continue;
-    const style = getComputedStyle(node), behind = background(node);
-    const color = over(channels(node instanceof SVGElement ? style.fill : style.color), behind);
-    const [a, b] = [luminance(color), luminance(behind)].sort((x, y) => y - x);
-    const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) found.push([node.tagName, node.className, text.slice(0, 30), ratio.toFixed(2)]);
-  }
-  return found;
-}
-"""
-USE = """
-const wait = until => new Promise(resolve => {
-  const timer = setInterval(() => { if (until()) { clearInterval(timer); resolve(); } }, 20);
-});
-const prompt = el("prompt"), type = (node, text) => { node.value = text; node.dispatchEvent(new Event("input")); };
-await wait(() => el("next").children.length);
-const found = { width: document.documentElement.scrollWidth, low: lowContrast() };
-type(prompt, "the cat said");
-await wait(() => el("count").textContent.startsWith(`${page.tokenizer.encode("the cat said").length} tokens`));
-found.tokens = [...el("tokens").children].map(span => span.title);
-found.logits = Array.from(page.model.readAll(page.tokenizer.encode("the cat said")).slice(-300));
-el("temperature").value = 1; el("temperature").dispatchEvent(new Event("input"));
-await wait(() => el("temperature-value").textContent === "1.00");
-found.next = [...el("next").children].map(item => item.textContent);
-el("next").querySelector("button").click();
-found.appended = prompt.value;
-el("continue").click();
-await wait(() => el("continue").textContent === "Stop");
-await wait(() => el("continue").textContent === "Continue");
-found.continued = prompt.value; found.state = el("state").textContent;
-el("undo").click();
-found.undone = prompt.value;
-el("talk-line").value = "Hello"; el("talk-form").requestSubmit();
-await wait(() => el("talk-log").children.length === 2 && !el("talk-form").inert);
-found.talk = [...el("talk-log").children].map(line => line.textContent);
-const rows = [...document.querySelectorAll("[data-part=matrix] tr")].slice(1);
-rows[1].querySelector("button").click();
-found.clicked = el("attention-view").querySelector("[data-part=summary]").textContent;
-rows[1].querySelector("button").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
-found.moved = el("attention-view").querySelector("[data-part=summary]").textContent;
-found.pinned = rows.map(row => row.classList.contains("pinned")).indexOf(true);
-found.columns = document.querySelectorAll("[data-part=matrix] th[scope=col]").length;
-el("sample").value = 0; el("sample").oninput();
-found.sample = el("sample-text").textContent;
-type(el("sentence"), "cat cat");
-await wait(() => document.querySelectorAll("[data-part=matrix] th[scope=col]").length !== found.columns);
-return found;
-"""
+SCRIPTS = Path(__file__).parent / "scripts"
+CONTRAST = (SCRIPTS / "contrast.js").read_text(encoding="utf-8")
+USE = (SCRIPTS / "use_report.js").read_text(encoding="utf-8")
 
 
 def test_the_page_can_be_used(run: Path) -> None:
@@ -236,3 +176,66 @@ def test_without_the_model_the_page_says_so_and_keeps_the_attention(run: Path) -
     assert why in page
     assert 'id="weights"' not in page
     assert '"attention": {' in page
+
+
+def test_the_command_writes_the_page_and_the_picture(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(run), "--out", "page.html", "--card"]) == 0
+    page, picture = Path("page.html").read_text(encoding="utf-8"), Path("card.png").read_bytes()
+    assert 'id="weights"' in page
+    assert struct.unpack(">II", picture[16:24]) == (1200, 630)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"page.html ({len(page.encode()) / 1e6:.1f} MB" in said
+    assert "The model runs inside the page." in said
+    assert main(["report", str(run), "--out", "page.html", "--card"]) == 0, "its own are replaced"
+    assert main(["report", str(run / "tokenizer"), "--no-embed-model"]) == 0
+    assert 'id="weights"' not in (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        ("--card mine.png", 1, "a file at this place that groundup did not write"),
+        ("--out mine.html", 1, "a file at this place that groundup did not write"),
+        ("--card card.jpg", 2, "The name 'card.jpg' does not end with .png"),
+        ("--card folder", 2, "folder: This is a folder. A file name that ends with .png is"),
+        ("--card no/such/card.png --out no-page.html", 0, ""),
+    ],
+)
+def test_no_other_file_is_replaced(
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: str,
+    status: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.png").write_bytes(b"mine")
+    Path("mine.html").write_text("mine")
+    Path("folder").mkdir()
+    assert main(["report", str(run), *options.split()]) == status
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert Path("mine.png").read_bytes() == b"mine"
+    assert Path("mine.html").read_text() == "mine"
+
+
+def test_an_imported_model_has_a_report(run: Path, tmp_path: Path) -> None:
+    """Without records of training: the sentence, the figures and the model are there."""
+    shutil.copytree(run / "tokenizer", tmp_path / "run" / "tokenizer")
+    shutil.copytree(RunFolder(run).best(), tmp_path / "run" / "checkpoints" / "step-000000")
+    (tmp_path / "run" / "manifest.json").write_text('{"job": "import"}')
+    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    n = sum(p.numel() for p in load(run).model.parameters())
+    assert f"<h1>An imported model of {n / 1e3:.2f} k parameters.</h1>" in page
+    assert 'id="weights"' in page
+    assert 'class="curve"' not in page
+
+
+def test_the_speakers_of_a_play_can_be_talked_to() -> None:
+    verse = "\n\n".join(["ROMEO:\nIs the day so young?", "BENVOLIO:\nBut new struck nine."] * 12)
+    assert find_cast([verse]) == {"names": ["ROMEO", "BENVOLIO"], "mark": ":"}
+    assert find_cast(["Prose.\n\nA HEADING\n\nMore prose.\n" * 30]) is None

@@ -11,15 +11,11 @@ from groundup.inspection.report import ReportResult, report
 def run(config: ReportConfig) -> ReportResult:
     """Write the report; say where it is and whether the model runs in it."""
     result = report(config)
-    if result.report is not None:
-        note(
-            f"Report: {result.report} ({result.n_bytes / 1e6:.1f} MB, one file that needs no "
-            "network). Open it in a browser."
-        )
-        if result.not_embedded is None:
-            note("The model runs inside the page.")
-        elif config.embed_model:
-            note(result.not_embedded)
+    note(
+        f"Report: {result.report} ({result.n_bytes / 1e6:.1f} MB, one file that needs no network). "
+        "Open it in a browser."
+    )
+    note(result.not_embedded or "The model runs inside the page.")
     if result.card is not None:
         note(f"Picture: {result.card}, 1200 x 630 pixels.")
     folder = RunFolder.of(find_run(config.run)).outer.path

@@ -30,6 +30,8 @@ class ReportConfig(Config):
 
     run: Path | None = None
     """Run folder. Without it, the newest run in runs/."""
+    out: Path | None = None
+    """File to write the page to. None: report.html in the run folder."""
     text: str | None = None
     """Sentence whose attention is shown. None: a line of the validation set."""
     embed_model: bool = True

@@ -11,6 +11,8 @@ from groundup.base.errors import UserError
 from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.loss import evaluate_loss
+from groundup.evaluation.paired import Difference
+from groundup.finetune.classify.result import Comparison
 from groundup.inspection.run_results import RunResults
 
 _MOST_ROWS = 14
@@ -41,10 +43,10 @@ def sentence(results: RunResults) -> str:
     """State the result of a run in one sentence."""
     trained, evaluated = results.stages.get("pretrain"), results.stages.get("evaluate")
     size = n_parameters(results)
-    who = "A language model" if size is None else f"A model of {short_count(size)} parameters"
+    what = "An imported model" if results.run.is_imported else "A model"
+    who = what if size is None else f"{what} of {short_count(size)} parameters"
     if trained is None:
-        imported = results.run.is_imported
-        return f"{who}, imported" + ending(evaluated, "; it") if imported else f"{who}."
+        return who + ending(evaluated, "")
     text = source_names(results.stages.get("prepare"))
     where = " on a CPU" if _is_on_cpu(results.manifest) else ""
     did = f"{who} learned {text} in {duration(trained['elapsed_s'])}{where}"
@@ -76,7 +78,8 @@ def figures(results: RunResults) -> list[Figure]:
         loss = f"{p['validation_loss_nats']:.2f}"
         found.append(Figure(value=loss, name="validation loss, nats/token", note=before))
         speed = f"{p['tokens_per_s']:,.0f} tokens/s"
-        found.append(Figure(value=duration(p["elapsed_s"]), name="training time", note=speed))
+        time = duration(p["elapsed_s"], short=True)
+        found.append(Figure(value=time, name="training time", note=speed))
     if (size := n_parameters(results)) is not None:
         found.append(Figure(value=short_count(size), name="parameters", note=_shape(results)))
     if (t := stages.get("train-tokenizer")) is not None and len(found) < 4:
@@ -132,6 +135,15 @@ def plan_rows(results: RunResults) -> list[list[str]]:
             [name, show(planned), show(measured), f"{100 * (measured / planned - 1):+.0f} %"]
         )
     return rows
+
+
+def classifier_verdict(results: RunResults) -> str | None:
+    """Say whether the classifier is better than its baselines. None: this was not recorded."""
+    found = results.stages.get("classify", {}).get("comparisons")
+    if not found:
+        return None
+    values = {k: Difference(**v) if isinstance(v, dict) else v for k, v in found[-1].items()}
+    return Comparison(**values).sentence
 
 
 def step_rows(metrics: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -198,15 +210,17 @@ def short_count(n: int) -> str:
     return str(n)
 
 
-def duration(seconds: float | int) -> str:
+def duration(seconds: float | int, *, short: bool = False) -> str:
     """Write a time.
 
-    >>> duration(41.2), duration(125), duration(14_000)
-    ('41 s', '2.1 minutes', '3.9 hours')
+    >>> duration(41.2), duration(125), duration(14_000, short=True)
+    ('41 s', '2.1 minutes', '3.9 h')
     """
     if seconds < 100:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} {'min' if short else 'minutes'}"
+    return f"{seconds / 3600:.1f} {'h' if short else 'hours'}"
 
 
 def _megabytes(n_bytes: float | int) -> str:

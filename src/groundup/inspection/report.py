@@ -19,27 +19,37 @@ from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
 from groundup.inspection.capture import capture
-from groundup.inspection.card import check_card, write_card
+from groundup.inspection.card import is_own_card, write_card
 from groundup.inspection.config import ReportConfig
-from groundup.inspection.facts import best_sample, curve, figures, plan_rows, sentence, step_rows
+from groundup.inspection.facts import (
+    best_sample,
+    classifier_verdict,
+    curve,
+    figures,
+    plan_rows,
+    sentence,
+    step_rows,
+)
 from groundup.inspection.page_model import PageModel, page_model
+from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
 from groundup.inspection.speakers import find_cast
 from groundup.text.corpus import read_corpus
+from groundup.text.own_files import is_own_page
 from groundup.text.sample_line import validation_line
 from groundup.tokenizer.show import visible
 
 LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""
-DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
+_LEFT_OUT = "The model was left out of this page."
+_DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
     """Where the report of a run is."""
 
-    report: Path | None
-    """None: it could not be written."""
+    report: Path
     n_bytes: int
     """Size of the page."""
     not_embedded: str | None
@@ -50,21 +60,24 @@ class ReportResult:
 
 @takes_settings(ReportConfig, "run")
 def report(config: ReportConfig) -> ReportResult:
-    """Write RUN/report.html, and a picture if one is asked for.
+    """Write the report of a run, and a picture if one is asked for.
 
     Raises:
-        UserError: There is no run, or the picture cannot be written to its place.
+        UserError: There is no run, or a place cannot be written to.
     """
+    if config.out is not None:
+        check_place(config.out, ".html", "out", is_own_page)
     if config.card is not None:
-        check_card(config.card)
+        check_place(config.card, ".png", "card", is_own_card)
     run = RunFolder.of(find_run(config.run)).outer
     results = read_run(run.path)
     page, not_embedded = render_report(results, text=config.text, embed_model=config.embed_model)
-    is_written = written_if_possible(lambda: write_text(run.report, page))
+    goal = config.out or run.report
+    write_text(goal, page)
     if config.card is not None:
         write_card(results, config.card)
     return ReportResult(
-        report=run.report if is_written else None,
+        report=goal,
         n_bytes=len(page.encode("utf-8")),
         not_embedded=not_embedded,
         card=config.card,
@@ -91,8 +104,8 @@ def render_report(
     results: RunResults, *, text: str | None = None, embed_model: bool = True
 ) -> tuple[str, str | None]:
     """Write the page; also say why the model does not run inside it, if it does not."""
-    text = text or (results.data and validation_line(results.data)) or DEFAULT_TEXT
-    model, not_embedded = _page_model(results) if embed_model else (None, "It was left out.")
+    text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
+    model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
     best = best_sample(results)
     shown = {
         "curve": curve(results) if results.metrics else None,
@@ -113,6 +126,7 @@ def render_report(
             figures=figures(results),
             best=best,
             plan_rows=plan_rows(results),
+            verdict=classifier_verdict(results),
             step_rows=step_rows(results.metrics),
             shown=shown,
             text=text,

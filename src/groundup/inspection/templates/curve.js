@@ -11,8 +11,8 @@ function svg(tag, attributes, ...children) {
 }
 
 /** About n round numbers between two numbers. */
-function ticks(low, high, n) {
-  const rough = (high - low) / n, power = 10 ** Math.floor(Math.log10(rough));
+function ticks(low, high, n, smallest = 0) {
+  const rough = Math.max(smallest, (high - low) / n), power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map(factor => factor * power).find(size => size >= rough);
   const found = [];
   for (let i = Math.ceil(low / step); i * step <= high + 1e-9; i++) found.push(+(i * step).toPrecision(12));
@@ -42,7 +42,7 @@ function startCurve(figure, curve, { height = 260, onStep = null } = {}) {
       picture.append(svg("line", { class: "grid", x1: left, x2: right, y1: y(loss), y2: y(loss) }),
         svg("text", { x: left - 6, y: y(loss) + 4, "text-anchor": "end" }, String(loss)));
     }
-    for (const step of ticks(0, lastStep, Math.max(2, width / 110))) {
+    for (const step of ticks(0, lastStep, Math.max(2, width / 110), 1)) {
       picture.append(svg("text", { x: Math.min(x(step), right - 10), y: bottom + 16, "text-anchor": "middle" }, step.toLocaleString("en")));
     }
     picture.append(svg("text", { x: right, y: height - 3, "text-anchor": "end" }, "step"));
