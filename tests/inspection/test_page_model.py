@@ -24,6 +24,8 @@ from groundup.model.gpt import GPT
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special import ASSISTANT, END, USER
+from groundup.tokenizer.template import Message, render_prompt
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
@@ -85,6 +87,7 @@ def tokenizers() -> dict[str, Any]:
 SHAPES = CONFIGS | {"the default": GPTConfig(vocab_size=512)}
 IDS = text(30)
 LOGITS = (torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2).tolist()
+TURNS = [["you", "Do you love me?"], ["model", "Ay, sir."], ["you", "O, speak again!"]]
 SCRIPT = (Path(__file__).parent / "scripts" / "compute.js").read_text(encoding="utf-8")
 
 
@@ -105,8 +108,10 @@ def found(made: dict[str, module.PageModel], tmp_path_factory: pytest.TempPathFa
         },
         "texts": TEXTS,
         "logits": LOGITS,
+        "turns": TURNS,
+        "chat_ids": [tokenizers()["gpt4"].special_tokens[name] for name in (USER, END, ASSISTANT)],
     }
-    names = ("tokenizer.js", "transformer.js", "sampling.js", "generation.js")
+    names = ("tokenizer.js", "transformer.js", "sampling.js", "generation.js", "talk.js")
     return run_script(page_of_scripts(tmp_path_factory.mktemp("js"), *names, data=data), SCRIPT)
 
 
@@ -148,6 +153,21 @@ def test_sampling_and_the_window_are_those_of_python(found: Any) -> None:
     nucleus = next_token_probabilities(logits, top_p=0.8)
     torch.testing.assert_close(torch.tensor(found["counts"]) / 2000, nucleus, atol=1e-3, rtol=0)
     assert found["starts"] == [window_start(n, 8) for n in (7, 8, 9, 10, 11, 30)]
+
+
+def test_a_conversation_is_written_as_in_training(found: Any) -> None:
+    tokenizer = tokenizers()["gpt4"]
+    roles = {"you": "user", "model": "assistant"}
+    messages = [Message(roles[who], line) for who, line in TURNS]  # type: ignore[arg-type]
+    play = "ROMEO.\nDo you love me?\n\nJULIET.\nAy, sir.\n\nROMEO.\nO, speak again!\n\nJULIET.\n"
+    prose = "Do you love me?\n\nAy, sir.\n\nO, speak again!\n\n"
+    assert found["talk"][0] == render_prompt(messages, tokenizer)
+    assert found["talk"][1:] == [tokenizer.encode(play), tokenizer.encode(prose)]
+    assert found["cut"] == [
+        {"said": "Ay, sir.", "isOver": True},
+        {"said": "Ay,\nsir", "isOver": False},
+        {"said": "", "isOver": False},
+    ]
 
 
 def test_what_a_page_cannot_run_is_refused_with_the_reason(monkeypatch) -> None:

@@ -90,6 +90,7 @@ def test_the_page_is_whole_and_needs_no_network(run: Path) -> None:
     assert {"table", "figure", "textarea"} <= set(parsed.tags)
     assert not re.search(r'(src|href)="(https?:)?//', page)
     assert "@import" not in page
+    assert "default-src 'none'" in page
 
 
 def test_the_users_text_is_escaped_everywhere(run: Path) -> None:

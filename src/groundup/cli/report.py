@@ -2,10 +2,10 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note
+from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.inspection.config import ReportConfig
-from groundup.inspection.report import ReportResult, report
+from groundup.inspection.report import ReportResult, report, reported_run
 
 
 def run(config: ReportConfig) -> ReportResult:
@@ -18,7 +18,7 @@ def run(config: ReportConfig) -> ReportResult:
     note(result.not_embedded or "The model runs inside the page.")
     if result.card is not None:
         note(f"Picture: {result.card}, 1200 x 630 pixels.")
-    folder = RunFolder.of(find_run(config.run)).outer.path
-    is_assistant = any(folder.glob("assistant*/assistant.json"))
-    next_command(f"groundup {'chat' if is_assistant else 'generate'} {quoted(folder)}")
+    folder = reported_run(find_run(config.run))
+    can_chat = [*folder.glob(ASSISTANT_MARK), *folder.glob(f"assistant*/{ASSISTANT_MARK}")]
+    next_command(f"groundup {'chat' if can_chat else 'generate'} {quoted(folder)}")
     return result

@@ -29,7 +29,7 @@ class ReportConfig(Config):
     """Settings of `report`: write the report of a run, and a picture of it."""
 
     run: Path | None = None
-    """Run folder. Without it, the newest run in runs/."""
+    """Run folder, or that of an assistant. Without it, the newest run in runs/."""
     out: Path | None = None
     """File to write the page to. None: report.html in the run folder."""
     text: str | None = None

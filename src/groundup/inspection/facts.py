@@ -43,7 +43,9 @@ def sentence(results: RunResults) -> str:
     """State the result of a run in one sentence."""
     trained, evaluated = results.stages.get("pretrain"), results.stages.get("evaluate")
     size = n_parameters(results)
+    model = results.language_model
     what = "An imported model" if results.run.is_imported else "A model"
+    what = "An assistant" if model is not None and model.is_assistant else what
     who = what if size is None else f"{what} of {short_count(size)} parameters"
     if trained is None:
         return who + ending(evaluated, "")

@@ -17,6 +17,7 @@ from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run
 from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
+from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
 from groundup.inspection.capture import capture
 from groundup.inspection.card import is_own_card, write_card
@@ -69,10 +70,9 @@ def report(config: ReportConfig) -> ReportResult:
         check_place(config.out, ".html", "out", is_own_page)
     if config.card is not None:
         check_place(config.card, ".png", "card", is_own_card)
-    run = RunFolder.of(find_run(config.run)).outer
-    results = read_run(run.path)
+    results = read_run(reported_run(find_run(config.run)))
     page, not_embedded = render_report(results, text=config.text, embed_model=config.embed_model)
-    goal = config.out or run.report
+    goal = config.out or results.run.report
     write_text(goal, page)
     if config.card is not None:
         write_card(results, config.card)
@@ -82,6 +82,12 @@ def report(config: ReportConfig) -> ReportResult:
         not_embedded=not_embedded,
         card=config.card,
     )
+
+
+def reported_run(path: Path) -> Path:
+    """The run whose report is written: an assistant has its own, a classifier that of its model."""
+    run = RunFolder.of(path)
+    return run.path if (run.path / ASSISTANT_MARK).is_file() else run.outer.path
 
 
 def write_report(run: Path | str, *, text: str | None = None) -> Path | None:
