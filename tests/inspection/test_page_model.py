@@ -12,12 +12,14 @@ from browser import page_of_scripts, run_script
 from decoder_models import CONFIGS, lively, text, whole
 
 from groundup.base.errors import UserError
+from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.load import LanguageModel
+from groundup.evaluation.loss import evaluate_loss
 from groundup.generation.sampling import next_token_probabilities
 from groundup.generation.sequence import window_start
 from groundup.inspection import page_model as module
 from groundup.inspection.capture import capture
-from groundup.inspection.page_model import page_model
+from groundup.inspection.page_model import page_model, rounding_nats
 from groundup.inspection.page_tokenizer import page_tokenizer
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -153,6 +155,17 @@ def test_sampling_and_the_window_are_those_of_python(found: Any) -> None:
     nucleus = next_token_probabilities(logits, top_p=0.8)
     torch.testing.assert_close(torch.tensor(found["counts"]) / 2000, nucleus, atol=1e-3, rtol=0)
     assert found["starts"] == [window_start(n, 8) for n in (7, 8, 9, 10, 11, 30)]
+
+
+def test_the_cost_of_rounding_is_the_difference_of_the_losses(
+    made: dict[str, module.PageModel],
+) -> None:
+    model, ids = lively(CONFIGS["gpt2"]), np.array(text(200))
+    before, after = (
+        evaluate_loss(each, ArrayTokens(ids)).nats for each in (model, rounded(model, made["gpt2"]))
+    )
+    assert rounding_nats(model, ids) == pytest.approx(after - before, abs=1e-6)
+    assert after != before
 
 
 def test_a_conversation_is_written_as_in_training(found: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from browser import run_script
 
+import groundup
 from groundup.base.config import from_mapping
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
@@ -163,6 +164,30 @@ def test_the_page_can_be_used(run: Path) -> None:
     assert found["sample"] == (run / "samples" / "step-000002.txt").read_text(encoding="utf-8")
 
 
+def test_the_first_screen_states_the_result_and_shows_the_best_sample(run: Path) -> None:
+    def first_screen() -> str:
+        return write_report(run).read_text(encoding="utf-8").partition("</header>")[0]
+
+    evaluation = json.loads((run / "results" / "evaluate.json").read_text())
+    share = 100 * (evaluation["bits_per_byte"] / evaluation["xz_bits_per_byte"] - 1)
+    assert f"learned evil.txt in 0 s on a CPU and needs {share:.0f} % more bits than xz." in (
+        first_screen().replace(" 1 s", " 0 s")
+    )
+    made = [
+        {"setting": name, "text": words, "longest_recited": None, "recited_frac": None}
+        for name, words in (("temperature 0 (greedy)", "the the"), ("a", " q&z"), ("b", " said"))
+    ]
+    try:
+        record_result(run, "generate", {"prompt": "the cat", "samples": made})
+        assert "<b>the cat</b> said</pre>" in first_screen()
+        assert "(b; of 2 samples the one with the lowest loss)" in first_screen()
+        record_result(run, "ending", {"lines": ["Ay me!", "<i>"]})
+        assert "<b></b>Ay me!\n&lt;i&gt;</pre>" in first_screen()
+    finally:
+        for name in ("generate", "ending"):
+            (run / "results" / f"{name}.json").unlink(missing_ok=True)
+
+
 def test_dark_colors_can_be_read(run: Path) -> None:
     dark = ["--blink-settings=preferredColorScheme=0"]
     script = f"{CONTRAST} return [getComputedStyle(document.body).backgroundColor, lowContrast()];"
@@ -234,6 +259,9 @@ def test_an_imported_model_has_a_report(run: Path, tmp_path: Path) -> None:
     assert f"<h1>An imported model of {n / 1e3:.2f} k parameters.</h1>" in page
     assert 'id="weights"' in page
     assert 'class="curve"' not in page
+    with pytest.raises(UserError, match="nothing to draw") as caught:
+        groundup.report(tmp_path / "run", card=tmp_path / "card.png")
+    assert caught.value.command == f"groundup generate {tmp_path / 'run'}"
 
 
 def test_the_speakers_of_a_play_can_be_talked_to() -> None:

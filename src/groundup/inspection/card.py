@@ -4,6 +4,7 @@ import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_bytes
 from groundup.inspection.facts import BestSample, best_sample, curve, figures, sentence
 from groundup.inspection.run_results import RunResults
@@ -45,8 +47,14 @@ def write_card(results: RunResults, path: Path) -> None:
     """Draw the picture of a run.
 
     Raises:
-        UserError: The place cannot be written to.
+        UserError: The run has neither a loss curve nor samples, or the place cannot be written to.
     """
+    if not results.metrics and best_sample(results) is None:
+        raise UserError(
+            "There is nothing to draw: the run has neither a loss curve nor samples.",
+            where=results.run.path,
+            command=f"groundup generate {quoted(results.run.path)}",
+        )
     # Text of the user is no mathematical formula, and glyphs that a font lacks are boxes.
     with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans"}):
         canvas = Canvas(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor=_PAGE)
@@ -108,7 +116,7 @@ def _draw_sample(canvas: Canvas, sample: BestSample, left: float) -> None:
         n_prompt = max(0, n_prompt - len(line))
 
 
-def _text(canvas: Canvas, x: float, y: float, text: str, **style: object) -> None:
+def _text(canvas: Canvas, x: float, y: float, text: str, **style: Any) -> None:
     canvas.text(x, y, text.rstrip("\n"), **{"color": _INK, "va": "baseline", **style})
 
 
@@ -136,10 +144,12 @@ def _draw_curve(axes: Axes, results: RunResults) -> None:
     axes.margins(x=0.01)
 
 
-def _label(axes: Axes, text: str, point: Sequence[float | int], **style: object) -> None:
+def _label(axes: Axes, text: str, point: Sequence[float | int], **style: Any) -> None:
     """Write a text above and to the right of a point, or above it."""
     offset = (0, 11) if "ha" in style else (9, 8)
-    axes.annotate(text, point, xytext=offset, textcoords="offset points", size=12.5, **style)
+    axes.annotate(
+        text, (point[0], point[1]), xytext=offset, textcoords="offset points", size=12.5, **style
+    )
 
 
 def _printable(text: str) -> str:

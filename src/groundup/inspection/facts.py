@@ -96,6 +96,9 @@ def best_sample(results: RunResults) -> BestSample | None:
 
     A greedy text is always likely, and it repeats itself.
     """
+    if lines := results.stages.get("ending", {}).get("lines"):
+        text = "\n".join(lines)
+        return BestSample(prompt="", text=text, setting="the likeliest of several samples")
     made = results.stages.get("generate")
     if made is None or not made["samples"]:
         return None
@@ -144,7 +147,9 @@ def classifier_verdict(results: RunResults) -> str | None:
     found = results.stages.get("classify", {}).get("comparisons")
     if not found:
         return None
-    values = {k: Difference(**v) if isinstance(v, dict) else v for k, v in found[-1].items()}
+    values: dict[str, Any] = {
+        k: Difference(**v) if isinstance(v, dict) else v for k, v in found[-1].items()
+    }
     return Comparison(**values).sentence
 
 

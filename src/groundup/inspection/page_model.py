@@ -4,16 +4,21 @@
 """
 
 import base64
+import copy
 import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int8
+from numpy.typing import NDArray
 from torch import Tensor
 
 from groundup.base.errors import UserError
+from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.load import LanguageModel
+from groundup.evaluation.loss import evaluate_loss
 from groundup.inspection.page_tokenizer import page_tokenizer
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters
@@ -48,8 +53,7 @@ class PageModel:
 def page_model(language_model: LanguageModel) -> PageModel:
     """Write a model and its tokenizer so that a page can run them.
 
-    Each row of a matrix is an int8 vector with a float32 scale, its largest magnitude / 127. Gains
-    and biases stay float32.
+    Matrices are rounded (`round_rows`); gains and biases stay float32.
 
     Raises:
         UserError: The page cannot run the model, or it would be larger than `LARGEST_BYTES`.
@@ -132,13 +136,37 @@ def pack(tensors: dict[str, Tensor]) -> tuple[dict[str, list[int]], bytes]:
             numbers = values
         else:
             rows, columns = values.shape
-            numbers = (values.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
             places[name] = [n_floats, rows, columns, n_quants]
-            quants.append((values / numbers[:, None]).round().to(torch.int8).numpy().ravel())
+            rounded, numbers = round_rows(values)
+            quants.append(rounded.numpy().ravel())
             n_quants += rows * columns
         floats.append(numbers.numpy().astype("<f4"))
         n_floats += len(numbers)
     return places, np.concatenate(floats).tobytes() + np.concatenate(quants).tobytes()
+
+
+def round_rows(
+    matrix: Float[Tensor, "rows columns"],
+) -> tuple[Int8[Tensor, "rows columns"], Float[Tensor, " rows"]]:
+    """Round each row of a matrix to int8 with a scale, its largest magnitude / 127.
+
+    >>> round_rows(torch.tensor([[1.27, -0.5], [0.0, 0.0]]))[0].tolist()
+    [[127, -50], [0, 0]]
+    """
+    scales = (matrix.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
+    return (matrix / scales[:, None]).round().to(torch.int8), scales
+
+
+@torch.no_grad()
+def rounding_nats(model: GPT, ids: NDArray[np.int64]) -> float:
+    """Measure by how much the rounded weights change the loss on a text, in nats/token."""
+    rounded = copy.deepcopy(model)
+    for parameter in rounded.parameters():
+        if parameter.ndim == 2:
+            quants, scales = round_rows(parameter.float())
+            parameter.copy_(quants * scales[:, None])
+    before, after = (evaluate_loss(each, ArrayTokens(ids)).nats for each in (model, rounded))
+    return after - before
 
 
 def _tensors(model: GPT) -> dict[str, Tensor]:

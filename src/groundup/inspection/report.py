@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 from markupsafe import Markup
 
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run
+from groundup.base.newest_run import newest_tuned
 from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
+from groundup.data.store import TokenStore
 from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
 from groundup.inspection.capture import capture
@@ -31,7 +34,7 @@ from groundup.inspection.facts import (
     sentence,
     step_rows,
 )
-from groundup.inspection.page_model import PageModel, page_model
+from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
 from groundup.inspection.speakers import find_cast
@@ -42,6 +45,8 @@ from groundup.tokenizer.show import visible
 
 LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""
+_N_ROUNDING = 2048
+"""Tokens of the validation set on which the rounding of the weights is measured."""
 _LEFT_OUT = "The model was left out of this page."
 _DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 
@@ -57,6 +62,9 @@ class ReportResult:
     """Why the model does not run inside the page. None: it does."""
     card: Path | None
     """The picture, if one was asked for."""
+    run: Path
+    can_chat: bool
+    """Whether `chat` has somebody to talk to."""
 
 
 @takes_settings(ReportConfig, "run")
@@ -70,7 +78,7 @@ def report(config: ReportConfig) -> ReportResult:
         check_place(config.out, ".html", "out", is_own_page)
     if config.card is not None:
         check_place(config.card, ".png", "card", is_own_card)
-    results = read_run(reported_run(find_run(config.run)))
+    results = read_run(_reported_run(find_run(config.run)))
     page, not_embedded = render_report(results, text=config.text, embed_model=config.embed_model)
     goal = config.out or results.run.report
     write_text(goal, page)
@@ -81,10 +89,12 @@ def report(config: ReportConfig) -> ReportResult:
         n_bytes=len(page.encode("utf-8")),
         not_embedded=not_embedded,
         card=config.card,
+        run=results.run.path,
+        can_chat=can_chat(results),
     )
 
 
-def reported_run(path: Path) -> Path:
+def _reported_run(path: Path) -> Path:
     """The run whose report is written: an assistant has its own, a classifier that of its model."""
     run = RunFolder.of(path)
     return run.path if (run.path / ASSISTANT_MARK).is_file() else run.outer.path
@@ -136,16 +146,26 @@ def render_report(
             step_rows=step_rows(results.metrics),
             shown=shown,
             text=text,
-            prompt=best.prompt if best is not None else text,
+            prompt=(best and best.prompt) or text,
             model=None if model is None else model.description,
             weights=None if model is None else Markup(model.weights),
+            rounding_nats=_rounding_nats(results) if model is not None else None,
+            n_rounding=_N_ROUNDING,
             not_embedded=not_embedded,
             is_loaded=results.language_model is not None,
+            can_chat=can_chat(results),
             before=UNTUNED,
             after=TUNED,
         )
     )
     return page, not_embedded
+
+
+def can_chat(results: RunResults) -> bool:
+    """Whether the model of a run, or an assistant that was made from it, can be talked to."""
+    model = results.language_model
+    own = model is not None and model.can_chat
+    return own or newest_tuned(results.run.path, "assistant") is not None
 
 
 def page_templates() -> jinja2.Environment:
@@ -177,6 +197,18 @@ def _page_model(results: RunResults) -> tuple[PageModel | None, str | None]:
         return page_model(results.language_model), None
     except UserError as error:
         return None, error.message
+
+
+def _rounding_nats(results: RunResults) -> float | None:
+    """What the rounding of the weights costs on the validation set. None: it is not there."""
+    if results.language_model is None or results.data is None:
+        return None
+    try:
+        store = TokenStore.open(results.data / "validation")
+        ids = store.read(0, min(_N_ROUNDING + 1, store.n_tokens)).astype(np.int64)
+        return rounding_nats(results.language_model.model, ids)
+    except UserError:
+        return None
 
 
 def _training_text(results: RunResults) -> Any:
