@@ -85,7 +85,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_is_whole_and_needs_no_network(run: Path) -> None:
-    page = write_report(run).read_text(encoding="utf-8")
+    page = report_of(run).read_text(encoding="utf-8")
     parsed = Page(page)
     assert parsed.open == []
     assert {"table", "figure", "textarea"} <= set(parsed.tags)
@@ -95,7 +95,7 @@ def test_the_page_is_whole_and_needs_no_network(run: Path) -> None:
 
 
 def test_the_users_text_is_escaped_everywhere(run: Path) -> None:
-    page = write_report(run, text=EVIL).read_text(encoding="utf-8")
+    page = report_of(run, EVIL).read_text(encoding="utf-8")
     assert EVIL not in page
     assert "<script>alert" not in page
     assert "<b>bold" not in page
@@ -103,13 +103,13 @@ def test_the_users_text_is_escaped_everywhere(run: Path) -> None:
 
 
 def test_what_is_not_done_yet_is_said_with_its_command(run: Path) -> None:
-    page = write_report(run).read_text(encoding="utf-8")
+    page = report_of(run).read_text(encoding="utf-8")
     missing = re.findall(r"Not run yet: <code>groundup ([\w-]+)", page)
     assert missing == ["plan", "generate", "export", "classify", "instruct"]
 
 
 def test_the_numbers_are_those_of_the_run(run: Path) -> None:
-    page = write_report(run).read_text(encoding="utf-8")
+    page = report_of(run).read_text(encoding="utf-8")
     evaluation = json.loads((run / "results" / "evaluate.json").read_text())
     assert f"{evaluation['bits_per_byte']:.3f}" in page
     assert f"{evaluation['n_targets']:,} targets" in page
@@ -127,10 +127,16 @@ def test_a_plan_for_other_settings_is_not_shown(run: Path) -> None:
         for steps, is_own in ((3, True), (4, False)):
             made = plan(replace_settings(settings, steps=steps, probe_s=0.05, data=data))
             record_result(data, "plan", made)
-            page = write_report(run).read_text(encoding="utf-8")
+            page = report_of(run).read_text(encoding="utf-8")
             assert ("Not run yet: <code>groundup plan" not in page) == is_own
     finally:
         (data / "results" / "plan.json").unlink()
+
+
+def report_of(run: Path, text: str | None = None) -> Path:
+    page = write_report(run, text=text)
+    assert page is not None
+    return page
 
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -140,7 +146,7 @@ USE = (SCRIPTS / "use_report.js").read_text(encoding="utf-8")
 
 def test_the_page_can_be_used(run: Path) -> None:
     """At the width of a phone: nothing scrolls sideways, and every part answers."""
-    page, model = write_report(run, text="the cat said it"), load(run)
+    page, model = report_of(run, "the cat said it"), load(run)
     found: Any = run_script(page, CONTRAST + USE, width=390, budget_ms=20_000)
     assert "error" not in found, found
     assert found["width"] <= 390
@@ -166,7 +172,7 @@ def test_the_page_can_be_used(run: Path) -> None:
 
 def test_the_first_screen_states_the_result_and_shows_the_best_sample(run: Path) -> None:
     def first_screen() -> str:
-        return write_report(run).read_text(encoding="utf-8").partition("</header>")[0]
+        return report_of(run).read_text(encoding="utf-8").partition("</header>")[0]
 
     evaluation = json.loads((run / "results" / "evaluate.json").read_text())
     share = 100 * (evaluation["bits_per_byte"] / evaluation["xz_bits_per_byte"] - 1)
@@ -191,7 +197,7 @@ def test_the_first_screen_states_the_result_and_shows_the_best_sample(run: Path)
 def test_dark_colors_can_be_read(run: Path) -> None:
     dark = ["--blink-settings=preferredColorScheme=0"]
     script = f"{CONTRAST} return [getComputedStyle(document.body).backgroundColor, lowContrast()];"
-    color, low = run_script(write_report(run), script, options=dark)
+    color, low = run_script(report_of(run), script, options=dark)
     assert color == "rgb(20, 24, 29)"
     assert low == []
 
@@ -252,9 +258,10 @@ def test_no_other_file_is_replaced(
 def test_an_imported_model_has_a_report(run: Path, tmp_path: Path) -> None:
     """Without records of training: the sentence, the figures and the model are there."""
     shutil.copytree(run / "tokenizer", tmp_path / "run" / "tokenizer")
-    shutil.copytree(RunFolder(run).best(), tmp_path / "run" / "checkpoints" / "step-000000")
+    best = load(run).path
+    shutil.copytree(best, tmp_path / "run" / "checkpoints" / "step-000000")
     (tmp_path / "run" / "manifest.json").write_text('{"job": "import"}')
-    page = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    page = report_of(tmp_path / "run").read_text(encoding="utf-8")
     n = sum(p.numel() for p in load(run).model.parameters())
     assert f"<h1>An imported model of {n / 1e3:.2f} k parameters.</h1>" in page
     assert 'id="weights"' in page

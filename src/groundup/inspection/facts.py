@@ -12,7 +12,7 @@ from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.loss import evaluate_loss
 from groundup.evaluation.paired import Difference
-from groundup.finetune.classify.result import Comparison
+from groundup.finetune.classify.result import FROZEN, TUNED, Comparison
 from groundup.inspection.run_results import RunResults
 
 _MOST_ROWS = 14
@@ -62,10 +62,12 @@ def ending(evaluated: Mapping[str, Any] | None, link: str) -> str:
     """Say how the model compares with xz, after a link such as " and"."""
     if evaluated is None:
         return "."
-    change = 1 - evaluated["bits_per_byte"] / evaluated["xz_bits_per_byte"]
-    if change < 0:
-        return f"{link} needs {-100 * change:.0f} % more bits than xz."
-    return f"{link} beats xz by {100 * change:.0f} %."
+    percent = round(100 - 100 * evaluated["bits_per_byte"] / evaluated["xz_bits_per_byte"])
+    if percent == 0:
+        return f"{link} needs as many bits as xz."
+    if percent > 0:
+        return f"{link} beats xz by {percent} %."
+    return f"{link} needs {-percent} % more bits than xz."
 
 
 def figures(results: RunResults) -> list[Figure]:
@@ -140,6 +142,11 @@ def plan_rows(results: RunResults) -> list[list[str]]:
             [name, show(planned), show(measured), f"{100 * (measured / planned - 1):+.0f} %"]
         )
     return rows
+
+
+def saved_classifier(results: RunResults) -> str:
+    """Name the classifier that was saved, as the table of scores does."""
+    return TUNED.get(results.stages.get("classify", {}).get("method", ""), FROZEN)
 
 
 def classifier_verdict(results: RunResults) -> str | None:

@@ -22,18 +22,10 @@ from groundup.base.run import RunFolder
 from groundup.data.store import TokenStore
 from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
+from groundup.inspection import facts
 from groundup.inspection.capture import capture
 from groundup.inspection.card import is_own_card, write_card
 from groundup.inspection.config import ReportConfig
-from groundup.inspection.facts import (
-    best_sample,
-    classifier_verdict,
-    curve,
-    figures,
-    plan_rows,
-    sentence,
-    step_rows,
-)
 from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
@@ -122,9 +114,9 @@ def render_report(
     """Write the page; also say why the model does not run inside it, if it does not."""
     text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
     model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
-    best = best_sample(results)
+    best = facts.best_sample(results)
     shown = {
-        "curve": curve(results) if results.metrics else None,
+        "curve": facts.curve(results) if results.metrics else None,
         "samples": list(results.samples.items()),
         # A page with the model computes the attention itself.
         "attention": None if model is not None else _attention(results, text),
@@ -138,12 +130,13 @@ def render_report(
             stages=results.stages,
             manifest=results.manifest,
             data_problem=results.data_problem,
-            sentence=sentence(results),
-            figures=figures(results),
+            sentence=facts.sentence(results),
+            figures=facts.figures(results),
             best=best,
-            plan_rows=plan_rows(results),
-            verdict=classifier_verdict(results),
-            step_rows=step_rows(results.metrics),
+            plan_rows=facts.plan_rows(results),
+            saved_classifier=facts.saved_classifier(results),
+            verdict=facts.classifier_verdict(results),
+            step_rows=facts.step_rows(results.metrics),
             shown=shown,
             text=text,
             prompt=(best and best.prompt) or text,

@@ -100,7 +100,7 @@ class AttentionView {
 
 /** Show the attention of the page's model on a sentence that can be edited. */
 function startAttention(page, view) {
-  const { tokenizer, model, description } = page, sentence = el("sentence"), LONGEST = 24;
+  const { tokenizer, model, description } = page, sentence = el("sentence"), LONGEST = 24; // as in report.py
 
   function update() {
     try {

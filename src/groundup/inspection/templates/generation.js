@@ -28,6 +28,7 @@ async function logitsAfter({ model, description }, ids) {
  */
 async function generate(page, ids, { most, temperature, topP, random = Math.random }, onToken) {
   const { config, stop_ids } = page.description;
+  if (!ids.length) throw new Error("The text has no tokens. Type a text to continue.");
   const all = ids.slice();
   for (let n = 0; n < most; n++) {
     const shares = probabilities(await logitsAfter(page, all), config.n_used_ids, temperature);

@@ -6,7 +6,7 @@ const N_NEXT = 10, N_CONTINUED = 120;
 function startPlayground(page) {
   const { tokenizer, description } = page;
   const text = el("prompt"), next = el("next"), tokens = el("tokens"), state = el("state");
-  let stopped = true, before = null;
+  let stopped = true, before = null, nUpdates = 0;
 
   const settings = () => ({ temperature: +el("temperature").value, topP: +el("top-p").value });
 
@@ -30,11 +30,11 @@ function startPlayground(page) {
       (nSeen < ids.length ? `; the model sees the last ${nSeen} of them (its context is ${limit})` : "");
   }
 
-  async function showNext(ids) {
+  async function mostLikely(ids) {
     const logits = await logitsAfter(page, ids);
     const shares = probabilities(logits, description.config.n_used_ids, settings().temperature);
     const best = ordered(shares).slice(0, N_NEXT);
-    next.replaceChildren(...best.map(id => {
+    return best.map(id => {
       const bar = make("span", { className: "fill" });
       bar.style.width = `${100 * shares[id]}%`;
       const button = make("button", {
@@ -42,16 +42,18 @@ function startPlayground(page) {
       }, make("code", {}, visible(tokenizer.decode([id])) || "∅"), make("span", { className: "track" }, bar),
       make("span", { className: "share" }, percent(shares[id])));
       return make("li", {}, button);
-    }));
+    });
   }
 
   async function update() {
+    const mine = ++nUpdates;
     for (const id of ["temperature", "top-p"]) el(`${id}-value`).textContent = (+el(id).value).toFixed(2);
     try {
       const ids = idsOf(text.value);
       showTokens(text.value ? ids : []);
-      if (ids.length) await showNext(ids);
-      else next.replaceChildren();
+      const items = ids.length ? await mostLikely(ids) : [];
+      if (mine !== nUpdates) return; // the text has changed meanwhile
+      next.replaceChildren(...items);
       state.textContent = "";
     } catch (error) {
       state.textContent = error.message;
@@ -60,8 +62,9 @@ function startPlayground(page) {
 
   async function proceed() {
     if (!stopped) { stopped = true; return; }
-    stopped = false;
     before = text.value;
+    stopped = false;
+    text.readOnly = true;
     el("continue").textContent = "Stop";
     const startedAt = performance.now(), made = [];
     try {
@@ -78,6 +81,7 @@ function startPlayground(page) {
       state.textContent = error.message;
     }
     stopped = true;
+    text.readOnly = false;
     el("continue").textContent = "Continue";
     el("undo").disabled = false;
   }
