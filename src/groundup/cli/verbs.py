@@ -91,6 +91,7 @@ VERBS = [
     _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
     _verb("judge", _TUNE, "Compare two sets of answers with a language model as judge.", "evaluation.judge.config:JudgeConfig", "answers", resumable=True),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
+    _verb("report", _INSIDE, "Write the report of a run, and a picture of it.", "inspection.config:ReportConfig", "run", writes="out"),
 ]
 # fmt: on
 
