@@ -21,6 +21,7 @@ from groundup.base.kinds import Mark
 from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
+from groundup.planning.compilation import with_compilation
 from groundup.planning.memory import check_memory, count_memory
 from groundup.planning.scaling import expected_loss
 from groundup.planning.throughput import probe
@@ -118,11 +119,11 @@ def choose(
             "The budget of %g s sets the number of steps, not steps=%d.", seconds, config.steps
         )
         given = given - {"steps"}
-    if config.hardware.compile and seconds < _LEAST_COMPILED_S:
+    if config.hardware.compile == "on" and seconds < _LEAST_COMPILED_S:
         _log.warning("Compiling takes half a minute or more of the %g s.", seconds)
     attempt = partial(_try, config, data, given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
-        return _checked(attempt(None))
+        return _checked(attempt(None), seconds)
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
     shapes = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
@@ -138,12 +139,13 @@ def choose(
         if moved:
             break
     _log.info("Settings chosen for %g s: %s", seconds, best.config)
-    return _checked(best)
+    return _checked(best, seconds)
 
 
-def _checked(candidate: _Candidate) -> PretrainConfig:
-    check_memory(candidate.config)
-    return candidate.config
+def _checked(candidate: _Candidate, seconds: float) -> PretrainConfig:
+    config, _ = with_compilation(candidate.config, seconds)
+    check_memory(config)
+    return config
 
 
 def _try(
@@ -166,7 +168,7 @@ def _try(
             config = _fill(config, choice, given)
             return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
         # Not compiled: that would take longer than the search. The ratios are much the same.
-        speed = probe(replace_settings(fitting, compile=False), data, probe_s / 2)
+        speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
         if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
             minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
             raise UserError(
