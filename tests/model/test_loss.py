@@ -92,7 +92,7 @@ def test_without_gradients_none_are_made(at_once):
 
 @pytest.fixture(params=[7, 1000])
 def gpu_rows(request, monkeypatch):
-    """The loss of a GPU, in parts and at once. V is no multiple of its rows, so it pads the head."""
+    """The loss of a GPU, in parts and at once. It pads the head, whose rows are no multiple."""
     monkeypatch.setattr(loss_module, "_takes_gpu_loss", lambda hidden: True)
     monkeypatch.setattr(gpu_loss, "gpu_loss_rows", lambda vocab_size, *, compiled: request.param)
 
