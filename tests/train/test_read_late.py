@@ -1,9 +1,9 @@
 """The numbers of a step are read while the next one is computed, as on a GPU."""
 
-import functools
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
+from groundup.pretraining import pretrain as pretrain_module
 from groundup.pretraining.pretrain import pretrain
-from groundup.train import trainer
 from groundup.train.divergence import DivergedError
 from groundup.train.loop import Numbers, train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
@@ -105,7 +105,10 @@ def test_no_tensor_is_read_but_by_numbers(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "train_steps", functools.partial(train_steps, read_late=True))
+    make = pretrain_module.pretraining_job
+    monkeypatch.setattr(
+        pretrain_module, "pretraining_job", lambda *parts: replace(make(*parts), read_late=True)
+    )
 
 
 @pytest.mark.usefixtures("late")

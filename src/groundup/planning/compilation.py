@@ -19,7 +19,7 @@ from groundup.base.device import choose_device, choose_dtype
 from groundup.base.fields import replace_settings
 from groundup.model.count import flops_per_token
 from groundup.train.config import PretrainConfig
-from groundup.train.distributed import n_processes
+from groundup.train.distributed import World, n_processes
 
 C = TypeVar("C", bound=PretrainConfig)
 
@@ -73,7 +73,9 @@ def _choose(config: PretrainConfig, seconds: float | None) -> Compilation:
         _log.warning("The training step is not compiled: %s.", missing)
         return Compilation(on=False, reason=f"{missing}.")
     if seconds is None:
-        seconds = config.steps * _estimated_step_s(config, device)
+        # The same number in all processes, so that they choose the same.
+        step_s = World.join(device).of_first(_estimated_step_s(config, device))
+        seconds = config.steps * step_s
     pays_after_s = _COMPILE_S / _GAIN
     return Compilation(
         on=seconds >= pays_after_s,

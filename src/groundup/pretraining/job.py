@@ -69,6 +69,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         sample_every=config.samples.sample_every,
         grad_accumulation_steps=config.hardware.grad_accumulation_steps,
         max_grad_norm=config.optimizer.max_grad_norm,
+        read_late=None,
         tensorboard=config.tensorboard,
         tokenizer_fingerprint=data.tokenizer.fingerprint,
         uniform_nats=math.log(config.model.vocab_size),

@@ -104,6 +104,8 @@ class _Begun:
     memory_bytes: int
     results: Numbers
     """The loss of each part of the batch, and the gradient norm."""
+    checked: tuple[float, float] | None
+    """The loss and the gradient norm, if they are read already."""
     weights: Numbers
     """The watched weight before and after the update."""
 
@@ -182,7 +184,7 @@ def train_steps(
 
     def finish(begun: _Begun, *, next_has_begun: bool = False) -> Step:
         nonlocal last_read_at
-        loss_nats, grad_norm = read(begun.results, begun.step, begun.rate)
+        loss_nats, grad_norm = begun.checked or read(begun.results, begun.step, begun.rate)
         weight_before, weight = begun.weights.read()
         began_or_read_at = max(begun.began_at, last_read_at)
         last_read_at = time.perf_counter()
@@ -242,8 +244,8 @@ def train_steps(
             results.add(clip_grad_norm(optimizer.parameters, max_grad_norm, world=world))
         results.send()
         rate = optimizer.learning_rate * factor
-        if not late:
-            read(results, step, rate)  # before the update, which would make the weights NaN as well
+        # If possible before the update, which would make the weights NaN as well.
+        checked = None if late else read(results, step, rate)
         weights.add(first_number(optimizer.watched))
         optimizer.step(factor, finite)
         weights.add(first_number(optimizer.watched))
@@ -261,6 +263,7 @@ def train_steps(
             waited_s=waited_s,
             memory_bytes=memory_in_use_bytes(device),
             results=results,
+            checked=checked,
             weights=weights,
         )
         if earlier is not None:

@@ -201,6 +201,7 @@ class Trainer:
             pause=pause,
             count=job.count,
             world=self.world,
+            read_late=job.read_late,
         ):
             self.progress = _advance(self.progress, job, step)
             last = step.step == step.n_steps
