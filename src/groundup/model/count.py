@@ -223,10 +223,12 @@ def memory_bytes(
 def _gpu_logits_bytes(
     config: GPTConfig, tokens: int, activation_bytes: int, *, compiled: bool
 ) -> int:
-    """Logits, their softmax and their gradient; the padded head, its gradient, and the input's."""
+    """Logits, their softmax and their gradient, which are one tensor in a compiled step; the padded
+    head, its gradient, and that of the hidden states."""
     C, V = config.d_model, _padded(config.vocab_size)
     most = gpu_loss_rows(config.vocab_size, compiled=compiled)
-    per_logit = 2 * activation_bytes + (0 if compiled or activation_bytes == 4 else 4)
+    in_parts = 2 * activation_bytes + (4 if activation_bytes < 4 else 0)
+    per_logit = activation_bytes if compiled else in_parts
     head = V * C * (activation_bytes + (4 if tokens > most else activation_bytes))
     return min(tokens, most) * V * per_logit + head + tokens * C * activation_bytes
 
