@@ -121,9 +121,10 @@ def test_a_frozen_head_or_input_gets_no_gradient_on_a_gpu(gpu_rows):
     hidden, head, targets = example()
     wanted = torch.autograd.grad(cross_entropy(hidden @ head.T, targets), (hidden, head))
     for place in range(2):
-        given = [tensor.detach() for tensor in (hidden, head)]
+        given = hidden.detach(), head.detach()
         given[place].requires_grad_()
-        (found,) = torch.autograd.grad(head_cross_entropy(*given, targets), given[place])
+        loss = head_cross_entropy(given[0], given[1], targets)
+        (found,) = torch.autograd.grad(loss, given[place])
         torch.testing.assert_close(found, wanted[place])
 
 
@@ -187,7 +188,7 @@ def test_on_a_gpu_the_gradients_are_those_of_the_cpu(monkeypatch, rows, compiled
     gradients = torch.autograd.grad(wanted, exact)
     given = [tensor.cuda().requires_grad_() for tensor in (hidden, head)]
     measure = torch.compile(gpu_cross_entropy, fullgraph=True) if compiled else gpu_cross_entropy
-    found = measure(*given, targets.cuda())
+    found = measure(given[0], given[1], targets.cuda())
     torch.testing.assert_close(found.cpu(), wanted, rtol=1e-2, atol=1.0)
     for one, other in zip(torch.autograd.grad(found, given), gradients, strict=True):
         # 8 bits of each product and of its sum.

@@ -47,7 +47,7 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
 
 def _switches(leaves: dict[str, Leaf]) -> dict[str, str]:
     """What is typed for a choice of on and off as if it were true or false."""
-    found = {}
+    found: dict[str, str] = {}
     for option, leaf in leaves.items():
         if {"on", "off"} <= set(leaf.kind.choices):
             found |= {f"--no-{option[2:]}": f"{option}=off", f"{option}=false": f"{option}=off"}

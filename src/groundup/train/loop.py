@@ -80,7 +80,7 @@ class Numbers:
         together = torch.stack(self._on_device)
         self._copy = together.to("cpu", non_blocking=True)  # into pinned memory
         if together.is_cuda:
-            self._arrived = torch.cuda.Event()
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._arrived.record()
 
     def read(self) -> list[float]:
