@@ -102,7 +102,11 @@ def test_what_was_typed_is_known_though_it_is_the_default() -> None:
     assert given == {"data", "batch_size", "bias"}
 
 
-def test_a_choice_of_on_and_off_may_be_typed_and_written_as_true_and_false(tmp_path: Path) -> None:
+def test_a_choice_of_on_and_off_may_be_typed_and_written_as_true_and_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
     spellings = {
         "on": ("--compile data", "data --compile", "data --compile --steps 3", "--compile=true"),
         "off": ("--no-compile data", "data --compile off", "--compile=false data"),

@@ -4,6 +4,7 @@
 on and off may be typed as `--compile` and `--no-compile`.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,8 +34,10 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
         bare = leaf.kind.find(IfBare) if leaf is not None else None
         starts_option = following is not None and following[:1] == "-" and following != "-"
         choices = leaf.kind.choices if leaf is not None else ()
-        is_value = following is not None and (not choices or following in choices)
-        if bare is not None and (starts_option or not is_value):
+        is_missing = following is None or starts_option
+        if choices and following not in choices:  # `pretrain --compile data`, but no wrong value
+            is_missing = is_missing or os.path.exists(str(following))
+        if bare is not None and is_missing:
             word = f"{word}={bare.value}"
         elif leaf is not None and leaf.kind.type in (str, Path) and starts_option:
             name = str(following).partition("=")[0]
