@@ -23,11 +23,11 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_data import character_data, random_data
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.fields import leaves
@@ -38,7 +38,6 @@ from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token
 from groundup.model.gpt import GPT
 from groundup.planning.memory import count_memory
-from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.train.config import PretrainConfig
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
@@ -316,41 +315,23 @@ class Bench:
         if self.sizes.device == "cuda":
             torch.cuda.synchronize()
 
-    # The data.
-
     def _data(self) -> Path:
-        data, options = self.folder / "data", self.options
-        if data.is_dir():
-            return data
-        if options.text is not None and options.tokenizer is not None:
-            words = [str(options.text), "--tokenizer", str(options.tokenizer), "--out", str(data)]
-            self._timed([sys.executable, "-m", "groundup.cli.main", "prepare", *words])
-            self.sizes.vocab_size = TokenStore.open(data / "train").vocab_size
-            return data
-        n = self.sizes.vocab_size
-        tokenizer = CharacterTokenizer(map(chr, range(0x4E00, 0x4E00 + n - 1)))
-        return self._encode(
-            data, tokenizer, np.random.default_rng(0).integers(n - 1, size=self.sizes.random_tokens)
-        )
+        data = self.folder / "data"
+        if not data.is_dir():
+            text, tokenizer = self.options.text, self.options.tokenizer
+            if text is None or tokenizer is None:
+                random_data(data, self.sizes.vocab_size, self.sizes.random_tokens)
+            else:
+                words = ["prepare", str(text), "--tokenizer", str(tokenizer), "--out", str(data)]
+                self._timed([sys.executable, "-m", "groundup.cli.main", *words])
+                self.sizes.vocab_size = TokenStore.open(data / "train").vocab_size
+        return data
 
     def _character_data(self) -> Path:
         data = self.folder / "characters"
         if not data.is_dir():
-            text = "\n".join(topics.values())
-            if self.options.text is not None:
-                text = self.options.text.read_text(encoding="utf-8")
-            text = text[:4000] if self.options.tiny else text
-            tokenizer = CharacterTokenizer.from_text(text)
-            self._encode(data, tokenizer, np.array(tokenizer.encode(text)))
-        return data
-
-    def _encode(self, data: Path, tokenizer: CharacterTokenizer, ids: np.ndarray) -> Path:
-        tokenizer.save(data / "tokenizer")
-        cut = int(0.9 * len(ids))  # as in nanoGPT's data sets
-        for side, part in (("train", ids[:cut]), ("validation", ids[cut:][:200_000])):
-            about = {"vocab_size": tokenizer.vocab_size, "end_of_text": None}
-            fingerprint = tokenizer.fingerprint
-            TokenStore.build(data / side, [part], tokenizer_fingerprint=fingerprint, **about)
+            most = 4000 if self.options.tiny else None
+            character_data(data, self.options.text, most)
         return data
 
 

@@ -63,10 +63,8 @@ class _CrossEntropy(torch.autograd.Function):
         several = len(hidden) > rows
         for start in range(0, len(hidden), rows):
             part = slice(start, start + rows)
-            logits = hidden[part] @ padded.T  # (rows, V padded)
-            logits[:, V:] = -torch.inf
             nats, gradient = _nats_and_gradient(
-                logits, targets[part], needs_gradient=needs_hidden or needs_head
+                hidden[part] @ padded.T, targets[part], V, needs_gradient=needs_hidden or needs_head
             )
             total = total + nats.masked_fill(~counted[part], 0.0).sum()
             # Ignored positions are left out here and not in the much larger gradient.
@@ -80,6 +78,7 @@ class _CrossEntropy(torch.autograd.Function):
                     d_head = padded.new_zeros(padded.shape, dtype=exact) if start == 0 else d_head
                     assert d_head is not None
                     d_head = _plus_product(d_head, gradient.T, inputs)
+            del gradient  # (rows, V padded); the next part needs its memory
         d_hidden = None if not parts else parts[0] if len(parts) == 1 else torch.cat(parts)
         ctx.save_for_backward(d_hidden, None if d_head is None else d_head[:V])
         ctx.head_dtype = head.dtype
@@ -96,16 +95,20 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 def _nats_and_gradient(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, "N 1"], *, needs_gradient: bool
-) -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N V"] | None]:
-    """The loss of each position, and softmax(logits) minus one at the target."""
+    logits: Float[Tensor, "N W"], targets: Int[Tensor, "N 1"], V: int, *, needs_gradient: bool
+) -> tuple[Float[Tensor, "N 1"], Float[Tensor, "N W"] | None]:
+    """The loss of each position, and softmax(logits) minus one at the target.
+
+    The logits from V on are those of the padding.
+    """
+    logits[:, V:] = -torch.inf
     exact = torch.promote_types(logits.dtype, torch.float32)
-    logs = F.log_softmax(logits, dim=-1, dtype=exact)  # (N, V)
+    logs = F.log_softmax(logits, dim=-1, dtype=exact)  # (N, W)
     nats = -logs.gather(1, targets)  # (N, 1)
     if not needs_gradient:
         return nats, None
     if torch.compiler.is_compiling():  # one kernel; a scatter would be a second one
-        is_target = torch.arange(logits.shape[1], device=logits.device) == targets  # (N, V)
+        is_target = torch.arange(logits.shape[1], device=logits.device) == targets  # (N, W)
         return nats, (logs.exp() - is_target.to(exact)).to(logits.dtype)
     gradient = logs.exp_()
     gradient.scatter_add_(1, targets, gradient.new_full((len(targets), 1), -1.0))
