@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -130,6 +131,23 @@ def test_a_run_writes_what_it_writes_otherwise(data: Path, monkeypatch: pytest.M
         for out in (plain.out, late_run.out, broken.out)
     ]
     assert rows[0] == rows[1] == rows[2]
+
+
+@pytest.mark.usefixtures("late")
+def test_ctrl_c_ends_the_step_that_has_begun(data: Path) -> None:
+    def interrupt(step: Step) -> None:
+        if step.step == 7:
+            assert step.next_has_begun
+            signal.raise_signal(signal.SIGINT)
+
+    config = settings(data, checkpoint_every=100, validate_every=None, sample_every=None)
+    whole = replace(config, out=data.parent / "whole")
+    pretrain(whole)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, interrupt)
+    assert (config.out / "checkpoints" / "latest").read_text() == "step-000008\n"
+    assert pretrain(config).resumed_from_step == 8
+    assert_same_weights(whole.out, config.out)
 
 
 @pytest.mark.usefixtures("late")
