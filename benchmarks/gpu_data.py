@@ -11,9 +11,12 @@ from groundup.tokenizer.characters import CharacterTokenizer
 _FIRST_CHARACTER = 0x4E00
 """From here on Unicode has enough characters for any vocabulary."""
 
+_DOCUMENT_TOKENS = 600
+"""Length of a document, for isolated documents."""
+
 
 def random_data(folder: Path, vocab_size: int, n_tokens: int) -> None:
-    """Write a data folder of random tokens: a step takes as long with them as with a text."""
+    """Write a data folder of random documents: a step takes as long with them as with a text."""
     characters = map(chr, range(_FIRST_CHARACTER, _FIRST_CHARACTER + vocab_size - 1))
     ids = np.random.default_rng(0).integers(vocab_size - 1, size=n_tokens)
     _write(folder, CharacterTokenizer(characters), ids)
@@ -32,7 +35,7 @@ def _write(folder: Path, tokenizer: CharacterTokenizer, ids: np.ndarray) -> None
     for side, part in (("train", ids[:cut]), ("validation", ids[cut:][:200_000])):
         TokenStore.build(
             folder / side,
-            [part],
+            np.array_split(part, max(1, len(part) // _DOCUMENT_TOKENS)),
             vocab_size=tokenizer.vocab_size,
             tokenizer_fingerprint=tokenizer.fingerprint,
             end_of_text=None,
