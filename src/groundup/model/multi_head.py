@@ -155,8 +155,8 @@ class MultiHeadAttention(nn.Module):
         heads = self.qkv(x).unflatten(-1, (H + 2 * G, self.d_head))  # (B, T, H + 2G, D)
         heads = heads.permute(2, 0, 1, 3)  # (H + 2G, B, T, D)
         if not x.is_cuda:
-            # Contiguous, so that the following operations read each head in order. A GPU's attention
-            # reads any order, and the copy would take longer than it saves.
+            # Contiguous, so that the following operations read each head in order. The attention
+            # of a GPU reads any order, and a copy takes longer than it saves.
             heads = heads.contiguous()
         queries_keys, values = heads.split((H + G, G))
         if self.query_gain is not None and self.key_gain is not None:
