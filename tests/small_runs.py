@@ -13,7 +13,7 @@ from groundup.model.config import GPTConfig
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 from groundup.train.config import PretrainConfig
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 MODEL = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2, dropout=0.1)
 ONE_LAYER = GPTConfig(context_length=16, d_model=16, n_layers=1, n_heads=2)

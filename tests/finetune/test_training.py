@@ -18,8 +18,8 @@ from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.finetune.training import fine_tune, open_fine_tuning
 from groundup.train.curve_checks import Finding
-from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
+from groundup.train.step import Step
 from groundup.weights.checkpoint_format import load_model
 
 

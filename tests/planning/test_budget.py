@@ -128,6 +128,22 @@ def test_what_was_typed_stays_though_it_be_the_default(wishes, machine):
     assert not agree(choose(wishes, open_data(wishes.data), 60.0), config, given)
 
 
+def test_on_a_gpu_the_batch_grows_while_that_is_nearly_free(wishes, machine, monkeypatch):
+    text = open_data(wishes.data)
+    machine(1e14)
+    small = choose(wishes, text, 60.0)
+    monkeypatch.setattr(budget, "_is_gpu", lambda config: True)
+    large = choose(wishes, text, 60.0)
+    assert large.model == small.model
+    assert large.batch_size > 3 * small.batch_size
+    assert 2**14 < large.batch_size * large.model.context_length <= 2**15
+    assert 0.02 * large.steps == pytest.approx(60.0, rel=0.05)
+    machine(1e10)  # where the FLOPs take the time, a larger batch costs what it computes
+    assert choose(wishes, text, 60.0).batch_size < 2**13 / large.model.context_length
+    machine(1e14)
+    assert choose(dataclasses.replace(wishes, batch_size=5), text, 60.0).batch_size == 5
+
+
 def test_heads_look_back_unless_what_is_set_by_hand_forbids_it(wishes, machine):
     machine(2e11)
     text = open_data(wishes.data)

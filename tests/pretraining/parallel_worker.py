@@ -13,7 +13,7 @@ from pathlib import Path
 from small_runs import MODEL, settings
 
 from groundup.pretraining.pretrain import pretrain
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 
 def main(folder: Path, wishes: dict) -> None:

@@ -10,7 +10,7 @@ from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.cost import plan_classify
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.result import ClassifyResult, ModelScores
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 
 def run(config: ClassifyConfig) -> ClassifyResult | None:

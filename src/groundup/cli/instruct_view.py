@@ -8,7 +8,7 @@ from groundup.evaluation.paired import MIN_ITEMS
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of
 from groundup.finetune.instruct.result import InstructResult, Prepared
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 _N_EXAMPLES = 3
 

@@ -40,6 +40,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             f"{result.step_s * 1000:,.0f} ms per step, {result.validation_s:.1f} s per validation"
             + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
+        ["compilation", *result.compilation.split(". ", 1)],
         [
             "initial loss",
             f"{result.first_loss_nats:.2f} nats",

@@ -3,7 +3,7 @@
 from groundup.cli.console import Line, span
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 _FIRST_STEPS = 3
 

@@ -21,9 +21,10 @@ from groundup.base.kinds import Mark
 from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
+from groundup.planning.compilation import with_compilation
 from groundup.planning.memory import check_memory, count_memory
 from groundup.planning.scaling import expected_loss
-from groundup.planning.throughput import probe
+from groundup.planning.throughput import Speed, probe
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, with_vocabulary
 from groundup.train.distributed import World, n_processes
@@ -57,6 +58,9 @@ _SEARCH_FRAC = 0.15
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch size for this number of targets; it grows with their square root."""
 _LARGEST_BATCH_TOKENS = 2**19
+_FREE, _MOST_FREE_TOKENS = 1.25, 2**15
+"""On a GPU the batch is doubled while a step takes at most this many times as long, up to this many
+tokens: small steps mostly wait until their kernels are launched."""
 _MEMORY_FRAC = 0.8
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
@@ -124,11 +128,12 @@ def choose(
             "The budget of %g s sets the number of steps, not steps=%d.", seconds, config.steps
         )
         given = given - {"steps"}
-    if config.hardware.compile and seconds < _LEAST_COMPILED_S:
+    if config.hardware.compile == "on" and seconds < _LEAST_COMPILED_S:
         _log.warning("Compiling takes half a minute or more of the %g s.", seconds)
     attempt = partial(_try, config, data, given, seconds=seconds, probe_s=probe_s)
+    grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
-        return _checked(attempt(None))
+        return _checked(grow(attempt(None).config), seconds)
     most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
     shapes = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
@@ -144,12 +149,51 @@ def choose(
         if moved:
             break
     _log.info("Settings chosen for %g s: %s", seconds, best.config)
-    return _checked(best)
+    return _checked(grow(best.config), seconds)
 
 
-def _checked(candidate: _Candidate) -> PretrainConfig:
-    check_memory(candidate.config)
-    return candidate.config
+def _checked(config: PretrainConfig, seconds: float) -> PretrainConfig:
+    config, _ = with_compilation(config, seconds)
+    check_memory(config)
+    return config
+
+
+def _with_larger_batch(
+    config: PretrainConfig, data: Data, given: Set[str], seconds: float, probe_s: float
+) -> PretrainConfig:
+    """Double the batch while that costs hardly any time, on a GPU."""
+    if not _is_gpu(config) or "batch_size" in given:
+        return config
+
+    def speed_of(config: PretrainConfig) -> Speed:
+        return probe(replace_settings(config, compile="off"), data, probe_s / 2)
+
+    speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
+    while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
+        larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
+        if larger is None or _n_parts(larger) > parts:
+            break
+        slower = speed_of(larger)
+        _log.info("A batch of %d windows: %.4f s per step.", larger.batch_size, slower.step_s)
+        if slower.step_s > _FREE * speed.step_s:
+            break
+        config, speed = larger, slower
+    if _batch_tokens(config) == tokens:
+        return config
+    n_targets = int(seconds / speed.step_s) * _batch_tokens(config)
+    return _fill(config, _intervals(config, n_targets, speed.window_s, seconds), given)
+
+
+def _is_gpu(config: PretrainConfig) -> bool:
+    return choose_device(config.hardware.device).type == "cuda"
+
+
+def _batch_tokens(config: PretrainConfig) -> int:
+    return config.batch_size * config.model.context_length
+
+
+def _n_parts(config: PretrainConfig) -> int:
+    return config.hardware.grad_accumulation_steps
 
 
 def _try(
@@ -172,7 +216,7 @@ def _try(
             config = _fill(config, choice, given)
             return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
         # Not compiled: that would take longer than the search. The ratios are much the same.
-        speed = probe(replace_settings(fitting, compile=False), data, probe_s / 2)
+        speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
         if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
             minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
             raise UserError(

@@ -17,6 +17,7 @@ from groundup.base.machine import free_disk_bytes, usable_memory_bytes
 from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.planning.budget import choose, duration_s
+from groundup.planning.compilation import with_compilation
 from groundup.planning.config import PlanConfig
 from groundup.planning.memory import (
     check_disk,
@@ -59,7 +60,9 @@ class Plan:
     validation_s: float
     """Seconds per validation, measured on a part of it."""
     compile_s: float
-    """Seconds for compiling, if requested. A second start needs about half of it."""
+    """Seconds for compiling, if the step is compiled. A second start needs about half of it."""
+    compilation: str
+    """Whether the step is compiled, and why."""
     total_s: float
     """Seconds for the run."""
     warnings: tuple[str, ...]
@@ -94,6 +97,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         config = chosen
     choosing_s = time.monotonic() - began_at
     config = replace(config, model=with_vocabulary(config, data).model)
+    config, compilation = with_compilation(config, _given_s(config))
     windows = Windows(data.train, config.model.context_length, config.stride)
     parameters = parameters_by_part(config.model)
     check_memory(config)
@@ -151,11 +155,17 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         step_s=step_s,
         validation_s=validation_s,
         compile_s=speed.compile_s,
+        compilation=f"{'on' if compilation.on else 'off'}. {compilation.reason}",
         total_s=budget_s
         or speed.compile_s + steps * step_s + _n_validations(steps, every) * validation_s,
         warnings=tuple(warnings),
         settings_sha256=settings_sha256(replace(config, steps=steps)),
     )
+
+
+def _given_s(config: PlanConfig) -> float | None:
+    """The time of the steps, where it is set instead of their number."""
+    return None if config.train_time is None else parse_duration_s(config.train_time, "train_time")
 
 
 def _n_validations(steps: int, every: int | None) -> int:

@@ -40,7 +40,7 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     """
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
-    if config.hardware.compile:
+    if config.hardware.compile == "on":
         setup.compile_now()
     compile_s = time.perf_counter() - began_at
     steps = train_steps(
@@ -70,5 +70,5 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     return Speed(
         step_s=step_s,
         window_s=world.of_first(window_s),
-        compile_s=world.of_first(compile_s) if config.hardware.compile else 0.0,
+        compile_s=world.of_first(compile_s) if config.hardware.compile == "on" else 0.0,
     )

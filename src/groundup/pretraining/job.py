@@ -53,7 +53,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         return setup.world.of_first(max(1.0, left_s))
 
     # Without a budget the first step compiles; under a budget that would be on its time.
-    compiles = config.hardware.compile and config.budget is not None
+    compiles = config.hardware.compile == "on" and config.budget is not None
     return Job(
         model=setup.model,
         optimizer=setup.optimizer,
@@ -69,6 +69,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         sample_every=config.samples.sample_every,
         grad_accumulation_steps=config.hardware.grad_accumulation_steps,
         max_grad_norm=config.optimizer.max_grad_norm,
+        read_late=None,
         tensorboard=config.tensorboard,
         tokenizer_fingerprint=data.tokenizer.fingerprint,
         uniform_nats=math.log(config.model.vocab_size),

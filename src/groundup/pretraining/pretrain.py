@@ -23,19 +23,20 @@ from groundup.base.run import RunFolder, check_name
 from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
+from groundup.planning.compilation import with_compilation
 from groundup.planning.memory import check_disk, check_memory
 from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.report import PretrainResult, describe, run_readme
-from groundup.pretraining.run_lookup import chosen_before
+from groundup.pretraining.run_lookup import chosen_before, compiled_before
 from groundup.pretraining.samples import encode_prompt
 from groundup.train.build import Setup, prepare_training
 from groundup.train.checkpoint_state import Progress, weights_sha256
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
 from groundup.train.data import Data, open_data, with_vocabulary
-from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
 from groundup.train.run_lookup import open_run
+from groundup.train.step import Step
 from groundup.train.trainer import Trainer
 
 _SURE_BY = 1.3
@@ -78,6 +79,7 @@ def pretrain(
         )
         if on_choice is not None:
             on_choice(config)
+    config = compiled_before(config, data) or with_compilation(with_vocabulary(config, data))[0]
     check_memory(with_vocabulary(config, data), margin=_SURE_BY)
     check_disk(with_vocabulary(config, data), whole_run=False)
     setup = prepare_training(config, data)

@@ -52,6 +52,7 @@ class Setup:
         with torch.random.fork_rng():
             self.training_loss(inputs, targets).backward()  # type: ignore[no-untyped-call]
         self.optimizer.zero_grad()
+        self.optimizer.compile_now()
 
     def validate(self, max_windows: int | None = None) -> float:
         """Mean loss in nats on the validation set, in the number format of the run.
@@ -100,7 +101,10 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
     else:
         loss = MixedPrecision(model, dtype)
     optimizer = Optimizer(
-        model, config.optimizer, dtype=dtype if hardware.dtype != "auto" else None
+        model,
+        config.optimizer,
+        dtype=dtype if hardware.dtype != "auto" else None,
+        compiled=hardware.compile == "on" and device.type == "cuda",
     )
     # Dropout uses torch's global random state, which checkpoints store.
     torch.manual_seed(config.seed)
@@ -110,7 +114,7 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
         model=model,
         optimizer=optimizer,
         schedule=Schedule.of(config.schedule, config.steps),
-        # Batches are copied to a GPU from pinned memory during the step before.
+        # In main memory, where the loop counts the targets without waiting for a GPU.
         loader=Loader(
             windows,
             config.batch_size,
@@ -118,10 +122,11 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
             rank=world.rank,
             world_size=world.size,
             n_ahead=2 if device.type == "cuda" else 0,
-            device=device,
         ),
         loss=loss,
-        training_loss=world.average_gradients(_compiled(loss) if hardware.compile else loss),
+        training_loss=world.average_gradients(
+            _compiled(loss) if hardware.compile == "on" else loss
+        ),
         world=world,
     )
 

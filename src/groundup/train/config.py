@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, Mark, Whole
+from groundup.base.kinds import Count, Device, IfBare, Mark, Whole
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import ScheduleConfig
@@ -58,8 +58,9 @@ class HardwareConfig(Config):
     """Number of parts that a batch is split into to save memory. The result stays the same."""
     activation_checkpointing: bool = False
     """Save memory by computing the activations of a layer again in the backward pass."""
-    compile: bool = False
-    """Compile the training step with torch.compile: a slower start, then faster steps."""
+    compile: Annotated[Literal["auto", "on", "off"], IfBare("on"), Mark.BY_BUDGET] = "auto"
+    """Compile the training step with torch.compile: a slower start, then faster steps.
+    auto: where the run is long enough to earn the time back."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -69,7 +70,7 @@ class HardwareConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compile and self.parallel == "fsdp":
+        if self.compile == "on" and self.parallel == "fsdp":
             raise UserError(
                 'compile does not work with parallel="fsdp".', settings={"parallel": "ddp"}
             )

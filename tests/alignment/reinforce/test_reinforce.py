@@ -20,7 +20,7 @@ from groundup.base.run import RunFolder
 from groundup.cli.main import main
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
-from groundup.train.loop import Step
+from groundup.train.step import Step
 from groundup.weights.adapter import load_adapter
 
 
