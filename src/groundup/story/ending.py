@@ -1,0 +1,223 @@
+"""What a story has come to: the size, the time, the comparison, a passage and an exchange."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from groundup.base.errors import UserError
+from groundup.base.files import read_json, write_json
+from groundup.base.newest_run import newest_tuned
+from groundup.chat.assistant import open_chat
+from groundup.chat.cast import name_of
+from groundup.chat.cast_session import CastSession
+from groundup.chat.config import ChatConfig
+from groundup.chat.open_cast import TEMPERATURE, cast_of
+from groundup.evaluation.load import LanguageModel, load
+from groundup.evaluation.text_generation import prompt_ids, text_engine
+from groundup.finetune.classify.result import FROZEN
+from groundup.generation.request import Request, Sampling
+from groundup.story.folder import Story
+
+N_LINES = 6
+N_SAMPLES = 8
+"""Of this many samples the likeliest one is shown."""
+_NEW_TOKENS = 160
+_LINE_CHARACTERS, _VERSE_WORDS = 70, 3
+_PLAY_LINE = "Do you love me?"
+_QUESTION = "Who are you?"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """What was said, and the answer."""
+
+    you: str
+    said: str
+    speaker: str
+    answer: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """The last screen of a story."""
+
+    run: str
+    text: str
+    """The sources of the text."""
+    is_play: bool
+    n_parameters: int
+    n_threads: int
+    device: str
+    train_s: float
+    elapsed_s: float
+    n_passes: float
+    bits_per_byte: float
+    xz_bits_per_byte: float
+    ngram_bits_per_byte: float
+    classifier: dict[str, Any] | None
+    """Right answers of the classifier and of the best baseline, and the number of test lines."""
+    lines: tuple[str, ...]
+    exchange: Exchange | None
+
+    @property
+    def gain_frac(self) -> float:
+        """How many bits fewer than xz the model needs, as a fraction of those of xz."""
+        return 1 - self.bits_per_byte / self.xz_bits_per_byte
+
+
+def end_story(story: Story, elapsed_s: float) -> Ending:
+    """Collect the results, let the model write and answer, and record that the story ended.
+
+    Raises:
+        UserError: The folder cannot be written to.
+    """
+    found = story.results()
+    language_model = load(story.run)
+    config = language_model.model.config
+    cast = cast_of(story.run)
+    first = "" if cast is None else f"{cast.cues[0]}\n"
+    ending = Ending(
+        run=str(story.path),
+        text=", ".join(found["prepare"]["sources"]),
+        is_play=cast is not None,
+        n_parameters=sum(p.numel() for p in language_model.model.parameters()),
+        n_threads=torch.get_num_threads(),
+        device=str(language_model.model.device),
+        train_s=found["pretrain"]["elapsed_s"],
+        elapsed_s=elapsed_s,
+        n_passes=found["plan"]["n_passes"],
+        bits_per_byte=found["evaluate"]["bits_per_byte"],
+        xz_bits_per_byte=found["evaluate"]["xz_bits_per_byte"],
+        ngram_bits_per_byte=found["evaluate"]["ngram_bits_per_byte"],
+        classifier=_classifier(found.get("classify")),
+        lines=invented_lines(
+            language_model, first, () if cast is None else cast.cues, seed=story.config.seed
+        ),
+        exchange=_exchange(story, is_play=cast is not None),
+    )
+    write_json(story.path / "results" / "ending.json", asdict(ending))
+    story.finish(elapsed_s)
+    return ending
+
+
+def read_ending(folder: Path) -> Ending:
+    """Read the ending of a story from its results.
+
+    Raises:
+        UserError: The story did not end.
+    """
+    return ending_of(read_json(folder / "results" / "ending.json"))
+
+
+def ending_of(table: dict[str, Any]) -> Ending:
+    """Make an ending from its record."""
+    exchange = table["exchange"]
+    return Ending(
+        **{
+            **table,
+            "lines": tuple(table["lines"]),
+            "exchange": None if exchange is None else Exchange(**exchange),
+        }
+    )
+
+
+def invented_lines(
+    language_model: LanguageModel, first: str, cues: Collection[str], *, seed: int
+) -> tuple[str, ...]:
+    """Let a model write, and return the first lines of its likeliest sample.
+
+    Args:
+        language_model: The model.
+        first: What the text begins with: the name of a speaker, or nothing.
+        cues: Lines that name speakers.
+        seed: Random seed.
+    """
+    T = language_model.model.config.context_length
+    try:
+        ids = prompt_ids(language_model, first)
+    except UserError:  # no token begins a text
+        return ()
+    request = Request(
+        ids=ids,
+        max_new_tokens=max(1, min(_NEW_TOKENS, T - len(ids))),
+        sampling=Sampling(temperature=TEMPERATURE, seed=seed),
+        n=N_SAMPLES,
+        stop_ids=language_model.stop_ids,
+        logprobs=1,
+    )
+    engine = text_engine(language_model, max_rows=N_SAMPLES)
+    engine.submit(request)
+    texts = [first] * N_SAMPLES
+    losses: list[list[float]] = [[] for _ in range(N_SAMPLES)]
+    while not engine.is_idle:
+        for event in engine.step():
+            if event.error is not None:
+                raise event.error
+            texts[event.index] += event.text
+            losses[event.index] += [
+                -token.logprobs.drawn for token in event.tokens if token.logprobs is not None
+            ]
+    passages = [passage(text, cues) for text in texts]
+    longest = max(map(len, passages))
+    complete = [i for i in range(N_SAMPLES) if len(passages[i]) >= min(N_LINES, longest)]
+    best = min(complete, key=lambda i: sum(losses[i]) / max(1, len(losses[i])))
+    return passages[best]
+
+
+def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
+    r"""Return the first lines of a text that are not empty, without its last one, which is cut off.
+
+    >>> passage("ROMEO.\nAy me!\n\n" + "O brawling love!\n" * 9, ["ROMEO."])[:3]
+    ('ROMEO.', 'Ay me!', 'O brawling love!')
+    """
+    lines = [line.strip() for line in text.split("\n")[:-1] if line.strip()]
+    if len(lines) < N_LINES:  # prose
+        lines = _wrapped(text.split())
+    chosen: list[str] = []
+    n_left = N_LINES
+    for line in lines:
+        if not n_left:
+            break
+        chosen.append(line)
+        # Names and stage directions do not count.
+        n_left -= not (line in cues or line.startswith("[") or len(line.split()) < _VERSE_WORDS)
+    return tuple(chosen[: 2 * N_LINES])
+
+
+def _wrapped(words: Sequence[str]) -> list[str]:
+    lines = [""]
+    for word in words:
+        if len(lines[-1]) + len(word) >= _LINE_CHARACTERS:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return [line for line in lines if line]
+
+
+def _exchange(story: Story, *, is_play: bool) -> Exchange | None:
+    """Ask one question, if there is somebody to ask."""
+    if not is_play and newest_tuned(story.run, "assistant") is None:
+        return None
+    said = _PLAY_LINE if is_play else _QUESTION
+    session = open_chat(ChatConfig(run=story.run, seed=story.config.seed))
+    answer = "".join(session.ask(said))
+    if isinstance(session, CastSession):
+        return Exchange(you=name_of(session.you), said=said, speaker=session.speaker, answer=answer)
+    return Exchange(you="you", said=said, speaker=story.path.name, answer=answer)
+
+
+def _classifier(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Compare the classifier with the baseline that has the most right answers."""
+    if found is None or not found["models"]:
+        return None
+    names = [model["name"] for model in found["models"]]
+    rights = [model["all"]["accuracy"]["n_right"] for model in found["models"]]
+    n_baselines = names.index(FROZEN)
+    return {
+        "n": found["n_test"],
+        "n_right": rights[-1],
+        "n_right_baseline": max(rights[:n_baselines]),
+        "baseline": names[rights.index(max(rights[:n_baselines]))],
+    }
