@@ -29,6 +29,7 @@ from groundup.base.files import sha256_file
 from groundup.base.results import read_results
 from groundup.cli.ending_view import ending_lines
 from groundup.finetune.classify.config import ClassifyConfig
+from groundup.finetune.instruct.baselines import TUNED, UNTUNED
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.story.config import StoryConfig
 from groundup.story.ending import Ending, ending_of, read_ending
@@ -83,17 +84,19 @@ def measure() -> dict[str, Any]:
         "best_step": found["pretrain"]["best_step"],
         "steps": found["pretrain"]["steps"],
         "bits_per_answer_token": [instruct[f"bits_{when}"]["all"] for when in ("before", "after")],
-        "right_answers": [
-            [share[when]["n_right"], share[when]["n"]]
-            for share in [instruct]
-            for when in ("before", "after")
-        ],
+        "right_answers": [list(right_answers(instruct, name)) for name in (UNTUNED, TUNED)],
         "ending": dataclasses.asdict(ending),
     }
 
 
+def right_answers(instruct: dict[str, Any], name: str) -> tuple[int, int]:
+    """Count the answers of a system that have the key, and all of them."""
+    keys = [answer["key"] for answer in instruct["evaluation"]["answers"][name]]
+    return keys.count(True), len(keys)
+
+
 def settings() -> dict[str, Any]:
-    """What the numbers depend on: the stages, their settings, the text, and how training computes."""
+    """What the numbers depend on: the stages, their settings, the text, how training computes."""
     return {
         "stages": [stage.verb for stage in STAGES],
         "max_passes": MAX_PASSES,

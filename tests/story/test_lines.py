@@ -11,9 +11,9 @@ from groundup.story.lines import REAL, SHUFFLED, shuffled_lines, write_lines
 from groundup.text.documents import Document
 
 WORDS = (
-    "moon rose fell over under the hill and dark river slow boat night sang old king ship went "
-    "home again with bread wine salt far lost young queen cold stone tower bell"
-).split()
+    *("moon", "rose", "fell", "over", "under", "the", "hill", "and", "dark", "river", "slow"),
+    *("boat", "night", "sang", "old", "king", "ship", "went", "home", "again", "with", "bread"),
+)
 
 
 def verse(name: str, first: int, n: int) -> Document:

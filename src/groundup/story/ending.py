@@ -76,7 +76,6 @@ def end_story(story: Story, elapsed_s: float) -> Ending:
     """
     found = story.results()
     language_model = load(story.run)
-    config = language_model.model.config
     cast = cast_of(story.run)
     first = "" if cast is None else f"{cast.cues[0]}\n"
     ending = Ending(

@@ -143,16 +143,16 @@ class InstructResult:
         # A random guess answers half of the yes-or-no questions correctly.
         learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
         failed = [kind for kind, x in after.items() if x < 0.2]
-        said = (
-            f"Learned: {'; '.join(learned) or 'none'}. Not learned: {'; '.join(failed) or 'none'}."
-        )
+        names = "; ".join(learned) or "none", "; ".join(failed) or "none"
+        said = [f"Learned: {names[0]}. Not learned: {names[1]}."]
         if self.bits_before is not None and self.bits_after is not None:
             before, after = self.bits("all")
-            said += f" An answer token costs {after} bits instead of {before}."
-        return [
-            f"{said} A small model answers only the kinds of questions that it was trained on; it answers "
+            said.append(f"An answer token costs {after} bits instead of {before}.")
+        said.append(
+            "A small model answers only the kinds of questions that it was trained on; it answers "
             "any other question with the same few sentences."
-        ]
+        )
+        return said
 
     @property
     def forgetting(self) -> str:
