@@ -16,6 +16,7 @@ MAX_PASSES = 4.0
 """Number of passes over the training text. Source: "Scaling Data-Constrained Language Models",
 section 6: up to four passes are almost as good as new text."""
 _PARAMETERS_PER_TOKEN = 8
+_N_TRIES = 6
 _SHAPE = frozenset({"n_layers", "d_model", "n_heads"})
 _EXPORTED = frozenset({"norm", "activation", "qkv_bias", "look_back"})
 """What stays at its default, because no class of transformers has what a budget would choose."""
@@ -46,19 +47,32 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
             chosen = choose(larger, data, seconds, _EXPORTED | _SHAPE)
         except UserError:  # too slow, or too large for the memory
             break
-    excess = n_passes(chosen, data) / MAX_PASSES
-    if excess > 1:
-        # Chosen again for the time that is used, because a shorter run has smaller batches.
-        model = chosen.model
-        shape = {name: getattr(model, name) for name in _SHAPE}
-        chosen = choose(
-            replace_settings(config, **shape), data, seconds / excess, _EXPORTED | _SHAPE
-        )
-        most = MAX_PASSES * len(Windows(data.train, chosen.model.context_length))
-        chosen = replace_settings(
-            chosen, steps=max(1, min(chosen.steps, int(most / chosen.batch_size)))
-        )
-    return chosen
+    if n_passes(chosen, data) > MAX_PASSES:
+        chosen = _shortened(config, chosen, data, seconds)
+    # Three samples, the last one of them at the end.
+    return replace_settings(chosen, sample_every=-(-chosen.steps // 3))
+
+
+def _shortened(
+    config: PretrainConfig, chosen: PretrainConfig, data: Data, seconds: float
+) -> PretrainConfig:
+    """Choose for the time that the passes take, because a shorter run has smaller batches."""
+    shape = {name: getattr(chosen.model, name) for name in _SHAPE}
+    needed_s = seconds * MAX_PASSES / n_passes(chosen, data)
+    for _ in range(_N_TRIES):
+        try:
+            shorter = choose(replace_settings(config, **shape), data, needed_s, _EXPORTED | _SHAPE)
+        except UserError:  # time for a few steps only
+            needed_s = min(seconds, 4 * needed_s)
+            continue
+        chosen = shorter
+        if n_passes(chosen, data) > 0.8 * MAX_PASSES or needed_s >= seconds:
+            break
+        # Smaller batches are slower.
+        needed_s = min(seconds, needed_s * MAX_PASSES / n_passes(chosen, data))
+    n_windows = len(Windows(data.train, chosen.model.context_length))
+    most = max(1, int(MAX_PASSES * n_windows / chosen.batch_size))
+    return replace_settings(chosen, steps=min(chosen.steps, most))
 
 
 def n_passes(config: PretrainConfig, data: Data) -> float:
