@@ -10,13 +10,12 @@ _SPEAKER = 12
 
 def ending_lines(ending: Ending) -> list[str]:
     """Write the last screen, line by line."""
-    train, everything = minutes(ending.train_s), minutes(ending.elapsed_s)
     cores = "1 CPU thread" if ending.n_threads == 1 else f"{ending.n_threads} CPU threads"
     where = cores if ending.device == "cpu" else f"a GPU ({ending.device})"
     lines = wrap(
         f"A language model of {ending.n_parameters / 1e6:.2f} million parameters read "
-        f"{ending.text} {ending.n_passes:.1f} times in {train} on {where}. "
-        f"All stages took {everything}.",
+        f"{ending.text} {ending.n_passes:.1f} times in {minutes(ending.train_s)} on {where}."
+        + ("" if ending.elapsed_s is None else f" All stages took {minutes(ending.elapsed_s)}."),
         _WIDTH,
     )
     lines += ["", *wrap(comparison(ending), _WIDTH)]

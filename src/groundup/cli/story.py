@@ -36,9 +36,13 @@ def run(config: StoryConfig) -> Path:
         note(f"\nAll stages took {minutes(elapsed_s)}. The run folder is {story.path}/")
     else:
         heading("result")
-        for line in ending_lines(end_story(story, elapsed_s)):
+        ending = end_story(story, elapsed_s)
+        for line in ending_lines(ending):
             note(line)
         note(f"\nReport, for a browser: {story.path / 'report.html'}")
+        if ending.exchange is None:  # there is nobody to talk to
+            next_command(f"groundup generate {quoted(story.run)}")
+            return story.path
     next_command(f"groundup chat {quoted(story.run)}")
     return story.path
 
@@ -48,6 +52,8 @@ def _show_start(number: int, stage: Stage, is_finished: bool, *, n_stages: int) 
         note(f"{number}. {stage.title}: finished earlier")
     else:
         heading(f"{number}/{n_stages}  {stage.title}")
+        if stage.verb == "plan":
+            note("Trying models of several sizes on this machine ...")
 
 
 def _show_skipped(mistake: UserError) -> None:

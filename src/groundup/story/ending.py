@@ -52,7 +52,8 @@ class Ending:
     n_threads: int
     device: str
     train_s: float
-    elapsed_s: float
+    elapsed_s: float | None
+    """Seconds for all stages. None: they were run by more than one call."""
     n_passes: float
     bits_per_byte: float
     xz_bits_per_byte: float
@@ -86,7 +87,7 @@ def end_story(story: Story, elapsed_s: float) -> Ending:
         n_threads=torch.get_num_threads(),
         device=str(language_model.model.device),
         train_s=found["pretrain"]["elapsed_s"],
-        elapsed_s=elapsed_s,
+        elapsed_s=None if story.is_resumed else elapsed_s,
         n_passes=found["plan"]["n_passes"],
         bits_per_byte=found["evaluate"]["bits_per_byte"],
         xz_bits_per_byte=found["evaluate"]["xz_bits_per_byte"],
