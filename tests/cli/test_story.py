@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.chat.assistant import open_chat
 from groundup.base.results import read_results
+from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
 from groundup.pretraining.doctor import doctor
 from groundup.story.model_choice import MAX_PASSES
