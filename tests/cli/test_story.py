@@ -110,6 +110,7 @@ def check_screens(screens: list[str]) -> None:
     """No stage has more than 25 lines, and the only next command is the last line."""
     seen = set()
     for screen in screens:
+        # Of the last stage, the result follows; it has a screen of its own.
         _, *parts = re.split(rf"(?m)^(\d+)/{len(STAGES)}  |^result ─", screen)
         for number, lines in zip(parts[::2], parts[1::2], strict=True):
             seen.add(number)

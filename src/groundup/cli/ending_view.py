@@ -23,7 +23,7 @@ def ending_lines(ending: Ending) -> list[str]:
         lines += wrap(order_task(ending), _WIDTH)
     if ending.lines:
         how = f"It wrote this, the likeliest of {N_SAMPLES} samples at temperature 0.8:"
-        lines += ["", how, "", *(f"    {line[: _WIDTH - 4]}" for line in ending.lines)]
+        lines += ["", how, *(f"    {line[: _WIDTH - 4]}" for line in ending.lines)]
     if ending.exchange is not None:
         lines += ["", *exchange_lines(ending.exchange)]
     return lines

@@ -2,7 +2,6 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.cells import shorten
 from groundup.cli.console import next_command, note, style, table, warn
 from groundup.cli.finetune_view import next_stage
 from groundup.cli.sample_view import SampleView
@@ -46,7 +45,7 @@ def _show_copied(result: GenerateResult) -> None:
         note(
             f"Copied from the training text, in passages of {RECITED_CHARACTERS} characters or "
             f"more: at most {100 * frac:.0f} % of a sample. The longest copied passage has "
-            f"{len(longest)} characters: {shorten(longest, 40)!r}"
+            f"{len(longest)} characters: {repr(longest)[:50]}"
         )
         return
     table(

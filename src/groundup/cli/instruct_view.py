@@ -74,7 +74,7 @@ def show_test(result: InstructResult, evaluation: Evaluation) -> None:
     if result.is_synthetic:
         table(
             "Test set: right answers, and bits per answer token",
-            ["kind", "prompts", "before", "after (95 %)", "bits before", "bits after"],
+            ["kind", "n", "before", "after (95 %)", "bits before", "after"],
             [
                 [
                     kind,

@@ -21,7 +21,8 @@ from groundup.finetune.classify.result import FROZEN
 from groundup.generation.request import Request, Sampling
 from groundup.story.folder import Story
 
-N_LINES = 6
+N_LINES, _MOST_LINES = 6, 9
+"""Lines of invented text, and these lines with names and stage directions."""
 N_SAMPLES = 8
 """Of this many samples the likeliest one is shown."""
 _NEW_TOKENS = 160
@@ -173,7 +174,8 @@ def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
     >>> passage("ROMEO.\nAy me!\n\n" + "O brawling love!\n" * 9, ["ROMEO."])[:3]
     ('ROMEO.', 'Ay me!', 'O brawling love!')
     """
-    lines = [line.strip() for line in text.split("\n")[:-1] if line.strip()]
+    whole = text.replace("\N{REPLACEMENT CHARACTER}", "").split("\n")[:-1]
+    lines = [line.strip() for line in whole if any(map(str.isalnum, line))]
     if len(lines) < N_LINES:  # prose
         lines = _wrapped(text.split())
     chosen: list[str] = []
@@ -184,7 +186,7 @@ def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
         chosen.append(line)
         # Names and stage directions do not count.
         n_left -= not (line in cues or line.startswith("[") or len(line.split()) < _VERSE_WORDS)
-    return tuple(chosen[: 2 * N_LINES])
+    return tuple(chosen[:_MOST_LINES])
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:

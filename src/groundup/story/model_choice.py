@@ -7,15 +7,18 @@ passes, a larger model is trained.
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.data.windows import Windows
-from groundup.model.count import count_parameters
 from groundup.planning.budget import SHAPES, choose
 from groundup.train.config import PretrainConfig
-from groundup.train.data import Data, open_data, with_vocabulary
+from groundup.train.data import Data, open_data
 
 MAX_PASSES = 4.0
 """Number of passes over the training text. Source: "Scaling Data-Constrained Language Models",
 section 6: up to four passes are almost as good as new text."""
-_PARAMETERS_PER_TOKEN = 8
+_PARAMETERS_PER_TOKEN = 3
+"""Parameters of the blocks per token of the text, at most. With more, the model overfits within
+four passes."""
+_DROPOUT, _DROPOUT_ABOVE = 0.1, 2.0
+"""Dropout for a text that is read more often than this."""
 _N_TRIES = 6
 _SHAPE = frozenset({"n_layers", "d_model", "n_heads"})
 _EXPORTED = frozenset({"norm", "activation", "qkv_bias", "look_back"})
@@ -41,7 +44,7 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
             continue
         n_heads = d_model // (32 if d_model < 256 else 64)
         larger = replace_settings(config, n_layers=n_layers, d_model=d_model, n_heads=n_heads)
-        if _n_parameters(larger, data) > _PARAMETERS_PER_TOKEN * data.train.n_tokens:
+        if 12 * n_layers * d_model**2 > _PARAMETERS_PER_TOKEN * data.train.n_tokens:
             break
         try:
             chosen = choose(larger, data, seconds, _EXPORTED | _SHAPE)
@@ -49,6 +52,8 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
             break
     if n_passes(chosen, data) > MAX_PASSES:
         chosen = _shortened(config, chosen, data, seconds)
+    if n_passes(chosen, data) > _DROPOUT_ABOVE:
+        chosen = replace_settings(chosen, dropout=_DROPOUT)
     # Three samples, the last one of them at the end.
     return replace_settings(chosen, sample_every=-(-chosen.steps // 3))
 
@@ -79,7 +84,3 @@ def n_passes(config: PretrainConfig, data: Data) -> float:
     """Number of passes over the training text."""
     n_windows = len(Windows(data.train, config.model.context_length))
     return config.steps * config.batch_size / n_windows
-
-
-def _n_parameters(config: PretrainConfig, data: Data) -> int:
-    return count_parameters(with_vocabulary(config, data).model)
