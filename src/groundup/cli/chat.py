@@ -54,8 +54,10 @@ def _with_cast(run: Path, session: CastSession) -> int:
         f"and knows nothing else. You speak as {name_of(session.you)}, and "
         f"{name_of(session.character)} answers."
     )
-    note(f"/with NAME lets another character answer: {', '.join(names[:9])}, ... ({len(names)}).")
-    note(f"{HELP}.")
+    note(
+        f"/with NAME lets another of the {len(names)} characters answer: {', '.join(names[:9])}, "
+        f"... {HELP}."
+    )
     if (assistant := newest_tuned(run, "assistant")) is not None:
         note(f"The fine-tuned assistant is in {assistant}/")
     n_answered = converse(session, _ask_line, _write, speaker=lambda: session.speaker)

@@ -128,11 +128,12 @@ def _pretrain(story: Story) -> PretrainConfig:
 
 
 def _classify(story: Story) -> ClassifyConfig:
-    """Tell lines from shuffled lines, which needs the order of words. All weights are trained."""
-    return replace(_lines_task(story), method="all")
+    """Train all weights. A model of a few million parameters takes a higher rate than the default."""
+    return replace(_lines_task(story), method="all", learning_rate=1e-3)
 
 
 def _lines_task(story: Story) -> ClassifyConfig:
+    """Tell lines from shuffled lines, which needs the order of words."""
     path = story.run / _LINES
     documents = list(read_corpus(story.data, "validation"))
     write_lines(shuffled_lines(documents, story.config.seed), path)
