@@ -1,7 +1,7 @@
 """A conversation with the characters of plays: a model that was trained on them continues a scene.
 
-Nothing was fine-tuned for this, and the model knows nothing but the sound of the plays. So a
-question about the model itself is not given to it: the program answers what is true.
+Nothing was fine-tuned for this, and the model has no other knowledge than how plays are written. So
+a question about the model itself is not given to it: the program answers what is true.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -51,7 +51,7 @@ def _with_cast(run: Path, session: CastSession) -> int:
     names = session.cast.names
     note(
         "The model continues a scene of the plays that it was trained on. It invents every line, "
-        f"and knows nothing else. You speak as {name_of(session.you)}, and "
+        f"and it has no other knowledge. You speak as {name_of(session.you)}, and "
         f"{name_of(session.character)} answers."
     )
     note(

@@ -2,6 +2,7 @@
 
 from textwrap import wrap
 
+from groundup.chat.open_cast import TEMPERATURE
 from groundup.story.ending import N_SAMPLES, Ending, Exchange
 
 _WIDTH = 78
@@ -22,7 +23,7 @@ def ending_lines(ending: Ending) -> list[str]:
     if ending.classifier is not None:
         lines += wrap(order_task(ending), _WIDTH)
     if ending.lines:
-        how = f"It wrote this, the likeliest of {N_SAMPLES} samples at temperature 0.8:"
+        how = f"It wrote this, the likeliest of {N_SAMPLES} samples at temperature {TEMPERATURE:g}:"
         lines += ["", how, *(f"    {line[: _WIDTH - 4]}" for line in ending.lines)]
     if ending.exchange is not None:
         lines += ["", *exchange_lines(ending.exchange)]

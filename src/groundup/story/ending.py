@@ -18,6 +18,7 @@ from groundup.chat.open_cast import TEMPERATURE, cast_of
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.text_generation import prompt_ids, text_engine
 from groundup.finetune.classify.result import FROZEN
+from groundup.finetune.instruct.identity import identity_of
 from groundup.generation.request import Request, Sampling
 from groundup.story.folder import Story
 
@@ -47,8 +48,7 @@ class Ending:
 
     run: str
     text: str
-    """The sources of the text."""
-    is_play: bool
+    """What the model was trained on, in words."""
     n_parameters: int
     n_threads: int
     device: str
@@ -78,13 +78,13 @@ def end_story(story: Story, elapsed_s: float) -> Ending:
     """
     found = story.results()
     language_model = load(story.run)
+    n_parameters = sum(p.numel() for p in language_model.model.parameters())
     cast = cast_of(story.run)
     first = "" if cast is None else f"{cast.cues[0]}\n"
     ending = Ending(
         run=str(story.path),
-        text=", ".join(found["prepare"]["sources"]),
-        is_play=cast is not None,
-        n_parameters=sum(p.numel() for p in language_model.model.parameters()),
+        text=identity_of(story.run, story.data, n_parameters).trained_on,
+        n_parameters=n_parameters,
         n_threads=torch.get_num_threads(),
         device=str(language_model.model.device),
         train_s=found["pretrain"]["elapsed_s"],

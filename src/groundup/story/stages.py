@@ -128,7 +128,7 @@ def _pretrain(story: Story) -> PretrainConfig:
 
 
 def _classify(story: Story) -> ClassifyConfig:
-    """Train all weights. A model of a few million parameters takes a higher rate than the default."""
+    """Train all weights, at a higher rate than the default, which is for larger models."""
     return replace(_lines_task(story), method="all", learning_rate=1e-3)
 
 
