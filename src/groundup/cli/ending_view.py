@@ -6,7 +6,6 @@ from groundup.chat.open_cast import TEMPERATURE
 from groundup.story.ending import N_SAMPLES, Ending, Exchange
 
 _WIDTH = 78
-_SPEAKER = 12
 
 
 def ending_lines(ending: Ending) -> list[str]:
