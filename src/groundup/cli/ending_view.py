@@ -22,7 +22,7 @@ def ending_lines(ending: Ending) -> list[str]:
     if ending.classifier is not None:
         lines += wrap(order_task(ending), _WIDTH)
     if ending.lines:
-        how = f"It wrote this, the likeliest of {N_SAMPLES} samples at temperature {TEMPERATURE:g}:"
+        how = f"It wrote this, one of {N_SAMPLES} samples at temperature {TEMPERATURE:g}:"
         lines += ["", how, *(f"    {line[: _WIDTH - 4]}" for line in ending.lines)]
     if ending.exchange is not None:
         lines += ["", *exchange_lines(ending.exchange)]

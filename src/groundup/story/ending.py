@@ -24,8 +24,8 @@ from groundup.story.folder import Story
 
 N_LINES, _MOST_LINES = 6, 9
 """Lines of invented text, and these lines with names and stage directions."""
-N_SAMPLES = 8
-"""Of this many samples the likeliest one is shown."""
+N_SAMPLES = 16
+"""Of this many samples one is shown: of those with few names between the lines the likeliest."""
 _NEW_TOKENS = 160
 _LINE_CHARACTERS, _VERSE_WORDS = 70, 3
 _PLAY_LINE = "Do you love me?"
@@ -128,7 +128,7 @@ def ending_of(table: dict[str, Any]) -> Ending:
 def invented_lines(
     language_model: LanguageModel, first: str, cues: Collection[str], *, seed: int
 ) -> tuple[str, ...]:
-    """Let a model write, and return the first lines of its likeliest sample.
+    """Let a model write, and return the first lines of one of its samples.
 
     Args:
         language_model: The model.
@@ -162,10 +162,13 @@ def invented_lines(
                 -token.logprobs.drawn for token in event.tokens if token.logprobs is not None
             ]
     passages = [passage(text, cues) for text in texts]
-    longest = max(map(len, passages))
-    complete = [i for i in range(N_SAMPLES) if len(passages[i]) >= min(N_LINES, longest)]
-    best = min(complete, key=lambda i: sum(losses[i]) / max(1, len(losses[i])))
-    return passages[best]
+    n_lines = [sum(_is_verse(line, cues) for line in lines) for lines in passages]
+    most = max(n_lines)
+
+    def rank(i: int) -> tuple[int, int, float]:
+        return most - n_lines[i], len(passages[i]), sum(losses[i]) / max(1, len(losses[i]))
+
+    return passages[min(range(N_SAMPLES), key=rank)]
 
 
 def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
@@ -184,9 +187,13 @@ def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
         if not n_left:
             break
         chosen.append(line)
-        # Names and stage directions do not count.
-        n_left -= not (line in cues or line.startswith("[") or len(line.split()) < _VERSE_WORDS)
+        n_left -= _is_verse(line, cues)
     return tuple(chosen[:_MOST_LINES])
+
+
+def _is_verse(line: str, cues: Collection[str]) -> bool:
+    """Whether a line is more than a name or a stage direction."""
+    return not (line in cues or line.startswith("[") or len(line.split()) < _VERSE_WORDS)
 
 
 def _wrapped(words: Sequence[str]) -> list[str]:
