@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from groundup.cli.ending_view import ending_lines
-from groundup.story.ending import Ending, Exchange, passage
+from groundup.story.ending import Ending, Exchange
+from groundup.story.passage import passage
 
 ENDING = Ending(
     run="runs/story",

@@ -3,7 +3,8 @@
 from textwrap import wrap
 
 from groundup.chat.open_cast import TEMPERATURE
-from groundup.story.ending import N_SAMPLES, Ending, Exchange
+from groundup.story.ending import Ending, Exchange
+from groundup.story.passage import N_SAMPLES
 
 _WIDTH = 78
 

@@ -5,7 +5,7 @@ are from the validation set, so that the model was not trained on them, and thos
 are from other documents than those of the training set.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ REAL, SHUFFLED = "real", "shuffled"
 _MIN_WORDS, _MAX_WORDS = 5, 16
 _MAX_LINES = {"train": 1200, "test": 400}
 _MIN_LINES = 40
+_ENOUGH_CHARACTERS = 5_000_000
 _TEST_FRAC = 0.3
 _N_PARTS = 10
 """Where there are too few documents, consecutive parts of them take their place."""
@@ -50,6 +51,18 @@ def shuffled_lines(documents: Sequence[Document], seed: int) -> list[LabeledText
     return [
         row for name, found in sets.items() for row in _labeled(found, _MAX_LINES[name], name, rng)
     ]
+
+
+def first_documents(documents: Iterable[Document]) -> list[Document]:
+    """Take documents as far as they are needed, from a validation set of any size."""
+    found: list[Document] = []
+    n_characters = 0
+    for document in documents:
+        found.append(document)
+        n_characters += len(document.text)
+        if n_characters > _ENOUGH_CHARACTERS:
+            break
+    return found
 
 
 def write_lines(rows: Sequence[LabeledText], path: Path) -> None:

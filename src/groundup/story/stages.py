@@ -28,7 +28,7 @@ from groundup.inspection.config import ExplainConfig
 from groundup.planning.config import PlanConfig
 from groundup.story.config import StoryConfig
 from groundup.story.folder import Story
-from groundup.story.lines import shuffled_lines, write_lines
+from groundup.story.lines import first_documents, shuffled_lines, write_lines
 from groundup.story.model_choice import choose_pretraining
 from groundup.text.builtin import BUILTIN_NAME
 from groundup.text.corpus import read_corpus
@@ -140,7 +140,7 @@ def _classify(story: Story) -> ClassifyConfig:
 def _lines_task(story: Story) -> ClassifyConfig:
     """Tell lines from shuffled lines, which needs the order of words."""
     path = story.run / _LINES
-    documents = list(read_corpus(story.data, "validation"))
+    documents = first_documents(read_corpus(story.data, "validation"))
     write_lines(shuffled_lines(documents, story.config.seed), path)
     return ClassifyConfig(
         run=story.run,
