@@ -19,6 +19,7 @@ _PARAMETERS_PER_TOKEN = 3
 four passes."""
 _DROPOUT, _DROPOUT_ABOVE = 0.1, 2.0
 """Dropout for a text that is read more often than this."""
+_LEAST_WINDOWS = 64
 _N_TRIES = 6
 _SHAPE = frozenset({"n_layers", "d_model", "n_heads"})
 _EXPORTED = frozenset({"norm", "activation", "qkv_bias", "look_back"})
@@ -54,8 +55,12 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
         chosen = _shortened(config, chosen, data, seconds)
     if n_passes(chosen, data) > _DROPOUT_ABOVE:
         chosen = replace_settings(chosen, dropout=_DROPOUT)
-    # Three samples, the last one of them at the end.
-    return replace_settings(chosen, sample_every=-(-chosen.steps // 3))
+    return replace_settings(
+        chosen,
+        sample_every=-(-chosen.steps // 3),  # the last of three samples is at the end
+        # With fewer windows, chance decides which step is the best.
+        validation_windows=max(_LEAST_WINDOWS, chosen.validation.validation_windows),
+    )
 
 
 def _shortened(
