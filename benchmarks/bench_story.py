@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ from groundup.train.config import PretrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORD, PICTURE = ROOT / "benchmarks" / "story.json", ROOT / "docs" / "story.svg"
-PAGES = {"README.md": "readme_table", "benchmarks/RESULTS.md": "results_table"}
 BEGIN, END = "<!-- bench_story.py -->\n", "<!-- end -->\n"
 WIDTH = 80
 
@@ -53,7 +53,7 @@ def main() -> None:
         RECORD.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
         for page, maker in PAGES.items():
             path = ROOT / page
-            path.write_text(with_table(path.read_text("utf-8"), globals()[maker](record)), "utf-8")
+            path.write_text(with_numbers(path.read_text("utf-8"), maker, record), "utf-8")
         PICTURE.write_text(picture(record), "utf-8")
 
 
@@ -184,10 +184,18 @@ def markdown(rows: list[tuple[str, str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def with_table(page: str, table: str) -> str:
-    """Replace what is between the marks of a page."""
+PAGES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "README.md": readme_table,
+    "benchmarks/RESULTS.md": results_table,
+}
+
+
+def with_numbers(page: str, maker: Callable[[dict[str, Any]], str], record: dict[str, Any]) -> str:
+    """Replace what is between the marks of a page, and the minutes in its first code block."""
     before, rest = page.split(BEGIN)
-    return before + BEGIN + table + END + rest.split(END, 1)[1]
+    minutes = f"about {record['elapsed_s'] / 60:.0f} minutes on a laptop"
+    before = re.sub(r"about \d+ minutes on a laptop", minutes, before)
+    return before + BEGIN + maker(record) + END + rest.split(END, 1)[1]
 
 
 def picture(record: dict[str, Any]) -> str:
