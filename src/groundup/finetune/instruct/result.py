@@ -146,8 +146,7 @@ class InstructResult:
         names = "; ".join(learned) or "none", "; ".join(failed) or "none"
         said = [f"Learned: {names[0]}. Not learned: {names[1]}."]
         if self.bits_before is not None and self.bits_after is not None:
-            before, after = self.bits("all")
-            said.append(f"An answer token costs {after} bits instead of {before}.")
+            said.append("An answer token costs {1} bits instead of {0}.".format(*self.bits("all")))
         said.append(
             "A small model answers only the kinds of questions that it was trained on; it answers "
             "any other question with the same few sentences."
