@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Set
 from dataclasses import fields
 
-from groundup.cli.console import next_command, note, span, table, typed, warn
+from groundup.cli.console import next_command, note, span, style, table, typed, warn
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig
@@ -52,6 +52,9 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             "on the validation set, estimated from size, steps and bigram statistics",
         ],
     ]
+    if style.is_brief:
+        rows = [row for row in rows if row[0] not in ("free memory", "disk", "compute")]
+        rows[2][2] = "at most"
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)

@@ -138,6 +138,7 @@ def _finish(
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
         n_passes=progress.n_targets / max(1, setup.data.train.n_tokens - 1),
+        last_validation_loss_nats=rows[-1].get("validation_loss_nats") if rows else None,
         early_end_step=progress.early_end_step,
     )
     with going_on("The result of the run"):

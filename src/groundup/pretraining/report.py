@@ -11,6 +11,7 @@ from groundup.base.run import RunFolder
 from groundup.model.count import flops_per_token
 from groundup.planning.memory import settings_sha256
 from groundup.train.build import Setup
+from groundup.train.trainer import WORSE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,16 @@ class PretrainResult:
     """0: not resumed."""
     n_passes: float
     """Targets per token of the text."""
+    last_validation_loss_nats: float | None = None
+    """After the last step."""
     early_end_step: int | None = None
     """Where the validation loss had risen, so that the run ended before its budget."""
+
+    @property
+    def overfits(self) -> bool:
+        """Whether the validation loss has clearly risen since the best step."""
+        last = self.last_validation_loss_nats
+        return last is not None and last > WORSE * self.validation_loss_nats
 
     @property
     def early_end(self) -> str:

@@ -26,7 +26,7 @@ from groundup.train.tensorboard import TensorBoardWriter
 
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 3
-_WORSE, _LAST_DECAY_FRAC = 1.003, 0.2
+WORSE, _LAST_DECAY_FRAC = 1.003, 0.2
 """A run under a budget whose validation loss is this many times its lowest decays its learning rate
 to zero within this fraction of the time so far."""
 
@@ -238,7 +238,7 @@ class Trainer:
         loss, best = step.validation_loss_nats, self.progress.best_loss_nats
         if not self.job.may_end_early or self.progress.early_end_step is not None:
             return False
-        return loss is not None and best is not None and loss > _WORSE * best
+        return loss is not None and best is not None and loss > WORSE * best
 
     def _end_early(self, step: Step) -> None:
         """Shorten the time for steps, so that the learning rate decays to zero soon."""
