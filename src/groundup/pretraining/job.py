@@ -58,7 +58,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         model=setup.model,
         optimizer=setup.optimizer,
         schedule=setup.schedule,
-        loader=setup.loader,
+        loader=setup.batches,
         loss=setup.training_loss,
         validate=setup.validate,
         first_validation=partial(setup.validate, config.batch_size),

@@ -20,7 +20,6 @@ from groundup.base.machine import peak_memory_bytes
 from groundup.base.optional import going_on
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder, check_name
-from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.memory import check_disk, check_memory
@@ -28,11 +27,11 @@ from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.report import PretrainResult, describe, run_readme
 from groundup.pretraining.run_lookup import chosen_before
 from groundup.pretraining.samples import encode_prompt
-from groundup.train.build import Setup, prepare_training
+from groundup.train.build import Setup, prepare_training, validation_sets
 from groundup.train.checkpoint_state import Progress, weights_sha256
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
-from groundup.train.data import Data, open_data, with_vocabulary
+from groundup.train.data import Data, open_texts, training_windows, with_vocabulary
 from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
 from groundup.train.run_lookup import open_run
@@ -70,7 +69,7 @@ def pretrain(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
     """
     started_at = time.monotonic() if started_at is None else started_at
-    data = open_data(config.data)
+    data = open_texts(config.texts)
     _check_late_settings(config, data)
     if config.budget is not None:
         config = chosen_before(config, given) or choose(
@@ -159,7 +158,8 @@ def _check_late_settings(config: PretrainConfig, data: Data) -> None:
             encoded, TensorBoard is not installed, or the run folder cannot be created.
     """
     if config.budget is None:  # otherwise the budget may choose another context length
-        Windows(data.train, config.model.context_length, config.stride)
+        training_windows(config, data)
+        validation_sets(config, data)
     encode_prompt(data.tokenizer, config.samples.prompt)
     if config.tensorboard:
         needed("tensorboard", "tensorboard", "tensorboard=True")

@@ -1,0 +1,42 @@
+"""How often a run reads its texts, and how many of their tokens are targets."""
+
+from pathlib import Path
+
+from groundup.data.ledger import account
+from groundup.data.mixture import Mixture
+from groundup.train.config import PretrainConfig
+from groundup.train.data import Data, training_windows
+
+
+class TextUse:
+    """What the windows of a run take from the training set, or from those of a mixture.
+
+    Args:
+        config: The settings of the run.
+        data: Its texts.
+
+    Raises:
+        UserError: See `training_windows`.
+    """
+
+    def __init__(self, config: PretrainConfig, data: Data) -> None:
+        windows = training_windows(config, data)
+        parts = windows.parts if isinstance(windows, Mixture) else [windows]
+        shares = [text.weight for text in data.texts]
+        self._shares = list(zip((folder for folder, _ in config.texts), parts, shares, strict=True))
+
+    @property
+    def n_windows(self) -> float:
+        """Number of windows until a text has been read once: the one that is read most often."""
+        return min(len(part) / share for _, part, share in self._shares)
+
+    def passes(self, n_windows: int) -> dict[Path, float]:
+        """Return how often each text is read, by its data folder."""
+        return {folder: n_windows * share / len(part) for folder, part, share in self._shares}
+
+    def n_targets(self, n_windows: int) -> int:
+        """Count the targets of so many windows, without padding and what is masked."""
+        per_window = sum(
+            share * account(part, 1).n_trainings / len(part) for _, part, share in self._shares
+        )
+        return round(n_windows * per_window)
