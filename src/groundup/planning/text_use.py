@@ -35,7 +35,7 @@ class TextUse:
         return {folder: n_windows * share / len(part) for folder, part, share in self._shares}
 
     def n_targets(self, n_windows: int) -> int:
-        """Count the targets of so many windows, without padding and what is masked."""
+        """Count the targets of this many windows; padding and masked targets are none."""
         per_window = sum(
             share * account(part, 1).n_trainings / len(part) for _, part, share in self._shares
         )
