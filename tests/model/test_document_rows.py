@@ -104,9 +104,7 @@ LENGTHS = st.lists(
     kind=st.sampled_from(sorted(CONFIGS)),
     way=st.sampled_from(["plain", "masked", "checkpointing"]),
 )
-def test_random_documents(
-    lengths: list[int], documents: Documents, kind: str, way: str
-) -> None:
+def test_random_documents(lengths: list[int], documents: Documents, kind: str, way: str) -> None:
     """Of one token, ending with a window, and longer than several; in every architecture."""
     model = lively(CONFIGS[kind])
     model.activation_checkpointing = way == "checkpointing"

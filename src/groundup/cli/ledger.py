@@ -31,6 +31,7 @@ _COLUMNS = {
     "and the first token of a document is not a target.",
     "packed": "each window is filled with complete documents (long ones are cut), and the rest is "
     "padding; documents are separate.",
+    "padded": "each window has one document, or a piece of a long one, and the rest is padding.",
 }
 
 

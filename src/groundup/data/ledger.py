@@ -72,7 +72,7 @@ class LedgerResult:
     n_tokens: int
     n_documents: int
     columns: dict[str, LedgerColumn]
-    """By kind of windows: "book's loader", "exact", "isolated" and "packed"."""
+    """By kind of windows: "book's loader", "exact", "isolated", "packed" and "padded"."""
     left_out: dict[str, str]
     """Kinds of windows that the text is too short for, and why."""
 
@@ -93,6 +93,7 @@ def ledger(config: LedgerConfig) -> LedgerResult:
         ("exact", min(config.stride, length), "exact", "stream"),
         ("isolated", min(config.stride, length), "exact", "isolated"),
         ("packed", length, "book", "packed"),
+        ("padded", length, "book", "padded"),
     ]
     columns: dict[str, LedgerColumn] = {}
     reasons: dict[str, UserError] = {}

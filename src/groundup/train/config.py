@@ -144,11 +144,10 @@ class PretrainConfig(Config):
             )
 
     def _check_texts(self) -> None:
-        texts = self.texts
-        if self.mix and self.data != type(self)().data:
+        if self.mix and self.texts and self.data != type(self)().data:
             raise UsageError(
-                f"mix names {len(texts)} data folders, and data is {self.data}. Only one of them "
-                "is expected; data is then written as a part of the mixture.",
+                f"mix names the data folders, and data is {self.data}. Leave data out, or name it "
+                "in mix.",
             )
         if self.documents not in ("packed", "padded"):
             return
