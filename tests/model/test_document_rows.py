@@ -159,7 +159,7 @@ def test_dropout_does_not_let_documents_see_each_other(documents):
 def test_what_a_row_cannot_hold_is_refused():
     model = lively(CONFIGS["ours"])
     ids = torch.zeros(2, 6, dtype=torch.int64)
-    with pytest.raises(UserError, match="There are 12 token ids, and .* add up to 11"):
+    with pytest.raises(UserError, match=r"There are 12 token ids, and .* add up to 11"):
         model.hidden(ids, lengths=torch.tensor([[6], [5]]))
     with pytest.raises(UserError, match="Positive numbers"):
         model.hidden(ids, lengths=torch.tensor([[6, 0], [7, -1]]))

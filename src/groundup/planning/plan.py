@@ -112,7 +112,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     validation_s = speed.window_s * min(n_windows, config.validation.validation_windows)
     tokens_per_step = config.batch_size * config.model.context_length
     steps = config.steps
-    warnings = []
+    warnings = [texts.cut] if texts.cut else []
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
         steps = _steps_within(left_s, step_s, validation_s, every)

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from groundup.data.ledger import account
 from groundup.data.mixture import Mixture
 from groundup.train.config import PretrainConfig
@@ -23,6 +25,7 @@ class TextUse:
         windows = training_windows(config, data)
         parts = windows.parts if isinstance(windows, Mixture) else [windows]
         shares = [text.weight for text in data.texts]
+        self._context_length = config.model.context_length
         self._shares = list(zip((folder for folder, _ in config.texts), parts, shares, strict=True))
 
     @property
@@ -40,3 +43,19 @@ class TextUse:
             share * account(part, 1).n_trainings / len(part) for _, part, share in self._shares
         )
         return round(n_windows * per_window)
+
+    @property
+    def cut(self) -> str:
+        """Say how many documents are cut into pieces. Empty: none."""
+        T, n_cut, n_documents = self._context_length, 0, 0
+        for _, part, _ in self._shares:
+            if part.rows is not None:
+                ends = np.append(part.tokens.document_starts, part.n_tokens)
+                n_cut += int((np.diff(ends) > T + 1).sum())
+                n_documents += len(ends) - 1
+        if not n_cut:
+            return ""
+        return (
+            f"{n_cut:,} of {n_documents:,} documents are longer than {T} tokens and are cut into "
+            "pieces."
+        )

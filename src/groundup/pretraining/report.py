@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from groundup.base.errors import quoted
 from groundup.base.files import sha256_file
 from groundup.base.results import read_results
@@ -134,15 +132,7 @@ def _texts(setup: Setup) -> str:
     result = f"It was trained on {' and '.join(named)}."
     if config.documents == "stream":
         return result
-    cut = ""
-    if config.documents != "isolated":
-        T, n_cut, n_documents = config.model.context_length, 0, 0
-        for text in data.texts:
-            ends = np.append(text.train.document_starts, text.train.n_tokens)
-            n_cut += int((np.diff(ends) > T + 1).sum())
-            n_documents += text.train.n_documents
-        cut = f" {n_cut:,} of {n_documents:,} documents are longer than {T} tokens and are cut."
-    return f"{result} {_DOCUMENTS[config.documents]}{cut}"
+    return f"{result} {_DOCUMENTS[config.documents]} {TextUse(config, data).cut}".rstrip()
 
 
 def _epochs(setup: Setup, result: PretrainResult) -> str:

@@ -20,26 +20,27 @@ def read_mix(words: Sequence[str]) -> tuple[tuple[Path, float], ...]:
     Raises:
         UsageError: A weight is missing or not a number above 0, or a folder is named twice.
     """
+    parts = [part.strip() for each in words for part in each.split(",")]
     texts: dict[str, float] = {}
-    for word in (part.strip() for each in words for part in each.split(",")):
-        name, _, number = word.rpartition("=")
+    for number, part in enumerate(parts):
+        name, _, written = part.rpartition("=")
         if not name:
-            raise UsageError(f"mix has {word!r}, without a weight. {_EXPECTED}", settings=_EXAMPLE)
+            raise UsageError(f"mix has {part!r}, without a weight. {_EXPECTED}", settings=_EXAMPLE)
         try:
-            weight = float(number)
+            weight = float(written)
         except ValueError:
             weight = math.nan
+        others = [*parts[:number], *parts[number + 1 :]]
         if not 0 < weight < math.inf:
             raise UsageError(
-                f"mix gives {name} the weight {number or 'nothing'!r}. A number above 0 is "
-                "expected.",
-                settings={"mix": f"{name}=1"} if len(words) == 1 and "," not in words[0] else None,
+                f"mix gives {name} the weight {written!r}. A number above 0 is expected.",
+                settings={"mix": ",".join([*others, f"{name}=1"])},
             )
         folder = os.path.normpath(name)
         if folder in texts:
             raise UsageError(
-                f"mix names {name} twice. Each data folder is expected once, with the sum of its "
-                "weights.",
+                f"mix names {name} twice. Each data folder is expected once.",
+                settings={"mix": ",".join(others)},
             )
         texts[folder] = weight
     return tuple((Path(folder), weight) for folder, weight in texts.items())
