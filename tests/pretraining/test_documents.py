@@ -137,7 +137,9 @@ def test_validation_and_evaluation_see_documents_alone(documents, documents_are)
     assert stream.n_targets == store.n_tokens - 1
     readme = (result.run / "README.md").read_text()
     assert "document mask" in readme or "one document, and padding" in readme
-    assert ("are longer than 16 tokens and are cut into pieces" in readme) == (documents_are != "isolated")
+    assert ("are longer than 16 tokens and are cut into pieces" in readme) == (
+        documents_are != "isolated"
+    )
     assert not doctor(run=result.run).skipped.keys() & {"next-token targets", "enough text"}
 
 
