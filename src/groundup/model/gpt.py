@@ -269,7 +269,7 @@ class GPT(nn.Module):
             # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)  # (B, T, C)
-        return normed if documents is None else normed.unflatten(1, shape).squeeze(0)
+        return normed if documents is None else normed.view(*shape, -1)
 
     def _embed(
         self, ids: Tensor, cache: KeyValueCache | None, documents: Documents | None

@@ -178,7 +178,7 @@ def _by_rows(
     assert documents.row_length is not None
     T = documents.row_length
     queries, keys, values = (
-        x[0].unflatten(1, (-1, T)).transpose(0, 1) for x in (queries, keys, values)
+        x[0].reshape(x.shape[1], -1, T, x.shape[3]).transpose(0, 1) for x in (queries, keys, values)
     )  # (B, H, T, D) each
     places = torch.arange(T, device=queries.device)
     first = places - documents.positions.view(-1, T)  # (B, T): where its document begins
