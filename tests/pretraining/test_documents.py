@@ -133,6 +133,8 @@ def test_validation_and_evaluation_see_documents_alone(documents, documents_are)
     assert found.n_targets == store.n_tokens - store.n_documents
     # Each target has one byte, but the end of each document has none.
     assert found.n_bytes == found.n_targets - store.n_documents
+    with pytest.raises(UserError, match="documents='isolated'"):
+        evaluate(run=result.run, documents="packed", stride=8)
     stream = evaluate(run=result.run, documents="stream")
     assert stream.n_targets == store.n_tokens - 1
     readme = (result.run / "README.md").read_text()

@@ -14,6 +14,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.data.protocol import Tokens
 from groundup.data.windows import Documents, Windows
@@ -144,7 +145,13 @@ def loss_windows(
         UserError: See `Windows`.
     """
     if documents in ("packed", "padded"):  # the same predictions, and packed has less padding
-        return Windows(tokens, context_length, stride, documents="packed")
+        if stride is not None:
+            raise UserError(
+                f"documents is {documents}, and the stride is {stride}. Rows of whole documents "
+                "take no stride.",
+                settings={"documents": "isolated"},
+            )
+        return Windows(tokens, context_length, documents="packed")
     return Windows(tokens, context_length, stride, coverage="exact", documents=documents)
 
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from groundup.data.ledger import account
+from groundup.data.ledger import count_predictions
 from groundup.data.mixture import Mixture
+from groundup.data.windows import Windows
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, training_windows
 
@@ -16,13 +17,16 @@ class TextUse:
     Args:
         config: The settings of the run.
         data: Its texts.
+        windows: Their windows, if they are made already.
 
     Raises:
         UserError: See `training_windows`.
     """
 
-    def __init__(self, config: PretrainConfig, data: Data) -> None:
-        windows = training_windows(config, data)
+    def __init__(
+        self, config: PretrainConfig, data: Data, windows: Windows | Mixture | None = None
+    ) -> None:
+        windows = training_windows(config, data) if windows is None else windows
         parts = windows.parts if isinstance(windows, Mixture) else [windows]
         shares = [text.weight for text in data.texts]
         self._context_length = config.model.context_length
@@ -40,7 +44,7 @@ class TextUse:
     def n_targets(self, n_windows: int) -> int:
         """Count the targets of this many windows; padding and masked targets are none."""
         per_window = sum(
-            share * account(part, 1).n_trainings / len(part) for _, part, share in self._shares
+            share * count_predictions(part) / len(part) for _, part, share in self._shares
         )
         return round(n_windows * per_window)
 

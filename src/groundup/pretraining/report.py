@@ -132,12 +132,14 @@ def _texts(setup: Setup) -> str:
     result = f"It was trained on {' and '.join(named)}."
     if config.documents == "stream":
         return result
-    return f"{result} {_DOCUMENTS[config.documents]} {TextUse(config, data).cut}".rstrip()
+    cut = TextUse(config, data, setup.loader.windows).cut
+    return f"{result} {_DOCUMENTS[config.documents]} {cut}".rstrip()
 
 
 def _epochs(setup: Setup, result: PretrainResult) -> str:
     """Say how often each text was read."""
-    passes = TextUse(setup.config, setup.data).passes(result.steps * setup.config.batch_size)
+    texts = TextUse(setup.config, setup.data, setup.loader.windows)
+    passes = texts.passes(result.steps * setup.config.batch_size)
     if len(passes) == 1:
         return f"{next(iter(passes.values())):.1f}"
     return ", ".join(f"{n:.1f} of `{folder}`" for folder, n in passes.items())
