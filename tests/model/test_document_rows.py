@@ -14,7 +14,7 @@ from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.data.batch import Batch, make_batch
 from groundup.data.protocol import ArrayTokens
-from groundup.data.windows import Documents, Windows
+from groundup.data.windows import Coverage, Documents, Windows
 from groundup.model import packed
 from groundup.model.gpt import GPT
 from groundup.train.batches import for_loss
@@ -29,7 +29,7 @@ def windows(
     ids = np.random.default_rng(len(lengths)).integers(0, 60, sum(lengths))
     starts = np.cumsum([0, *lengths[:-1]])
     tokens = ArrayTokens(ids, starts.tolist())
-    coverage = "exact" if documents == "isolated" else "book"
+    coverage: Coverage = "exact" if documents == "isolated" else "book"
     return Windows(tokens, context_length, coverage=coverage, documents=documents)
 
 

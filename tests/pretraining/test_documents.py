@@ -24,6 +24,7 @@ from groundup.base.run import RunFolder
 from groundup.data.config import LedgerConfig
 from groundup.data.ledger import account, ledger
 from groundup.data.store import TokenStore
+from groundup.data.windows import Windows
 from groundup.evaluation.evaluate import evaluate
 from groundup.evaluation.load import load
 from groundup.planning.config import PlanConfig
@@ -92,6 +93,7 @@ def test_the_ledger_counts_what_is_trained(tmp_path, documents_are, coverage, co
     documents = make_documents(tmp_path / "data", messages(1, 20), messages(2, 9), ended=True)
     config = settings(documents, documents=documents_are, coverage=coverage, batch_size=1)
     windows = training_windows(config, open_texts(config.texts))
+    assert isinstance(windows, Windows)
     counts = ledger(LedgerConfig(data=documents, context_length=16, stride=16)).columns[column]
     assert counts.n_windows == len(windows)
     shape = {"d_model": 4, "n_layers": 1, "n_heads": 1, "checkpoint_every": 1000}

@@ -2,6 +2,7 @@
 
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_separate_documents_and_mixtures(tmp_path, kind):
         short = [*messages(seed, 12), *(c for c in prose(seed, 40))]
         make_documents(tmp_path / name, short, messages(seed + 1, 9), letters=string.printable)
     mix = [f"{tmp_path / 'data'}=2,{tmp_path / 'other'}=1"]
-    wishes = {"documents": "isolated", "coverage": "exact", "mix": mix}
+    wishes: dict[str, Any] = {"documents": "isolated", "coverage": "exact", "mix": mix}
     alone = curve(run(tmp_path, 1, **wishes))
     parts = run(tmp_path, 2, parallel=kind, grad_accumulation_steps=2, **wishes)
     assert curve(parts) == pytest.approx(alone, abs=1e-4)
