@@ -2,7 +2,15 @@
 
 import pytest
 import torch
-from small_runs import KilledError, assert_same_weights, final_weights, kill_at, settings
+from small_runs import (
+    KilledError,
+    assert_same_weights,
+    final_weights,
+    kill_at,
+    make_documents,
+    messages,
+    settings,
+)
 
 from groundup.base.fields import replace_settings
 from groundup.base.run import RunFolder
@@ -42,6 +50,22 @@ def test_the_curve_is_the_cpus(data, compiled):
         config = replace_settings(usual, out=data.parent / changes["device"], **changes)
         curves.append(losses(pretrain(config).run))
     assert curves[1] == pytest.approx(curves[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_separate_documents_have_the_curve_of_the_cpu(tmp_path, dtype, compiled):
+    data = make_documents(tmp_path / "data", messages(1), messages(2, 20))
+    model = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2)
+    usual = settings(data, model=model, documents="isolated")
+    curves = []
+    for changes in (
+        {"device": "cpu", "dtype": "fp32"},
+        {"device": "cuda", "dtype": dtype, "compile": compiled},
+    ):
+        config = replace_settings(usual, out=tmp_path / changes["device"], **changes)
+        curves.append(losses(pretrain(config).run))
+    assert curves[1] == pytest.approx(curves[0], abs=1e-3 if dtype == "fp32" else 0.05)
 
 
 def test_killed_and_resumed_ends_with_the_same_weights(data):

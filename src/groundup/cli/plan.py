@@ -19,12 +19,13 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     result = plan(config, given)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
+    epochs = ", ".join(f"{n:.1f} epochs of {folder}" for folder, n in result.passes.items())
     rows = [
         ["parameters", f"{result.n_parameters:,}", parts],
         [
             "text",
             f"{result.n_train_tokens:,} tokens",
-            f"{result.n_passes:.1f} epochs in {result.steps:,} steps",
+            f"{epochs} in {result.steps:,} steps; {result.n_targets:,} targets",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
         ["free memory", _megabytes(result.free_memory_bytes), "including this process"],
@@ -58,7 +59,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)
-    words = _for_pretrain(typed[1:]) or [str(config.data)]
+    words = _for_pretrain(typed[1:]) or [str(config.first_data)]
     if config.train_time is not None:
         words += ["--steps", str(result.steps)]
     next_command(shlex.join(["groundup", "pretrain", *words]))

@@ -134,7 +134,7 @@ def choose(
     grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
         return _checked(grow(attempt(None).config), seconds)
-    most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
+    most = _PARAMETERS_PER_TOKEN * data.n_train_tokens
     shapes = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
@@ -207,7 +207,7 @@ def _try(
 ) -> _Candidate:
     """Measure a shape (None: the given one) and choose all that follows from its speed."""
     config = with_vocabulary(config, data)
-    n_train = data.train.n_tokens
+    n_train = data.n_train_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
         choice = _settings(config.model, given, shape, n_targets, n_train)

@@ -58,7 +58,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         model=setup.model,
         optimizer=setup.optimizer,
         schedule=setup.schedule,
-        loader=setup.loader,
+        loader=setup.batches,
         loss=setup.training_loss,
         validate=setup.validate,
         first_validation=partial(setup.validate, config.batch_size),
@@ -82,7 +82,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
             max_train_tokens=_SEARCHED_TOKENS,
         ),
         time_for_steps=None if config.budget is None else time_for_steps,
-        most_steps=None if config.budget is None else most_steps(config, data.train.n_tokens),
+        most_steps=None if config.budget is None else most_steps(config, data.n_train_tokens),
         may_end_early=config.budget is not None,
         world=setup.world,
     )

@@ -230,8 +230,10 @@ def train_steps(
             strict=True,
         ):
             some = count(taken_rows)
-            if some == 0:
+            if some == 0 and world.size == 1:
                 continue  # its mean would be 0 / 0
+            if some == 0:  # the other processes wait for these gradients, which are zero
+                rows = (rows[0], rows[1].clamp(min=0), *rows[2:])
             part = loss(*rows) * (some * world.size / counted)
             part.backward()  # type: ignore[no-untyped-call]
             results.add(part)
