@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,10 @@ def write_card(results: RunResults, path: Path) -> None:
             where=results.run.path,
             command=f"groundup generate {quoted(results.run.path)}",
         )
-    # Text of the user is no mathematical formula, and glyphs that a font lacks are boxes.
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans"}):
+    # Text of the user is no mathematical formula, and may have characters that the font lacks.
+    style = {"text.parse_math": False, "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor=_PAGE)
         FigureCanvasAgg(canvas)
         _draw(canvas, results)
