@@ -57,7 +57,7 @@ def write_card(results: RunResults, path: Path) -> None:
             command=f"groundup generate {quoted(results.run.path)}",
         )
     # Text of the user is no mathematical formula, and may have characters that the font lacks.
-    style = {"text.parse_math": False, "font.family": "DejaVu Sans"}
+    style: Any = {"text.parse_math": False, "font.family": "DejaVu Sans"}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor=_PAGE)
