@@ -176,6 +176,7 @@ def test_a_conversation_is_written_as_in_training(found: Any) -> None:
     prose = "Do you love me?\n\nAy, sir.\n\nO, speak again!\n\n"
     assert found["talk"][0] == render_prompt(messages, tokenizer)
     assert found["talk"][1:] == [tokenizer.encode(play), tokenizer.encode(prose)]
+    assert found["cues"] == ["ROMEO:", "Nurse:", "JULIET:"]
     assert found["cut"] == [
         {"said": "Ay, sir.", "isOver": True},
         {"said": "Ay,\nsir", "isOver": False},

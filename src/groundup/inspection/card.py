@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ _ACCENT, _BLUE = "#fb923c", "#6eaff5"
 _MARK = b"groundup report"
 _HEAD_BYTES = 512
 _LEFT, _RIGHT = 0.05, 0.95
-_MONO_PT, _LINE_PX = 13.0, 27
-_MONO_PX = _MONO_PT * _DPI / 72 * 0.602
-"""Width of a character of DejaVu Sans Mono."""
+_LINE_PX = 27
+_MONO_PT = {11: 13.16, 10: 11.96, 9: 10.76}
+"""Sizes of DejaVu Sans Mono by the width of a character in pixels, which is rounded when drawn."""
 _FEW = 3
 """Points of a curve beside which a label has no room."""
 _BOLD_EM = 0.62
@@ -55,8 +56,10 @@ def write_card(results: RunResults, path: Path) -> None:
             where=results.run.path,
             command=f"groundup generate {quoted(results.run.path)}",
         )
-    # Text of the user is no mathematical formula, and glyphs that a font lacks are boxes.
-    with matplotlib.rc_context({"text.parse_math": False, "font.family": "DejaVu Sans"}):
+    # Text of the user is no mathematical formula, and may have characters that the font lacks.
+    style: Any = {"text.parse_math": False, "font.family": "DejaVu Sans"}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         canvas = Canvas(figsize=(WIDTH / _DPI, HEIGHT / _DPI), dpi=_DPI, facecolor=_PAGE)
         FigureCanvasAgg(canvas)
         _draw(canvas, results)
@@ -69,10 +72,10 @@ def _draw(canvas: Canvas, results: RunResults) -> None:
     _draw_sentence(canvas, sentence(results))
     sample = best_sample(results)
     if results.metrics:
-        width = 0.41 if sample is not None else _RIGHT - _LEFT - 0.03
+        width = 0.375 if sample is not None else _RIGHT - _LEFT - 0.03
         _draw_curve(canvas.add_axes((_LEFT + 0.03, 0.345, width, 0.41)), results)
     if sample is not None:
-        _draw_sample(canvas, sample, 0.53 if results.metrics else _LEFT)
+        _draw_sample(canvas, sample, 0.485 if results.metrics else _LEFT)
     for place, figure in enumerate(figures(results)):
         x = _LEFT + place * (_RIGHT - _LEFT) / 4
         _text(canvas, x, 0.185, figure.value, size=26, weight="bold", color=_ACCENT)
@@ -98,21 +101,29 @@ def _draw_sentence(canvas: Canvas, text: str) -> None:
 
 def _draw_sample(canvas: Canvas, sample: BestSample, left: float) -> None:
     """Draw the sample in a panel, the prompt in another color."""
-    bottom, height, margin = 0.285, 0.475, 0.02
+    bottom, height, margin = 0.285, 0.475, 0.017
     panel = canvas.add_axes((left, bottom, _RIGHT - left, height), facecolor=_CARD)
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
     panel.spines["left"].set(visible=True, color=_ACCENT, linewidth=4)
-    n_columns = int((_RIGHT - left - 2 * margin) * WIDTH / _MONO_PX)
     n_lines = int((height - 2 * margin) * HEIGHT / _LINE_PX)
     prompt = sample.prompt.lstrip("\n")
     n_prompt = len(_printable(prompt))
-    for row, line in enumerate(_lines(_printable(prompt + sample.text), n_columns, n_lines)):
-        y = bottom + height - (1.6 * margin * WIDTH + row * _LINE_PX) / HEIGHT
+    text = _printable(prompt + sample.text)
+    broken = {px: _lines(text, int((_RIGHT - left - 2 * margin) * WIDTH / px)) for px in _MONO_PT}
+    # The largest size in which no line is broken, or else in which all lines are seen.
+    whole = [px for px, lines in broken.items() if len(lines) <= len(text.splitlines())]
+    fitting = [px for px, lines in broken.items() if len(lines) <= n_lines]
+    px = [*whole, *fitting, min(_MONO_PT)][0]
+    lines = broken[px]
+    if len(lines) > n_lines:
+        lines = [*lines[: n_lines - 1], "…"]
+    for row, line in enumerate(lines):
+        y = bottom + height - (1.9 * margin * WIDTH + row * _LINE_PX) / HEIGHT
         own = line[:n_prompt]
-        for text, column, color in ((own, 0, _SOFT), (line[len(own) :], len(own), _INK)):
-            x = left + margin + column * _MONO_PX / WIDTH
-            _text(canvas, x, y, text, size=_MONO_PT, family="DejaVu Sans Mono", color=color)
+        for part, column, color in ((own, 0, _SOFT), (line[len(own) :], len(own), _INK)):
+            x = left + margin + column * px / WIDTH
+            _text(canvas, x, y, part, size=_MONO_PT[px], family="DejaVu Sans Mono", color=color)
         n_prompt = max(0, n_prompt - len(line))
 
 
@@ -156,11 +167,11 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text.expandtabs(4))
 
 
-def _lines(text: str, n_columns: int, n_lines: int) -> list[str]:
-    """Break a text into lines, each with its line feed, and cut what is too long."""
+def _lines(text: str, n_columns: int) -> list[str]:
+    """Break a text into lines, each with its line feed."""
     found: list[str] = []
-    for line in text.splitlines(keepends=True):
+    for line in text.splitlines():
         # Nothing is dropped, so that the prompt ends after as many characters.
-        parts = textwrap.wrap(line, n_columns, drop_whitespace=False, replace_whitespace=False)
-        found += parts or [line]
-    return found if len(found) <= n_lines else [*found[: n_lines - 1], "…"]
+        parts = textwrap.wrap(line, n_columns, drop_whitespace=False) or [""]
+        found += [*parts[:-1], parts[-1] + "\n"]
+    return found

@@ -4,6 +4,7 @@ It reads only the results that the commands left in the run folder and its data 
 whose command has not been run yet names the command. The template escapes all text of the user.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from groundup.inspection.config import ReportConfig
 from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
-from groundup.inspection.speakers import find_cast
+from groundup.inspection.speakers import find_speakers
 from groundup.text.corpus import read_corpus
 from groundup.text.own_files import is_own_page
 from groundup.text.sample_line import validation_line
@@ -115,12 +116,16 @@ def render_report(
     text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
     model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
     best = facts.best_sample(results)
+    cues = None if model is None else find_speakers(_training_text(results))
+    prompt = (best and best.prompt) or text
+    if cues is not None:
+        prompt = f"{cues[0]}\nDo you love me?\n\n{cues[1]}\n"
     shown = {
         "curve": facts.curve(results) if results.metrics else None,
         "samples": list(results.samples.items()),
         # A page with the model computes the attention itself.
         "attention": None if model is not None else _attention(results, text),
-        "cast": find_cast(_training_text(results)) if model is not None else None,
+        "cues": cues,
     }
     page = (
         page_templates()
@@ -139,7 +144,7 @@ def render_report(
             step_rows=facts.step_rows(results.metrics),
             shown=shown,
             text=text,
-            prompt=(best and best.prompt) or text,
+            prompt=prompt,
             model=None if model is None else model.description,
             weights=None if model is None else Markup(model.weights),
             rounding_nats=_rounding_nats(results) if model is not None else None,
@@ -204,7 +209,7 @@ def _rounding_nats(results: RunResults) -> float | None:
         return None
 
 
-def _training_text(results: RunResults) -> Any:
+def _training_text(results: RunResults) -> Iterator[str]:
     if results.data is None:
         return
     try:

@@ -22,10 +22,11 @@ found.counts = new Array(40).fill(0);
 for (let i = 0; i < 2000; i++) found.counts[draw(found.shares[2], 0.8, () => (i + 0.5) / 2000)]++;
 const chat = { tokenizer: makeTokenizer(data.tokenizers.gpt4[0]), description: { chat_ids: data.chat_ids } };
 const turns = data.turns.map(([who, text]) => ({ who, text }));
-const play = { ...chat, description: { chat_ids: null } }, cast = { you: "ROMEO", model: "JULIET", mark: "." };
+const play = { ...chat, description: { chat_ids: null } }, cast = { you: "ROMEO.", model: "JULIET." };
 found.talk = [
   conversation(chat, turns, null).ids, conversation(play, turns, cast).ids, conversation(play, turns, null).ids,
 ];
+found.cues = ["romeo", "Nurse", " JULIET. "].map(name => cueOf(name, ["ROMEO:", "JULIET:"]));
 found.cut = ["\n\nAy, sir.\n\nROM", "Ay,\nsir", "\n\n"].map(text => firstParagraph(text));
 found.starts = [7, 8, 9, 10, 11, 30].map(n => windowStart(n, 8));
 return found;

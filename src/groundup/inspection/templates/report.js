@@ -42,7 +42,7 @@ function startModel() {
     model: new Transformer(description, el("weights").textContent.trim()),
   };
   startAttention(made, view);
-  startTalk(made, shown.cast);
+  startTalk(made, shown.cues);
   startPlayground(made);
   return made;
 }

@@ -17,12 +17,22 @@ function conversation({ tokenizer, description }, turns, speakers) {
     const ids = turns.flatMap(({ who, text }) => [who === "you" ? user : assistant, ...tokenizer.encode(text), end]);
     return { ids: [...ids, assistant], cut: text => ({ said: text.trim(), isOver: false }) };
   }
-  const name = who => (speakers ? `${speakers[who]}${speakers.mark}\n` : "");
+  const name = who => (speakers ? `${speakers[who]}\n` : "");
   const said = turns.map(({ who, text }) => `${name(who)}${text}\n\n`).join("");
   return { ids: tokenizer.encode(said + name("model")), cut: firstParagraph };
 }
 
-function startTalk(page, cast) {
+/** The name of a speaker, without the sign that follows it in the text. */
+const nameOf = cue => cue.replace(/[.:]$/, "");
+
+/** The line that names a speaker: one of the text, or a new name written like them. */
+function cueOf(name, cues) {
+  const wanted = nameOf(name.trim());
+  return cues.find(cue => nameOf(cue).toLowerCase() === wanted.toLowerCase()) ?? wanted + cues[0].slice(-1);
+}
+
+/** @param cues  The lines that name the speakers of a play; null if the text is no play. */
+function startTalk(page, cues) {
   const log = el("talk-log"), form = el("talk-form"), line = el("talk-line"), turns = [];
   const { context_length } = page.description.config;
 
@@ -39,10 +49,10 @@ function startTalk(page, cast) {
     if (!text || form.inert) return;
     form.inert = true;
     line.value = "";
-    const speakers = cast && { you: el("talk-you").value || cast.names[0], model: el("talk-model").value || cast.names[1], mark: cast.mark };
+    const speakers = cues && { you: cueOf(el("talk-you").value, cues), model: cueOf(el("talk-model").value, cues) };
     turns.push({ who: "you", text });
-    show("you", text, speakers ? speakers.you : "You");
-    const said = show("model", "…", speakers ? speakers.model : "Model"), made = [];
+    show("you", text, speakers ? nameOf(speakers.you) : "You");
+    const said = show("model", "…", speakers ? nameOf(speakers.model) : "Model"), made = [];
     try {
       let asked = conversation(page, turns, speakers);
       // An answer is never longer than half of the context: forget the first turns.
