@@ -26,7 +26,6 @@ from groundup.evaluation.evaluate import evaluate
 from groundup.evaluation.load import load
 from groundup.inspection.report import render_report, write_report
 from groundup.inspection.run_results import read_run
-from groundup.inspection.speakers import find_speakers
 from groundup.model.config import GPTConfig
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
@@ -270,9 +269,3 @@ def test_an_imported_model_has_a_report(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to draw") as caught:
         groundup.report(tmp_path / "run", card=tmp_path / "card.png")
     assert caught.value.command == f"groundup generate {tmp_path / 'run'}"
-
-
-def test_the_speakers_of_a_play_can_be_talked_to() -> None:
-    verse = "\n\n".join(["ROMEO:\nIs the day so young?", "BENVOLIO:\nBut new struck nine."] * 12)
-    assert find_speakers([verse]) == ["ROMEO:", "BENVOLIO:"]
-    assert find_speakers(["Prose.\n\nA HEADING\n\nMore prose.\n" * 30]) is None

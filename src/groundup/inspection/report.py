@@ -20,6 +20,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import newest_tuned
 from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
+from groundup.chat.cast import find_cast
 from groundup.data.store import TokenStore
 from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
@@ -30,7 +31,6 @@ from groundup.inspection.config import ReportConfig
 from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
-from groundup.inspection.speakers import find_speakers
 from groundup.text.corpus import read_corpus
 from groundup.text.own_files import is_own_page
 from groundup.text.sample_line import validation_line
@@ -40,6 +40,7 @@ LONGEST_SENTENCE = 24
 """Tokens of a sentence whose attention is shown, at most."""
 _N_ROUNDING = 2048
 """Tokens of the validation set on which the rounding of the weights is measured."""
+_MOST_SPEAKERS = 24
 _LEFT_OUT = "The model was left out of this page."
 _DEFAULT_TEXT = "The quick brown fox jumps over the lazy dog"
 
@@ -116,7 +117,8 @@ def render_report(
     text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
     model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
     best = facts.best_sample(results)
-    cues = None if model is None else find_speakers(_training_text(results))
+    cast = None if model is None else find_cast(_training_text(results))
+    cues = None if cast is None else list(cast.cues[:_MOST_SPEAKERS])
     prompt = (best and best.prompt) or text
     if cues is not None:
         prompt = f"{cues[0]}\nDo you love me?\n\n{cues[1]}\n"

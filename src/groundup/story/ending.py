@@ -16,6 +16,7 @@ from groundup.chat.open_cast import cast_of
 from groundup.evaluation.load import load
 from groundup.finetune.classify.result import FROZEN
 from groundup.finetune.instruct.identity import identity_of
+from groundup.inspection.report import write_report
 from groundup.story.folder import Story
 from groundup.story.passage import invented_lines
 
@@ -91,6 +92,7 @@ def end_story(story: Story, elapsed_s: float) -> Ending:
         exchange=_exchange(story, is_play=cast is not None),
     )
     write_json(story.path / "results" / "ending.json", asdict(ending))
+    write_report(story.path)  # again, with the invented passage
     story.finish(elapsed_s)
     return ending
 
