@@ -44,7 +44,9 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
                 [f"best, at step {result.best_step:,}", f"{after:.3f}", f"{math.exp(after):,.1f}"],
             ],
         )
-    if result.best_step < result.steps:
+    if result.early_end:
+        note(result.early_end)
+    if result.overfits:
         note("After that step the model was overfitting; other commands open the best checkpoint.")
     note(
         f"{result.n_parameters:,} parameters, {result.n_targets:,} targets in "
