@@ -43,7 +43,7 @@ class _Style:
 style = _Style()
 _PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 40.0
 """Seconds between two lines of progress where there is no terminal."""
-_BRIEF_LINES = 4
+_BRIEF_LINES = 3
 """Lines of a generated text that a story shows."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 

@@ -90,7 +90,7 @@ def show_test(result: InstructResult, evaluation: Evaluation) -> None:
         _show_scores(evaluation)
         if result.no_few_shot:
             note(result.no_few_shot)
-    for sentence in result.verdict:
+    for sentence in result.verdict[:2] if style.is_brief else result.verdict:
         note(sentence)
     if result.cut_answers:
         warn(result.cut_answers)

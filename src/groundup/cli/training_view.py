@@ -1,6 +1,6 @@
 """The progress of a training run on the screen."""
 
-from groundup.cli.console import Line, passage, span
+from groundup.cli.console import Line, passage, span, style
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
 from groundup.train.step import Step
@@ -50,7 +50,8 @@ class TrainingView:
         """Print a text that the model generated."""
         self.line.say(f"\nSample at step {step}:")
         passage(text)
-        self.line.say("")
+        if not style.is_brief:
+            self.line.say("")
 
     def choice(self, config: PretrainConfig) -> None:
         """Print the settings that a budget chose."""

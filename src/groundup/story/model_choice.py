@@ -17,8 +17,6 @@ section 6: up to four passes are almost as good as new text."""
 _PARAMETERS_PER_TOKEN = 3
 """Parameters of the blocks per token of the text, at most. With more, the model overfits within
 four passes."""
-_DROPOUT, _DROPOUT_ABOVE = 0.1, 2.0
-"""Dropout for a text that is read more often than this."""
 _LEAST_WINDOWS = 64
 _N_TRIES = 6
 _SHAPE = frozenset({"n_layers", "d_model", "n_heads"})
@@ -53,8 +51,6 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
             break
     if n_passes(chosen, data) > MAX_PASSES:
         chosen = _shortened(config, chosen, data, seconds)
-    if n_passes(chosen, data) > _DROPOUT_ABOVE:
-        chosen = replace_settings(chosen, dropout=_DROPOUT)
     return replace_settings(
         chosen,
         sample_every=-(-chosen.steps // 3),  # the last of three samples is at the end
@@ -75,11 +71,10 @@ def _shortened(
         except UserError:  # time for a few steps only
             needed_s = min(seconds, 4 * needed_s)
             continue
-        chosen = shorter
-        if n_passes(chosen, data) > 0.8 * MAX_PASSES or needed_s >= seconds:
+        chosen, excess = shorter, n_passes(shorter, data) / MAX_PASSES
+        if 0.8 < excess < 1.25 or (excess < 1 and needed_s >= seconds):
             break
-        # Smaller batches are slower.
-        needed_s = min(seconds, needed_s * MAX_PASSES / n_passes(chosen, data))
+        needed_s = min(seconds, needed_s / excess)  # smaller batches are slower
     n_windows = len(Windows(data.train, chosen.model.context_length))
     most = max(1, int(MAX_PASSES * n_windows / chosen.batch_size))
     return replace_settings(chosen, steps=min(chosen.steps, most))
