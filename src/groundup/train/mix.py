@@ -14,8 +14,8 @@ _EXAMPLE = {"mix": "books=3,code=1"}
 def read_mix(words: Sequence[str]) -> tuple[tuple[Path, float], ...]:
     """Read the folders and weights of a mixture.
 
-    >>> read_mix(["books=3,code=1"])
-    ((PosixPath('books'), 3.0), (PosixPath('code'), 1.0))
+    >>> [(str(folder), weight) for folder, weight in read_mix(["books=3,code=1"])]
+    [('books', 3.0), ('code', 1.0)]
 
     Raises:
         UsageError: A weight is missing or not a number above 0, or a folder is named twice.
