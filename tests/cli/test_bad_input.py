@@ -149,6 +149,7 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--documents", "padded", "--coverage", "exact"], "so neither is expected"),
         (["pretrain", "--documents", "padded", "--budget", "1m"], "--documents packed"),
         (["pretrain", "--coverage", "all"], "book, exact"),
+        (["pretrain", "--packing"], "Did you mean --documents?"),
         (["pretrain", "--mix", "a"], "mix has 'a', without a weight. Data folders with"),
         (["pretrain", "--mix", "a=3,"], "mix has '', without a weight"),
         (["pretrain", "--mix", "a=0,b=1"], "mix gives a the weight '0'. A number above 0"),

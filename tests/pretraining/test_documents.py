@@ -18,6 +18,7 @@ from small_runs import (
 )
 
 from groundup.base.config import from_mapping, read_recipe
+from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.base.run import RunFolder
@@ -196,6 +197,8 @@ def test_a_mixture_is_trained_validated_and_resumed(texts, documents_are):
     assert manifest["validation_fingerprint"] == parts[0].fingerprint
     readme = (result.run / "README.md").read_text()
     assert "(75% of the windows)" in readme
+    for name in "ab":
+        assert set(runs_on(texts / name)) == {whole.run, result.run}
     found = evaluate(run=result.run)
     assert (found.data, found.other_data) == (str(texts / "a"), (str(texts / "b"),))
     assert not doctor(run=result.run).skipped.keys() & {"validation leak", "vocabulary"}

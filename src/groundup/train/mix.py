@@ -14,8 +14,8 @@ _EXAMPLE = {"mix": "books=3,code=1"}
 def read_mix(words: Sequence[str]) -> tuple[tuple[Path, float], ...]:
     """Read the folders and weights of a mixture.
 
-    >>> read_mix(["books=3,code=1"])
-    ((PosixPath('books'), 3.0), (PosixPath('code'), 1.0))
+    >>> [(str(folder), weight) for folder, weight in read_mix(["books=3,code=1"])]
+    [('books', 3.0), ('code', 1.0)]
 
     Raises:
         UsageError: A weight is missing or not a number above 0, or a folder is named twice.
@@ -30,17 +30,22 @@ def read_mix(words: Sequence[str]) -> tuple[tuple[Path, float], ...]:
             weight = float(written)
         except ValueError:
             weight = math.nan
-        others = [*parts[:number], *parts[number + 1 :]]
+        others = parts[:number] + parts[number + 1 :]
         if not 0 < weight < math.inf:
             raise UsageError(
                 f"mix gives {name} the weight {written!r}. A number above 0 is expected.",
-                settings={"mix": ",".join([*others, f"{name}=1"])},
+                settings=_instead(words, [*others, f"{name}=1"]),
             )
         folder = os.path.normpath(name)
         if folder in texts:
             raise UsageError(
                 f"mix names {name} twice. Each data folder is expected once.",
-                settings={"mix": ",".join(others)},
+                settings=_instead(words, others),
             )
         texts[folder] = weight
     return tuple((Path(folder), weight) for folder, weight in texts.items())
+
+
+def _instead(words: Sequence[str], parts: Sequence[str]) -> dict[str, object] | None:
+    """Suggest other parts, unless several words of a command would have to be replaced."""
+    return {"mix": ",".join(parts)} if len(words) == 1 else None
