@@ -33,6 +33,20 @@ class PretrainResult:
     """Peak memory of this process."""
     resumed_from_step: int
     """0: not resumed."""
+    n_passes: float
+    """Targets per token of the text."""
+    early_end_step: int | None = None
+    """Where the validation loss had risen, so that the run ended before its budget."""
+
+    @property
+    def early_end(self) -> str:
+        """Why the run ended before its budget, in a sentence; empty if it did not."""
+        if self.early_end_step is None:
+            return ""
+        return (
+            f"The validation loss had risen at step {self.early_end_step:,}: the text supports "
+            f"{self.n_passes:.1f} passes of this model, so the run ended before its budget."
+        )
 
 
 def describe(setup: Setup, run: RunFolder) -> dict[str, object]:
@@ -84,7 +98,7 @@ It was trained on {n_train:,} tokens of `{config.data}`.
 | | |
 |---|---|
 | steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{sessions} |
-| epochs | {result.n_targets / n_train:.1f} |
+| epochs | {result.n_passes:.1f} |
 | time | {result.elapsed_s:,.0f} s, {speed} |
 | validation loss before training | {before:.4f} nats/token |
 | best validation loss | {after:.4f} nats/token, at step {result.best_step:,} |
@@ -110,8 +124,8 @@ def _compare_with_plan(setup: Setup, result: PretrainResult) -> str:
     if budget is not None:
         return (
             f"`--budget {budget}` chose the size and the number of steps, so there is no plan to "
-            "compare with."
-        )
+            f"compare with. {result.early_end}"
+        ).rstrip()
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
         command = f"groundup plan --config {quoted(RunFolder(result.run).config_path)}"
