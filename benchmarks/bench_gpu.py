@@ -10,7 +10,7 @@ after the first ones, which compile. The share of the peak is that of the fastes
 this GPU, in model FLOPs. Without a text the tokens are random: the speeds are the same, the losses
 mean nothing.
 
-`--only graphs` measures CUDA graphs (torch.compile's "reduce-overhead") for the characters model.
+`--only variants` measures CUDA graphs and other ways to compile in a bare loop.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_bare import VARIANTS, bare_tokens_per_s
 from gpu_data import character_data, random_data
 
 from groundup.base.config import from_mapping, read_recipe
@@ -36,11 +37,8 @@ from groundup.base.run import RunFolder
 from groundup.data.store import TokenStore
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token
-from groundup.model.gpt import GPT
 from groundup.planning.memory import count_memory
 from groundup.train.config import PretrainConfig
-from groundup.train.optimizer import Optimizer, OptimizerConfig
-from groundup.train.precision import MixedPrecision
 
 HERE = Path(__file__).resolve().parent
 QUIET = "--validate-every none --sample-every none --checkpoint-every 1000000 --no-curves"
@@ -59,6 +57,13 @@ CHARACTERS = (  # of our own recipe for characters on a GPU
 
 
 _GPT2_SHAPE = {"context_length": 1024, "d_model": 768, "n_layers": 12, "n_heads": 12}
+_GPT2_CHOICES = {
+    "positions": "learned",
+    "activation": "gelu",
+    "norm": "layer",
+    "qk_norm": False,
+    "init": "gpt2",
+}
 _CHARACTERS = {"context_length": 256, "d_model": 384, "n_layers": 6, "n_heads": 6}
 _TINY = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
@@ -197,31 +202,21 @@ class Bench:
             words = f"{GPT2} --compile {self._on()} --documents isolated"
             self._ours("groundup, --documents isolated", words)
 
-    def graphs(self) -> None:
-        for mode in ("default", "reduce-overhead"):
-            print(f"characters, mode={mode}: {self._bare(mode):,.0f} tokens/s", flush=True)
-
-    def _bare(self, mode: str) -> float:
-        """Tokens per second of a loop that reads nothing, with AdamW."""
-        config = from_mapping(GPTConfig, {"vocab_size": 65, **self.sizes.characters})
-        model = GPT(config, seed=0).to(self.sizes.device)
-        optimizer = Optimizer(model, OptimizerConfig(name="adamw", learning_rate=1e-3))
-        loss = MixedPrecision(model, torch.float32 if self.options.tiny else torch.bfloat16)
-        if self.compiles:
-            loss.compile(dynamic=False, mode=mode)
-        ids = torch.randint(65, (64, config.context_length + 1), device=self.sizes.device)
-        steps, began_at = self.sizes.steps, 0.0
-        for step in range(steps):
-            if step == steps // 3:
-                self._wait()
-                began_at = time.perf_counter()
-            torch.compiler.cudagraph_mark_step_begin()
-            optimizer.zero_grad()
-            loss(ids[:, :-1], ids[:, 1:]).backward()
-            optimizer.step(1.0)
-        self._wait()
-        n_tokens = (steps - steps // 3) * 64 * config.context_length
-        return n_tokens / (time.perf_counter() - began_at)
+    def variants(self) -> None:
+        """How `torch.compile` is asked; on request, for every variant compiles for a minute."""
+        sizes = self.sizes
+        shapes = {
+            "characters": ({"vocab_size": 65, **sizes.characters}, 64),
+            "GPT-2": ({"vocab_size": sizes.vocab_size, **_GPT2_CHOICES, **sizes.shape}, 32),
+        }
+        for model, (shape, rows) in shapes.items():
+            for name in VARIANTS:
+                if self.left_s() < 60:
+                    break
+                speed = bare_tokens_per_s(
+                    name, shape, device=sizes.device, batch_size=rows, steps=sizes.steps
+                )
+                print(f"{model}, bare loop, {name:<30} {speed:10,.0f} tokens/s", flush=True)
 
     # How a row is made.
 
@@ -263,17 +258,8 @@ class Bench:
         began_at = time.monotonic()
         found = self._run_peer(side, self._data(), **{**shape, **usual, **settings})
         # As counted for groundup, with the vocabulary of the data.
-        config = from_mapping(
-            GPTConfig,
-            {
-                "vocab_size": sizes.vocab_size,
-                "positions": "learned",
-                "activation": "gelu",
-                "norm": "layer",
-                "qk_norm": False,
-                **sizes.shape,
-            },
-        )
+        shape = {"vocab_size": sizes.vocab_size, **_GPT2_CHOICES, **sizes.shape}
+        config = from_mapping(GPTConfig, shape)
         found["flops_per_token"] = flops_per_token(config)
         loss, seconds = found["validations"][-1][1], time.monotonic() - began_at
         self._row(name, found, loss=loss, seconds=seconds)

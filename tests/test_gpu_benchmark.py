@@ -12,7 +12,7 @@ BENCH = Path(__file__).parents[1] / "benchmarks" / "bench_gpu.py"
 
 @pytest.mark.slow
 def test_every_part_gives_its_rows(tmp_path: Path) -> None:
-    parts = "nanogpt gpt2 large characters graphs"
+    parts = "nanogpt gpt2 large characters variants"
     command = [sys.executable, str(BENCH), "--tiny", "--out", str(tmp_path), "--only", parts]
     done = subprocess.run(command, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -126,6 +126,7 @@ def test_what_was_typed_stays_though_it_be_the_default(wishes, machine):
     assert (chosen.model.n_layers, chosen.model.d_model) == (4, GPTConfig().d_model)
     assert agree(chosen, config, given)
     assert not agree(choose(wishes, open_data(wishes.data), 60.0), config, given)
+    assert agree(chosen, config, given | {"compile"})
 
 
 def test_on_a_gpu_the_batch_grows_while_that_is_nearly_free(wishes, machine, monkeypatch):

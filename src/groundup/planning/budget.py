@@ -267,6 +267,8 @@ def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | N
 def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = frozenset()) -> bool:
     """Whether a run may be what was chosen for these settings: all given settings are the same."""
     given = (given | changed_settings(config)) - {"steps"}
+    if config.hardware.compile == "auto":  # also where it is typed
+        given = given - {"compile"}
     chosen = marked(type(config), Mark.BY_BUDGET)
     known = leaves(type(config))
     choice = {name: setting(stored, known[name]) for name in chosen}
