@@ -42,11 +42,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
         ["compilation", *result.compilation.split(". ", 1)],
-        [
-            "initial loss",
-            f"{result.first_loss_nats:.2f} nats",
-            "ln V, the loss of a uniform prediction",
-        ],
+        ["initial loss", f"{result.first_loss_nats:.2f} nats", "ln V, of a uniform prediction"],
         [
             "final loss",
             "{:.2f} to {:.2f} nats".format(*result.last_loss_nats),

@@ -65,9 +65,8 @@ _MEMORY_FRAC = 0.8
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
 """Number of passes over the text after which a run ends although there is time left."""
-_DROPOUTS = ((2.0, 0.0), (6.5, 0.1), (25.0, 0.2), (math.inf, 0.3))
-"""The dropout for up to this number of passes over the text, of a model of the largest size for it.
-A smaller model may have more passes, by the square root of its size."""
+_DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
+"""The dropout for up to this value of parameters per token times the root of the passes."""
 _FEWEST_STEPS = 10
 _N_VALIDATIONS = 8
 _VALIDATION_FRAC = 0.005
@@ -290,10 +289,10 @@ def _settings(
     has_biases = model.qkv_bias or "qkv_bias" not in given
     looks_back = model.positions == "rotary" and model.qk_norm and has_biases
     chosen: dict[str, Any] = {}
-    size = _n_parameters(shape or (model.n_layers, model.d_model)) / n_train
-    passes = n_targets / n_train * (size / _PARAMETERS_PER_TOKEN) ** 0.5
+    n_layers, d_model = shape or (model.n_layers, model.d_model)
+    n_parameters = _n_parameters((n_layers, d_model)) + 2 * model.vocab_size * d_model
+    overfitting = n_parameters / n_train * (n_targets / n_train) ** 0.5
     if shape is not None:  # else all of it is given
-        n_layers, d_model = shape
         n_heads = d_model // (32 if d_model < 256 else 64)
         chosen = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
     return {
@@ -311,7 +310,7 @@ def _settings(
         "norm_learning_rate": 0.003,
         # A text that is read many times needs more decay against overfitting.
         "weight_decay": 0.1 if n_targets < 2 * n_train else 0.3,
-        "dropout": next(p for most, p in _DROPOUTS if passes <= most),
+        "dropout": next(p for most, p in _DROPOUTS if overfitting <= most),
     }
 
 
