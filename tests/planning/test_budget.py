@@ -79,6 +79,25 @@ def test_a_small_text_feeds_a_small_model_only(wishes, machine):
     assert blocks(small) < 200_000
 
 
+def test_a_text_that_is_read_often_gets_dropout_and_an_end(wishes, machine, monkeypatch):
+    machine(2e11)
+    text = open_data(wishes.data)
+    found = []
+    for n_tokens in (10**9, 2_500_000, 1_000_000, 500_000, 20_000):
+        monkeypatch.setattr(text.train, "n_tokens", n_tokens)
+        chosen = choose(wishes, text, 300.0)
+        passes = chosen.steps * chosen.batch_size * chosen.model.context_length / n_tokens
+        found.append((chosen.model.dropout, passes))
+        assert passes < 41
+    dropouts = [dropout for dropout, _ in found]
+    assert dropouts == sorted(dropouts)
+    assert (dropouts[0], dropouts[-1]) == (0.0, 0.3)
+    assert budget.most_steps(chosen, 20_000) == pytest.approx(chosen.steps, abs=1)
+    assert {0.1, 0.2} < set(dropouts)
+    monkeypatch.setattr(text.train, "n_tokens", 300_000)
+    assert choose(replace_settings(wishes, dropout=0.05), text, 300.0).model.dropout == 0.05
+
+
 def test_what_is_set_by_hand_stays(wishes, machine):
     machine(2e11)
     model = GPTConfig(n_layers=3, d_model=48, n_heads=2)
@@ -138,6 +157,7 @@ def test_the_choice_goes_with_what_was_typed(wishes, machine, typed):
 def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
     machine(2e11)
     text = open_data(wishes.data)
+    monkeypatch.setattr(text.train, "n_tokens", 10**7)
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     needed = sum(memory.count_memory(choose(wishes, text, 600.0)).values())
     monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)
@@ -209,6 +229,34 @@ def test_it_ends_on_time(data, clock):
     result = pretrain(small(data, curves=False), lambda step: clock.advance(0.2))
     # The time after the last step is estimated with some reserve.
     assert 50.0 < clock.now_s - began_at < 60.0
+    assert_rate_fell_to_zero(result.run)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_rising_validation_loss_ends_it_early(data, clock, monkeypatch, is_killed):
+    done = 0
+
+    def validate(self, n=None):
+        return {1: 4.0, 20: 3.0, 40: 2.9, 60: 2.95}.get(done + 1, 2.8)
+
+    def step(step):
+        nonlocal done
+        done = step.step
+        clock.advance(0.3)
+        if is_killed:
+            kill_at(62)(step)
+
+    monkeypatch.setattr(build.Setup, "validate", validate)
+    config = small(data, curves=False, validate_every=20)
+    if is_killed:
+        with pytest.raises(KilledError):
+            pretrain(config, step)
+        is_killed = False
+    result = pretrain(config, step)
+    assert result.early_end_step == 60
+    assert 70 <= result.steps <= 75  # a fifth more
+    assert "The validation loss had risen at step 60" in result.early_end
+    assert (result.best_step, result.validation_loss_nats) == (result.steps, 2.8)
     assert_rate_fell_to_zero(result.run)
 
 

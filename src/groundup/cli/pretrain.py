@@ -38,6 +38,8 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
             [f"best, at step {result.best_step:,}", f"{after:.3f}", f"{math.exp(after):,.1f}"],
         ],
     )
+    if result.early_end:
+        note(result.early_end)
     if result.best_step < result.steps:
         note("After that step the model was overfitting; other commands open the best checkpoint.")
     note(

@@ -59,6 +59,11 @@ _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 _LARGEST_BATCH_TOKENS = 2**19
 _MEMORY_FRAC = 0.8
 _PARAMETERS_PER_TOKEN = 2
+_MOST_PASSES = 40.0
+"""Number of passes over the text after which a run ends although there is time left."""
+_DROPOUTS = ((2.0, 0.0), (6.5, 0.1), (25.0, 0.2), (math.inf, 0.3))
+"""The dropout for up to this number of passes over the text, of a model of the largest size for it.
+A smaller model may have more passes, by the square root of its size."""
 _FEWEST_STEPS = 10
 _N_VALIDATIONS = 8
 _VALIDATION_FRAC = 0.005
@@ -98,7 +103,8 @@ def choose(
 ) -> PretrainConfig:
     """Choose the settings that were not given explicitly.
 
-    No model gets more than twice as many parameters as the text has tokens: it would overfit.
+    No model gets more than twice as many parameters as the text has tokens, and a text that is read
+    several times gets dropout: the model would overfit.
 
     Args:
         config: The requested settings. Those that differ from their defaults stay as they are.
@@ -176,6 +182,7 @@ def _try(
             )
         tokens = fitting.batch_size * fitting.model.context_length
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
+        n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
     chosen = _fill(config, _settings(config.model, given, shape, n_targets, n_train), given)
     chosen = _split_to_fit(chosen, given) or chosen
     chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
@@ -183,6 +190,17 @@ def _try(
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
     _log.info("Tried %s: %d targets, expected loss %.4f.", shape, n_targets, expected)
     return _Candidate(config=chosen, n_targets=n_targets, expected_loss=expected)
+
+
+def most_steps(config: PretrainConfig, n_train: int) -> int:
+    """Number of steps at which a run under a budget ends although there is time left.
+
+    Args:
+        config: The settings.
+        n_train: Tokens of the training text.
+    """
+    tokens = config.batch_size * config.model.context_length
+    return max(_FEWEST_STEPS, math.ceil(_MOST_PASSES * n_train / tokens))
 
 
 def _n_parameters(shape: tuple[int, int]) -> int:
@@ -226,6 +244,8 @@ def _settings(
     has_biases = model.qkv_bias or "qkv_bias" not in given
     looks_back = model.positions == "rotary" and model.qk_norm and has_biases
     chosen: dict[str, Any] = {}
+    size = _n_parameters(shape or (model.n_layers, model.d_model)) / n_train
+    passes = n_targets / n_train * (size / _PARAMETERS_PER_TOKEN) ** 0.5
     if shape is not None:  # else all of it is given
         n_layers, d_model = shape
         n_heads = d_model // (32 if d_model < 256 else 64)
@@ -245,6 +265,7 @@ def _settings(
         "norm_learning_rate": 0.003,
         # A text that is read many times needs more decay against overfitting.
         "weight_decay": 0.1 if n_targets < 2 * n_train else 0.3,
+        "dropout": next(p for most, p in _DROPOUTS if passes <= most),
     }
 
 

@@ -30,14 +30,15 @@ _BLOCK = 2**20
 
 
 def check_data(
-    data: Data, loader: Loader, *, steps: int, max_train_tokens: int | None = None
+    data: Data, loader: Loader, *, steps: int | None, max_train_tokens: int | None = None
 ) -> Iterator[Finding]:
     """Look for problems in the data that training cannot correct.
 
     Args:
         data: Training and validation data.
         loader: Makes the batches; its position does not change.
-        steps: Optimizer steps of the whole run.
+        steps: Optimizer steps of the whole run. None: a budget decides, and ends a run that would
+            overfit.
         max_train_tokens: Search only this much of the training text for validation passages;
             None: all of it.
     """
@@ -117,7 +118,7 @@ def _vocabulary(train: Tokens, tokenizer: Tokenizer) -> Iterator[Finding]:
         )
 
 
-def _length(loader: Loader, steps: int) -> Iterator[Finding]:
+def _length(loader: Loader, steps: int | None) -> Iterator[Finding]:
     n_batches = loader.n_batches_per_epoch
     if n_batches < 1:
         yield Finding(
@@ -126,7 +127,7 @@ def _length(loader: Loader, steps: int) -> Iterator[Finding]:
             "contains the same windows.",
             fix=f"Use more text, or --batch-size {max(1, int(loader.batch_size * n_batches))}.",
         )
-    elif steps > MAX_EPOCHS * n_batches:
+    elif steps is not None and steps > MAX_EPOCHS * n_batches:
         most = int(MAX_EPOCHS * n_batches)
         yield Finding(
             rule=LENGTH,

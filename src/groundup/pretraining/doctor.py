@@ -242,7 +242,8 @@ def _check_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Fi
         )
     windows = training_windows(settings, data)
     loader = Loader(windows, settings.batch_size, seed=settings.seed)
-    return [*findings, *check_data(data, loader, steps=settings.steps)]
+    steps = settings.steps if settings.budget is None else None
+    return [*findings, *check_data(data, loader, steps=steps)]
 
 
 def _check_weights(checkpoint: Path, progress: Progress, fix: str) -> list[Finding]:

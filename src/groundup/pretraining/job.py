@@ -6,7 +6,7 @@ import time
 from functools import partial
 
 from groundup.base.run import RunFolder
-from groundup.planning.budget import duration_s
+from groundup.planning.budget import duration_s, most_steps
 from groundup.planning.memory import checkpoint_bytes
 from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.samples import write_sample
@@ -75,8 +75,13 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         write_inputs=write_inputs,
         warm_up=setup.compile_now if compiles else None,
         check_inputs=lambda: check_data(
-            data, setup.loader, steps=config.steps, max_train_tokens=_SEARCHED_TOKENS
+            data,
+            setup.loader,
+            steps=config.steps if config.budget is None else None,
+            max_train_tokens=_SEARCHED_TOKENS,
         ),
         time_for_steps=None if config.budget is None else time_for_steps,
+        most_steps=None if config.budget is None else most_steps(config, data.n_train_tokens),
+        may_end_early=config.budget is not None,
         world=setup.world,
     )

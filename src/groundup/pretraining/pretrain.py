@@ -134,6 +134,8 @@ def _finish(
         tokens_per_s=progress.n_targets / progress.elapsed_s,
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
+        n_passes=progress.n_targets / max(1, setup.data.n_train_tokens - 1),
+        early_end_step=progress.early_end_step,
     )
     with going_on("The result of the run"):
         record_result(run.path, "pretrain", result)

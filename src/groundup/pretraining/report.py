@@ -35,6 +35,20 @@ class PretrainResult:
     """Peak memory of this process."""
     resumed_from_step: int
     """0: not resumed."""
+    n_passes: float
+    """Targets per token of the text."""
+    early_end_step: int | None = None
+    """Where the validation loss had risen, so that the run ended before its budget."""
+
+    @property
+    def early_end(self) -> str:
+        """Why the run ended before its budget, in a sentence; empty if it did not."""
+        if self.early_end_step is None:
+            return ""
+        return (
+            f"The validation loss had risen at step {self.early_end_step:,}: the text supports "
+            f"{self.n_passes:.1f} passes of this model, so the run ended before its budget."
+        )
 
 
 def describe(setup: Setup, run: RunFolder) -> dict[str, object]:
@@ -138,10 +152,10 @@ def _texts(setup: Setup) -> str:
 
 def _epochs(setup: Setup, result: PretrainResult) -> str:
     """Say how often each text was read."""
+    if not setup.data.others:
+        return f"{result.n_passes:.1f}"
     texts = TextUse(setup.config, setup.data, setup.loader.windows)
     passes = texts.passes(result.steps * setup.config.batch_size)
-    if len(passes) == 1:
-        return f"{next(iter(passes.values())):.1f}"
     return ", ".join(f"{n:.1f} of `{folder}`" for folder, n in passes.items())
 
 
@@ -151,8 +165,8 @@ def _compare_with_plan(setup: Setup, result: PretrainResult) -> str:
     if budget is not None:
         return (
             f"`--budget {budget}` chose the size and the number of steps, so there is no plan to "
-            "compare with."
-        )
+            f"compare with. {result.early_end}"
+        ).rstrip()
     plan = read_results(data).get("plan", {})
     if plan.get("settings_sha256") != settings_sha256(setup.config):
         command = f"groundup plan --config {quoted(RunFolder(result.run).config_path)}"

@@ -37,6 +37,8 @@ class Progress:
     """The best validation loss so far."""
     steps_s: float | None = None
     """Under a budget: the time for optimizer steps, in seconds."""
+    early_end_step: int | None = None
+    """Where a run under a budget began to end early, because its validation loss had risen."""
     rollbacks: tuple[int, ...] = ()
     """The steps at which the run diverged. After each one it resumed at lower learning rates."""
 

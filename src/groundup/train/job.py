@@ -77,6 +77,10 @@ class Job:
     time_for_steps: Callable[[float], float | None] | None = None
     """Given the duration of the first validation, return the seconds that a budget leaves for steps
     and the validations between them. None: no limit."""
+    most_steps: int | None = None
+    """Where the steps end by the clock: their highest number. None: no limit."""
+    may_end_early: bool = False
+    """Where the steps end by the clock: end before that when the validation loss rises."""
     warmup_frac: float = 0.0
     """Where the steps end by the clock: fraction of their time for the warmup. 0: as the schedule,
     in steps."""

@@ -175,7 +175,7 @@ class ClockSchedule:
     """Decay by the clock, for a run that has to end on time.
 
     The number of steps is not known in advance: a machine that others share changes its speed. The
-    rate reaches zero when the time is up, at any number of steps.
+    rate reaches zero when the time is up, at any number of steps, or at `most_steps`.
 
     >>> schedule = ClockSchedule(seconds=100.0)
     >>> [round(schedule.factor(step, elapsed_s=10.0 * step), 2) for step in (1, 5, 9)]
@@ -186,6 +186,8 @@ class ClockSchedule:
 
     seconds: float
     """Time for the steps, with the validations and checkpoints between them."""
+    most_steps: int | None = None
+    """Steps after which the run ends although there is time left. None: no limit."""
     warmup_steps: int = 0
     """Steps of linear warmup."""
     warmup_s: float = 0.0
@@ -204,8 +206,10 @@ class ClockSchedule:
         warmup = min(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
         if self.warmup_s:
             warmup = min(1.0, max(elapsed_s / self.warmup_s, 0.01))
-        # A last step that begins late still has a small rate.
-        left = max(1.0 - elapsed_s / self.seconds, 0.001)
+        left = 1.0 - elapsed_s / self.seconds
+        if self.most_steps is not None:
+            left = min(left, 1.0 - (step - 1) / self.most_steps)
+        left = max(left, 0.001)  # a last step that begins late still has a small rate
         if self.decay == "constant" or left >= self.decay_frac:
             return self.peak_frac * warmup
         fall = _decayed(self.decay, left / self.decay_frac, self.final_frac)
@@ -215,4 +219,5 @@ class ClockSchedule:
         """Steps of the run, at the mean speed of the `step` steps that took `elapsed_s` seconds."""
         if step < 2:  # one step is too few for an estimate
             return step + 1
-        return step + max(0, int((self.seconds - elapsed_s) * step / elapsed_s))
+        steps = step + max(0, int((self.seconds - elapsed_s) * step / elapsed_s))
+        return steps if self.most_steps is None else min(steps, max(step, self.most_steps))

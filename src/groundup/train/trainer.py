@@ -24,6 +24,9 @@ from groundup.train.tensorboard import TensorBoardWriter
 
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 3
+_WORSE, _LAST_DECAY_FRAC = 1.003, 0.2
+"""A run under a budget whose validation loss is this many times its lowest decays its learning rate
+to zero within this fraction of the time so far."""
 
 
 class Trainer:
@@ -112,6 +115,7 @@ class Trainer:
         warmup_frac = self.job.warmup_frac
         return ClockSchedule(
             seconds=self.progress.steps_s,
+            most_steps=self.job.most_steps,
             warmup_steps=0 if warmup_frac else schedule.warmup_steps,
             warmup_s=warmup_frac * self.progress.steps_s,
             decay_frac=schedule.decay_frac,
@@ -198,6 +202,10 @@ class Trainer:
             last = step.step == step.n_steps
             due = last or step.step % job.checkpoint_every == 0
             due = due or self.progress.best_step == step.step
+            ends_early = not last and self._overfits(step)
+            if ends_early:
+                self._end_early(step)
+                due = True
             # Metrics and sample first: resuming repeats them, but cannot restore missing ones.
             if self.world.is_first:
                 self._log(step)
@@ -211,6 +219,23 @@ class Trainer:
                     self._save(checkpoints, step.learning_rate, schedule.peak_frac)
                 _log.info("Interrupted after step %d; a checkpoint is written.", step.step)
                 raise KeyboardInterrupt
+            if ends_early:
+                return  # the next steps follow the shorter schedule
+
+    def _overfits(self, step: Step) -> bool:
+        """Whether the validation loss of a run that may end early has risen."""
+        loss, best = step.validation_loss_nats, self.progress.best_loss_nats
+        if not self.job.may_end_early or self.progress.early_end_step is not None:
+            return False
+        return loss is not None and best is not None and loss > _WORSE * best
+
+    def _end_early(self, step: Step) -> None:
+        """Shorten the time for steps, so that the learning rate decays to zero soon."""
+        assert self.progress.steps_s is not None
+        elapsed_s = self.world.of_first(step.elapsed_s)
+        steps_s = min(self.progress.steps_s, (1.0 + _LAST_DECAY_FRAC) * elapsed_s)
+        self.progress = replace(self.progress, steps_s=steps_s, early_end_step=step.step)
+        _log.info("The validation loss has risen at step %d: the last decay begins.", step.step)
 
     def _log(self, step: Step) -> None:
         row = log_metrics(self.folder, step)
