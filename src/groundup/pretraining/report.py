@@ -161,10 +161,10 @@ def _texts(setup: Setup) -> str:
 
 def _epochs(setup: Setup, result: PretrainResult) -> str:
     """Say how often each text was read."""
+    if not setup.data.others:
+        return f"{result.n_passes:.1f}"
     texts = TextUse(setup.config, setup.data, setup.loader.windows)
     passes = texts.passes(result.steps * setup.config.batch_size)
-    if len(passes) == 1:
-        return f"{next(iter(passes.values())):.1f}"
     return ", ".join(f"{n:.1f} of `{folder}`" for folder, n in passes.items())
 
 
