@@ -167,6 +167,7 @@ def _with_larger_batch(
     def speed_of(config: PretrainConfig) -> Speed:
         return probe(replace_settings(config, compile="off"), data, probe_s / 2)
 
+    n_train = data.train.n_tokens
     speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
     while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
         larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
@@ -174,12 +175,19 @@ def _with_larger_batch(
             break
         slower = speed_of(larger)
         _log.info("A batch of %d windows: %.4f s per step.", larger.batch_size, slower.step_s)
-        if slower.step_s > _FREE * speed.step_s:
-            break
+        ends_early = most_steps(larger, n_train) * slower.step_s < seconds
+        if ends_early or slower.step_s > _FREE * speed.step_s:
+            break  # fewer steps for the same passes over the text, or for the same time
         config, speed = larger, slower
     if _batch_tokens(config) == tokens:
         return config
-    n_targets = int(seconds / speed.step_s) * _batch_tokens(config)
+    n_targets = int(min(seconds / speed.step_s, most_steps(config, n_train))) * _batch_tokens(
+        config
+    )
+    # A faster run makes more passes over the text, which decide on dropout and weight decay.
+    choice = _settings(config.model, given, None, n_targets, n_train)
+    measured = ("batch_size", "context_length", "rotary_base")
+    config = _fill(config, {n: v for n, v in choice.items() if n not in measured}, given)
     return _fill(config, _intervals(config, n_targets, speed.window_s, seconds), given)
 
 
