@@ -1,6 +1,6 @@
 """Dropout and the number of passes over a text: the validation loss at the end of each run.
 
-    python benchmarks/bench_dropout.py DATA --shapes 2x96 3x128 --passes 4 10 20 --dropouts 0 0.1 0.2
+    python benchmarks/bench_dropout.py DATA [--shapes 2x96 3x128] [--passes 4 10] [--dropouts 0 0.1]
 
 Each run has a fixed number of steps; its other settings are those that `--budget` chooses for as
 many tokens. The last column is the lowest validation loss of the run: where it is below the loss at
