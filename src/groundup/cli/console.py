@@ -41,7 +41,7 @@ class _Style:
 
 
 style = _Style()
-_PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 40.0
+_PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 60.0
 """Seconds between two lines of progress where there is no terminal."""
 _BRIEF_LINES = 3
 """Lines of a generated text that a story shows."""

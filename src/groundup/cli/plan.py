@@ -50,8 +50,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         ],
     ]
     if style.is_brief:
-        rows = [row for row in rows if row[0] not in ("free memory", "disk", "compute")]
-        rows[2][2] = "at most"
+        rows = [row for row in rows if row[0] not in ("memory", "free memory", "disk", "compute")]
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)

@@ -68,8 +68,8 @@ def passage(text: str, cues: Collection[str] = ()) -> tuple[str, ...]:
     >>> passage("ROMEO.\nAy me!\n\n" + "O brawling love!\n" * 9, ["ROMEO."])[:3]
     ('ROMEO.', 'Ay me!', 'O brawling love!')
     """
-    whole = text.replace("\N{REPLACEMENT CHARACTER}", "").split("\n")[:-1]
-    lines = [line.strip() for line in whole if any(map(str.isalnum, line))]
+    text = text.replace("\N{REPLACEMENT CHARACTER}", "")
+    lines = [line.strip() for line in text.split("\n")[:-1] if any(map(str.isalnum, line))]
     if len(lines) < N_LINES:  # prose
         lines = _wrapped(text.split())
     chosen: list[str] = []
