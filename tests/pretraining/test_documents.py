@@ -239,7 +239,7 @@ def test_texts_that_cannot_be_separated_or_mixed(texts, tmp_path):
         with pytest.raises(UserError, match=r"No document has two tokens.*documents='stream'"):
             pretrain(settings(short, documents=each))
     flat = make_documents(tmp_path / "flat", messages(1), list("the fox runs to a dog"))
-    with pytest.raises(UserError, match="No document has two tokens"):
+    with pytest.raises(UserError, match="flat/validation: No document has two tokens"):
         pretrain(settings(flat, documents="packed"))
     other = make_documents(tmp_path / "other", messages(3), messages(4), letters="XYZ")
     config = replace_settings(mixed(texts), mix=(f"{texts / 'a'}=1", f"{other}=1"))

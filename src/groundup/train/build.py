@@ -16,7 +16,7 @@ from groundup.model.gpt import GPT
 from groundup.model.packed import variable_length_kernel
 from groundup.train.batches import DocumentBatches, for_loss
 from groundup.train.config import PretrainConfig
-from groundup.train.data import Data, training_windows, with_vocabulary
+from groundup.train.data import Data, errors_at, training_windows, with_vocabulary
 from groundup.train.distributed import Loss, World
 from groundup.train.job import BatchLoader
 from groundup.train.optimizer import Optimizer
@@ -153,8 +153,12 @@ def validation_sets(config: PretrainConfig, data: Data) -> list[Windows]:
     Raises:
         UserError: One is too short.
     """
-    length, documents = config.model.context_length, config.documents
-    return [loss_windows(text.validation, length, None, documents) for text in data.texts]
+    found = []
+    for text in data.texts:
+        with errors_at(text.validation):
+            T, documents = config.model.context_length, config.documents
+            found.append(loss_windows(text.validation, T, None, documents))
+    return found
 
 
 def _compiled(loss: MixedPrecision) -> MixedPrecision:

@@ -1,6 +1,7 @@
 """The data of a training run: a tokenizer, and the token stores that were encoded with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -91,11 +92,12 @@ def open_texts(texts: Sequence[tuple[Path, float]]) -> Data:
     for number, (data, (folder, _)) in enumerate(zip(opened, texts, strict=True)):
         if data.tokenizer.fingerprint != first.tokenizer.fingerprint:
             tokenizer = f"--tokenizer {quoted(place / 'tokenizer')}"
+            again = another_folder(folder, "encode", options=tokenizer)
             raise WrongTokenizerError(
                 f"This data was encoded with another tokenizer than {place}, with which it is to "
                 "be mixed. One tokenizer for all is expected.",
                 where=folder,
-                command=another_folder(folder, "encode", options=tokenizer),
+                command=again if (folder / "corpus").is_dir() else "",
             )
         if any(folder.resolve() == other.resolve() for other, _ in texts[:number]):
             raise UserError(
@@ -132,21 +134,21 @@ def training_windows(config: PretrainConfig, data: Data) -> Windows | Mixture:
         )
     parts = []
     for store in stores:
-        try:
-            parts.append(
-                Windows(
-                    store,
-                    config.model.context_length,
-                    config.stride,
-                    config.coverage,
-                    config.documents,
-                )
-            )
-        except UserError as error:
-            raise UserError(error.message, where=store.folder, settings=error.settings) from error
+        with errors_at(store):
+            T, stride = config.model.context_length, config.stride
+            parts.append(Windows(store, T, stride, config.coverage, config.documents))
     if not data.others:
         return parts[0]
     return Mixture(parts, [text.weight for text in data.texts])
+
+
+@contextmanager
+def errors_at(store: TokenStore) -> Iterator[None]:
+    """Name the store in every UserError of the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(error.message, where=store.folder, settings=error.settings) from error
 
 
 def with_vocabulary(config: PretrainConfig, data: Data) -> PretrainConfig:
