@@ -35,6 +35,7 @@ def test_what_is_freed_stays_only_when_asked() -> None:
 
 def test_growth_by_a_quarter_returns_what_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
     returned: list[int] = []
+    in_use = 0
     monkeypatch.setattr("groundup.base.malloc.give_back", lambda: returned.append(in_use))
     growth = GrowthReturner()
     for in_use in (100, 120, 126, 110, 137, 138, 90, 137, 138):

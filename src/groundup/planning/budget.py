@@ -167,7 +167,7 @@ def _with_larger_batch(
     def speed_of(config: PretrainConfig) -> Speed:
         return probe(replace_settings(config, compile="off"), data, probe_s / 2)
 
-    n_train = data.train.n_tokens
+    n_train = data.n_train_tokens
     speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
     while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
         larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
