@@ -35,7 +35,7 @@ from groundup.finetune.instruct.config import InstructConfig
 from groundup.story.config import StoryConfig
 from groundup.story.ending import Ending, ending_of, read_ending
 from groundup.story.model_choice import MAX_PASSES
-from groundup.story.stages import STAGES
+from groundup.story.stages import CLASSIFIER, STAGES
 from groundup.text.catalog import SHAKESPEARE
 from groundup.train.config import PretrainConfig
 
@@ -100,6 +100,7 @@ def settings() -> dict[str, Any]:
     return {
         "stages": [stage.verb for stage in STAGES],
         "max_passes": MAX_PASSES,
+        "classifier": CLASSIFIER,
         "text": SHAKESPEARE.sha256,
         "loss_curve": sha256_file(ROOT / "tests" / "golden" / "loss_curve.json"),
         "story": plain(StoryConfig()),

@@ -5,13 +5,14 @@ the same command resumes an interrupted story.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from groundup.base.config import from_mapping, to_mapping
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.base.files import read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
@@ -38,6 +39,9 @@ from groundup.weights.config import ExportConfig, ImportConfig
 _CHOICE = "story/pretraining.json"
 _LINES = "lines.jsonl"
 """Not below story/, where files are never read as labels."""
+CLASSIFIER: dict[str, Any] = {"method": "all", "learning_rate": 1e-3, "epochs": 2.0}
+"""How a classifier is trained on a model of a few million parameters; the default learning rate is
+for larger ones."""
 MIN_CHARACTERS = 2_000
 """A training text of this length makes a few windows."""
 
@@ -133,8 +137,7 @@ def _pretrain(story: Story) -> PretrainConfig:
 
 
 def _classify(story: Story) -> ClassifyConfig:
-    """Train all weights, at a higher rate than the default, which is for larger models."""
-    return replace(_lines_task(story), method="all", learning_rate=1e-3)
+    return replace_settings(_lines_task(story), **CLASSIFIER)
 
 
 def _lines_task(story: Story) -> ClassifyConfig:
