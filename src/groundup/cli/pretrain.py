@@ -46,7 +46,7 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
         )
     if result.early_end:
         note(result.early_end)
-    if result.best_step < result.steps:
+    if result.overfits:
         note("After that step the model was overfitting; other commands open the best checkpoint.")
     note(
         f"{result.n_parameters:,} parameters, {result.n_targets:,} targets in "
