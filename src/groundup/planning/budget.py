@@ -163,6 +163,7 @@ def _with_larger_batch(
     """Double the batch while that costs hardly any time, on a GPU."""
     if not _is_gpu(config) or "batch_size" in given:
         return config
+    check_memory(config)
 
     def speed_of(config: PretrainConfig) -> Speed:
         return probe(replace_settings(config, compile="off"), data, probe_s / 2)
@@ -181,9 +182,8 @@ def _with_larger_batch(
         config, speed = larger, slower
     if _batch_tokens(config) == tokens:
         return config
-    n_targets = int(min(seconds / speed.step_s, most_steps(config, n_train))) * _batch_tokens(
-        config
-    )
+    n_steps = min(int(seconds / speed.step_s), most_steps(config, n_train))
+    n_targets = n_steps * _batch_tokens(config)
     # A faster run makes more passes over the text, which decide on dropout and weight decay.
     choice = _settings(config.model, given, None, n_targets, n_train)
     measured = ("batch_size", "context_length", "rotary_base")
