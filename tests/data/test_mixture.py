@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
@@ -35,6 +35,7 @@ def test_shares_are_right_to_within_a_window_at_every_point(weights: list[float]
         ]
 
 
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(2, 9), min_size=2, max_size=3),
     batch_size=st.sampled_from([1, 4, 6]),

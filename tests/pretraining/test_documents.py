@@ -172,7 +172,7 @@ def test_a_budget_chooses_for_separate_documents(documents, monkeypatch):
     "documents_are", [pytest.param("stream", marks=pytest.mark.slow), "isolated"]
 )
 def test_a_mixture_is_trained_validated_and_resumed(texts, documents_are):
-    config = mixed(texts, documents=documents_are, coverage="exact")
+    config = mixed(texts, documents=documents_are, coverage="exact", compile="off")
     setup = prepare_training(config, open_texts(config.texts))
     parts = [TokenStore.open(texts / name / "validation") for name in "ab"]
     with torch.no_grad():
