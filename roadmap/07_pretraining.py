@@ -31,9 +31,9 @@ from groundup.train.config import (
     ValidationConfig,
 )
 from groundup.train.data import open_data
-from groundup.train.loop import Step
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import Schedule
+from groundup.train.step import Step
 
 torch.set_num_threads(1)
 folder = Path(tempfile.mkdtemp())

@@ -1,7 +1,7 @@
 """A small text, a small model and a run of twelve steps, for every test that needs a run."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from groundup.model.config import GPTConfig
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.special import END_OF_TEXT
 from groundup.train.config import PretrainConfig
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 MODEL = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2, dropout=0.1)
 ONE_LAYER = GPTConfig(context_length=16, d_model=16, n_layers=1, n_heads=2)
@@ -29,18 +29,36 @@ def make_data(
     folder: Path, text: str = TEXT, validation: str = TEXT[:300], *, ended: bool = False
 ) -> Path:
     """Encode both texts by characters; with `ended` an end of text closes each."""
-    tokenizer = CharacterTokenizer.from_text(text + validation)
+    return make_documents(folder, [text], [validation], ended=ended)
+
+
+def make_documents(
+    folder: Path,
+    documents: Sequence[str],
+    validation: Sequence[str],
+    *,
+    ended: bool = False,
+    letters: str = "",
+) -> Path:
+    """Encode documents by characters; `letters` are part of the vocabulary, too."""
+    tokenizer = CharacterTokenizer.from_text("".join([*documents, *validation, letters]))
     tokenizer.save(folder / "tokenizer")
     end = tokenizer.special_tokens[END_OF_TEXT] if ended else None
-    for side, words in (("train", text), ("validation", validation)):
+    for side, texts in (("train", documents), ("validation", validation)):
         TokenStore.build(
             folder / side,
-            [tokenizer.encode(words)],
+            [tokenizer.encode(text) for text in texts],
             vocab_size=tokenizer.vocab_size,
             tokenizer_fingerprint=tokenizer.fingerprint,
             end_of_text=end,
         )
     return folder
+
+
+def messages(seed: int, n: int = 60) -> list[str]:
+    """Documents of 1 to 40 characters."""
+    draw = random.Random(seed)
+    return [prose(seed * 1000 + i, 20)[: draw.choice([1, 2, 5, 15, 16, 17, 40])] for i in range(n)]
 
 
 def settings(data: Path, **changes) -> PretrainConfig:

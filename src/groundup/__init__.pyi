@@ -49,7 +49,9 @@ from .finetune.instruct.config import InstructConfig as InstructConfig
 from .finetune.instruct.instruct import instruct as instruct
 from .generation.generate import generate as generate
 from .inspection.config import ExplainConfig as ExplainConfig
+from .inspection.config import ReportConfig as ReportConfig
 from .inspection.explain import explain as explain
+from .inspection.report import report as report
 from .model.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from .model.config import GPTConfig as GPTConfig
 from .model.gpt import GPT as GPT

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from groundup.base.malloc import GrowthReturner
+
 _CODE = """
 import psutil, torch
 from groundup.base.malloc import keep_freed
@@ -31,27 +33,11 @@ def test_what_is_freed_stays_only_when_asked() -> None:
     assert with_it > 190e6
 
 
-_GROWING = """
-import torch
-from groundup.base.machine import memory_in_use_bytes, peak_memory_bytes
-from groundup.base.malloc import GrowthReturner, keep_freed
-
-keep_freed()
-cpu, growth, kept = torch.device("cpu"), GrowthReturner(), []
-for step in range(20):
-    large = torch.ones(10_000_000 + 100_000 * step)  # does not fit where an earlier one was
-    kept.append(torch.ones(1000))
-    del large
-    if {checked}:
-        growth.check(memory_in_use_bytes(cpu))
-print(peak_memory_bytes(cpu))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a request to glibc")
-def test_a_fragmented_heap_is_returned() -> None:
-    without, checked = (
-        int(subprocess.check_output([sys.executable, "-c", _GROWING.format(checked=checked)]))
-        for checked in (False, True)
-    )
-    assert without - checked > 300e6
+def test_growth_by_a_quarter_returns_what_was_freed(monkeypatch: pytest.MonkeyPatch) -> None:
+    returned: list[int] = []
+    in_use = 0
+    monkeypatch.setattr("groundup.base.malloc.give_back", lambda: returned.append(in_use))
+    growth = GrowthReturner()
+    for in_use in (100, 120, 126, 110, 137, 138, 90, 137, 138):
+        growth.check(in_use)
+    assert returned == [126, 138, 138]  # 110 are needed from the fourth step on

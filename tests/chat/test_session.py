@@ -148,7 +148,7 @@ def test_each_answer_names_the_speaker() -> None:
     written: list[str] = []
     lines = iter(["hi", "bye", "a" * 99, None])
     chat = session(Parrot("hello", "see you"), context_length=60)
-    assert converse(chat, lambda: next(lines), written.append, speaker="story") == 2
+    assert converse(chat, lambda: next(lines), written.append, speaker=lambda: "story") == 2
     first, second, error = "".join(written).splitlines()
     assert (first, second) == ("story > hello", "story > see you")
     assert "story" not in error, "an error is not said by the assistant"

@@ -27,6 +27,7 @@ ON_A_RUN = {
     "reinforce": "--steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
+    "report": "",
     "doctor": "",
 }
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from groundup.cli import console
 from groundup.cli.training_view import TrainingView
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 STEP = Step(
     step=120,

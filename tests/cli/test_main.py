@@ -97,9 +97,31 @@ def test_command_line_over_recipe_over_defaults(tmp_path: Path) -> None:
 
 
 def test_what_was_typed_is_known_though_it_is_the_default() -> None:
-    config, given = parse("pretrain", "data", "--batch-size", "8", "--no-compile")
+    config, given = parse("pretrain", "data", "--batch-size", "8", "--no-bias")
     assert config == PretrainConfig()
-    assert given == {"data", "batch_size", "compile"}
+    assert given == {"data", "batch_size", "bias"}
+
+
+def test_a_choice_of_on_and_off_may_be_typed_and_written_as_true_and_false(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    spellings = {
+        "on": ("--compile data", "data --compile", "data --compile --steps 3", "--compile=true"),
+        "off": ("--no-compile data", "data --compile off", "--compile=false data"),
+        "auto": ("data", "--compile auto data"),
+    }
+    for value, lines in spellings.items():
+        for line in lines:
+            config, _ = parse("pretrain", *line.split())
+            assert (config.hardware.compile, config.data) == (value, Path("data")), line
+    for value, written in (("on", "true"), ("off", "false")):
+        recipe = tmp_path / "recipe.toml"
+        recipe.write_text(f"[hardware]\ncompile = {written}\n")
+        assert parse("pretrain", str(recipe))[0].hardware.compile == value
+        config = replace_settings(PretrainConfig(), compile=written == "true")
+        assert config.hardware.compile == value
 
 
 def test_the_options_of_version_0_1_are_understood() -> None:

@@ -22,6 +22,7 @@ COMMANDS = {
     "instruct": "--steps 2 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
+    "report": "",
     "doctor": "",
 }
 NEED_DATA = ("evaluate", "classify", "instruct")

@@ -40,6 +40,7 @@ COMMANDS = {
     "judge": "answers.jsonl answers.jsonl --url http://localhost:1 --model naïve⏎ --show",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",
     "explain": "runs/model --text naïve⏎✓",
+    "report": "runs/model --text naïve⏎✓",
 }
 FIRST = {"train-tokenizer": "prepare text.txt --out other", "import": "export runs/model --out hf"}
 

@@ -35,6 +35,7 @@ WRITERS = {
     "convert data/train --out t.bin": "--out",
     f"pretrain data --steps 1 --no-curves {SHAPE} --sample-every 0 --seed 5": "--out",
     "export": "--out",
+    "report": "runs/model",
     "classify --n-classes 2": "runs/model",
     "instruct --steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2": "runs/model",
 }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,10 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from groundup.base.results import read_results
 from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
+from groundup.pretraining.doctor import doctor
+from groundup.story.model_choice import MAX_PASSES
 from groundup.story.stages import STAGES
 from groundup.text.builtin import python_reference
+from groundup.train.curve_checks import OVERFITTING
 
 pytestmark = pytest.mark.alone
 
@@ -67,18 +72,25 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
 ) -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.delenv(name)  # minutes of training: on all cores
+    screens = []
     for stage in ("train-tokenizer", "pretrain", "classify", "instruct"):
         stopped = interrupt(folder, stage)
+        screens.append(stopped.stdout)
         assert stopped.returncode in STOPPED, stopped.stderr
         assert stopped.stderr.strip().splitlines() == [
             "Stopped. The same command resumes it: groundup story text.txt --train-time 1.8s"
         ]
     screen = finish(folder)
+    check_screens([*screens, screen])
     run = folder / "runs" / "story"
     assert [path.name for path in (folder / "runs").iterdir()] == ["story"]
     assert "Resuming the unfinished story" in screen
     kept = {file.stem for file in run.rglob("results/*.json")}
-    assert kept == {stage.verb for stage in STAGES}
+    assert kept == {"ending", *(stage.verb for stage in STAGES)}
+    assert read_results(run / "data")["plan"]["n_passes"] <= MAX_PASSES
+    trained = read_results(run)["pretrain"]
+    assert trained["best_step"] == trained["steps"]
+    assert not [f for f in doctor(run).findings if f.rule == OVERFITTING]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Not run yet" not in page
     for file in ("README.md", "config.toml", "manifest.json", "metrics.jsonl", "log.txt"):
@@ -92,6 +104,22 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
     # Told to its end, the same command begins another one.
     again = interrupt(folder, "windows")
     assert (folder / "runs" / "story-2").is_dir(), again.stdout
+
+
+def check_screens(screens: list[str]) -> None:
+    """No stage has more than 25 lines, and the only next command is the last line."""
+    seen = set()
+    for screen in screens:
+        # Of the last stage, the result follows; it has a screen of its own.
+        _, *parts = re.split(rf"(?m)^(\d+)/{len(STAGES)}  |^result ─", screen)
+        for number, lines in zip(parts[::2], parts[1::2], strict=True):
+            seen.add(number)
+            assert len(lines.rstrip().splitlines()) <= 25, lines
+            assert max(map(len, lines.splitlines())) <= 80, lines
+            assert number is None or "next:" not in lines
+    assert seen == {None, *(str(k + 1) for k in range(len(STAGES)))}
+    assert screens[-1].rstrip().splitlines()[-1].startswith("next: groundup chat runs/story")
+    assert sum(screen.count("next:") for screen in screens) == 1
 
 
 def test_a_piped_text_goes_on_only_with_the_same_text(folder: Path) -> None:

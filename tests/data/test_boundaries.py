@@ -33,6 +33,9 @@ def test_isolated_windows_are_those_of_a_naive_walk(
     everything = np.arange(len(windows))
     found = windows.boundaries(everything)
     segments = np.repeat(np.arange(len(found.cu_seqlens) - 1), np.diff(found.cu_seqlens))
+    table = windows.document_lengths(everything)
+    assert table[table > 0].tolist() == np.diff(found.cu_seqlens).tolist()
+    assert (table.sum(axis=1) == windows.width).all()
     inputs, targets = windows.gather(everything)
     n_crossing = n_trained = n_dropped = 0
     for i in range(len(windows)):

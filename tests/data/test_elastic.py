@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
@@ -37,6 +37,7 @@ def windows(kind: str) -> Windows | Mixture:
 KINDS = ["book", "exact", "isolated", "packed", "padded", "mixture"]
 
 
+@settings(max_examples=40)
 @given(
     kind=st.sampled_from(KINDS),
     schedule=st.lists(

@@ -74,13 +74,14 @@ def test_the_verdict_at_the_book_s_settings() -> None:
 def test_the_columns_are_accounts_of_the_store(data: Path) -> None:
     result = ledger(LedgerConfig(data=data, context_length=16, stride=12, batch_size=4))
     store = TokenStore.open(data / "train")
-    assert list(result.columns) == ["book's loader", "exact", "isolated", "packed"]
+    assert list(result.columns) == ["book's loader", "exact", "isolated", "packed", "padded"]
     assert result.left_out == {}
     for name, windows in (
         ("book's loader", Windows(store, 16, 12)),
         ("exact", Windows(store, 16, 12, "exact")),
         ("isolated", Windows(store, 16, 12, "exact", "isolated")),
         ("packed", Windows(store, 16, documents="packed")),
+        ("padded", Windows(store, 16, documents="padded")),
     ):
         assert result.columns[name].n_windows == len(windows)
         assert result.columns[name].ledger == account(windows, 4)
@@ -89,7 +90,7 @@ def test_the_columns_are_accounts_of_the_store(data: Path) -> None:
 
 def test_a_context_that_does_not_fit_leaves_out_the_book_s_windows(data: Path) -> None:
     result = ledger(LedgerConfig(data=data, context_length=10_000))
-    assert list(result.columns) == ["exact", "isolated", "packed"]
+    assert list(result.columns) == ["exact", "isolated", "packed", "padded"]
     assert "too few for a window of 10,000" in result.left_out["book's loader"]
     for context_length, stride in ((0, 1), (1, 0)):
         with pytest.raises(UserError, match=r"Both must be at least 1.*context_length=128"):

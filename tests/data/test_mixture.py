@@ -3,13 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.data.batch import make_batch
 from groundup.data.loader import Loader
 from groundup.data.mixture import Mixture
-from groundup.data.windows import Windows
+from groundup.data.protocol import ArrayTokens
+from groundup.data.windows import Documents, Windows
 
 WEIGHTS = st.lists(st.floats(0.01, 1), min_size=1, max_size=5)
 
@@ -33,6 +35,7 @@ def test_shares_are_right_to_within_a_window_at_every_point(weights: list[float]
         ]
 
 
+@settings(max_examples=40)
 @given(
     sizes=st.lists(st.integers(2, 9), min_size=2, max_size=3),
     batch_size=st.sampled_from([1, 4, 6]),
@@ -56,7 +59,39 @@ def test_each_text_goes_round_by_itself(
     assert next(resumed)[0].flatten().tolist() == stream[7 * batch_size : 8 * batch_size]
 
 
+@pytest.mark.parametrize("documents", ["isolated", "packed", "padded"])
+def test_rows_of_separate_documents_are_those_of_their_text(documents: Documents) -> None:
+    tokens = [
+        ArrayTokens(np.arange(60), [0, 1, 7, 20, 22, 23, 40]),
+        ArrayTokens(np.arange(100, 160), [0, 30, 31, 50]),
+    ]
+    parts = [Windows(each, 8, documents=documents) for each in tokens]
+    loader = Loader(Mixture(parts, [2, 1]), 6, seed=3)
+    batch = loader.batch(2)
+    assert batch.positions is not None
+    assert batch.lengths is not None
+    assert batch.cu_seqlens is not None
+    first = [place for place, at in enumerate(batch.positions.flatten().tolist()) if at == 0]
+    assert batch.cu_seqlens.tolist() == [*first, 6 * 8]
+    source, indices = loader._locate(2)
+    assert source is not None
+    assert set(source.tolist()) == {0, 1}
+    for row, (text_number, index) in enumerate(zip(source.tolist(), indices.tolist(), strict=True)):
+        alone = make_batch(parts[text_number], np.array([index]))
+        assert alone.positions is not None
+        assert alone.lengths is not None
+        for found, wanted in zip(batch, alone, strict=True):
+            assert torch.equal(found[row], wanted[0])
+        assert torch.equal(batch.positions[row], alone.positions[0])
+        n = alone.lengths.shape[1]
+        assert torch.equal(batch.lengths[row, :n], alone.lengths[0])
+        assert not batch.lengths[row, n:].any()
+
+
 def test_what_does_not_fit_together_is_refused() -> None:
+    documents = ArrayTokens(np.arange(9), [0, 4])
+    with pytest.raises(UserError, match="documents isolated and stream"):
+        Mixture([text(0, 5), Windows(documents, 1, documents="isolated")])
     with pytest.raises(UserError, match="weight for each"):
         Mixture([text(0, 5)], [1, 2])
     with pytest.raises(UserError, match="above 0"):

@@ -18,7 +18,7 @@ ROOMS = sorted(
 )
 PAGES = [
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md"),
-    *("docs/design.md", "docs/finetune.md", "docs/preferences.md"),
+    *("docs/design.md", "docs/documents.md", "docs/finetune.md", "docs/preferences.md"),
 ]
 VERB_NAMES = {verb.name for verb in VERBS}
 OTHER_WORDS = ("help", "completion")

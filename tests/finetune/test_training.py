@@ -18,8 +18,8 @@ from groundup.base.errors import UserError
 from groundup.base.run import RunFolder
 from groundup.finetune.training import fine_tune, open_fine_tuning
 from groundup.train.curve_checks import Finding
-from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
+from groundup.train.step import Step
 from groundup.weights.checkpoint_format import load_model
 
 
@@ -81,13 +81,13 @@ def check_killed_runs(folder: Path, kind: str, n_kills: int, seed: int) -> None:
 
 
 def test_kill_9_at_random_moments(tmp_path: Path) -> None:
-    check_killed_runs(tmp_path, "lora", n_kills=12, seed=0)
+    check_killed_runs(tmp_path, "lora", n_kills=8, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_kill_9_many_times(tmp_path: Path, kind: str) -> None:
-    check_killed_runs(tmp_path, kind, n_kills=12, seed=7)
+    check_killed_runs(tmp_path, kind, n_kills=8, seed=7)
 
 
 def test_checkpoints_hold_what_is_trained(tmp_path: Path) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import dump
 
 from groundup.data.encode import encode_corpus
 from groundup.data.ledger import account
@@ -45,15 +44,9 @@ def test_the_page_holds_the_text_and_nothing_runs_from_it(data: Path) -> None:
     assert "".join(row[1] for row in table["tokens"]).startswith(EVIL)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
 def test_the_page_counts_what_the_ledger_counts(data: Path) -> None:
     """The page's script, run in a browser, at T 4, stride 4, B 2."""
-    page = write_windows_page(data, data / "windows.html")
-    found = subprocess.run(
-        ["chromium", "--headless", "--no-sandbox", "--virtual-time-budget=2000", "--dump-dom",
-         page.resolve().as_uri()],
-        capture_output=True, text=True, timeout=100,
-    ).stdout  # fmt: skip
+    found = dump(write_windows_page(data, data / "windows.html"))
     rows = dict(re.findall(r'<tr><td>([^<]*)</td><td class="n">([^<]*)</td></tr>', found))
     windows = Windows(TokenStore.open(data / "train"), 4, 4)
     ledger = account(windows, 2)

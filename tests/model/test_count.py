@@ -7,7 +7,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from groundup.model.config import GPTConfig
-from groundup.model.count import flops_per_token, forward_flops_per_token, memory_bytes
+from groundup.model.count import (
+    flops_per_token,
+    forward_flops_per_token,
+    gpu_loss_rows,
+    memory_bytes,
+)
 from groundup.model.gpt import GPT
 
 CONFIGS = [
@@ -76,6 +81,19 @@ def test_activation_memory_is_what_autograd_saves(
     memory = memory_bytes(config, B, activation_bytes=dtype.itemsize, on_cpu=True)
     assert hidden.requires_grad
     assert memory.activations_bytes == pytest.approx(sum(kept.values()), rel=0.06)
+
+
+def test_a_compiled_step_on_a_gpu_stores_all_logits_once_and_fewer_activations() -> None:
+    config, tokens = GPTConfig.gpt2("124M"), 32 * 1024
+    plain, compiled = (
+        memory_bytes(config, 32, activation_bytes=2, compiled=flag) for flag in (False, True)
+    )
+    assert compiled.activations_bytes < 0.7 * plain.activations_bytes
+    head = 2 * 50_304 * 768  # padded, in bfloat16
+    assert compiled.logits_bytes == 2 * tokens * 50_304 + 2 * head + 2 * tokens * 768
+    # A fourth of them at a time, in bfloat16, as float32 softmax and as gradient.
+    assert plain.logits_bytes == 8 * tokens // 4 * 50_304 + 3 * head + 2 * tokens * 768
+    assert gpu_loss_rows(10**6, compiled=True) == gpu_loss_rows(10**6, compiled=False) == 2**13
 
 
 def test_memory_parts_add_up() -> None:

@@ -83,7 +83,7 @@ def test_a_text_that_is_read_often_gets_dropout_and_an_end(wishes, machine, monk
     machine(2e11)
     text = open_data(wishes.data)
     found = []
-    for n_tokens in (10**9, 2_500_000, 1_000_000, 500_000, 20_000):
+    for n_tokens in (10**9, 10**6, 400_000, 200_000, 20_000):
         monkeypatch.setattr(text.train, "n_tokens", n_tokens)
         chosen = choose(wishes, text, 300.0)
         passes = chosen.steps * chosen.batch_size * chosen.model.context_length / n_tokens
@@ -126,6 +126,25 @@ def test_what_was_typed_stays_though_it_be_the_default(wishes, machine):
     assert (chosen.model.n_layers, chosen.model.d_model) == (4, GPTConfig().d_model)
     assert agree(chosen, config, given)
     assert not agree(choose(wishes, open_data(wishes.data), 60.0), config, given)
+    assert agree(chosen, config, given | {"compile"})
+
+
+def test_on_a_gpu_the_batch_grows_while_that_is_nearly_free(wishes, machine, monkeypatch):
+    wishes = replace_settings(wishes, model=GPTConfig(n_layers=3, d_model=48, n_heads=2))
+    text = open_data(wishes.data)
+    machine(1e14)
+    monkeypatch.setattr(budget, "_is_gpu", lambda config: False)
+    of_few_words = choose(wishes, text, 60.0)
+    monkeypatch.setattr(budget, "_is_gpu", lambda config: True)
+    # More tokens per step would only be fewer steps for as many passes over the text.
+    assert choose(wishes, text, 60.0) == of_few_words
+    monkeypatch.setattr(text.train, "n_tokens", 10**9)
+    large = choose(wishes, text, 60.0)
+    assert 2**14 < large.batch_size * large.model.context_length <= 2**15
+    assert 0.02 * large.steps == pytest.approx(60.0, rel=0.05)
+    assert choose(replace_settings(wishes, batch_size=5), text, 60.0).batch_size == 5
+    machine(1e11)  # where the FLOPs take the time, a larger batch costs what it computes
+    assert choose(wishes, text, 60.0).batch_size < 2**13 / large.model.context_length
 
 
 def test_heads_look_back_unless_what_is_set_by_hand_forbids_it(wishes, machine):

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from small_runs import MODEL, settings
 
+from groundup.base.fields import replace_settings
 from groundup.pretraining.pretrain import pretrain
-from groundup.train.loop import Step
+from groundup.train.config import PretrainConfig
+from groundup.train.step import Step
 
 
 def main(folder: Path, wishes: dict) -> None:
@@ -31,7 +33,11 @@ def main(folder: Path, wishes: dict) -> None:
 
     wishes["out"] = Path(wishes["out"])
     wishes["model"] = MODEL.__class__(**{**vars(MODEL), "dropout": 0.0, **wishes.get("model", {})})
-    pretrain(settings(folder / "data", **wishes), on_step)
+    mix = tuple(wishes.pop("mix", ()))
+    config = settings(folder / "data", **wishes)
+    if mix:
+        config = replace_settings(config, mix=mix, data=PretrainConfig().data)
+    pretrain(config, on_step)
 
 
 if __name__ == "__main__":

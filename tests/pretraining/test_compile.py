@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import MODEL, assert_same_weights, settings
+from small_runs import MODEL, assert_same_weights, make_documents, messages, settings
 from torchrun import curve, run
 
 from groundup.base.errors import UserError
@@ -27,6 +27,16 @@ def test_the_curve_is_that_of_plain_steps(folder):
         run(folder, 2, compile=True, grad_accumulation_steps=2, activation_checkpointing=True)
     )
     assert compiled == pytest.approx(plain, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_separate_documents_are_compiled_once(tmp_path):
+    """In shapes that do not depend on the documents, with the curve of plain steps."""
+    make_documents(tmp_path / "data", messages(1), messages(2, 20))
+    plain = curve(run(tmp_path, 1, documents="packed"))
+    wishes: dict[str, Any] = {"documents": "packed", "compile": True}
+    compiled = run(tmp_path, 2, grad_accumulation_steps=2, activation_checkpointing=True, **wishes)
+    assert curve(compiled) == pytest.approx(plain, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def change_loss(monkeypatch, change) -> None:
     plain, calls = MixedPrecision.forward, iter(range(10**6))
 
     def changed(self, ids, targets, reduction="mean"):
-        loss = plain(self, ids, targets, reduction)
+        loss = plain(self, ids, targets, reduction=reduction)
         return change(loss, next(calls)) if torch.is_grad_enabled() else loss
 
     monkeypatch.setattr(MixedPrecision, "forward", changed)

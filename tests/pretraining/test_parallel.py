@@ -1,11 +1,13 @@
 """Several processes, started by torchrun, train the model that one process trains."""
 
+import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from small_runs import make_data
+from small_runs import make_data, make_documents, messages, prose
 from torchrun import curve, run
 
 from groundup.base.results import read_results
@@ -41,6 +43,20 @@ def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
         "state.json",
     }
     assert load(out).model.config.d_model == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_separate_documents_and_mixtures(tmp_path, kind):
+    """Also where the part of a process has no target: most documents have one token."""
+    for name, seed in (("data", 1), ("other", 3)):
+        short = [*messages(seed, 12), *(c for c in prose(seed, 40))]
+        make_documents(tmp_path / name, short, messages(seed + 1, 9), letters=string.printable)
+    mix = [f"{tmp_path / 'data'}=2,{tmp_path / 'other'}=1"]
+    wishes: dict[str, Any] = {"documents": "isolated", "coverage": "exact", "mix": mix}
+    alone = curve(run(tmp_path, 1, **wishes))
+    parts = run(tmp_path, 2, parallel=kind, grad_accumulation_steps=2, **wishes)
+    assert curve(parts) == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from groundup.evaluation.load import load
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.train.config import PretrainConfig
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 pytestmark = pytest.mark.alone
 

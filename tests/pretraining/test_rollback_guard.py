@@ -14,7 +14,7 @@ def test_the_time_of_lost_steps_counts(data, monkeypatch, clock):
 
     def diverging(self, ids, targets, reduction="mean"):
         nonlocal n_calls
-        loss = plain(self, ids, targets, reduction)
+        loss = plain(self, ids, targets, reduction=reduction)
         if not torch.is_grad_enabled():
             return loss
         n_calls += 1

@@ -9,13 +9,21 @@ import pytest
 
 ROADMAP = Path(__file__).resolve().parents[2] / "roadmap"
 WALKS = sorted(ROADMAP.glob("*.py"))
+SLOW = ("09",)
+"""Those that run a pretrained model."""
 
 
 def test_no_box_is_missing() -> None:
     assert [walk.name[:2] for walk in WALKS] == [f"{number:02}" for number in range(1, 13)]
 
 
-@pytest.mark.parametrize("walk", WALKS, ids=lambda walk: walk.stem)
+@pytest.mark.parametrize(
+    "walk",
+    [
+        pytest.param(walk, marks=[pytest.mark.slow] * walk.name.startswith(SLOW), id=walk.stem)
+        for walk in WALKS
+    ],
+)
 def test_the_walk_runs(walk: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "TMPDIR": str(tmp_path)}
     done = subprocess.run(

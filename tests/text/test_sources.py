@@ -24,7 +24,7 @@ def test_a_text_of_the_catalog_is_read_by_its_name(
     fetched = tmp_path / "texts" / "tiny-shakespeare.txt"
     fetched.parent.mkdir()
     fetched.write_text("First Citizen")
-    monkeypatch.setattr(sources, "fetch", lambda text: fetched)
+    monkeypatch.setattr(sources, "fetch", lambda text: [fetched])
     (document,) = read_documents(["tiny-shakespeare"])
     assert (document.name, document.text) == ("tiny-shakespeare.txt", "First Citizen")
     Path("tiny-shakespeare").write_text("a file of this name comes first")

@@ -6,7 +6,8 @@ import math
 import pytest
 import torch
 
-from groundup.train.loop import DivergedError, train_steps
+from groundup.train.divergence import DivergedError
+from groundup.train.loop import train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.schedule import Schedule
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from groundup.base.errors import UserError
-from groundup.train.loop import Batch, Step, train_steps
+from groundup.train.loop import Batch, train_steps
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.schedule import Schedule
+from groundup.train.step import Step
 
 
 class Bigrams(nn.Module):

@@ -183,3 +183,48 @@ def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike() -> None:
     assert moved[128] == pytest.approx(0.01, rel=1e-3)
     assert moved[64] == pytest.approx(0.02, rel=1e-3)
     assert moved[512] == pytest.approx(0.0025, rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", field_kinds(OptimizerConfig)["name"].choices)
+def test_a_gradient_that_is_not_finite_leaves_the_weights_finite(kind):
+    """A GPU finds out later; the flag is on the device."""
+    model, plain = Tiny(), Tiny()
+    optimizer = Optimizer(model, config(name=kind, learning_rate=0.05))
+    reference = Optimizer(plain, config(name=kind, learning_rate=0.05))
+    for side, step in ((model, optimizer), (plain, reference)):
+        fill_gradients(side, 1)
+        step.step(1.0, torch.tensor(True) if side is model else None)
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b)
+    before = [p.detach().clone() for p in model.parameters()]
+    fill_gradients(model, 2)
+    for parameter in model.parameters():
+        assert parameter.grad is not None
+        parameter.grad[0] = torch.nan
+    optimizer.step(1.0, torch.tensor(False))
+    assert optimizer.weights_are_finite()
+    if kind == "adamw":
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), before, strict=True))
+
+
+def test_compiled_muon_makes_the_same_steps(monkeypatch):
+    n_compiled = 0
+
+    def compile_(function, **options):
+        nonlocal n_compiled
+        n_compiled += 1
+        return lambda *arguments, **settings: function(*arguments, **settings)
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    models = Tiny(), Tiny()
+    optimizers = [
+        Optimizer(m, config(), compiled=c) for m, c in zip(models, (False, True), strict=True)
+    ]
+    assert n_compiled == 2
+    for seed in range(3):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            optimizer.compile_now()  # changes nothing
+            fill_gradients(model, seed)
+            optimizer.step(1.0)
+    for a, b in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(a, b)

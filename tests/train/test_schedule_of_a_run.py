@@ -33,7 +33,7 @@ def test_a_run_with_a_cosine_schedule(data: Path) -> None:
 def test_under_a_budget_the_clock_takes_the_shape() -> None:
     trainer: Any = Trainer.__new__(Trainer)
     schedule = Schedule(n_steps=100, warmup_steps=3, decay="cosine", decay_frac=0.5, final_frac=0.2)
-    trainer.job = SimpleNamespace(schedule=schedule, warmup_frac=0.0)
+    trainer.job = SimpleNamespace(schedule=schedule, warmup_frac=0.0, most_steps=None)
     trainer.progress = Progress(
         step=0, n_targets=0, elapsed_s=0.0, loader={}, tokenizer_fingerprint="", steps_s=60.0
     )

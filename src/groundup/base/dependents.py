@@ -34,6 +34,12 @@ def runs_on(data: Path) -> list[Path]:
 
 def _stands_on(run: Path, data: Path) -> bool:
     manifest = read_table(run / "manifest.json")
+    mix = manifest.get("mix")
+    tables = [text for text in mix if isinstance(text, dict)] if isinstance(mix, list) else []
+    return any(_is_text_of(run, text, data) for text in tables or [manifest])
+
+
+def _is_text_of(run: Path, manifest: dict[str, Any], data: Path) -> bool:
     recorded, relative = manifest.get("data"), manifest.get("data_relative_to_run")
     places = [Path(recorded), run.parent.parent / recorded] if isinstance(recorded, str) else []
     places += [run / relative] if isinstance(relative, str) else []

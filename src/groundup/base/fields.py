@@ -118,8 +118,9 @@ def _leaves(
 def checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     """Check values for the fields of a config against their types and ranges.
 
-    Converted are: a string for a path, a path for a string, one value or a list for a tuple, and
-    the numbers of numpy. A field of type `str | Path` holds a string.
+    Converted are: a string for a path, a path for a string, one value or a list for a tuple, true
+    and false where "on" and "off" are choices, and the numbers of numpy. A field of type
+    `str | Path` holds a string.
 
     Raises:
         UserError: A value has the wrong type or is out of its range.

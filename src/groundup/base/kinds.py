@@ -218,6 +218,8 @@ def check_value(name: str, kind: Kind, value: Any) -> Any:
 
 def _converted(kind: Kind, value: Any) -> Any:
     """A value in the type of its field, as far as nothing is lost; others stay as they are."""
+    if isinstance(value, bool) and {"on", "off"} <= set(kind.choices):
+        return "on" if value else "off"
     if kind.type is Path and isinstance(value, (str, os.PathLike)):
         return value if isinstance(value, Path) else Path(value)
     if typing.get_origin(kind.type) is tuple:

@@ -216,17 +216,20 @@ class RunFolder:
         """Give the checkpoint with the lowest validation loss, or else the latest."""
         return next(iter(self.preferred_checkpoints()), None)
 
-    def data_folders(self) -> list[tuple[Path, bool]]:
+    def data_folders(self, recorded_as: dict[str, Any] | None = None) -> list[tuple[Path, bool]]:
         """List the folders that may hold the data of the run, in the order in which to try them.
 
         First the path recorded at training time, then the same relative to the run folder, then a
         copy inside the run, then folders of the same name beside it.
 
+        Args:
+            recorded_as: The table that records the data. None: the manifest.
+
         Returns:
             Folders that exist. True: it may be used without fingerprints to compare; False: this
             is a guess, the content decides.
         """
-        manifest = self.read_manifest()
+        manifest = self.read_manifest() if recorded_as is None else recorded_as
         recorded, relative = manifest.get("data"), manifest.get("data_relative_to_run")
         name = Path(recorded).name if isinstance(recorded, str) else "data"
         here = self.path.resolve()

@@ -1,4 +1,4 @@
-"""Find the assistant of a run, and open a conversation with it."""
+"""Find who answers in a run, and open a conversation: the assistant, or the cast of plays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,9 @@ from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import has_chat_template, newest_tuned
 from groundup.base.run import RunFolder
+from groundup.chat.cast_session import CastSession
 from groundup.chat.config import ChatConfig
+from groundup.chat.open_cast import cast_of, open_cast
 from groundup.chat.session import ChatSession
 from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import ASSISTANT_MARK, load
@@ -67,15 +69,30 @@ def about_assistant(folder: Path) -> About:
 
 
 @takes_settings(ChatConfig, "run")
-def open_chat(config: ChatConfig) -> ChatSession:
-    """Load the assistant of a run and start a conversation.
+def open_chat(config: ChatConfig) -> ChatSession | CastSession:
+    """Start a conversation with the assistant of a run, or with the cast of plays.
 
-    An answer is never longer than half of the context.
+    A model that was trained on plays answers as their characters, unless the run has an assistant
+    that was fine-tuned on records of the user.
 
     Raises:
-        UserError: There is no assistant, or no intact model.
+        UserError: There is no assistant and no cast, no such character, or no intact model.
     """
-    language_model = load(find_assistant(find_run(config.run, "assistant")))
+    path = find_run(config.run, "assistant")
+    cast = cast_of(path) if config.system is None else None
+    if cast is not None:
+        return open_cast(path, cast, config)
+    if config.character is not None:
+        raise UserError(
+            "A character is named, and this is no run of a model that was trained on plays.",
+            where=path,
+        )
+    return _open_assistant(find_assistant(path), config)
+
+
+def _open_assistant(folder: Path, config: ChatConfig) -> ChatSession:
+    """Load an assistant. An answer is never longer than half of the context."""
+    language_model = load(folder)
     model = language_model.model.to(choose_device(config.device)).eval()
     # What was read of the conversation is kept, so that only the new question is read.
     form = form_of(config.dtype, config.quantize)
@@ -91,7 +108,7 @@ def open_chat(config: ChatConfig) -> ChatSession:
             engine,
             ids,
             max_new_tokens,
-            temperature=config.temperature,
+            temperature=config.temperature or 0.0,
             top_k=config.top_k,
             top_p=config.top_p,
             seed=config.seed + n_asked,

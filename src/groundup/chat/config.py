@@ -12,19 +12,25 @@ from groundup.base.kinds import Count, Device, NotNegative, Whole
 
 @dataclass(frozen=True, kw_only=True)
 class ChatConfig(Config):
-    """Settings of `chat`: talk to the assistant of a run, or to an imported model."""
+    """Settings of `chat`: talk to the assistant or the cast of a run, or to an imported model."""
 
     run: Path | None = None
-    """Run folder that was fine-tuned by `groundup instruct`, the folder of an assistant, or a run
-    of an imported model with a chat template. Without it, the newest of them in runs/."""
+    """Run folder that was fine-tuned by `groundup instruct` or trained on plays, the folder of an
+    assistant, or a run of an imported model with a chat template. Without it, the newest run with
+    an assistant in runs/."""
     ask: str | None = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
     system: str | None = None
     """System message that begins the conversation. None: the one of the chat template, if any."""
     max_new_tokens: Count | None = None
-    """Maximum length of an answer, in tokens. None: 48, and 512 for an imported model."""
-    temperature: NotNegative = 0.0
-    """Sampling temperature. 0: always the most likely token."""
+    """Maximum length of an answer, in tokens. None: 48, 96 for the cast of plays, and 512 for an
+    imported model."""
+    character: str | None = None
+    """Character of the plays who answers, e.g. JULIET. None: the one who speaks to another one
+    most often."""
+    temperature: NotNegative | None = None
+    """Sampling temperature. 0: always the most likely token. None: 0, and 0.8 for the cast of
+    plays."""
     top_k: Count | None = None
     """Sample from this many most likely tokens only. None: from all."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = None

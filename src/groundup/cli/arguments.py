@@ -1,8 +1,10 @@
 """The typed arguments, before they are parsed: values that look like options, options without one.
 
-`--prompt -Once` means `--prompt=-Once`, and `--page` alone may have a value of its own.
+`--prompt -Once` means `--prompt=-Once`, `--page` alone may have a value of its own, and a choice of
+on and off may be typed as `--compile` and `--no-compile`.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +23,8 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
     leaves = {f"--{name.replace('_', '-')}": leaf for name, leaf in options.items()}
     known = {*leaves, *(f"--no-{name[2:]}" for name in leaves), "--help", "-h", "-o", "--config"}
     known |= {"--recipe", "--version", "-V"}
+    switches = _switches(leaves)
+    words = [switches.get(word, word) for word in words]
     result: list[str] = []
     index = 0
     while index < len(words):
@@ -29,7 +33,11 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
         index += 1
         bare = leaf.kind.find(IfBare) if leaf is not None else None
         starts_option = following is not None and following[:1] == "-" and following != "-"
-        if bare is not None and (following is None or starts_option):
+        choices = leaf.kind.choices if leaf is not None else ()
+        is_missing = following is None or starts_option
+        if choices and following not in choices:  # `pretrain --compile data`, but no wrong value
+            is_missing = is_missing or os.path.exists(str(following))
+        if bare is not None and is_missing:
             word = f"{word}={bare.value}"
         elif leaf is not None and leaf.kind.type in (str, Path) and starts_option:
             name = str(following).partition("=")[0]
@@ -38,3 +46,13 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
                 index += 1
         result.append(word)
     return result
+
+
+def _switches(leaves: dict[str, Leaf]) -> dict[str, str]:
+    """What is typed for a choice of on and off as if it were true or false."""
+    found: dict[str, str] = {}
+    for option, leaf in leaves.items():
+        if {"on", "off"} <= set(leaf.kind.choices):
+            found |= {f"--no-{option[2:]}": f"{option}=off", f"{option}=false": f"{option}=off"}
+            found |= {f"{option}=true": f"{option}=on"}
+    return found

@@ -3,7 +3,7 @@
 from itertools import takewhile
 from textwrap import shorten
 
-from groundup.cli.console import harmless, note, table, warn
+from groundup.cli.console import harmless, note, style, table, warn
 from groundup.records.audit_report import AuditReport
 from groundup.text.audit import Audit
 
@@ -60,7 +60,7 @@ def show_audit(audit: Audit) -> None:
         ],
     )
     for name, (_, found) in places.items():
-        for shown in found.examples[:1]:
+        for shown in [] if style.is_brief else found.examples[:1]:
             words = shorten(" ".join(shown.text.split()), 80)
             documents = " and ".join(dict.fromkeys((shown.first, shown.second)))
             note(f'{name}, in {documents}, {shown.jaccard:.0%} similar: "{words}"')

@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.classify_view import show_cost, show_model, show_scores
-from groundup.cli.console import next_command, note, span, warn
+from groundup.cli.console import next_command, note, span, style, warn
 from groundup.cli.finetune_view import shown
 from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify
@@ -10,7 +10,7 @@ from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.cost import plan_classify
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.result import ClassifyResult, ModelScores
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 
 def run(config: ClassifyConfig) -> ClassifyResult | None:
@@ -38,7 +38,8 @@ def run(config: ClassifyConfig) -> ClassifyResult | None:
 
         def on_scores(models: list[ModelScores]) -> None:
             bar("", None)
-            show_scores(models)
+            if not style.is_brief:  # the scores of all models follow
+                show_scores(models)
 
         def on_step(step: Step) -> None:
             if line := bar("training", step.n_steps):

@@ -2,7 +2,7 @@
 
 import shlex
 
-from groundup.cli.console import next_command, note, span, table, typed, warn
+from groundup.cli.console import next_command, note, span, style, table, typed, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.finetune.classify.cost import ClassifyPlan
 from groundup.finetune.classify.metrics import Scores
@@ -56,7 +56,7 @@ def show_model(result: ClassifyResult) -> None:
     """Print the verdict, the calibration and the F1 of the saved classifier."""
     model = result.model
     (note if model is not None else warn)(result.verdict)
-    if model is None:
+    if model is None or style.is_brief:
         return
     if model.calibration is not None:
         note(model.calibration.sentence)

@@ -33,7 +33,18 @@ typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 suggested: list[str] = []
 """Every command that was printed as one to type, for the tests, which parse them all."""
-_PLAIN_EVERY_S = 10.0
+
+
+class _Style:
+    is_brief = False
+    """Whether a command is a stage of a story: it prints few lines, and no next command."""
+
+
+style = _Style()
+_PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 60.0
+"""Seconds between two lines of progress where there is no terminal."""
+_BRIEF_LINES = 3
+"""Lines of a generated text that a story shows."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -79,7 +90,7 @@ def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
     # As a line of its own, a title may be wider than its table.
     if title:
         console.print(f"\n[italic]{escape(harmless(title))}[/italic]")
-    view = Table(box=box.SIMPLE_HEAD)
+    view = Table(box=box.SIMPLE_HEAD, show_edge=not style.is_brief)
     for index, column in enumerate(columns):
         numbers = index > 0 and all(_is_number(row[index]) for row in rows)
         view.add_column(escape(column), justify="right" if numbers else "left", overflow="fold")
@@ -98,9 +109,21 @@ def warn(text: str) -> None:
     console.print(f"[yellow]![/yellow] {escape(harmless(text))}")
 
 
+def passage(text: str) -> None:
+    """Print a generated text as it is, and in a story only the beginning of it."""
+    if not style.is_brief:
+        console.print(harmless(text), markup=False, soft_wrap=True)
+        return
+    lines = [line for line in harmless(text).splitlines() if line.strip()]
+    for line in lines[:_BRIEF_LINES]:
+        console.print(f"  {line}", markup=False, no_wrap=True, overflow="ellipsis")
+
+
 def next_command(command: str) -> None:
     """Print the next command to type."""
     suggested.append(command)
+    if style.is_brief:
+        return
     shown = escape(harmless(command))
     console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
@@ -137,8 +160,9 @@ class Line:
             self._bar.update(task, completed=completed, total=self.total, words=words)
             return
         now = time.monotonic()
-        is_last = self.total is not None and completed >= self.total
-        if is_last or now - self._printed_at >= _PLAIN_EVERY_S:
+        is_last = self.total is not None and completed >= self.total and not style.is_brief
+        every_s = _BRIEF_EVERY_S if style.is_brief else _PLAIN_EVERY_S
+        if is_last or now - self._printed_at >= every_s:
             self._printed_at = now
             share = "" if self.total is None else f" {completed / max(1, self.total):4.0%}"
             print(f"{self.description}{share}  {words}", flush=True)
@@ -159,7 +183,7 @@ def progress(description: str, total: int | None) -> Iterator[Line]:
     if not console.is_terminal:
         yield line
         return
-    with Progress(*_FRAME, console=console, refresh_per_second=4) as bar:
+    with Progress(*_FRAME, console=console, refresh_per_second=4, transient=style.is_brief) as bar:
         task = bar.add_task(description, total=total, words="")
         line._bar = bar
         try:

@@ -21,7 +21,7 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
     result = evaluate(config)
     table(
         f"Validation set: {result.n_bytes:,} bytes, {result.n_targets:,} tokens, each predicted "
-        "once",
+        + ("once" if result.documents == "stream" else "once inside its document"),
         ["model", "bits/byte", "information used"],
         [
             ["this model", f"{result.bits_per_byte:.3f}", f"checkpoint {result.checkpoint}"],
@@ -48,6 +48,8 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
             f"Training loss: {result.train_nats:.4f} nats/token, {abs(gap):.2f} "
             f"{'lower: this gap measures overfitting' if gap > 0 else 'higher: no overfitting'}."
         )
+    for folder in result.other_data:
+        note(f"The run was also trained on {folder}; --data {quoted(folder)} evaluates on it.")
     _show_reduced(result)
     if result.lost_to:
         warn(

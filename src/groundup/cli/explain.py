@@ -5,10 +5,11 @@ from rich.text import Text
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
-from groundup.cli.console import console, next_command, note, table
+from groundup.cli.console import console, next_command, note, style, table
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.explain import ExplainResult, explain
 
+_BRIEF_ROWS = 10
 _SHADES = " ░▒▓█"
 
 
@@ -20,7 +21,8 @@ def run(config: ExplainConfig) -> ExplainResult:
         "of its row attends to the token of its column."
     )
     width = max(map(len, result.tokens))
-    for token, row in zip(result.tokens, result.attention, strict=True):
+    shown = list(zip(result.tokens, result.attention, strict=True))
+    for token, row in shown[:_BRIEF_ROWS] if style.is_brief else shown:
         line = Text(f"{token:>{width}} ")
         line.append("".join(2 * _SHADES[min(4, int(weight * 5))] for weight in row))
         console.print(line)

@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.console import next_command, note, style, table, warn
 from groundup.cli.finetune_view import next_stage
 from groundup.cli.sample_view import SampleView
 from groundup.evaluation.config import GenerateConfig
@@ -39,6 +39,15 @@ def run(config: GenerateConfig) -> GenerateResult:
 
 
 def _show_copied(result: GenerateResult) -> None:
+    if style.is_brief:
+        longest = max((sample.longest_recited or "" for sample in result.samples), key=len)
+        frac = max(sample.recited_frac or 0.0 for sample in result.samples)
+        note(
+            f"Copied from the training text, in passages of {RECITED_CHARACTERS} characters or "
+            f"more: at most {100 * frac:.0f} % of a sample. The longest copied passage has "
+            f"{len(longest)} characters: {repr(longest)[:50]}"
+        )
+        return
     table(
         f"Copied from the training text, in passages of {RECITED_CHARACTERS} characters or more",
         ["sample", "copied", "longest passage of any length", "characters"],

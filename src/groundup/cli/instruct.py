@@ -1,7 +1,7 @@
 """`groundup instruct`: fine-tune an assistant; show its answers beside those of the baselines."""
 
 from groundup.base.errors import quoted
-from groundup.cli.console import next_command, note, warn
+from groundup.cli.console import next_command, note, style, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.cli.instruct_view import Stages, show_prepared, show_test
@@ -10,6 +10,13 @@ from groundup.finetune.instruct.config import InstructConfig
 from groundup.finetune.instruct.instruct import instruct, plan_instruct, show_records
 from groundup.finetune.instruct.result import InstructResult
 from groundup.finetune.instruct.testing import Callbacks
+from groundup.train.curve_checks import PLATEAU, Finding
+
+
+def _show_finding(finding: Finding) -> None:
+    # The questions of a story are more than a small model can learn, so its loss levels off.
+    if not (style.is_brief and finding.rule == PLATEAU):
+        warn(f"{finding.rule}: {finding}")
 
 
 def run(config: InstructConfig) -> InstructResult | None:
@@ -24,13 +31,14 @@ def run(config: InstructConfig) -> InstructResult | None:
         callbacks = Callbacks(
             on_step=stages.on_step,
             on_answer=stages.on_answer,
-            on_finding=lambda finding: warn(f"{finding.rule}: {finding}"),
+            on_finding=_show_finding,
             on_fold=lambda number, n: note(f"Fold {number} of {n}:"),
         )
         result = instruct(config, callbacks, show_prepared)
     with shown(result.folder):
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
-        note(result.loss)
+        if not style.is_brief:
+            note(result.loss)
         note(result.forgetting)
         if result.evaluation is not None:
             show_test(result, result.evaluation)

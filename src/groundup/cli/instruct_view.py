@@ -2,13 +2,13 @@
 
 from contextlib import ExitStack
 
-from groundup.cli.cells import interval, mark, shorten
-from groundup.cli.console import Line, console, note, progress, span, table, warn
+from groundup.cli.cells import mark, shorten
+from groundup.cli.console import Line, console, note, progress, span, style, table, warn
 from groundup.evaluation.paired import MIN_ITEMS
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of
 from groundup.finetune.instruct.result import InstructResult, Prepared
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 _N_EXAMPLES = 3
 
@@ -59,6 +59,8 @@ def show_prepared(prepared: Prepared) -> None:
         )
     for sentence in prepared.left_out:
         warn(sentence)
+    if style.is_brief:
+        return
     trained = "low-rank adapters (LoRA)" if prepared.method == "lora" else "all weights"
     note(
         f"Training {trained}: {prepared.n_train:,} records, {prepared.n_train_tokens:,} tokens, "
@@ -71,10 +73,16 @@ def show_test(result: InstructResult, evaluation: Evaluation) -> None:
     """Print the scores, what they mean, and some answers."""
     if result.is_synthetic:
         table(
-            "Accuracy on the test set",
-            ["kind", "prompts", "before", "after", "95 % interval (after)"],
+            "Test set: right answers, and bits per answer token",
+            ["kind", "n", "before", "after (95 %)", "bits before", "after"],
             [
-                [kind, str(after.n), f"{before.value:.1%}", f"{after.value:.1%}", interval(after)]
+                [
+                    kind,
+                    str(after.n),
+                    f"{before.value:.0%}",
+                    f"{after.value:.0%} ({100 * after.low:.0f}–{100 * after.high:.0f})",
+                    *result.bits(kind),
+                ]
                 for kind, before, after in result.shares()
             ],
         )
@@ -82,12 +90,13 @@ def show_test(result: InstructResult, evaluation: Evaluation) -> None:
         _show_scores(evaluation)
         if result.no_few_shot:
             note(result.no_few_shot)
-    for sentence in result.verdict:
+    for sentence in result.verdict[:2] if style.is_brief else result.verdict:
         note(sentence)
     if result.cut_answers:
         warn(result.cut_answers)
     _show_examples(evaluation)
-    note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
+    if not style.is_brief:
+        note(f"All answers to the test prompts: {result.folder / 'samples' / 'answers.md'}")
 
 
 def _show_scores(evaluation: Evaluation) -> None:
@@ -112,7 +121,10 @@ def _show_examples(evaluation: Evaluation) -> None:
     """Print answers to prompts of different kinds, before and after."""
     tuned, untuned = (evaluation.answers[name] for name in (baselines.TUNED, baselines.UNTUNED))
     numbers = range(0, len(tuned), max(1, len(tuned) // _N_EXAMPLES))
-    note("\nExamples from the test set:")
+    if style.is_brief:  # the table has the rest
+        numbers = range(0)
+    else:
+        note("\nExamples from the test set:")
     for index in numbers[:_N_EXAMPLES]:
         item, answer = evaluation.items[index], tuned[index]
         is_right = answer.exact if answer.key is None else answer.key

@@ -14,9 +14,9 @@ _ROWS = {
     "  trained once": "n_targets_once",
     "  trained more than once": "n_targets_repeated",
     "    at most (times)": "most_often",
-    "  never: after the last window": "n_targets_tail",
+    "  never: the last tokens": "n_targets_tail",
     "  never: between windows": "n_targets_gap",
-    "  never: starts a document": "n_targets_document",
+    "  never: document starts": "n_targets_document",
     "predictions": "n_trainings",
     "  across documents": "n_trainings_crossing",
     "  dropped by drop_last": "n_trainings_drop_last",
@@ -31,6 +31,7 @@ _COLUMNS = {
     "and the first token of a document is not a target.",
     "packed": "each window is filled with complete documents (long ones are cut), and the rest is "
     "padding; documents are separate.",
+    "padded": "each window has one document, or a piece of a long one, and the rest is padding.",
 }
 
 
@@ -42,7 +43,7 @@ def run(config: LedgerConfig) -> dict[str, LedgerColumn]:
     table(
         f"One epoch of {result.n_tokens:,} tokens in {documents}: context "
         f"length {config.context_length:,}, stride {stride}, batch size {config.batch_size:,}",
-        ["count", *result.columns],
+        ["count", *(name.replace(" ", "\n") for name in result.columns)],
         [[name, *(f"{count[field]:,}" for count in counts)] for name, field in _ROWS.items()],
     )
     note(

@@ -56,6 +56,9 @@ _OTHER_NAMES = {
         --num-train-steps --num-iterations""",
     "--budget": "--time --max-time --minutes --duration",
     "--train-time": "--time --max-time --duration",
+    "--documents": """--packing --sample-packing --document-mask --intra-document-mask
+        --reset-attention-mask --reset-position-ids --padding-free""",
+    "--mix": "--data-mix --mixture --data-weights --dataset-weights --interleave-probs",
     "--validate-every": """--eval-every --eval-interval --eval-steps --val-every --val-interval
         --val-check-interval --evaluation-strategy --eval-strategy""",
     "--validation-windows": "--eval-iters --eval-batches --limit-val-batches --eval-tokens",

@@ -17,6 +17,7 @@ _IN_RUN = {
     "instruct": "assistant",
     "prefer": "preferred",
     "reinforce": "reinforced",
+    "report": "report.html",
 }
 """Where in the run a command writes without --out."""
 

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Set
 from dataclasses import fields
 
-from groundup.cli.console import next_command, note, span, table, typed, warn
+from groundup.cli.console import next_command, note, span, style, table, typed, warn
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig
@@ -19,12 +19,13 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     result = plan(config, given)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
     held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
+    epochs = ", ".join(f"{n:.1f} epochs of {folder}" for folder, n in result.passes.items())
     rows = [
         ["parameters", f"{result.n_parameters:,}", parts],
         [
             "text",
             f"{result.n_train_tokens:,} tokens",
-            f"{result.n_passes:.1f} epochs in {result.steps:,} steps",
+            f"{epochs} in {result.steps:,} steps; {result.n_targets:,} targets",
         ],
         ["memory", _megabytes(result.total_memory_bytes), held],
         ["free memory", _megabytes(result.free_memory_bytes), "including this process"],
@@ -40,21 +41,20 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             f"{result.step_s * 1000:,.0f} ms per step, {result.validation_s:.1f} s per validation"
             + (f", {span(result.compile_s)} to compile" if result.compile_s else ""),
         ],
-        [
-            "initial loss",
-            f"{result.first_loss_nats:.2f} nats",
-            "ln V, the loss of a uniform prediction",
-        ],
+        ["compilation", *result.compilation.split(". ", 1)],
+        ["initial loss", f"{result.first_loss_nats:.2f} nats", "ln V, of a uniform prediction"],
         [
             "final loss",
             "{:.2f} to {:.2f} nats".format(*result.last_loss_nats),
             "on the validation set, estimated from size, steps and bigram statistics",
         ],
     ]
+    if style.is_brief:
+        rows = [row for row in rows if row[0] not in ("memory", "free memory", "disk", "compute")]
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)
-    words = _for_pretrain(typed[1:]) or [str(config.data)]
+    words = _for_pretrain(typed[1:]) or [str(config.first_data)]
     if config.train_time is not None:
         words += ["--steps", str(result.steps)]
     next_command(shlex.join(["groundup", "pretrain", *words]))

@@ -14,12 +14,12 @@ _SPLIT = {"by document": "split by document", "by last part": "split within each
 
 def run(config: PrepareAndEncodeConfig) -> PrepareAndEncodeResult:
     """Prepare and print what was found."""
-    for name in config.sources:
-        if name in CATALOG and not Path(name).exists():
-            text = CATALOG[name]
-            note(f"{name}: {text.about} ({text.n_bytes:,} bytes, {text.license}), from {text.url}")
     with stage_progress() as on_progress:
         result = prepare_and_encode(config, on_progress)
+    for name in result.sources:
+        if name in CATALOG and not Path(name).exists():
+            text = CATALOG[name]
+            note(f"{name}: {text.about} ({text.license}), from {text.url}")
     table(
         f"{', '.join(result.sources)}, {_SPLIT[result.split_rule]}",
         ["split", "documents", "characters", "bytes", *(["tokens"] if result.n_tokens else [])],

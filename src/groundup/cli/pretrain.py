@@ -6,7 +6,7 @@ from collections.abc import Set
 
 from groundup.base.errors import quoted
 from groundup.base.machine import process_age_s
-from groundup.cli.console import next_command, note, progress, table
+from groundup.cli.console import next_command, note, progress, style, table
 from groundup.cli.training_view import TrainingView
 from groundup.pretraining.pretrain import pretrain
 from groundup.pretraining.report import PretrainResult
@@ -23,24 +23,30 @@ def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult
         result = pretrain(
             config, view.step, view.sample, view.finding, view.choice, started_at, given
         )
-    table(
-        "First steps",
-        ["step", "loss, nats", "gradient norm", "weight before", "weight after"],
-        view.first_rows,
-    )
     # Perplexity is the exponential of the loss.
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
-    table(
-        "Validation",
-        ["", "validation loss, nats", "perplexity"],
-        [
-            ["before the first step", f"{before:.3f}", f"{math.exp(before):,.1f}"],
-            [f"best, at step {result.best_step:,}", f"{after:.3f}", f"{math.exp(after):,.1f}"],
-        ],
-    )
+    if style.is_brief:
+        note(
+            f"Validation loss: {before:.3f} nats/token before training, {after:.3f} at step "
+            f"{result.best_step:,}."
+        )
+    else:
+        table(
+            "First steps",
+            ["step", "loss, nats", "gradient norm", "weight before", "weight after"],
+            view.first_rows,
+        )
+        table(
+            "Validation",
+            ["", "validation loss, nats", "perplexity"],
+            [
+                ["before the first step", f"{before:.3f}", f"{math.exp(before):,.1f}"],
+                [f"best, at step {result.best_step:,}", f"{after:.3f}", f"{math.exp(after):,.1f}"],
+            ],
+        )
     if result.early_end:
         note(result.early_end)
-    if result.best_step < result.steps:
+    if result.overfits:
         note("After that step the model was overfitting; other commands open the best checkpoint.")
     note(
         f"{result.n_parameters:,} parameters, {result.n_targets:,} targets in "

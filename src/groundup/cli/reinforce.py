@@ -10,7 +10,7 @@ from groundup.cli.console import next_command, note, progress, span, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.finetune.plan import FineTuningPlan
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 
 def run(config: ReinforceConfig) -> ReinforceResult | FineTuningPlan:

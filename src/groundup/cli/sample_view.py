@@ -2,7 +2,7 @@
 
 import math
 
-from groundup.cli.console import console, harmless, table
+from groundup.cli.console import console, harmless, passage, style, table
 from groundup.evaluation.samples import Sample
 
 
@@ -14,6 +14,8 @@ class SampleView:
 
     def print_text(self, prompt: str, setting: str, piece: str) -> None:
         """Print the next piece of the first sample."""
+        if style.is_brief:
+            return
         if self._streamed is None:
             self._streamed = setting
             _print_prompt(prompt, setting)
@@ -21,6 +23,10 @@ class SampleView:
 
     def print_sample(self, prompt: str, sample: Sample) -> None:
         """Print a sample, or the end of the one that was printed in pieces."""
+        if style.is_brief:
+            console.print(f"\n[dim]{sample.setting}[/dim]")
+            passage(prompt + sample.text)
+            return
         if self._streamed is None:
             _print_prompt(prompt, sample.setting)
             console.print(harmless(sample.text), markup=False, end="", soft_wrap=True)

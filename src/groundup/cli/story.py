@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
-from groundup.cli.console import console, heading, next_command, note, warn, with_command
+from groundup.cli.console import heading, next_command, note, style, warn, with_command
+from groundup.cli.ending_view import ending_lines, minutes
 from groundup.cli.verbs import call
 from groundup.story.config import StoryConfig
+from groundup.story.ending import end_story
 from groundup.story.folder import open_story
 from groundup.story.stages import Stage, run_stages, stages_of
 
@@ -18,18 +20,29 @@ def run(config: StoryConfig) -> Path:
     story = open_story(config)
     if story.is_resumed:
         note(f"Resuming the unfinished story in {story.path}/")
-    run_stages(
-        story,
-        partial(call, must_record=True),
-        on_start=partial(_show_start, n_stages=len(stages_of(config))),
-        on_skip=_show_skipped,
-    )
+    style.is_brief = not config.verbose
+    try:
+        run_stages(
+            story,
+            partial(call, must_record=True),
+            on_start=partial(_show_start, n_stages=len(stages_of(config))),
+            on_skip=_show_skipped,
+        )
+    finally:
+        style.is_brief = False
     elapsed_s = time.monotonic() - started_at
-    story.finish(elapsed_s)
-    console.print()
-    note(f"All stages took {elapsed_s / 60:.1f} minutes. The run folder is {story.path}/")
-    if config.pretrained is None:
-        note(f"Open {story.path / 'report.html'} in a browser for a report with figures.")
+    if config.pretrained is not None:
+        story.finish(elapsed_s)
+        note(f"\nAll stages took {minutes(elapsed_s)}. The run folder is {story.path}/")
+    else:
+        heading("result")
+        ending = end_story(story, elapsed_s)
+        for line in ending_lines(ending):
+            note(line)
+        note(f"\nReport, for a browser: {story.path / 'report.html'}")
+        if ending.exchange is None:  # there is nobody to talk to
+            next_command(f"groundup generate {quoted(story.run)}")
+            return story.path
     next_command(f"groundup chat {quoted(story.run)}")
     return story.path
 
@@ -39,6 +52,8 @@ def _show_start(number: int, stage: Stage, is_finished: bool, *, n_stages: int) 
         note(f"{number}. {stage.title}: finished earlier")
     else:
         heading(f"{number}/{n_stages}  {stage.title}")
+        if stage.verb == "plan":
+            note("Trying models of several sizes on this machine ...")
 
 
 def _show_skipped(mistake: UserError) -> None:

@@ -1,9 +1,9 @@
 """The progress of a training run on the screen."""
 
-from groundup.cli.console import Line, span
+from groundup.cli.console import Line, passage, span, style
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 _FIRST_STEPS = 3
 
@@ -48,7 +48,10 @@ class TrainingView:
 
     def sample(self, step: int, text: str) -> None:
         """Print a text that the model generated."""
-        self.line.say(f"\nSample at step {step}:\n{text}\n")
+        self.line.say(f"\nSample at step {step}:")
+        passage(text)
+        if not style.is_brief:
+            self.line.say("")
 
     def choice(self, config: PretrainConfig) -> None:
         """Print the settings that a budget chose."""

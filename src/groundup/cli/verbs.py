@@ -23,7 +23,8 @@ class Verb:
     positional: str | None = None
     """The setting that is given without the name of an option."""
     home: str | None = None
-    """The setting that names the folder where the result is recorded. None: it is not recorded."""
+    """The setting, or property, that names the folder where the result is recorded. None: it is not
+    recorded."""
     writes: str | None = None
     """The setting that names where its main result is written; it is checked before the start."""
     takes_given: bool = False
@@ -73,7 +74,7 @@ VERBS = [
     _verb("windows", _BUILD, "Show input-target pairs and batches.", "data.config:WindowsConfig", "data", "data"),
     _verb("ledger", _BUILD, "Account for every token of an epoch.", "data.config:LedgerConfig", "data", "data"),
     _verb("convert", _BUILD, "Convert token files of nanoGPT, llm.c and Megatron.", "data.config:ConvertConfig", "source", writes="out"),
-    _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "data", takes_given=True),
+    _verb("plan", _FOUND, "Estimate the cost of a run before it starts.", "planning.config:PlanConfig", "data", "first_data", takes_given=True),
     _verb("pretrain", _FOUND, "Train the foundation model.", "train.config:PretrainConfig", "data", takes_given=True, resumable=True, writes="out"),
     _verb("doctor", _FOUND, "Check a run for problems.", "pretraining.config:DoctorConfig", "run", "run", requires="training", is_check=True),
     _verb("compare", _FOUND, "Compare runs.", "pretraining.config:CompareConfig", "runs"),
@@ -88,9 +89,10 @@ VERBS = [
     _verb("instruct", _TUNE, "Fine-tune an assistant.", "finetune.instruct.config:InstructConfig", "run", "run", resumable=True, writes="out"),
     _verb("prefer", _TUNE, "Tune an assistant on preferences.", "alignment.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
     _verb("reinforce", _TUNE, "Train a model on rewards of its own replies (GRPO).", "alignment.reinforce.config:ReinforceConfig", "run", "run", writes="out", resumable=True),
-    _verb("chat", _TUNE, "Chat with the assistant.", "chat.config:ChatConfig", "run", requires="assistant"),
+    _verb("chat", _TUNE, "Chat with the assistant, or with the cast of plays.", "chat.config:ChatConfig", "run", requires="assistant"),
     _verb("judge", _TUNE, "Compare two sets of answers with a language model as judge.", "evaluation.judge.config:JudgeConfig", "answers", resumable=True),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
+    _verb("report", _INSIDE, "Write the report of a run, and a picture of it.", "inspection.config:ReportConfig", "run", writes="out"),
 ]
 # fmt: on
 

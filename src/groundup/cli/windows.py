@@ -3,7 +3,7 @@
 from rich.markup import escape
 
 from groundup.base.errors import quoted
-from groundup.cli.console import console, next_command, note, table
+from groundup.cli.console import console, next_command, note, style, table
 from groundup.data.config import WindowsConfig
 from groundup.data.preview import WindowsPreview, preview_windows
 from groundup.inspection.slide import write_windows_page
@@ -14,8 +14,14 @@ def run(config: WindowsConfig) -> WindowsPreview:
     """Print pairs, a batch and the counts of an epoch."""
     preview = preview_windows(config)
     _show_pairs(preview)
-    _show_batch(preview)
-    _show_counts(preview)
+    if style.is_brief:
+        note(
+            f"A batch has {preview.batch_size} windows, and an epoch {preview.n_windows:,} windows "
+            f"with {preview.ledger.n_targets_once:,} targets."
+        )
+    else:
+        _show_batch(preview)
+        _show_counts(preview)
     if config.page is not None:
         note(f"Open {write_windows_page(config.data, config.page)} in a browser.")
     next_command(f"groundup plan {quoted(config.data)}")

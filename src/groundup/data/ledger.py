@@ -72,7 +72,7 @@ class LedgerResult:
     n_tokens: int
     n_documents: int
     columns: dict[str, LedgerColumn]
-    """By kind of windows: "book's loader", "exact", "isolated" and "packed"."""
+    """By kind of windows: "book's loader", "exact", "isolated", "packed" and "padded"."""
     left_out: dict[str, str]
     """Kinds of windows that the text is too short for, and why."""
 
@@ -93,6 +93,7 @@ def ledger(config: LedgerConfig) -> LedgerResult:
         ("exact", min(config.stride, length), "exact", "stream"),
         ("isolated", min(config.stride, length), "exact", "isolated"),
         ("packed", length, "book", "packed"),
+        ("padded", length, "book", "padded"),
     ]
     columns: dict[str, LedgerColumn] = {}
     reasons: dict[str, UserError] = {}
@@ -135,8 +136,8 @@ def account(windows: Windows, batch_size: int) -> Ledger:
     n_windows, width = len(windows), windows.width
     n_targets = windows.n_tokens - 1
     n_full, n_rest = divmod(n_windows, batch_size)
+    n_trainings = count_predictions(windows)
     if windows.rows is not None:
-        n_trainings = windows.rows.n_targets
         return Ledger(
             n_targets=n_targets,
             n_targets_once=n_trainings,
@@ -153,17 +154,15 @@ def account(windows: Windows, batch_size: int) -> Ledger:
             n_trainings_drop_last=min(n_rest * width, n_trainings),
         )
     if windows.coverage == "exact":
-        reached, most_often, n_trainings = n_targets, 1, n_targets
+        reached, most_often = n_targets, 1
     else:
         reached = (n_windows - 1) * windows.stride + width
         most_often = min(n_windows, -(-width // windows.stride))
-        n_trainings = n_windows * width
     trained, repeated = trained_at_least(windows, 1), trained_at_least(windows, 2)
     once, n_document = trained - repeated, 0
     if windows.documents == "isolated":
         times = times_a_target(windows, _later_document_starts(windows))
         n_document = int((times > 0).sum())
-        n_trainings -= int(times.sum())
         once -= int((times == 1).sum())
         repeated -= int((times > 1).sum())
     return Ledger(
@@ -181,6 +180,17 @@ def account(windows: Windows, batch_size: int) -> Ledger:
         n_windows_drop_last=n_rest,
         n_trainings_drop_last=min(n_rest * width, n_trainings),
     )
+
+
+def count_predictions(windows: Windows) -> int:
+    """Count the predictions that an epoch trains: targets that are neither padding nor masked."""
+    if windows.rows is not None:
+        return windows.rows.n_targets
+    exact = windows.coverage == "exact"
+    n_predictions = windows.n_tokens - 1 if exact else len(windows) * windows.width
+    if windows.documents == "isolated":
+        n_predictions -= int(times_a_target(windows, _later_document_starts(windows)).sum())
+    return n_predictions
 
 
 def trained_at_least(windows: Windows, times: int) -> int:

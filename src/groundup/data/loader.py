@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.data.batch import Batch, make_batch
+from groundup.data.batch import Batch, join, make_batch
 from groundup.data.epochs import Epochs, Order
 from groundup.data.mixture import Mixture
 from groundup.data.windows import Windows
@@ -31,8 +31,8 @@ class Loader:
     """An endless iterator over batches of windows.
 
     A batch is (inputs, targets), int64, (B, T) each: two views of one buffer of B rows of T+1
-    tokens; do not write into them. Windows over separate documents also set `positions` and
-    `cu_seqlens`.
+    tokens; do not write into them. Windows over separate documents also set `positions`,
+    `cu_seqlens` and `lengths`.
 
     Args:
         windows: The windows of one epoch, or a mixture of several texts.
@@ -213,13 +213,11 @@ class Loader:
     def _mix(self, source: NDArray[np.int64] | None, indices: NDArray[np.int64]) -> Batch:
         if source is None:
             return make_batch(self._parts[0], indices)
-        n_rows, width = len(indices), self._parts[0].width
-        both = torch.empty((2, n_rows, width), dtype=torch.int64)
-        for text in np.unique(source).tolist():
-            here = torch.from_numpy(np.flatnonzero(source == text))
-            inputs, targets = make_batch(self._parts[text], indices[source == text])
-            both[0, here], both[1, here] = inputs, targets
-        return Batch((both[0], both[1]))
+        found = [
+            (np.flatnonzero(source == text), make_batch(self._parts[text], indices[source == text]))
+            for text in np.unique(source).tolist()
+        ]
+        return join(found, self.windows.most_documents)
 
     def _hand_over(self, batch: Batch) -> Batch:
         if self.device is None or self.device.type == "cpu":

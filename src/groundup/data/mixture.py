@@ -53,10 +53,11 @@ class Mixture:
                 f"The mixture has windows of {' and '.join(map(str, widths))} tokens. All texts "
                 "must have one context length and be longer than it.",
             )
-        if any(part.documents != "stream" for part in self.parts):
+        modes = sorted({part.documents for part in self.parts})
+        if len(modes) > 1:
             raise UserError(
-                "A mixture of windows over separate documents is not supported.",
-                settings={"documents": "stream"},
+                f"The mixture has windows with documents {' and '.join(modes)}. The same for all "
+                "texts is expected."
             )
         self.weights = shares / shares.sum()
         self._source, self._rank, self._quota = _pattern(self.weights)
@@ -66,6 +67,11 @@ class Mixture:
         block, place = np.divmod(positions, len(self._source))
         source = self._source[place]
         return source, block * self._quota[source] + self._rank[place]
+
+    @property
+    def most_documents(self) -> int:
+        """Largest number of documents that a window can hold."""
+        return max(part.most_documents for part in self.parts)
 
     def taken(self, n_positions: int) -> NDArray[np.int64]:
         """Return the number of windows of each text among the first `n_positions`."""

@@ -44,10 +44,7 @@ class Rows:
     ) -> None:
         self._starts, self._lengths = cut_into_pieces(document_starts, n_tokens, context_length)
         if not len(self._starts):
-            raise UserError(
-                "No document has two tokens, so there is nothing to predict. A longer text is "
-                "expected."
-            )
+            raise nothing_to_predict()
         self.context_length = context_length
         row_of = best_fit(self._lengths, context_length) if pack else np.arange(len(self._lengths))
         self._order = np.argsort(row_of, kind="stable")
@@ -64,6 +61,11 @@ class Rows:
         return list(zip(self._starts[here].tolist(), self._lengths[here].tolist(), strict=True))
 
     @property
+    def most_pieces(self) -> int:
+        """Largest number of pieces in a row."""
+        return int(np.diff(self._first).max())
+
+    @property
     def n_targets(self) -> int:
         """Number of targets in the rows: every token that is not the first of its document."""
         return int(self._lengths.sum())
@@ -72,6 +74,15 @@ class Rows:
     def n_padding(self) -> int:
         """Number of positions that hold padding."""
         return len(self) * self.context_length - self.n_targets
+
+
+def nothing_to_predict() -> UserError:
+    """Return the error for separate documents that are all shorter than two tokens."""
+    return UserError(
+        "No document has two tokens, so there is nothing to predict inside a document. Longer "
+        "documents are expected.",
+        settings={"documents": "stream"},
+    )
 
 
 def cut_into_pieces(

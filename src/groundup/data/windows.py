@@ -15,6 +15,7 @@ is a row of complete documents (`data/packing.py`).
 
 import operator
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, SupportsIndex
 
@@ -23,8 +24,15 @@ from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
-from groundup.data.boundaries import Boundaries, document_boundaries, from_cuts, starts_inside
-from groundup.data.packing import Rows
+from groundup.data.boundaries import (
+    Boundaries,
+    document_boundaries,
+    from_cuts,
+    most_parts,
+    part_lengths,
+    starts_inside,
+)
+from groundup.data.packing import Rows, nothing_to_predict
 from groundup.data.protocol import ArrayTokens, Tokens
 from groundup.data.show import N_COLUMNS, N_ROWS, pair_html, windows_html
 
@@ -101,6 +109,8 @@ class Windows:
             self._length = 1 + -(-beyond // self.stride) if n_targets > 0 else 0
         if self._length == 0:
             raise _too_short(self.n_tokens, context_length)
+        if documents == "isolated" and not self._any_pair():
+            raise nothing_to_predict()
 
     def __repr__(self) -> str:
         kind = self.coverage if self.documents == "stream" else self.documents
@@ -213,6 +223,35 @@ class Windows:
                 cuts.append(place)  # padding is a part of its own: no document attends to it
         return from_cuts(np.array(cuts, dtype=np.int64), len(indices), self.width)
 
+    @cached_property
+    def most_documents(self) -> int:
+        """Largest number of documents, or parts of them, that a window can hold."""
+        if self.documents == "stream":
+            return 1
+        if self.rows is not None:
+            return self.rows.most_pieces
+        return most_parts(self.tokens.document_starts, self.width)
+
+    def document_lengths(self, indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return how many tokens of each document several windows hold, in their order.
+
+        Returns:
+            (B, `most_documents`); 0 stands for no document. Padding is left out.
+
+        Raises:
+            IndexError: An index is out of range.
+        """
+        self._check(indices)
+        if self.rows is None:
+            starts = self.starts(indices)
+            table = self.tokens.document_starts
+            return part_lengths(table, starts, self.width, self.most_documents)
+        result = np.zeros((len(indices), self.most_documents), dtype=np.int64)
+        for row, index in zip(result, indices.tolist(), strict=True):
+            pieces = self.rows.pieces(index)
+            row[: len(pieces)] = [n_targets for _, n_targets in pieces]
+        return result
+
     def _repr_html_(self) -> str:
         title = (
             f"{len(self):,} windows of {self.width:,} tokens over {self.n_tokens:,}, "
@@ -245,6 +284,13 @@ class Windows:
                 targets[b, place : place + n_targets] = both[1:]
                 place += n_targets
         return inputs, targets
+
+    def _any_pair(self) -> bool:
+        """Whether a document has two tokens."""
+        starts = self.tokens.document_starts
+        if self.n_tokens > len(starts):
+            return True
+        return bool((np.diff(np.append(starts, self.n_tokens)) > 1).any())  # some are empty
 
     def _place(self, index: SupportsIndex) -> int:
         place = operator.index(index)

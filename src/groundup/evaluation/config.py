@@ -30,6 +30,9 @@ class EvaluateConfig(Config):
     stride: Count | None = None
     """Tokens between the starts of two windows. A smaller number gives each token more context.
     None: the context length."""
+    documents: Literal["stream", "isolated", "packed", "padded"] | None = None
+    """How windows hold documents, as for pretraining. Where they are separate, the first token of a
+    document is not predicted. None: as the run was trained."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Number format of the weights for a task. Without a task, generation in this format is also
     compared with float32."""

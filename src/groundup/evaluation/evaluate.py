@@ -12,13 +12,14 @@ from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.data.manifest import rebuild_command
 from groundup.data.store import TokenStore
+from groundup.data.windows import Documents
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
 from groundup.evaluation.quantization import QuantizationCost, reduced_form_cost
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import data_of, documents_of
 from groundup.evaluation.xz_baseline import xz_bits_per_byte
 from groundup.tokenizer.replacing import another_folder
 
@@ -46,6 +47,13 @@ class EvaluateResult:
     """What a reduced form of the weights costs. None: it was not asked for."""
     worst_passage: str = ""
     """The passage that the reduced form predicts most differently."""
+    documents: Documents = "stream"
+    """How the windows held documents. Where they are separate, the first token of a document is
+    not predicted, and its bytes are left out for the baselines, too."""
+    data: str = ""
+    """The data folder of the validation set."""
+    other_data: tuple[str, ...] = ()
+    """The other data folders of a run that was trained on a mixture."""
 
     @property
     def lost_to(self) -> tuple[str, ...]:
@@ -72,6 +80,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     tokenizer = language_model.tokenizer
     model = language_model.model.to(choose_device(config.device))
     data = data_of(run) if config.data is None else config.data
+    documents = documents_of(run) if config.documents is None else config.documents
     stores = {name: _open_store(data, name) for name in ("train", "validation")}
     for name, store in stores.items():
         if store.tokenizer_fingerprint != tokenizer.fingerprint:
@@ -88,6 +97,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         context_length=T,
         batch_size=config.batch_size,
         stride=config.stride,
+        documents=documents,
         tokenizer=tokenizer,
     )
     train_loss = evaluate_loss(
@@ -95,10 +105,11 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         stores["train"],
         context_length=T,
         batch_size=config.batch_size,
+        documents=documents,
         max_windows=min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // T)),
     )
     train_bytes = target_bytes(stores["train"], tokenizer, skip=0)
-    validation_bytes = target_bytes(stores["validation"], tokenizer)
+    validation_bytes = target_bytes(stores["validation"], tokenizer, documents=documents)
     assert loss.n_bytes == len(validation_bytes), "model and baselines must see the same bytes"
     if loss.bits_per_byte is None:
         raise UserError("The validation set has no bytes. Some text is expected.", where=data)
@@ -124,12 +135,20 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         xz_alone_bits_per_byte=compression.alone,
         reduced=reduced,
         worst_passage=worst_passage,
+        documents=documents,
+        data=str(data),
+        other_data=_other_data(run) if config.data is None else (),
     )
     record_if_possible(
         run.evaluation / "loss.json",
-        {**asdict(result), "lost_to": list(result.lost_to), "data": str(data)},
+        {**asdict(result), "lost_to": list(result.lost_to)},
     )
     return result
+
+
+def _other_data(run: RunFolder) -> tuple[str, ...]:
+    mix = run.read_manifest().get("mix") or ()
+    return tuple(str(text["data"]) for text in mix[1:])
 
 
 def _context_length(wanted: int | None, largest: int) -> int:

@@ -14,9 +14,10 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.data.protocol import Tokens
-from groundup.data.windows import Windows
+from groundup.data.windows import Documents, Windows
 from groundup.model.gpt import GPT
 from groundup.tokenizer.protocol import Tokenizer
 
@@ -64,6 +65,7 @@ def evaluate_loss(
     context_length: int | None = None,
     batch_size: int = 16,
     stride: int | None = None,
+    documents: Documents = "stream",
     tokenizer: Tokenizer | None = None,
     max_windows: int | None = None,
     loss: Callable[..., Tensor] | None = None,
@@ -80,6 +82,8 @@ def evaluate_loss(
         batch_size: Windows per batch; the result depends on it only by rounding.
         stride: Distance between two windows. None: the context length. A shorter stride gives
             each target more context, for more computation.
+        documents: How the windows of training hold documents. Where they are separate, the first
+            token of a document is not a target.
         tokenizer: Counts the bytes of the targets; special tokens have none, but their loss counts.
         max_windows: Use only this many windows, spread evenly over the text. None: all.
         loss: Computes the loss of a batch instead of `model.loss`, e.g. in mixed precision.
@@ -88,10 +92,11 @@ def evaluate_loss(
         add_up: Sums numbers over all processes.
 
     Raises:
-        UserError: The text has fewer than two tokens, or the stride is longer than the context.
+        UserError: The text has fewer than two tokens, the stride is longer than the context, or
+            windows with this kind of documents take none.
     """
     length = model.config.context_length if context_length is None else context_length
-    windows = Windows(tokens, length, stride, coverage="exact")
+    windows = loss_windows(tokens, length, stride, documents)
     indices = np.arange(len(windows))
     if max_windows is not None and max_windows < len(windows):
         indices = np.linspace(0, len(windows) - 1, max_windows).round().astype(np.int64)
@@ -105,13 +110,16 @@ def evaluate_loss(
     model.eval()
     with torch.no_grad():
         for start in range(0, len(indices), batch_size):
-            inputs, targets = windows.gather(indices[start : start + batch_size])
+            some = indices[start : start + batch_size]
+            inputs, targets = windows.gather(some)
             targets = np.where(
                 np.arange(len(targets))[:, None] < n_own - start, targets, IGNORE_INDEX
             )
+            batch = [inputs, targets]
+            if documents != "stream":
+                batch.append(windows.document_lengths(some))
             nats = (loss or model.loss)(
-                torch.from_numpy(np.ascontiguousarray(inputs)).to(model.device),
-                torch.from_numpy(np.ascontiguousarray(targets)).to(model.device),
+                *(torch.from_numpy(np.ascontiguousarray(x)).to(model.device) for x in batch),
                 reduction="sum",
             )
             counted = targets[targets != IGNORE_INDEX]
@@ -128,6 +136,25 @@ def evaluate_loss(
     )
 
 
+def loss_windows(
+    tokens: Tokens, context_length: int, stride: int | None, documents: Documents
+) -> Windows:
+    """Make the windows that a loss is measured on: each target, or each inside a document, once.
+
+    Raises:
+        UserError: See `Windows`.
+    """
+    if documents in ("packed", "padded"):  # the same predictions, and packed has less padding
+        if stride is not None:
+            raise UserError(
+                f"documents is {documents}, and the stride is {stride}. Rows of whole documents "
+                "take no stride.",
+                settings={"documents": "isolated"},
+            )
+        return Windows(tokens, context_length, documents="packed")
+    return Windows(tokens, context_length, stride, coverage="exact", documents=documents)
+
+
 def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " V"]:
     """Count the bytes of each token; a special token has none."""
     special = set(tokenizer.special_tokens.values())
@@ -140,13 +167,16 @@ def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " V"]:
     )
 
 
-def target_bytes(tokens: Tokens, tokenizer: Tokenizer, *, skip: int = 1) -> bytes:
+def target_bytes(
+    tokens: Tokens, tokenizer: Tokenizer, *, skip: int = 1, documents: Documents = "stream"
+) -> bytes:
     """Decode the targets of a store, without special tokens: what a baseline must predict.
 
     Args:
         tokens: The tokens of the text.
         tokenizer: Turns ids into bytes.
         skip: Number of tokens to leave out at the start; the first one is never a target.
+        documents: Where they are separate, the first token of each is left out.
     """
     special = set(tokenizer.special_tokens.values())
     pieces = [
@@ -154,4 +184,9 @@ def target_bytes(tokens: Tokens, tokenizer: Tokenizer, *, skip: int = 1) -> byte
         for index in range(tokenizer.vocab_size)
     ]
     ids: NDArray[np.integer] = tokens.read(skip, tokens.n_tokens)
+    if documents != "stream":
+        starts = tokens.document_starts
+        ids = np.delete(
+            ids, np.unique(starts[(starts >= skip) & (starts < tokens.n_tokens)]) - skip
+        )
     return b"".join([pieces[index] for index in ids.tolist()])

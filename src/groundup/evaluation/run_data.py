@@ -5,6 +5,7 @@ of its token stores, its tokenizer and its texts; only a folder whose content ag
 used, so that the data of another project is never taken by its name alone.
 """
 
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore
+from groundup.data.windows import Documents
 from groundup.text.corpus import SIDES
 
 
@@ -30,10 +32,33 @@ def data_of(run: RunFolder) -> Path:
         outer = RunFolder.of(run.path.resolve().parent)
         if outer.path != run.path:
             return data_of(outer)
+    return _find(run, manifest)
+
+
+def texts_of(run: RunFolder) -> tuple[tuple[Path, float], ...]:
+    """Find the data folders that a run was trained on, and their weights in its mixture.
+
+    Raises:
+        UserError: See `data_of`.
+    """
+    mix = run.read_manifest().get("mix")
+    if not isinstance(mix, list):
+        return ((data_of(run), 1.0),)
+    return tuple((_find(run, text), float(text["weight"])) for text in mix)
+
+
+def documents_of(run: RunFolder) -> Documents:
+    """Return how the windows of a run hold documents, by its config.toml."""
+    stored = run.read_config().get("documents") if run.config_path.is_file() else None
+    return next((each for each in typing.get_args(Documents) if each == stored), "stream")
+
+
+def _find(run: RunFolder, manifest: dict[str, Any]) -> Path:
+    """Find one data folder of a run, by what the manifest records of it."""
     problems: list[UserError] = []
     has_fingerprints = any(key in manifest for key in _CHECKS)
     settings = {"data": "path/to/data"}
-    for folder, is_known in run.data_folders():
+    for folder, is_known in run.data_folders(manifest):
         try:
             agree, differ = _compare(folder, manifest)
         except UserError as error:  # a damaged store

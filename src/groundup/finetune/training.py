@@ -29,10 +29,10 @@ from groundup.model.gpt import GPT
 from groundup.train.checkpoint import load_weights
 from groundup.train.curve_checks import Finding
 from groundup.train.job import Job
-from groundup.train.loop import Step
 from groundup.train.metrics import read_metrics
 from groundup.train.run_lookup import open_run
 from groundup.train.schedule import Schedule
+from groundup.train.step import Step
 from groundup.train.trainer import Trainer
 
 _log = logging.getLogger(__name__)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from groundup.base.errors import UserError
 from groundup.base.files import write_text
-from groundup.base.free_name import free_file_name
 from groundup.data.store import TokenStore
+from groundup.inspection.places import check_place
 from groundup.inspection.report import page_templates
 from groundup.text.own_files import is_own_page
 from groundup.tokenizer.files import load_tokenizer
@@ -39,11 +38,6 @@ def write_windows_page(data: Path, goal: Path) -> Path:
             data=Markup(table.replace("<", "\\u003c")),
         )
     )
-    if goal.exists() and not is_own_page(goal):
-        raise UserError(
-            "There is a file at this place that groundup did not write. Choose another name.",
-            where=goal,
-            settings={"page": str(free_file_name(goal.with_suffix(".html")))},
-        )
+    check_place(goal, ".html", "page", is_own_page)
     write_text(goal, page)
     return goal

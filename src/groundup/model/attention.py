@@ -11,7 +11,7 @@ and gradients.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from groundup.base.errors import UserError
@@ -168,13 +168,15 @@ def attention_blocks(
     values: Float[Tensor, "B G T D"],
     *,
     window: int | None = None,
+    visible_from: Int[Tensor, "B T"] | None = None,
     dropout: float | int = 0.0,
     block: int = ATTENTION_BLOCK,
 ) -> Float[Tensor, "B H T D"]:
     """Compute attention by matrix products of `block` queries and the keys visible to them.
 
     Without gradients it stores `block` rows of attention weights at a time; training stores all
-    of them for the backward pass.
+    of them for the backward pass. `visible_from` is the first key that each query sees, where rows
+    hold several documents.
     """
     B, H, T, D = queries.shape
     if keys.shape[1] < H:
@@ -194,6 +196,9 @@ def attention_blocks(
         if window is not None:
             hidden = ~causal_mask(stop - start, stop - first, window=window)
             mask = mask.masked_fill(hidden, -torch.inf)
+        if visible_from is not None:
+            earlier = torch.arange(first, stop) < visible_from[:, start:stop, None]
+            mask = mask.masked_fill(earlier, -torch.inf).repeat(H, 1, 1)  # (H B, block, keys)
         scores = torch.baddbmm(
             mask, queries[:, start:stop], keys[:, first:stop].mT, alpha=D**-0.5
         )  # (H B, block, stop - first)

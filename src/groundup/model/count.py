@@ -8,10 +8,32 @@ from groundup.model.config import GPTConfig
 # needs them and must not load torch.
 LOGITS_AT_ONCE = 2**24
 """Number of logits that are computed at a time: 64 MB of float32."""
+HEAD_ROWS = 128
+"""On a GPU the head has a multiple of this number of rows inside the loss."""
+_GPU_ROWS, _GPU_LOGITS = 2**13, 2**31
+"""Positions whose logits a GPU computes at a time, at least; and logits, if the step is compiled:
+above that, kernels need 64-bit indices."""
 ATTENTION_BLOCK = 128
 """Number of queries per matrix product in `attention_blocks`."""
 FEW_POSITIONS = 512
 """Context length up to which a CPU uses `attention_blocks` in float32."""
+
+
+def gpu_loss_rows(vocab_size: int, *, compiled: bool) -> int:
+    """Number of positions whose logits a GPU computes at a time.
+
+    A compiled step stores them once, in the format of the activations, and computes all of them if
+    it can. Otherwise there are float32 copies.
+
+    >>> gpu_loss_rows(50_257, compiled=False), gpu_loss_rows(50_257, compiled=True)
+    (8192, 42690)
+    """
+    at_once = _GPU_LOGITS if compiled else LOGITS_AT_ONCE
+    return max(_GPU_ROWS, at_once // _padded(vocab_size))
+
+
+def _padded(vocab_size: int) -> int:
+    return -(-vocab_size // HEAD_ROWS) * HEAD_ROWS
 
 
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
@@ -128,6 +150,7 @@ def memory_bytes(
     optimizer_values_per_weight: float = 2.0,
     activation_checkpointing: bool = False,
     on_cpu: bool = False,
+    compiled: bool = False,
 ) -> Memory:
     """Estimate the memory of one training step, in bytes.
 
@@ -136,7 +159,9 @@ def memory_bytes(
     queries, keys, values and output of attention. A CPU stores more: the attention weights where
     `attention_blocks` runs, and float32 copies in the norms where activations are bfloat16. The
     logits are stored three times: as computed, as log-probabilities, and as gradient. At most
-    `LOGITS_AT_ONCE` exist at a time; above that the gradient of the head is added.
+    `LOGITS_AT_ONCE` exist at a time; above that the gradient of the head is added. A GPU computes
+    those of `gpu_loss_rows` positions at a time, and a compiled step there computes the outputs of
+    norms and activation functions again.
 
     Args:
         config: Architecture of the model.
@@ -148,6 +173,7 @@ def memory_bytes(
         activation_checkpointing: Each layer stores its input only, and one layer at a time is
             computed again.
         on_cpu: Whether the step runs on a CPU.
+        compiled: Whether the step is compiled for a GPU.
     """
     T = config.context_length if context_length is None else context_length
     tokens = batch_size * T
@@ -168,6 +194,10 @@ def memory_bytes(
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
     layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
     layer += 4 * query_key * (copies and config.qk_norm)
+    if compiled and not on_cpu:
+        rotated = query_key * (config.positions == "rotary" or config.qk_norm)
+        up = config.ff_width * (2 if config.activation == "swiglu" else 1)
+        layer = (2 * C + qkv + rotated + H * D + up) * activation_bytes
     if activation_checkpointing:
         layers = config.n_layers * C * activation_bytes + layer
     else:
@@ -175,9 +205,12 @@ def memory_bytes(
     per_token_bytes = layers + norm_bytes + C * activation_bytes
     n_parameters = count_parameters(config)
     n_logits = tokens * config.vocab_size
-    logits_bytes = min(n_logits, LOGITS_AT_ONCE) * 4 * 3
-    if n_logits > LOGITS_AT_ONCE:
-        logits_bytes += config.vocab_size * C * 4
+    if on_cpu:
+        logits_bytes = min(n_logits, LOGITS_AT_ONCE) * 4 * 3
+        if n_logits > LOGITS_AT_ONCE:
+            logits_bytes += config.vocab_size * C * 4
+    else:
+        logits_bytes = _gpu_logits_bytes(config, tokens, activation_bytes, compiled=compiled)
     return Memory(
         weights_bytes=n_parameters * weight_bytes,
         gradients_bytes=n_parameters * weight_bytes,
@@ -185,6 +218,19 @@ def memory_bytes(
         activations_bytes=tokens * per_token_bytes,
         logits_bytes=logits_bytes,
     )
+
+
+def _gpu_logits_bytes(
+    config: GPTConfig, tokens: int, activation_bytes: int, *, compiled: bool
+) -> int:
+    """Logits, their softmax and their gradient, which are one tensor in a compiled step; the padded
+    head, its gradient, and that of the hidden states."""
+    C, V = config.d_model, _padded(config.vocab_size)
+    most = gpu_loss_rows(config.vocab_size, compiled=compiled)
+    in_parts = 2 * activation_bytes + (4 if activation_bytes < 4 else 0)
+    per_logit = activation_bytes if compiled else in_parts
+    head = V * C * (activation_bytes + (4 if tokens > most else activation_bytes))
+    return min(tokens, most) * V * per_logit + head + tokens * C * activation_bytes
 
 
 def _visible_keys(context_length: int, window: int | None) -> int:

@@ -18,7 +18,7 @@ from groundup.model.layers import MLP, Embedding, LayerNorm, Linear, RMSNorm
 from groundup.model.loss import head_cross_entropy
 from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
 from groundup.model.ngram_embedding import NGramEmbedding
-from groundup.model.packed import Documents
+from groundup.model.packed import Documents, without_padding
 from groundup.model.recompute import recomputed
 from groundup.model.rotary import RotaryEmbedding
 
@@ -116,13 +116,7 @@ def check_ids(
             f"The token ids {found}. A tensor (B, T) int64 below {vocab_size:,} is expected, for B "
             "texts of T tokens."
         )
-    if documents is not None and ids.shape != (1, len(documents.positions)):
-        raise UserError(
-            f"The token ids are {tuple(ids.shape)}, and the lengths of the documents add up to "
-            f"{len(documents.positions)}. A packed row of shape (1, {len(documents.positions)}) is "
-            "expected."
-        )
-    longest = start + ids.shape[1] if documents is None else max(documents.lengths)
+    longest = start + ids.shape[1] if documents is None else documents.longest
     if longest > context_length:
         raise UserError(
             f"{longest} tokens do not fit in the model's context of "
@@ -246,19 +240,23 @@ class GPT(nn.Module):
         Args:
             ids: Token ids, (B, T) int64.
             cache: Holds the positions before them. None: `ids` are the start of the text.
-            lengths: Number of tokens of each document of a packed row `ids`, (1, N). Each document
-                is computed as if it were alone. None: a row is one document.
+            lengths: Number of tokens of each document, one after the other in the rows of `ids`;
+                none crosses the end of a row, and 0 stands for no document. Each document is
+                computed as if it were alone. None: a row is one document.
 
         Raises:
-            UserError: `check_ids` refuses the ids, or the lengths do not add up to N.
+            UserError: `check_ids` refuses the ids, or the lengths do not add up to B T.
         """
-        documents = None if lengths is None else Documents.of(lengths)
         V, T = self.config.vocab_size, self.config.context_length
-        if documents is None:
+        shape, documents = ids.shape, None
+        if lengths is None:
             start = 0 if cache is None else cache.length
             check_ids(ids, vocab_size=V, context_length=T, start=start)
         else:
+            fits = ids.ndim == 2 and shape[1] <= T
+            documents = Documents.of(lengths, ids.numel(), shape[1] if fits else None)
             check_ids(ids, vocab_size=V, context_length=T, documents=documents)
+            ids = ids.reshape(1, -1)  # (1, N)
         x, rotary = self._embed(ids, cache, documents)
         x = F.dropout(x, self.config.dropout, self.training)
         checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
@@ -271,7 +269,7 @@ class GPT(nn.Module):
             # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)  # (B, T, C)
-        return normed
+        return normed if documents is None else normed.view(*shape, -1)
 
     def _embed(
         self, ids: Tensor, cache: KeyValueCache | None, documents: Documents | None
@@ -313,19 +311,30 @@ class GPT(nn.Module):
         return logits
 
     def loss(
-        self, ids: Tensor, targets: Tensor, *, reduction: Literal["mean", "sum"] = "mean"
+        self,
+        ids: Tensor,
+        targets: Tensor,
+        lengths: Tensor | None = None,
+        *,
+        reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Compute the cross-entropy in nats over the targets that are not -100.
 
         Args:
             ids: Token ids, (B, T) int64.
             targets: The id after each of them, of the same shape.
+            lengths: Number of tokens of each document of each row, (B, D); 0 stands for no
+                document, and what follows the documents of a row is padding. Each document is
+                computed as if it were alone. None: a row is one document.
             reduction: See `cross_entropy`.
 
         Raises:
             UserError: `check_ids` refuses the ids.
         """
-        hidden = self.hidden(ids)  # (B, T, C)
+        if lengths is not None:
+            keep_rows = self.training and self.config.dropout > 0
+            ids, targets, lengths = without_padding(ids, targets, lengths, keep_rows=keep_rows)
+        hidden = self.hidden(ids, lengths=lengths)  # (B, T, C)
         return head_cross_entropy(hidden, self.head.weight, targets, reduction=reduction)
 
     @property

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from groundup.base.targets import IGNORE_INDEX
 from groundup.model.count import LOGITS_AT_ONCE
+from groundup.model.gpu_loss import gpu_cross_entropy
 
 
 def cross_entropy(
@@ -63,19 +64,26 @@ def head_cross_entropy(
     With a large vocabulary the logits are by far the largest tensor of a training step. This
     function computes the logits of some positions at a time, and both gradients at once, so the
     memory does not grow with B x T x V. Small logits are computed in one product, which is faster
-    unless the head is frozen.
+    unless the head is frozen. A GPU has a function of its own, `gpu_cross_entropy`.
 
     Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation.
         The gradients of a linear layer under a softmax are in textbooks.
     """
-    is_small = targets.numel() * len(head) <= LOGITS_AT_ONCE
-    if is_small and (head.requires_grad or not hidden.requires_grad):
-        return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     flat = targets.flatten()
-    total: Tensor = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        hidden.flatten(0, 1), head, flat
-    )
+    is_small = targets.numel() * len(head) <= LOGITS_AT_ONCE
+    if _takes_gpu_loss(hidden):
+        total = gpu_cross_entropy(hidden.flatten(0, 1), head, flat)
+    elif is_small and (head.requires_grad or not hidden.requires_grad):
+        return cross_entropy(hidden @ head.T, targets, reduction=reduction)
+    else:
+        total = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden.flatten(0, 1), head, flat
+        )
     return total if reduction == "sum" else total / (flat != IGNORE_INDEX).sum()
+
+
+def _takes_gpu_loss(hidden: Tensor) -> bool:
+    return hidden.is_cuda
 
 
 class _HeadCrossEntropy(torch.autograd.Function):

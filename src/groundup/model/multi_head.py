@@ -153,8 +153,11 @@ class MultiHeadAttention(nn.Module):
         """Compute queries, keys and values per head, with QK norm and rotation if configured."""
         H, G = self.n_heads, self.n_kv_heads
         heads = self.qkv(x).unflatten(-1, (H + 2 * G, self.d_head))  # (B, T, H + 2G, D)
-        # Heads first and contiguous, so that the following operations read each head in order.
-        heads = heads.permute(2, 0, 1, 3).contiguous()  # (H + 2G, B, T, D)
+        heads = heads.permute(2, 0, 1, 3)  # (H + 2G, B, T, D)
+        if not x.is_cuda:
+            # Contiguous, so that the following operations read each head in order. The attention
+            # of a GPU reads any order, and a copy takes longer than it saves.
+            heads = heads.contiguous()
         queries_keys, values = heads.split((H + G, G))
         if self.query_gain is not None and self.key_gain is not None:
             pairs = zip(queries_keys.split((H, G)), (self.query_gain, self.key_gain), strict=True)

@@ -1,20 +1,33 @@
 """Packed rows: several documents one after the other, each computed as if it were alone.
 
 Padding costs as much as text. A packed row has none: positions restart with each document, and
-attention does not cross from one document to the next. No mask of N x N positions is stored.
+attention does not cross from one document to the next. No mask of N x N positions is stored. A
+batch of B rows of T tokens with several documents each is one packed row of B T tokens.
+
+On a CPU documents of similar lengths are computed together, and nothing is computed between
+documents; on a GPU flash attention for variable lengths does so. Where shapes must not depend on
+the documents, as in a compiled program on a CPU, the other documents of a row are masked.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.model.attention import attention_fused, by_blocks
+from groundup.model.attention import (
+    attention_blocks,
+    attention_fused,
+    by_blocks,
+    scaled_dot_product_attention,
+)
 from groundup.model.grouped_attention import Grouping, group, grouped_attention
 
 
@@ -26,15 +39,24 @@ class Documents:
     [0, 1, 0, 1, 2]
     """
 
-    lengths: tuple[int, ...]
-    """Number of tokens of each document, in order."""
+    counts: Int[Tensor, " n"]
+    """Number of tokens of each document, in order; 0 stands for no document."""
     positions: Int[Tensor, " N"]
     """Position of each token in its document."""
-    ends: Int[Tensor, " n"]
+    ends: Int[Tensor, " n1"]
     """0, and the number of tokens up to the end of each document, int32."""
+    longest: int
+    """No document has more tokens."""
+    row_length: int | None = None
+    """If the documents are those of rows of this length, which fit in the context: the length."""
 
     groupings: dict[tuple[int, int], Grouping] = field(default_factory=dict, compare=False)
     """Computed when first needed, and used by all layers."""
+
+    @cached_property
+    def lengths(self) -> tuple[int, ...]:
+        """Number of tokens of each document, without zeros. On a GPU, reading it waits."""
+        return tuple(n for n in self.counts.tolist() if n)
 
     def grouping(self, n_heads: int, n_kv_heads: int) -> Grouping:
         """Return the groups of documents of similar lengths."""
@@ -44,21 +66,75 @@ class Documents:
         return self.groupings[shape]
 
     @classmethod
-    def of(cls, lengths: Tensor | Sequence[int]) -> "Documents":
+    def of(
+        cls,
+        lengths: Tensor | Sequence[int],
+        n_tokens: int | None = None,
+        row_length: int | None = None,
+    ) -> "Documents":
         """Read the lengths of the documents, in any shape; 0 stands for no document.
 
+        Args:
+            lengths: The lengths. On a GPU those of rows are not read, because the step would have
+                to wait for them.
+            n_tokens: Their sum. None: add them up.
+            row_length: See the field.
+
         Raises:
-            UserError: There is no document, or a length is negative.
+            UserError: There is no document, a length is negative, or the sum is another.
         """
-        lengths = torch.as_tensor(lengths)
-        found = tuple(n for n in lengths.flatten().tolist() if n)
-        if not found or min(found) < 0:
-            raise UserError(
-                f"The lengths of the documents are {list(found)}. Positive numbers are expected."
-            )
-        positions = torch.cat([torch.arange(n) for n in found])
-        ends = torch.tensor([0, *found]).cumsum(0).to(torch.int32)
-        return cls(found, positions.to(lengths.device), ends.to(lengths.device))
+        lengths = torch.as_tensor(lengths).flatten()
+        if row_length is None or not _shapes_stay(lengths):
+            found = [n for n in lengths.tolist() if n]
+            if not found or min(found) < 0:
+                raise UserError(
+                    f"The lengths of the documents are {found}. Positive numbers are expected."
+                )
+            if n_tokens is not None and sum(found) != n_tokens:
+                raise UserError(
+                    f"There are {n_tokens:,} token ids, and the lengths of the documents add up to "
+                    f"{sum(found):,}. The same number is expected."
+                )
+            lengths = torch.tensor(found, device=lengths.device)
+            n_tokens, longest = sum(found), max(found)
+        else:
+            assert n_tokens is not None
+            longest = row_length
+        ends = F.pad(lengths.cumsum(0), (1, 0))  # (n + 1,)
+        places = torch.arange(n_tokens, device=lengths.device)
+        document = torch.searchsorted(ends[1:], places, right=True)  # (N,)
+        return cls(lengths, places - ends[document], ends.to(torch.int32), longest, row_length)
+
+
+def _shapes_stay(tensor: Tensor) -> bool:
+    """Whether no shape may depend on values: in a compiled program, and on a GPU."""
+    return tensor.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def without_padding(
+    ids: Int[Tensor, "B T"],
+    targets: Int[Tensor, "B T"],
+    lengths: Int[Tensor, "B D"],
+    *,
+    keep_rows: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Remove the padding after the documents of each row: ids (1, N), targets (1, N), lengths.
+
+    Where rows must be kept, as in a compiled program, the padding of a row becomes a document.
+
+    Args:
+        ids: Token ids.
+        targets: The targets, -100 at the padding.
+        lengths: Number of tokens of each document of each row; 0 stands for no document.
+        keep_rows: Keep the rows.
+    """
+    ends = lengths.sum(dim=1, keepdim=True)  # (B, 1)
+    if keep_rows or _shapes_stay(ids):
+        return ids, targets, torch.cat((lengths, ids.shape[1] - ends), dim=1)
+    if bool((ends == ids.shape[1]).all()):
+        return ids, targets, lengths
+    is_text = torch.arange(ids.shape[1]) < ends  # (B, T)
+    return ids[is_text][None], targets[is_text][None], lengths
 
 
 def attention_packed(
@@ -71,14 +147,17 @@ def attention_packed(
     dropout: float | int = 0.0,
 ) -> Float[Tensor, "1 H N D"]:
     """Compute causal attention within each document, by whichever kernel is fastest."""
-    longest = max(documents.lengths)
+    longest = documents.longest
     if window is not None and window >= longest:
         window = None
-    if not dropout and by_blocks(longest, queries.dtype, queries.device):
-        grouping = documents.grouping(queries.shape[1], keys.shape[1])
-        return grouped_attention(queries[0], keys[0], values[0], grouping, window=window)[None]
     if not dropout and _has_variable_lengths(queries):
         return _by_flash(queries, keys, values, documents, window)
+    stays = _shapes_stay(queries)
+    if not dropout and not stays and by_blocks(longest, queries.dtype, queries.device):
+        grouping = documents.grouping(queries.shape[1], keys.shape[1])
+        return grouped_attention(queries[0], keys[0], values[0], grouping, window=window)[None]
+    if documents.row_length is not None and (dropout or stays):
+        return _by_rows(queries, keys, values, documents, window, dropout)
     parts = (torch.split(x, list(documents.lengths), dim=2) for x in (queries, keys, values))
     alone = [
         attention_fused(q, k, v, window=window, dropout=dropout)
@@ -87,33 +166,75 @@ def attention_packed(
     return torch.cat(alone, dim=2)
 
 
+def _by_rows(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    documents: Documents,
+    window: int | None,
+    dropout: float | int,
+) -> Float[Tensor, "1 H N D"]:
+    """Mask the other documents of each row: the shapes do not depend on the documents."""
+    assert documents.row_length is not None
+    T = documents.row_length
+    queries, keys, values = (
+        x[0].reshape(x.shape[1], -1, T, x.shape[3]).transpose(0, 1) for x in (queries, keys, values)
+    )  # (B, H, T, D) each
+    places = torch.arange(T, device=queries.device)
+    first = places - documents.positions.view(-1, T)  # (B, T): where its document begins
+    if window is not None:
+        first = first.maximum(places - window + 1)
+    if by_blocks(T, queries.dtype, queries.device):
+        mixed = attention_blocks(queries, keys, values, visible_from=first, dropout=dropout)
+    else:
+        visible = (places <= places[:, None]) & (places >= first[..., None])  # (B, T, T)
+        mixed = scaled_dot_product_attention(
+            queries, keys, values, visible[:, None], dropout=dropout
+        )
+    return mixed.transpose(0, 1).flatten(1, 2)[None]
+
+
 def _has_variable_lengths(queries: Tensor) -> bool:
     """Whether torch's flash attention for documents of variable lengths computes these queries."""
     fits = queries.shape[-1] % 8 == 0 and queries.shape[-1] <= 256
     if queries.device.type != "cuda" or queries.dtype == torch.float32 or not fits:
         return False
-    try:
-        from torch.nn.attention.varlen import varlen_attn  # new in torch 2.10
-    except ImportError:
-        return False
-    return {"window_size", "enable_gqa"} <= inspect.signature(varlen_attn).parameters.keys()
+    return variable_length_kernel() is not None
+
+
+_found_kernel: list[Callable[..., Any] | None] = []
+
+
+def variable_length_kernel() -> Callable[..., Any] | None:
+    """Return torch's flash attention for documents of variable lengths. None: it has none.
+
+    The first call inspects the signature, which a program that is compiled cannot do.
+    """
+    if not _found_kernel:
+        _found_kernel.append(None)
+        with suppress(ImportError):
+            from torch.nn.attention.varlen import varlen_attn  # new in torch 2.10
+
+            names = inspect.signature(varlen_attn).parameters.keys()
+            if {"window_size", "enable_gqa"} <= names:
+                _found_kernel[0] = varlen_attn
+    return _found_kernel[0]
 
 
 def _by_flash(
     queries: Tensor, keys: Tensor, values: Tensor, documents: Documents, window: int | None
 ) -> Float[Tensor, "1 H N D"]:
-    from torch.nn.attention.varlen import varlen_attn
-
-    longest = max(documents.lengths)
+    kernel = variable_length_kernel()
+    assert kernel is not None
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (queries, keys, values))  # (N, heads, D)
-    mixed: Any = varlen_attn(
+    mixed: Any = kernel(
         q,
         k,
         v,
         documents.ends,
         documents.ends,
-        longest,
-        longest,
+        documents.longest,
+        documents.longest,
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=keys.shape[1] != queries.shape[1],
     )

@@ -21,9 +21,10 @@ from groundup.base.kinds import Mark
 from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
+from groundup.planning.compilation import with_compilation
 from groundup.planning.memory import check_memory, count_memory
 from groundup.planning.scaling import expected_loss
-from groundup.planning.throughput import probe
+from groundup.planning.throughput import Speed, probe
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, with_vocabulary
 from groundup.train.distributed import World, n_processes
@@ -57,13 +58,15 @@ _SEARCH_FRAC = 0.15
 _BATCH_TOKENS, _BATCH_TARGETS = 2048.0, 2e6
 """The best batch size for this number of targets; it grows with their square root."""
 _LARGEST_BATCH_TOKENS = 2**19
+_FREE, _MOST_FREE_TOKENS = 1.25, 2**15
+"""On a GPU the batch is doubled while a step takes at most this many times as long, up to this many
+tokens: small steps mostly wait until their kernels are launched."""
 _MEMORY_FRAC = 0.8
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
 """Number of passes over the text after which a run ends although there is time left."""
-_DROPOUTS = ((2.0, 0.0), (6.5, 0.1), (25.0, 0.2), (math.inf, 0.3))
-"""The dropout for up to this number of passes over the text, of a model of the largest size for it.
-A smaller model may have more passes, by the square root of its size."""
+_DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
+"""The dropout for up to this value of parameters per token times the root of the passes."""
 _FEWEST_STEPS = 10
 _N_VALIDATIONS = 8
 _VALIDATION_FRAC = 0.005
@@ -124,12 +127,13 @@ def choose(
             "The budget of %g s sets the number of steps, not steps=%d.", seconds, config.steps
         )
         given = given - {"steps"}
-    if config.hardware.compile and seconds < _LEAST_COMPILED_S:
+    if config.hardware.compile == "on" and seconds < _LEAST_COMPILED_S:
         _log.warning("Compiling takes half a minute or more of the %g s.", seconds)
     attempt = partial(_try, config, data, given, seconds=seconds, probe_s=probe_s)
+    grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
-        return _checked(attempt(None))
-    most = _PARAMETERS_PER_TOKEN * data.train.n_tokens
+        return _checked(grow(attempt(None).config), seconds)
+    most = _PARAMETERS_PER_TOKEN * data.n_train_tokens
     shapes = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
@@ -144,12 +148,59 @@ def choose(
         if moved:
             break
     _log.info("Settings chosen for %g s: %s", seconds, best.config)
-    return _checked(best)
+    return _checked(grow(best.config), seconds)
 
 
-def _checked(candidate: _Candidate) -> PretrainConfig:
-    check_memory(candidate.config)
-    return candidate.config
+def _checked(config: PretrainConfig, seconds: float) -> PretrainConfig:
+    config, _ = with_compilation(config, seconds)
+    check_memory(config)
+    return config
+
+
+def _with_larger_batch(
+    config: PretrainConfig, data: Data, given: Set[str], seconds: float, probe_s: float
+) -> PretrainConfig:
+    """Double the batch while that costs hardly any time, on a GPU."""
+    if not _is_gpu(config) or "batch_size" in given:
+        return config
+    check_memory(config)
+
+    def speed_of(config: PretrainConfig) -> Speed:
+        return probe(replace_settings(config, compile="off"), data, probe_s / 2)
+
+    n_train = data.n_train_tokens
+    speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
+    while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
+        larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
+        if larger is None or _n_parts(larger) > parts:
+            break
+        slower = speed_of(larger)
+        _log.info("A batch of %d windows: %.4f s per step.", larger.batch_size, slower.step_s)
+        ends_early = most_steps(larger, n_train) * slower.step_s < seconds
+        if ends_early or slower.step_s > _FREE * speed.step_s:
+            break  # fewer steps for the same passes over the text, or for the same time
+        config, speed = larger, slower
+    if _batch_tokens(config) == tokens:
+        return config
+    n_steps = min(int(seconds / speed.step_s), most_steps(config, n_train))
+    n_targets = n_steps * _batch_tokens(config)
+    # A faster run makes more passes over the text, which decide on dropout and weight decay.
+    choice = _settings(config.model, given, None, n_targets, n_train)
+    measured = ("batch_size", "context_length", "rotary_base")
+    config = _fill(config, {n: v for n, v in choice.items() if n not in measured}, given)
+    return _fill(config, _intervals(config, n_targets, speed.window_s, seconds), given)
+
+
+def _is_gpu(config: PretrainConfig) -> bool:
+    return choose_device(config.hardware.device).type == "cuda"
+
+
+def _batch_tokens(config: PretrainConfig) -> int:
+    return config.batch_size * config.model.context_length
+
+
+def _n_parts(config: PretrainConfig) -> int:
+    return config.hardware.grad_accumulation_steps
 
 
 def _try(
@@ -163,7 +214,7 @@ def _try(
 ) -> _Candidate:
     """Measure a shape (None: the given one) and choose all that follows from its speed."""
     config = with_vocabulary(config, data)
-    n_train = data.train.n_tokens
+    n_train = data.n_train_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
     for _ in range(2):
         choice = _settings(config.model, given, shape, n_targets, n_train)
@@ -172,7 +223,7 @@ def _try(
             config = _fill(config, choice, given)
             return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
         # Not compiled: that would take longer than the search. The ratios are much the same.
-        speed = probe(replace_settings(fitting, compile=False), data, probe_s / 2)
+        speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
         if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
             minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
             raise UserError(
@@ -223,6 +274,8 @@ def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | N
 def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = frozenset()) -> bool:
     """Whether a run may be what was chosen for these settings: all given settings are the same."""
     given = (given | changed_settings(config)) - {"steps"}
+    if config.hardware.compile == "auto":  # also where it is typed
+        given = given - {"compile"}
     chosen = marked(type(config), Mark.BY_BUDGET)
     known = leaves(type(config))
     choice = {name: setting(stored, known[name]) for name in chosen}
@@ -244,10 +297,10 @@ def _settings(
     has_biases = model.qkv_bias or "qkv_bias" not in given
     looks_back = model.positions == "rotary" and model.qk_norm and has_biases
     chosen: dict[str, Any] = {}
-    size = _n_parameters(shape or (model.n_layers, model.d_model)) / n_train
-    passes = n_targets / n_train * (size / _PARAMETERS_PER_TOKEN) ** 0.5
+    n_layers, d_model = shape or (model.n_layers, model.d_model)
+    n_parameters = _n_parameters((n_layers, d_model)) + 2 * model.vocab_size * d_model
+    overfitting = n_parameters / n_train * (n_targets / n_train) ** 0.5
     if shape is not None:  # else all of it is given
-        n_layers, d_model = shape
         n_heads = d_model // (32 if d_model < 256 else 64)
         chosen = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
     return {
@@ -265,7 +318,7 @@ def _settings(
         "norm_learning_rate": 0.003,
         # A text that is read many times needs more decay against overfitting.
         "weight_decay": 0.1 if n_targets < 2 * n_train else 0.3,
-        "dropout": next(p for most, p in _DROPOUTS if passes <= most),
+        "dropout": next(p for most, p in _DROPOUTS if overfitting <= most),
     }
 
 

@@ -41,10 +41,12 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
-    count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=device.type == "cpu")
+    on_cpu, is_compiled = device.type == "cpu", hardware.compile == "on"
+    count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=on_cpu)
     memory = count(
         config.model,
         rows,
+        compiled=is_compiled,
         optimizer_values_per_weight=n_values / n_parameters,
         activation_checkpointing=hardware.activation_checkpointing,
     )
@@ -54,7 +56,7 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     # Without gradients, one layer at a time has its activations.
     one_layer = count(replace(config.model, n_layers=1), validation_rows(config))
     validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | rounded
-    libraries = _LIBRARY_BYTES + _COMPILER_BYTES * hardware.compile if device.type == "cpu" else 0
+    libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
         "process baseline": memory_in_use_bytes(device) + libraries,
         "weights": memory.weights_bytes // n_shards,
@@ -62,7 +64,7 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         "optimizer": memory.optimizer_bytes // n_shards,
     }
     most = max(step, muon, validation, key=lambda part: sum(part.values()))
-    if device.type == "cpu":
+    if on_cpu:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
     return held | most

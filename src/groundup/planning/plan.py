@@ -14,9 +14,9 @@ from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.duration import parse_duration_s
 from groundup.base.machine import free_disk_bytes, usable_memory_bytes
-from groundup.data.windows import Windows
 from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.planning.budget import choose, duration_s
+from groundup.planning.compilation import with_compilation
 from groundup.planning.config import PlanConfig
 from groundup.planning.memory import (
     check_disk,
@@ -26,8 +26,10 @@ from groundup.planning.memory import (
     settings_sha256,
 )
 from groundup.planning.scaling import expected_range
+from groundup.planning.text_use import TextUse
 from groundup.planning.throughput import probe
-from groundup.train.data import open_data, with_vocabulary
+from groundup.train.build import validation_sets
+from groundup.train.data import open_texts, with_vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,12 @@ class Plan:
     """Size of the run folder at its largest."""
     free_disk_bytes: int
     n_train_tokens: int
+    n_targets: int
+    """Number of targets to train on, which padding and first tokens of documents are not."""
     n_passes: float
-    """Number of passes over the training text."""
+    """Number of passes over the training text; of a mixture, over the text that is read most."""
+    passes: dict[str, float]
+    """The same for each data folder."""
     first_loss_nats: float
     """ln V, the uniform baseline: before training every token is equally likely."""
     last_loss_nats: tuple[float, float]
@@ -59,7 +65,9 @@ class Plan:
     validation_s: float
     """Seconds per validation, measured on a part of it."""
     compile_s: float
-    """Seconds for compiling, if requested. A second start needs about half of it."""
+    """Seconds for compiling, if the step is compiled. A second start needs about half of it."""
+    compilation: str
+    """Whether the step is compiled, and why."""
     total_s: float
     """Seconds for the run."""
     warnings: tuple[str, ...]
@@ -86,7 +94,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             in memory (with the nearest settings that do).
     """
     began_at = time.monotonic()
-    data = open_data(config.data)
+    data = open_texts(config.texts)
     budget_s = None if config.budget is None else duration_s(config.budget)
     if budget_s is not None:
         chosen = choose(config, data, budget_s, given)
@@ -94,42 +102,44 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         config = chosen
     choosing_s = time.monotonic() - began_at
     config = replace(config, model=with_vocabulary(config, data).model)
-    windows = Windows(data.train, config.model.context_length, config.stride)
+    config, compilation = with_compilation(config, _given_s(config))
+    texts = TextUse(config, data)
     parameters = parameters_by_part(config.model)
     check_memory(config)
     memory = count_memory(config)
     check_disk(config, whole_run=True)
     disk, free_disk = count_disk(config), free_disk_bytes(config.out)
     speed = probe(config, data, config.probe_s)
-    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    n_windows = sum(map(len, validation_sets(config, data)))
     every = config.validation.validate_every
     step_s = speed.step_s
     validation_s = speed.window_s * min(n_windows, config.validation.validation_windows)
     tokens_per_step = config.batch_size * config.model.context_length
     steps = config.steps
-    warnings = []
+    warnings = [texts.cut] if texts.cut else []
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
         steps = _steps_within(left_s, step_s, validation_s, every)
     elif config.train_time is not None:
         seconds = parse_duration_s(config.train_time, "train_time") - speed.compile_s
         steps = _steps_within(seconds, step_s, validation_s, every)
-        most = max(1, int(config.max_passes * len(windows) / config.batch_size))
+        most = max(1, int(config.max_passes * texts.n_windows / config.batch_size))
         if steps > most:
             warnings.append(
                 f"{config.train_time} is enough time for {steps:,} steps. The plan stops at "
                 f"{most:,} steps, after {config.max_passes:g} passes over the text."
             )
             steps = most
-    n_passes = steps * config.batch_size / len(windows)
+    n_passes = steps * config.batch_size / texts.n_windows
+    n_targets = texts.n_targets(steps * config.batch_size)
     if n_passes > config.max_passes:
         warnings.append(
             f"The run makes {n_passes:.0f} passes over the text: expect overfitting. More text "
             "helps more than more steps."
         )
-    if len(windows) < config.batch_size:
+    if texts.n_windows < config.batch_size:
         warnings.append(
-            f"The text has {len(windows)} windows and a batch has {config.batch_size}: "
+            f"The text has {texts.n_windows:.0f} windows and a batch has {config.batch_size}: "
             "a batch will contain the same window twice."
         )
     return Plan(
@@ -142,20 +152,28 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         free_memory_bytes=usable_memory_bytes(choose_device(config.hardware.device)),
         disk_bytes=disk,
         free_disk_bytes=free_disk,
-        n_train_tokens=data.train.n_tokens,
+        n_train_tokens=data.n_train_tokens,
+        n_targets=n_targets,
         n_passes=n_passes,
+        passes={str(k): n for k, n in texts.passes(steps * config.batch_size).items()},
         first_loss_nats=math.log(config.model.vocab_size),
         last_loss_nats=expected_range(
-            data, parameters["attention"] + parameters["mlp"], steps * tokens_per_step, steps
+            data, parameters["attention"] + parameters["mlp"], n_targets, steps
         ),
         step_s=step_s,
         validation_s=validation_s,
         compile_s=speed.compile_s,
+        compilation=f"{'on' if compilation.on else 'off'}. {compilation.reason}",
         total_s=budget_s
         or speed.compile_s + steps * step_s + _n_validations(steps, every) * validation_s,
         warnings=tuple(warnings),
         settings_sha256=settings_sha256(replace(config, steps=steps)),
     )
+
+
+def _given_s(config: PlanConfig) -> float | None:
+    """The time of the steps, where it is set instead of their number."""
+    return None if config.train_time is None else parse_duration_s(config.train_time, "train_time")
 
 
 def _n_validations(steps: int, every: int | None) -> int:

@@ -55,9 +55,13 @@ def expected_range(
         n_targets: Number of targets over all passes.
         n_steps: Number of steps. After few steps any model is near the uniform baseline.
     """
-    above = expected_loss(n_parameters, n_targets, data.train.n_tokens)
+    above = expected_loss(n_parameters, n_targets, data.n_train_tokens)
     middle = min(1.0, _SHARE + _SHARE_RISE * above)  # any model learns bigrams
-    bigram = bigram_loss(_some(data.train), _some(data.validation), data.tokenizer.vocab_size)
+    bigram = sum(
+        text.weight
+        * bigram_loss(_some(text.train), _some(text.validation), text.tokenizer.vocab_size)
+        for text in data.texts
+    )
     uniform = math.log(data.tokenizer.vocab_size)
     low = min(uniform, (middle - _SHARE_WIDTH) * bigram)
     high = min(uniform, (middle + _SHARE_WIDTH) * bigram)

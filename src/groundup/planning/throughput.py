@@ -5,8 +5,7 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
-from groundup.data.windows import Windows
-from groundup.train.build import prepare_training
+from groundup.train.build import prepare_training, validation_sets
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data
 from groundup.train.loop import train_steps
@@ -40,11 +39,11 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     """
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
-    if config.hardware.compile:
+    if config.hardware.compile == "on":
         setup.compile_now()
     compile_s = time.perf_counter() - began_at
     steps = train_steps(
-        setup.loader,
+        setup.batches,
         setup.training_loss,
         setup.optimizer,
         ClockSchedule(seconds=seconds, warmup_steps=10),
@@ -54,7 +53,7 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     )
     done = [step.elapsed_s for step in steps]
     spans = [later - before for before, later in pairwise(done)]  # the first one starts threads
-    n_windows = len(Windows(data.validation, config.model.context_length, coverage="exact"))
+    n_windows = min(len(windows) for windows in validation_sets(config, data))
     n_windows = min(
         max(config.batch_size, _WINDOWS), config.validation.validation_windows, n_windows
     )
@@ -70,5 +69,5 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     return Speed(
         step_s=step_s,
         window_s=world.of_first(window_s),
-        compile_s=world.of_first(compile_s) if config.hardware.compile else 0.0,
+        compile_s=world.of_first(compile_s) if config.hardware.compile == "on" else 0.0,
     )

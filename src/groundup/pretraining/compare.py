@@ -14,6 +14,7 @@ from groundup.base.folder_kinds import find_run, is_data
 from groundup.base.newest_run import list_runs
 from groundup.base.results import read_results, written_if_possible
 from groundup.base.run import RunFolder
+from groundup.evaluation.run_data import documents_of
 from groundup.pretraining.config import CompareConfig
 from groundup.pretraining.recorded import Recorded
 from groundup.train.curves import draw_curves
@@ -172,15 +173,23 @@ class _Origin:
     """The tokenizer and the validation set of a run, from its manifest."""
 
     tokenizer: str | None
-    validation: str | None
+    validation: tuple[object, ...]
+    """The validation texts with their weights, and how windows hold documents: separate documents
+    have other targets, with another context."""
 
     @classmethod
     def of(cls, run: Path) -> "_Origin":
-        manifest = RunFolder(run).read_manifest()
-        texts = manifest.get("corpus_sha256") or {}
+        folder = RunFolder(run)
+        manifest = folder.read_manifest()
+        texts = manifest.get("mix") or [manifest]
+        files = [(each.get("corpus_sha256") or {}, each.get("weight")) for each in texts]
+        documents = documents_of(folder)
         return cls(
             tokenizer=manifest.get("tokenizer_fingerprint"),
-            validation=texts.get("validation.jsonl"),
+            validation=(
+                *((sha256.get("validation.jsonl"), weight) for sha256, weight in files),
+                "packed" if documents == "padded" else documents,
+            ),
         )
 
 

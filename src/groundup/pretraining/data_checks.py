@@ -1,5 +1,6 @@
 """Checks before a run starts: its data, its tokenizer and its number of steps."""
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -41,11 +42,14 @@ def check_data(
         max_train_tokens: Search only this much of the training text for validation passages;
             None: all of it.
     """
-    yield from _leak(data.train, data.validation, max_train_tokens)
+    for text, other in itertools.product(data.texts, repeat=2):
+        yield from _leak(text.train, other.validation, max_train_tokens)
     yield from _targets(loader)
-    yield from _vocabulary(data.train, data.tokenizer)
+    for text in data.texts:
+        yield from _vocabulary(text.train, data.tokenizer)
     yield from _length(loader, steps)
-    yield from _endings(data.train, data.tokenizer)
+    for text in data.texts:
+        yield from _endings(text.train, data.tokenizer)
 
 
 def leaked_share(train: Tokens, validation: Tokens, max_train_tokens: int | None = None) -> float:

@@ -10,8 +10,7 @@ from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
-from groundup.data.windows import Windows
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import texts_of
 from groundup.pretraining.config import DoctorConfig
 from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
 from groundup.pretraining.recorded import Recorded
@@ -26,7 +25,7 @@ from groundup.train.curve_checks import (
     Finding,
     rolled_back,
 )
-from groundup.train.data import Data, WrongTokenizerError, open_data
+from groundup.train.data import Data, WrongTokenizerError, open_texts, training_windows
 from groundup.train.metrics import corrupt_lines, read_metrics
 from groundup.weights.checkpoint_format import load_tensors
 
@@ -121,7 +120,7 @@ def _check_inputs(
     if recorded.pretraining is None:
         return [], dict.fromkeys(DATA_RULES, "only for token stores")
     try:
-        data = open_data(folder or data_of(run))
+        data = open_texts(texts_of(run) if folder is None else ((folder, 1.0),))
     except WrongTokenizerError as error:
         found = Finding(rule=VOCABULARY, message=error.message, fix=f"Run: {error.command}")
         others = [rule for rule in DATA_RULES if rule != VOCABULARY]
@@ -241,7 +240,7 @@ def _check_data(run: RunFolder, settings: PretrainConfig, data: Data) -> list[Fi
                 fix="Train again from the run's data: groundup pretrain.",
             )
         )
-    windows = Windows(data.train, settings.model.context_length, settings.stride)
+    windows = training_windows(settings, data)
     loader = Loader(windows, settings.batch_size, seed=settings.seed)
     steps = settings.steps if settings.budget is None else None
     return [*findings, *check_data(data, loader, steps=steps)]

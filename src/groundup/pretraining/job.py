@@ -53,12 +53,12 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         return setup.world.of_first(max(1.0, left_s))
 
     # Without a budget the first step compiles; under a budget that would be on its time.
-    compiles = config.hardware.compile and config.budget is not None
+    compiles = config.hardware.compile == "on" and config.budget is not None
     return Job(
         model=setup.model,
         optimizer=setup.optimizer,
         schedule=setup.schedule,
-        loader=setup.loader,
+        loader=setup.batches,
         loss=setup.training_loss,
         validate=setup.validate,
         first_validation=partial(setup.validate, config.batch_size),
@@ -69,6 +69,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         sample_every=config.samples.sample_every,
         grad_accumulation_steps=config.hardware.grad_accumulation_steps,
         max_grad_norm=config.optimizer.max_grad_norm,
+        read_late=None,
         tensorboard=config.tensorboard,
         tokenizer_fingerprint=data.tokenizer.fingerprint,
         uniform_nats=math.log(config.model.vocab_size),
@@ -81,7 +82,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
             max_train_tokens=_SEARCHED_TOKENS,
         ),
         time_for_steps=None if config.budget is None else time_for_steps,
-        most_steps=None if config.budget is None else most_steps(config, data.train.n_tokens),
+        most_steps=None if config.budget is None else most_steps(config, data.n_train_tokens),
         may_end_early=config.budget is not None,
         world=setup.world,
     )

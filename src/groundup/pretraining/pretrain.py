@@ -20,22 +20,23 @@ from groundup.base.machine import peak_memory_bytes
 from groundup.base.optional import going_on
 from groundup.base.results import record_result
 from groundup.base.run import RunFolder, check_name
-from groundup.data.windows import Windows
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
+from groundup.planning.compilation import with_compilation
 from groundup.planning.memory import check_disk, check_memory
+from groundup.planning.text_use import TextUse
 from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.report import PretrainResult, describe, run_readme
-from groundup.pretraining.run_lookup import chosen_before
+from groundup.pretraining.run_lookup import chosen_before, compiled_before
 from groundup.pretraining.samples import encode_prompt
-from groundup.train.build import Setup, prepare_training
+from groundup.train.build import Setup, prepare_training, validation_sets
 from groundup.train.checkpoint_state import Progress, weights_sha256
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
-from groundup.train.data import Data, open_data, with_vocabulary
-from groundup.train.loop import Step
+from groundup.train.data import Data, open_texts, training_windows, with_vocabulary
 from groundup.train.metrics import read_metrics
 from groundup.train.run_lookup import open_run
+from groundup.train.step import Step
 from groundup.train.trainer import Trainer
 
 _SURE_BY = 1.3
@@ -70,7 +71,7 @@ def pretrain(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when a checkpoint is written.
     """
     started_at = time.monotonic() if started_at is None else started_at
-    data = open_data(config.data)
+    data = open_texts(config.texts)
     _check_late_settings(config, data)
     if config.budget is not None:
         config = chosen_before(config, given) or choose(
@@ -78,6 +79,7 @@ def pretrain(
         )
         if on_choice is not None:
             on_choice(config)
+    config = compiled_before(config, data) or with_compilation(with_vocabulary(config, data))[0]
     check_memory(with_vocabulary(config, data), margin=_SURE_BY)
     check_disk(with_vocabulary(config, data), whole_run=False)
     setup = prepare_training(config, data)
@@ -121,6 +123,7 @@ def _finish(
     rows = []
     with going_on("The losses of the single steps"):
         rows = read_metrics(run)
+    texts = TextUse(setup.config, setup.data, setup.loader.windows)
     result = PretrainResult(
         run=run.path,
         steps=progress.step,
@@ -135,7 +138,8 @@ def _finish(
         tokens_per_s=progress.n_targets / progress.elapsed_s,
         peak_memory_bytes=peak_memory_bytes(setup.model.device),
         resumed_from_step=resumed_from,
-        n_passes=progress.n_targets / max(1, setup.data.train.n_tokens - 1),
+        n_passes=max(texts.passes(progress.step * setup.config.batch_size).values()),
+        last_validation_loss_nats=rows[-1].get("validation_loss_nats") if rows else None,
         early_end_step=progress.early_end_step,
     )
     with going_on("The result of the run"):
@@ -161,7 +165,8 @@ def _check_late_settings(config: PretrainConfig, data: Data) -> None:
             encoded, TensorBoard is not installed, or the run folder cannot be created.
     """
     if config.budget is None:  # otherwise the budget may choose another context length
-        Windows(data.train, config.model.context_length, config.stride)
+        training_windows(config, data)
+        validation_sets(config, data)
     encode_prompt(data.tokenizer, config.samples.prompt)
     if config.tensorboard:
         needed("tensorboard", "tensorboard", "tensorboard=True")

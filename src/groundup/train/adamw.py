@@ -72,11 +72,14 @@ class AdamW(Optimizer):
         inspect.unwrap(Optimizer.add_param_group)(self, param_group)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+    def step(
+        self, closure: Callable[[], Any] | None = None, *, finite: Tensor | None = None
+    ) -> Any:
         """Update every parameter that has a gradient.
 
         Args:
             closure: Computes the loss and the gradients again.
+            finite: Update nothing where this is false, without reading it.
 
         Returns:
             What the closure returned.
@@ -99,6 +102,7 @@ class AdamW(Optimizer):
                 [],
                 [state["step"] for state in states],
                 fused=all(part.device.type in _FUSED for part in parts),
+                found_inf=None if finite is None else (~finite).float(),
                 amsgrad=False,
                 beta1=group["betas"][0],
                 beta2=group["betas"][1],

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, Mark, Whole
+from groundup.base.kinds import Count, Device, IfBare, Mark, Whole
 from groundup.model.config import GPTConfig
+from groundup.train.mix import read_mix
 from groundup.train.optimizer import OptimizerConfig
 from groundup.train.schedule import ScheduleConfig
 
@@ -58,8 +59,9 @@ class HardwareConfig(Config):
     """Number of parts that a batch is split into to save memory. The result stays the same."""
     activation_checkpointing: bool = False
     """Save memory by computing the activations of a layer again in the backward pass."""
-    compile: bool = False
-    """Compile the training step with torch.compile: a slower start, then faster steps."""
+    compile: Annotated[Literal["auto", "on", "off"], IfBare("on"), Mark.BY_BUDGET] = "auto"
+    """Compile the training step with torch.compile: a slower start, then faster steps.
+    auto: where the run is long enough to earn the time back."""
     threads: Count | None = None
     """Number of CPU threads. None: all cores that this process may use."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -69,7 +71,7 @@ class HardwareConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compile and self.parallel == "fsdp":
+        if self.compile == "on" and self.parallel == "fsdp":
             raise UserError(
                 'compile does not work with parallel="fsdp".', settings={"parallel": "ddp"}
             )
@@ -92,6 +94,15 @@ class PretrainConfig(Config):
     """Number of windows of text per step."""
     stride: Annotated[Count | None, Mark.NO_COST] = None
     """Tokens between the starts of two windows. None: the context length."""
+    documents: Literal["stream", "isolated", "packed", "padded"] = "stream"
+    """How windows hold documents. stream: one after the other, and attention crosses them.
+    isolated: the same, and a document mask and positions that restart separate them. packed: as
+    many whole documents as fit, separated, and longer ones are cut. padded: one document."""
+    coverage: Annotated[Literal["book", "exact"], Mark.NO_COST] = "book"
+    """Targets of an epoch. book: none after the last full window. exact: every token once."""
+    mix: Annotated[tuple[str, ...], Mark.NO_COST] = ()
+    """Data folders to mix and their weights, as books=3,code=1, instead of one data folder. They
+    have one tokenizer, and the validation loss is the mean by the same weights."""
     seed: Annotated[Whole, Mark.NO_COST] = 1234
     """Random seed of the initial weights and the order of the text."""
     curves: Annotated[bool, Mark.NO_COST] = True
@@ -113,11 +124,43 @@ class PretrainConfig(Config):
     hardware: HardwareConfig = HardwareConfig()
     """Device, number format and parallelism."""
 
+    @property
+    def texts(self) -> tuple[tuple[Path, float], ...]:
+        """The data folders and their weights."""
+        return read_mix(self.mix) if self.mix else ((self.data, 1.0),)
+
+    @property
+    def first_data(self) -> Path:
+        """The data folder, or the first one of a mixture."""
+        return self.texts[0][0]
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self._check_texts()
         if self.hardware.grad_accumulation_steps > self.batch_size:
             raise UserError(
                 f"A batch of {self.batch_size} windows cannot be split into "
                 f"{self.hardware.grad_accumulation_steps} parts.",
                 settings={"grad_accumulation_steps": self.batch_size},
+            )
+
+    def _check_texts(self) -> None:
+        if self.mix and self.texts and self.data != type(self)().data:
+            raise UsageError(
+                f"mix names the data folders, and data is {self.data}. Leave data out, or name it "
+                "in mix.",
+            )
+        if self.documents not in ("packed", "padded"):
+            return
+        if self.stride is not None or self.coverage != "book":
+            raise UsageError(
+                f"documents is {self.documents}, with a stride or a coverage. Each prediction "
+                "inside a document is made once then, so neither is expected.",
+                settings={"stride": None, "coverage": "book"},
+            )
+        if self.documents == "padded" and self.budget is not None:
+            raise UsageError(
+                'budget does not work with documents="padded": how much of a window is padding '
+                "depends on the settings that it chooses.",
+                settings={"documents": "packed"},
             )

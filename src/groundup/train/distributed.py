@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 Kind = Literal["ddp", "fsdp"]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]
 T = TypeVar("T")
 
 

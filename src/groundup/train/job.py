@@ -60,6 +60,8 @@ class Job:
     sample_every: int | None = None
     grad_accumulation_steps: int = 1
     max_grad_norm: float | None = None
+    read_late: bool | None = False
+    """See `train_steps`. None: on a GPU. The loader must not depend on the step before."""
     tensorboard: bool = False
     """Also write the metrics for TensorBoard."""
     tokenizer_fingerprint: str = ""

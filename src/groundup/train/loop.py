@@ -2,13 +2,14 @@
 
 Pretraining, the classifier and the assistant all use `train_steps`. It is a generator that yields a
 `Step` after each update. The caller draws the progress bar, writes the metrics and checkpoints, or
-stops; between two steps nothing is in progress, so a run is saved or stopped there.
+stops; between two steps nothing is in progress, so a run is saved or stopped there. A GPU does not
+wait for the caller: it computes the next step meanwhile, unless the caller needs it to `pause`.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,11 @@ from groundup.base.errors import UserError
 from groundup.base.machine import memory_in_use_bytes
 from groundup.base.targets import IGNORE_INDEX
 from groundup.train.distributed import ALONE, World
+from groundup.train.divergence import diverged
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import ClockSchedule, Schedule
 from groundup.train.sharding import first_number, gradients, is_shared
+from groundup.train.step import Step
 
 Batch = tuple[Tensor, ...]
 """Inputs, targets, and what else the loss needs. Row k of every tensor belongs to example k."""
@@ -35,62 +38,76 @@ def count_targets(batch: Batch) -> int:
     return int((batch[1] != IGNORE_INDEX).sum())
 
 
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """What one step did."""
+class Numbers:
+    """Numbers of one step, in the order in which they are added.
 
-    step: int
-    """Number of steps done, including this one."""
-    n_steps: int
-    """Steps of the run; under a time budget, the current estimate."""
-    loss_nats: float
-    """Mean loss per target of this batch, before the update."""
-    learning_rate: float
-    """Learning rate of the matrices in this step."""
-    grad_norm: float
-    """Gradient norm, before clipping."""
-    weight_before: float
-    """One weight of the model before the update; the same one at every step."""
-    weight: float
-    """That weight after the update."""
-    n_targets: int
-    """Targets trained on since the first step of the run."""
-    targets_per_s: float
-    """Targets per second in this step, without validation and checkpoints."""
-    waited_s: float
-    """Seconds of this step spent waiting for the loader."""
-    elapsed_s: float
-    """Seconds since the start of the run, summed over all sessions."""
-    eta_s: float
-    """Estimated seconds left, at the mean speed of this session."""
-    memory_bytes: int
-    """Memory of the process, or of the GPU, after this step."""
-    validation_loss_nats: float | None = None
-    """Mean loss on the validation set, at the steps where it was measured."""
-
-    @property
-    def lr(self) -> float:
-        """The learning rate."""
-        return self.learning_rate
-
-    @property
-    def tokens_per_s(self) -> float:
-        """Targets per second."""
-        return self.targets_per_s
-
-
-class DivergedError(UserError):
-    """The loss, a gradient or the weights are NaN or infinite.
+    `Tensor.item()` waits until the device has finished all that was started before, and a GPU that
+    waits for Python after every step stands still for several percent of the time. So its numbers
+    are copied to main memory behind the kernels of their step, and read during the next one. No
+    other code here reads a tensor of the step.
 
     Args:
-        step: The step at which it was noticed.
-        message: What was found and what is expected.
-        settings: Settings that help.
+        late: Read them when `read` is called. Otherwise each is read when it is added.
+
+    >>> numbers = Numbers(late=True)
+    >>> numbers.add(torch.tensor(2.5))
+    >>> numbers.send()
+    >>> numbers.read()
+    [2.5]
     """
 
-    def __init__(self, step: int, message: str, settings: Mapping[str, object]) -> None:
-        super().__init__(message, settings=settings)
-        self.step = step
+    def __init__(self, *, late: bool) -> None:
+        self.late = late
+        self._values: list[float] = []
+        self._on_device: list[Tensor] = []
+        self._copy: Tensor | None = None
+        self._arrived: torch.cuda.Event | None = None
+
+    def add(self, number: Tensor | float) -> None:
+        """Add a number as it is now."""
+        if isinstance(number, float):
+            self._values.append(number)
+        elif self.late:
+            # A copy: the next kernels may change the tensor. float64 holds any float32.
+            self._on_device.append(number.detach().to(torch.float64, copy=True))
+        else:
+            self._values.append(number.item())
+
+    def send(self) -> None:
+        """Start the copy to main memory, after the last number was added."""
+        if not self.late:
+            return
+        together = torch.stack(self._on_device)
+        self._copy = together.to("cpu", non_blocking=True)  # into pinned memory
+        if together.is_cuda:
+            self._arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._arrived.record()
+
+    def read(self) -> list[float]:
+        """Return the numbers. Wait until the device has computed them, and for nothing after it."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._values if self._copy is None else self._copy.tolist()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Begun:
+    """A step that the device may still be computing."""
+
+    step: int
+    n_steps: int
+    rate: float
+    counted: int
+    n_targets: int
+    began_at: float
+    waited_s: float
+    memory_bytes: int
+    results: Numbers
+    """The loss of each part of the batch, and the gradient norm."""
+    checked: tuple[float, float] | None
+    """The loss and the gradient norm, if they are read already."""
+    weights: Numbers
+    """The watched weight before and after the update."""
 
 
 def train_steps(
@@ -106,8 +123,10 @@ def train_steps(
     max_grad_norm: float | None = None,
     validate: Callable[[], float] | None = None,
     validate_every: int | None = None,
+    pause: Callable[[int], bool] = lambda step: False,
     count: Callable[[Batch], int] = count_targets,
     world: World = ALONE,
+    read_late: bool | None = None,
 ) -> Iterator[Step]:
     """Train, one step at a time, until the schedule's end.
 
@@ -126,8 +145,11 @@ def train_steps(
         validate: Measures the validation loss in nats.
         validate_every: Steps between two validations. None: only after the last step, which is
             always validated.
+        pause: Whether no later step may begin before the caller has handled this one, e.g. because
+            a checkpoint is due. Asked after each step if `read_late`; otherwise none ever begins.
         count: Number of units, such as targets, that the loss of a batch is the mean of.
         world: The processes that share the batches; `loss` averages the gradients over them.
+        read_late: Begin the next step before the numbers of a step are read. None: on a GPU.
 
     Yields:
         A `Step` after each update.
@@ -137,72 +159,140 @@ def train_steps(
         UserError: A batch has no target that is not ignored.
     """
     device = optimizer.watched.device
-    began_at = time.perf_counter()
+    late = device.type == "cuda" if read_late is None else read_late
+    # The gradient norm of shards is a sum over the processes, which clipping waits for.
+    late = late and not any(is_shared(parameter) for parameter in optimizer.parameters)
+    began_at = last_read_at = time.perf_counter()
 
     def clock_s() -> float:
         """Seconds since the start. Under a time budget all processes use the first one's clock."""
         own_s = elapsed_s + time.perf_counter() - began_at
         return world.of_first(own_s) if isinstance(schedule, ClockSchedule) else own_s
 
+    def read(results: Numbers, step: int, rate: float) -> tuple[float, float]:
+        """Return the loss and the gradient norm, which must be finite."""
+        *parts, grad_norm = results.read()
+        total = 0.0
+        for part in parts:
+            total += part
+        (loss_nats,) = world.sum(total / world.size)
+        if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
+            raise diverged(
+                step, optimizer, rate, schedule.peak_frac, loss_nats=loss_nats, grad_norm=grad_norm
+            )
+        return loss_nats, grad_norm
+
+    def finish(begun: _Begun, *, next_has_begun: bool = False) -> Step:
+        nonlocal last_read_at
+        loss_nats, grad_norm = begun.checked or read(begun.results, begun.step, begun.rate)
+        weight_before, weight = begun.weights.read()
+        began_or_read_at = max(begun.began_at, last_read_at)
+        last_read_at = time.perf_counter()
+        total_s = clock_s()
+        n_left = begun.n_steps - begun.step
+        return Step(
+            step=begun.step,
+            n_steps=begun.n_steps,
+            loss_nats=loss_nats,
+            learning_rate=begun.rate,
+            grad_norm=grad_norm,
+            weight_before=weight_before,
+            weight=weight,
+            n_targets=begun.n_targets,
+            targets_per_s=begun.counted / (last_read_at - began_or_read_at),
+            waited_s=begun.waited_s,
+            elapsed_s=total_s,
+            eta_s=(total_s - elapsed_s) / (begun.step - first_step + 1) * n_left,
+            memory_bytes=begun.memory_bytes,
+            next_has_begun=next_has_begun,
+        )
+
     step = first_step - 1
     n_steps = schedule.expected_steps(step, world.of_first(elapsed_s))
+    earlier: _Begun | None = None
     while n_steps > step:
         step += 1
         factor = schedule.factor(step, clock_s())
         step_began_at = time.perf_counter()
         taken = next(batches)
         waited_s = time.perf_counter() - step_began_at
-        batch = tuple(tensor.to(device) for tensor in taken)
-        counted = int(world.sum(count(batch))[0])  # in all processes
+        batch = tuple(_moved(tensor, device) for tensor in taken)
+        # Counted where the loader has made them: reading a GPU's tensor would wait for it.
+        counted = int(world.sum(count(taken))[0])  # in all processes
         if counted == 0:
             raise UserError(f"The batch of step {step} has no target: all of them are ignored.")
         world.reseed(step)
         optimizer.zero_grad()
-        loss_nats = 0.0
-        chunks = (tensor.chunk(grad_accumulation_steps) for tensor in batch)
-        for rows in zip(*chunks, strict=True):
-            some = count(rows)
-            if some == 0:
+        results, weights = Numbers(late=late), Numbers(late=late)
+        for rows, taken_rows in zip(
+            _parts(batch, grad_accumulation_steps),
+            _parts(taken, grad_accumulation_steps),
+            strict=True,
+        ):
+            some = count(taken_rows)
+            if some == 0 and world.size == 1:
                 continue  # its mean would be 0 / 0
+            if some == 0:  # the other processes wait for these gradients, which are zero
+                rows = (rows[0], rows[1].clamp(min=0), *rows[2:])
             part = loss(*rows) * (some * world.size / counted)
             part.backward()  # type: ignore[no-untyped-call]
-            loss_nats += part.item()
-        (loss_nats,) = world.sum(loss_nats / world.size)
-        grad_norm = clip_grad_norm(optimizer.parameters, max_grad_norm, world=world)
+            results.add(part)
+        finite: Tensor | None = None
+        if late:
+            norm = _clip_on_device(optimizer.parameters, max_grad_norm)
+            results.add(norm)
+            finite = norm.isfinite()
+        else:
+            results.add(clip_grad_norm(optimizer.parameters, max_grad_norm, world=world))
+        results.send()
         rate = optimizer.learning_rate * factor
-        if not (math.isfinite(loss_nats) and math.isfinite(grad_norm)):
-            raise diverged(
-                step, optimizer, rate, schedule.peak_frac, loss_nats=loss_nats, grad_norm=grad_norm
-            )
-        weight_before = first_number(optimizer.watched)
-        optimizer.step(factor)
-        weight = first_number(optimizer.watched)
-        now = time.perf_counter()
+        # If possible before the update, which would make the weights NaN as well.
+        checked = None if late else read(results, step, rate)
+        weights.add(first_number(optimizer.watched))
+        optimizer.step(factor, finite)
+        weights.add(first_number(optimizer.watched))
+        weights.send()
         n_targets += counted
-        step_s = now - step_began_at
         due = validate_every is not None and step % validate_every == 0
-        total_s = clock_s()
-        n_steps = schedule.expected_steps(step, total_s)  # decides whether the run ends
-        measured = validate() if validate and (due or n_steps == step) else None
-        if measured is not None and not math.isfinite(measured):
-            raise diverged(step, optimizer, rate, schedule.peak_frac)
-        total_s = clock_s() if measured is not None else total_s
-        yield Step(
+        n_steps = schedule.expected_steps(step, clock_s())  # decides whether the run ends
+        begun = _Begun(
             step=step,
             n_steps=n_steps,
-            loss_nats=loss_nats,
-            learning_rate=rate,
-            grad_norm=grad_norm,
-            weight_before=weight_before,
-            weight=weight,
+            rate=rate,
+            counted=counted,
             n_targets=n_targets,
-            targets_per_s=counted / step_s,
+            began_at=step_began_at,
             waited_s=waited_s,
-            elapsed_s=total_s,
-            eta_s=(total_s - elapsed_s) / (step - first_step + 1) * (n_steps - step),
             memory_bytes=memory_in_use_bytes(device),
-            validation_loss_nats=measured,
+            results=results,
+            checked=checked,
+            weights=weights,
         )
+        if earlier is not None:
+            yield finish(earlier, next_has_begun=True)
+        earlier = begun
+        validates = validate is not None and (due or n_steps == step)
+        if late and not (validates or n_steps == step or pause(step)):
+            continue
+        done, earlier = finish(begun), None
+        if validate is not None and validates:
+            measured = validate()
+            if not math.isfinite(measured):
+                raise diverged(step, optimizer, rate, schedule.peak_frac)
+            done = replace(done, validation_loss_nats=measured, elapsed_s=clock_s())
+        yield done
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device; a GPU copies it from pinned memory, without waiting."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _parts(batch: Batch, n_parts: int) -> Iterator[Batch]:
+    """Split a batch for gradient accumulation."""
+    yield from zip(*(tensor.chunk(n_parts) for tensor in batch), strict=True)
 
 
 def clip_grad_norm(
@@ -246,38 +336,12 @@ def clip_grad_norm(
     return norm
 
 
-def diverged(
-    step: int,
-    optimizer: Optimizer,
-    rate: float,
-    peak_frac: float,
-    *,
-    loss_nats: float | None = None,
-    grad_norm: float | None = None,
-) -> DivergedError:
-    """Describe a divergence: the step, what is NaN or infinite, and what helps.
-
-    Args:
-        step: The step at which it was noticed.
-        optimizer: Holds the parameters.
-        rate: The learning rate of the matrices in that step.
-        peak_frac: The highest rate of the run, as a fraction of the full rate.
-        loss_nats: The loss of its batch.
-        grad_norm: The gradient norm of the batch.
-    """
-    if loss_nats is None or grad_norm is None:
-        found = f"After step {step} the weights or the validation loss are NaN or infinite."
-    else:
-        found = f"At step {step} the loss is {loss_nats} and the gradient norm is {grad_norm}. "
-        if not optimizer.weights_are_finite():
-            found += "Some weights are NaN or infinite: an earlier update was too large."
-        elif math.isfinite(loss_nats):
-            found += "The loss is finite, but its gradient is not."
-        else:
-            found += "The weights are finite, so the activations overflowed."
-    peak = optimizer.learning_rate * peak_frac
-    return DivergedError(
-        step,
-        f"{found} Use a learning rate below {rate:.3g}, or clip the gradients.",
-        {"learning_rate": float(f"{peak / 3:.2g}"), "max_grad_norm": 1.0},
-    )
+def _clip_on_device(
+    parameters: list[torch.nn.Parameter], max_norm: float | None
+) -> Float[Tensor, ""]:
+    """Do what `clip_grad_norm` does, without reading the gradient norm."""
+    parts = gradients(parameters)
+    norm = torch.nn.utils.get_total_norm(parts).to(parameters[0].device)
+    if max_norm is not None:
+        torch._foreach_mul_(parts, (max_norm / norm).clamp(max=1.0))
+    return norm

@@ -5,7 +5,7 @@ from typing import Any
 
 from groundup.base.files import write_text
 from groundup.base.run import RunFolder
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 MEASURED = (
     "loss_nats",

@@ -8,6 +8,7 @@ without a singular value decomposition.
 Why not `torch.optim.Muon` (a test checks that the results are equal): matrices of one shape share
 the products, which saves most of the calls of a small model; and the products use bfloat16 only
 where the processor supports it, because emulated bfloat16 is many times slower than float32.
+On a GPU all that is not a product is compiled into a few kernels per shape.
 """
 
 from collections.abc import Mapping
@@ -96,6 +97,19 @@ def _product_of_steps(
     return product
 
 
+def _ahead(
+    buffer: Float[Tensor, "N rows columns"],
+    gradients: Float[Tensor, "N rows columns"],
+    momentum: float,
+    finite: Tensor | None,
+) -> Float[Tensor, "N rows columns"]:
+    """Update the momentum, and return Nesterov's, which is one gradient ahead of it."""
+    if finite is not None:
+        gradients = torch.where(finite, gradients, 0.0)
+    buffer.lerp_(gradients, 1.0 - momentum)
+    return gradients.lerp_(buffer, momentum)
+
+
 class Muon:
     """Orthogonalized momentum for the matrices of a model.
 
@@ -107,6 +121,7 @@ class Muon:
             the rows of one matrix. Each is orthogonalized separately.
         newton_schulz_steps: Iterations of `orthogonalize`: 3, 4 or 5.
         dtype: Number format of the products. None: the fastest that is exact enough on this device.
+        compiled: Compile the computation of the updates with torch.compile.
     """
 
     def __init__(
@@ -118,10 +133,16 @@ class Muon:
         newton_schulz_steps: int = 5,
         stacked_rows: Mapping[str, int] = MappingProxyType({}),
         dtype: torch.dtype | None = None,
+        compiled: bool = False,
     ) -> None:
         self.momentum = momentum
         self.weight_decay = weight_decay
         self._coefficients = POLAR[newton_schulz_steps]
+        self._ahead, self._orthogonalize = _ahead, orthogonalize
+        if compiled:
+            self._ahead, self._orthogonalize = (
+                torch.compile(function, dynamic=False) for function in (_ahead, orthogonalize)
+            )
         by_shape: dict[tuple[int, ...], dict[str, torch.nn.Parameter]] = {}  # and rows of one
         for name, parameter in parameters.items():
             if parameter.ndim != 2:
@@ -139,10 +160,14 @@ class Muon:
             self._dtype = choose_dtype("auto", next(iter(parameters.values())).device)
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Update every matrix once. A missing gradient counts as zero."""
+    def step(self, learning_rate: float, finite: Tensor | None = None) -> None:
+        """Update every matrix once. A missing gradient counts as zero.
+
+        Args:
+            learning_rate: The learning rate.
+            finite: Where this is false, every gradient counts as zero.
+        """
         for group, buffer, rows in zip(self._groups, self._buffers, self._rows, strict=True):
-            assert self._dtype is not None
             weights = [own_part(parameter) for parameter in group.values()]
             gradients = torch.stack(
                 [
@@ -150,18 +175,34 @@ class Muon:
                     for p in group.values()
                 ]
             )
-            buffer.lerp_(gradients, 1.0 - self.momentum)
-            ahead = gradients.lerp_(buffer, self.momentum)  # Nesterov momentum
+            ahead = self._ahead(buffer, gradients, self.momentum, finite)
             # A shard of a matrix cannot be orthogonalized separately.
             whole, ours = all_rows(ahead, of=next(iter(group.values())))
-            columns = whole.shape[-1]
-            updates = orthogonalize(
-                whole.view(-1, rows, columns), self._coefficients, dtype=self._dtype
-            ).reshape(whole.shape)[:, ours]
-            rate = learning_rate * max(1.0, rows / columns) ** 0.5
+            updates = self._directions(whole, rows)[:, ours]
+            rate = learning_rate * max(1.0, rows / whole.shape[-1]) ** 0.5
             if self.weight_decay:
                 torch._foreach_mul_(weights, 1.0 - learning_rate * self.weight_decay)
             torch._foreach_add_(weights, list(updates.to(buffer.dtype).unbind()), alpha=-rate)
+
+    @torch.no_grad()
+    def compile_now(self) -> None:
+        """Compute an update of every shape and throw it away, if this is compiled."""
+        if self._ahead is _ahead:
+            return
+        for group, buffer, rows in zip(self._groups, self._buffers, self._rows, strict=True):
+            finite = torch.ones((), dtype=torch.bool, device=buffer.device)
+            zeros = torch.zeros_like(buffer)
+            ahead = self._ahead(zeros.clone(), zeros, self.momentum, finite)
+            self._directions(all_rows(ahead, of=next(iter(group.values())))[0], rows)
+
+    def _directions(
+        self, whole: Float[Tensor, "N rows columns"], rows: int
+    ) -> Float[Tensor, "N rows columns"]:
+        assert self._dtype is not None
+        parts = whole.view(-1, rows, whole.shape[-1])
+        return self._orthogonalize(parts, self._coefficients, dtype=self._dtype).reshape(
+            whole.shape
+        )
 
     def state(self) -> dict[str, Tensor]:
         """The momentum of each matrix, by name."""

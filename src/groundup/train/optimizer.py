@@ -81,6 +81,7 @@ class Optimizer:
             learning rate, with weight decay on matrices only.
         dtype: Number format of Muon's products. None: the fastest that is exact enough on this
             device.
+        compiled: Compile Muon with torch.compile, for a GPU.
 
     Raises:
         UserError: Every parameter is frozen.
@@ -104,6 +105,7 @@ class Optimizer:
         config: OptimizerConfig = OptimizerConfig(),
         *,
         dtype: "torch.dtype | None" = None,
+        compiled: bool = False,
     ) -> None:
         from groundup.train.adamw import AdamW
         from groundup.train.muon import Muon
@@ -137,6 +139,7 @@ class Optimizer:
             newton_schulz_steps=config.newton_schulz_steps,
             stacked_rows=_stacked_rows(model),
             dtype=dtype,
+            compiled=compiled,
         )
         adam_matrices = {n: p for n, p in matrices.items() if n not in muon_matrices}
         # No decay of norms and biases; embeddings decay under AdamW only, as GPT-2's do.
@@ -157,13 +160,23 @@ class Optimizer:
         betas = (config.adam_beta1, config.adam_beta2)
         self._adamw = AdamW(groups, betas=betas, eps=config.adam_eps) if groups else None
 
-    def step(self, factor: float) -> None:
-        """Update every parameter once, at `factor` times the peak learning rates."""
-        self._muon.step(self.learning_rate * factor)
+    def step(self, factor: float, finite: "torch.Tensor | None" = None) -> None:
+        """Update every parameter once, at `factor` times the peak learning rates.
+
+        Args:
+            factor: Fraction of the peak learning rates.
+            finite: Whether the gradients are finite, where that is not read: a boolean on the
+                device. If they are not, the weights do not become NaN.
+        """
+        self._muon.step(self.learning_rate * factor, finite)
         if self._adamw is not None:
             for group in self._adamw.param_groups:
                 group["lr"] = group["peak"] * factor
-            self._adamw.step()
+            self._adamw.step(finite=finite)
+
+    def compile_now(self) -> None:
+        """Compile what is compiled, so that no step waits for it."""
+        self._muon.compile_now()
 
     def zero_grad(self) -> None:
         """Set the gradients to None."""
@@ -176,7 +189,9 @@ class Optimizer:
 
         from groundup.train.sharding import own_part
 
-        return all(bool(torch.isfinite(own_part(p)).all()) for p in self.parameters)
+        # One number to read, for all parameters.
+        each = [torch.isfinite(own_part(p)).all() for p in self.parameters]
+        return bool(torch.stack(each).all())
 
     def state(self) -> dict[str, "torch.Tensor"]:
         """The state of the optimizer, by parameter name.

@@ -50,10 +50,11 @@ class MixedPrecision(nn.Module):
         self,
         ids: Int[Tensor, "B T"],
         targets: Int[Tensor, "B T"],
+        lengths: Int[Tensor, "B D"] | None = None,
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Cross-entropy in nats, as `GPT.loss`."""
-        return self.run(_loss, ids, targets, reduction)
+        return self.run(_loss, ids, targets, lengths, reduction)
 
     def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Compute `function(model, *arguments)` with rounded weights.
@@ -88,8 +89,14 @@ def _names_in_products(model: nn.Module) -> frozenset[str]:
     )
 
 
-def _loss(model: GPT, ids: Tensor, targets: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
-    return model.loss(ids, targets, reduction=reduction)
+def _loss(
+    model: GPT,
+    ids: Tensor,
+    targets: Tensor,
+    lengths: Tensor | None,
+    reduction: Literal["mean", "sum"],
+) -> Tensor:
+    return model.loss(ids, targets, lengths, reduction=reduction)
 
 
 class _Call(nn.Module):

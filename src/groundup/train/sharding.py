@@ -86,10 +86,10 @@ def copied_to_cpu(tensor: Tensor, mesh: "DeviceMesh | None") -> Tensor:
     return as_part_of(own_part(tensor).to("cpu", copy=True), tensor, mesh)
 
 
-def first_number(tensor: Tensor) -> float:
+def first_number(tensor: Tensor) -> Float[Tensor, ""]:
     """The first number of this process's shard; 0 if the shard is empty."""
     part = own_part(tensor)
-    return part.flatten()[0].item() if part.numel() else 0.0
+    return part.flatten()[0] if part.numel() else part.new_zeros(())
 
 
 def gradients(parameters: list[torch.nn.Parameter]) -> list[Tensor]:

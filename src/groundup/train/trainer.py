@@ -15,16 +15,18 @@ from groundup.base.run import RunFolder
 from groundup.train.checkpoint import CheckpointWriter, find_latest, load_checkpoint, point_to
 from groundup.train.checkpoint_state import Progress, write_progress
 from groundup.train.curve_checks import ROLLBACK_DIVISOR, CurveChecks, Finding, rolled_back
+from groundup.train.divergence import DivergedError, diverged
 from groundup.train.interrupt import StopRequest, stop_between_steps
 from groundup.train.job import Job
-from groundup.train.loop import DivergedError, Step, diverged, train_steps
+from groundup.train.loop import train_steps
 from groundup.train.metrics import drop_metrics_after, log_metrics, read_metrics
 from groundup.train.schedule import ClockSchedule, Schedule
+from groundup.train.step import Step
 from groundup.train.tensorboard import TensorBoardWriter
 
 _log = logging.getLogger(__name__)
 _MOST_ROLLBACKS = 3
-_WORSE, _LAST_DECAY_FRAC = 1.003, 0.2
+WORSE, _LAST_DECAY_FRAC = 1.003, 0.2
 """A run under a budget whose validation loss is this many times its lowest decays its learning rate
 to zero within this fraction of the time so far."""
 
@@ -183,6 +185,11 @@ class Trainer:
 
     def _run_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
         job, schedule = self.job, self._schedule()
+
+        def pause(step: int) -> bool:
+            samples = job.sample_every is not None and step % job.sample_every == 0
+            return samples or step % job.checkpoint_every == 0 or self.world.any(stop.asked)
+
         for step in train_steps(
             job.loader,
             job.loss,
@@ -195,8 +202,10 @@ class Trainer:
             max_grad_norm=job.max_grad_norm,
             validate=job.validate,
             validate_every=job.validate_every,
+            pause=pause,
             count=job.count,
             world=self.world,
+            read_late=job.read_late,
         ):
             self.progress = _advance(self.progress, job, step)
             last = step.step == step.n_steps
@@ -209,6 +218,8 @@ class Trainer:
             # Metrics and sample first: resuming repeats them, but cannot restore missing ones.
             if self.world.is_first:
                 self._log(step)
+            if step.next_has_begun:
+                continue  # nothing is due, and the weights are not those of this step
             if job.sample_every is not None and (last or step.step % job.sample_every == 0):
                 self._sample(step.step)
             if due:
@@ -227,7 +238,7 @@ class Trainer:
         loss, best = step.validation_loss_nats, self.progress.best_loss_nats
         if not self.job.may_end_early or self.progress.early_end_step is not None:
             return False
-        return loss is not None and best is not None and loss > _WORSE * best
+        return loss is not None and best is not None and loss > WORSE * best
 
     def _end_early(self, step: Step) -> None:
         """Shorten the time for steps, so that the learning rate decays to zero soon."""

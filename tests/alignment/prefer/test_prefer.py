@@ -22,7 +22,7 @@ from groundup.evaluation.export import export
 from groundup.evaluation.generate import generate_samples
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
-from groundup.train.loop import Step
+from groundup.train.step import Step
 from groundup.weights.config import ExportConfig
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -324,7 +325,7 @@ def test_the_method_follows_the_size_of_the_model() -> None:
 
 
 def test_the_verdict_names_the_kinds(synthetic: InstructResult) -> None:
-    (verdict,) = synthetic.verdict
+    verdict, bits, _ = synthetic.verdict
     assert verdict.startswith("Learned: ")
     assert "Not learned: " in verdict
     assert synthetic.prompts_to_try()[0] == "Who are you?"
@@ -332,4 +333,14 @@ def test_the_verdict_names_the_kinds(synthetic: InstructResult) -> None:
     assert kinds == {**dict.fromkeys(GRADERS, 2), "all": 2 * len(GRADERS)}
     readme = (synthetic.folder / "README.md").read_text()
     assert "made from the documents of the run" in readme
-    assert "| kind | prompts | before | after |" in readme
+    assert "| kind | prompts | before | after | bits/token before | bits/token after |" in readme
+    for measured, loss in (
+        (synthetic.bits_before, synthetic.loss_before_nats),
+        (synthetic.bits_after, synthetic.loss_after_nats),
+    ):
+        assert measured is not None
+        assert measured.keys() == kinds.keys()
+        assert measured["all"] * math.log(2) == pytest.approx(loss)
+        each = [value for kind, value in measured.items() if kind != "all"]
+        assert min(each) < measured["all"] < max(each)
+    assert bits == "An answer token costs {1} bits instead of {0}.".format(*synthetic.bits("all"))

@@ -27,7 +27,7 @@ from groundup.finetune.foundation import open_foundation, target_folder
 from groundup.finetune.outcome import AfterTraining
 from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
 from groundup.finetune.training import OnStep, fine_tune, open_fine_tuning
-from groundup.train.loop import Step
+from groundup.train.step import Step
 
 FOLDER = "reinforced"
 

@@ -8,6 +8,7 @@ from groundup.base.run import RunFolder
 from groundup.evaluation.run_data import data_of
 from groundup.finetune.instruct.synthetic import Identity
 from groundup.text.builtin import BUILTIN_NAME
+from groundup.text.catalog import SHAKESPEARE
 from groundup.text.corpus import recorded_sources
 
 
@@ -29,4 +30,6 @@ def _text_of(run: RunFolder, data: Path | None) -> str:
         return "the documents of this run"
     if sources == [BUILTIN_NAME]:
         return "the reference of the Python language"
+    if sources == [SHAKESPEARE.name]:
+        return "the works of Shakespeare"
     return Path(sources[0]).name if len(sources) == 1 else f"{len(sources)} texts"

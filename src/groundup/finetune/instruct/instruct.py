@@ -43,6 +43,7 @@ from groundup.finetune.instruct.rows import (
 from groundup.finetune.instruct.testing import (
     ANSWERS,
     Callbacks,
+    answer_bits,
     answer_loss,
     cross_validate,
     measure_after,
@@ -110,6 +111,9 @@ def instruct(
     text, dtype = plain_text(opened.run), choose_dtype(config.dtype, foundation.model.device)
     plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer, dtype)
     folds = before = None
+    bits_before = bits_after = None
+    if dataset.groups is None:
+        bits_before = answer_bits(foundation.model, examples, config)
     if config.folds is None:
         before = measure_before(
             foundation,
@@ -146,6 +150,7 @@ def instruct(
         max_new_tokens=config.max_new_tokens or 0,
         n_shots=config.shots if config.baselines else 0,
         loss_before_nats=loss_before,
+        bits_before=bits_before,
         plain_text=text.name,
         plain_before=plain_before,
         merge_difference=None if merged is None else merged.max_logit_difference,
@@ -160,7 +165,11 @@ def instruct(
         elif before is not None:
             loss = answer_loss(assistant.model, examples.test_rows, config)
             evaluation = measure_after(assistant, before, config, callbacks)
-        result = dataclasses.replace(result, loss_after_nats=loss, evaluation=evaluation)
+        if dataset.groups is None:
+            bits_after = answer_bits(assistant.model, examples, config)
+        result = dataclasses.replace(
+            result, loss_after_nats=loss, evaluation=evaluation, bits_after=bits_after
+        )
         result = dataclasses.replace(result, table=main_table(result))
     result = dataclasses.replace(result, elapsed_s=time.monotonic() - started_at)
     _write(result, opened, run, after)
@@ -267,7 +276,9 @@ def _save(
         )
     assistant.save_tokenizer(folder)
     # Written last: a folder with this file has a complete assistant. The test adds its numbers.
-    write_json(folder / ASSISTANT_MARK, {"n_records": len(examples.rows)})
+    is_synthetic = opened.config.records is None
+    about = {"n_records": len(examples.rows), "is_synthetic": is_synthetic}
+    write_json(folder / ASSISTANT_MARK, about)
     return merged
 
 

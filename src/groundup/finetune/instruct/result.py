@@ -104,6 +104,10 @@ class InstructResult:
     """Mean test loss per answer token before fine-tuning."""
     loss_after_nats: float | None = None
     """Mean test loss per answer token after fine-tuning. None: it was not measured."""
+    bits_before: dict[str, float] | None = None
+    """Bits per answer token of each kind of synthetic test record before fine-tuning."""
+    bits_after: dict[str, float] | None = None
+    """The same after fine-tuning."""
     evaluation: Evaluation | None = None
     """The answers to the test prompts. None: the test failed."""
     table: list[list[str]] = field(default_factory=list)
@@ -139,11 +143,15 @@ class InstructResult:
         # A random guess answers half of the yes-or-no questions correctly.
         learned = [kind for kind, x in after.items() if x >= (0.75 if kind == YES_OR_NO else 0.5)]
         failed = [kind for kind, x in after.items() if x < 0.2]
-        return [
-            f"Learned: {'; '.join(learned) or 'none'}. Not learned: {'; '.join(failed) or 'none'}. "
+        names = "; ".join(learned) or "none", "; ".join(failed) or "none"
+        said = [f"Learned: {names[0]}. Not learned: {names[1]}."]
+        if self.bits_before is not None and self.bits_after is not None:
+            said.append("An answer token costs {1} bits instead of {0}.".format(*self.bits("all")))
+        said.append(
             "A small model answers only the kinds of questions that it was trained on; it answers "
             "any other question with the same few sentences."
-        ]
+        )
+        return said
 
     @property
     def forgetting(self) -> str:
@@ -199,6 +207,12 @@ class InstructResult:
         counts["all"] = (_added(before.values()), _added(after.values()))
         return [(kind, wilson(*b), wilson(*a)) for kind, (b, a) in counts.items()]
 
+    def bits(self, kind: str) -> tuple[str, str]:
+        """Write the bits per answer token of a kind of synthetic question before and after."""
+        found = (self.bits_before or {}).get(kind), (self.bits_after or {}).get(kind)
+        before, after = ("-" if bits is None else f"{bits:.2f}" for bits in found)
+        return before, after
+
     def prompts_to_try(self) -> list[str]:
         """Choose prompts for `groundup chat`: short ones of different kinds."""
         first = ["Who are you?"] if self.is_synthetic else []
@@ -216,6 +230,7 @@ class InstructResult:
         """The numbers of the test, as assistant.json holds them."""
         found: dict[str, Any] = {
             "name": self.name,
+            "is_synthetic": self.is_synthetic,
             "n_records": self.prepared.n_train,
             "n_held_out": self.prepared.n_test,
             "loss_before_nats": self.loss_before_nats,
@@ -280,8 +295,11 @@ def main_table(result: InstructResult) -> list[list[str]]:
     evaluation = result.evaluation
     assert evaluation is not None
     if result.is_synthetic:
-        rows = [[kind, str(a.n), str(b), str(a)] for kind, b, a in result.shares()]
-        return [["kind", "prompts", "before", "after"], *rows]
+        rows = [
+            [kind, str(a.n), str(b), str(a), *result.bits(kind)] for kind, b, a in result.shares()
+        ]
+        bits = ["bits/token before", "bits/token after"]
+        return [["kind", "prompts", "before", "after", *bits], *rows]
     return [[*COLUMNS], *table_of(evaluation, [True] * len(evaluation.items))]
 
 

@@ -1,6 +1,7 @@
 """One training of an assistant, and its tests before and after; a resumed run keeps them."""
 
 import dataclasses
+import math
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -66,6 +67,21 @@ def answer_loss(model: GPT, rows: Sequence[Row], config: InstructConfig) -> floa
     """Measure the mean loss on answers in nats/token, in the number format of the training."""
     mixed = MixedPrecision(model, choose_dtype(config.dtype, model.device))
     return mixed.run(lambda _: mean_loss(model, rows))
+
+
+def answer_bits(model: GPT, examples: Examples, config: InstructConfig) -> dict[str, float]:
+    """Measure the bits per answer token for each kind of test record, and for all."""
+    kinds = list(dict.fromkeys(item.kind for item in examples.items))
+    rows = {
+        kind: [
+            row
+            for item, row in zip(examples.items, examples.test_rows, strict=True)
+            if item.kind == kind
+        ]
+        for kind in kinds
+    }
+    rows["all"] = examples.test_rows
+    return {kind: answer_loss(model, some, config) / math.log(2) for kind, some in rows.items()}
 
 
 def measure_before(

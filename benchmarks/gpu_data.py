@@ -1,0 +1,42 @@
+"""The data of bench_gpu.py, where no text with GPT-2's tokenizer is given."""
+
+from pathlib import Path
+from pydoc_data.topics import topics
+
+import numpy as np
+
+from groundup.data.store import TokenStore
+from groundup.tokenizer.characters import CharacterTokenizer
+
+_FIRST_CHARACTER = 0x4E00
+"""From here on Unicode has enough characters for any vocabulary."""
+
+_DOCUMENT_TOKENS = 600
+"""Length of a document, for isolated documents."""
+
+
+def random_data(folder: Path, vocab_size: int, n_tokens: int) -> None:
+    """Write a data folder of random documents: a step takes as long with them as with a text."""
+    characters = map(chr, range(_FIRST_CHARACTER, _FIRST_CHARACTER + vocab_size - 1))
+    ids = np.random.default_rng(0).integers(vocab_size - 1, size=n_tokens)
+    _write(folder, CharacterTokenizer(characters), ids)
+
+
+def character_data(folder: Path, text: Path | None, most: int | None) -> None:
+    """Write a data folder of characters. None: of the texts that Python ships."""
+    words = "\n".join(topics.values()) if text is None else text.read_text(encoding="utf-8")
+    tokenizer = CharacterTokenizer.from_text(words[:most])
+    _write(folder, tokenizer, np.array(tokenizer.encode(words[:most])))
+
+
+def _write(folder: Path, tokenizer: CharacterTokenizer, ids: np.ndarray) -> None:
+    tokenizer.save(folder / "tokenizer")
+    cut = int(0.9 * len(ids))  # as in nanoGPT's data sets
+    for side, part in (("train", ids[:cut]), ("validation", ids[cut:][:200_000])):
+        TokenStore.build(
+            folder / side,
+            np.array_split(part, max(1, len(part) // _DOCUMENT_TOKENS)),
+            vocab_size=tokenizer.vocab_size,
+            tokenizer_fingerprint=tokenizer.fingerprint,
+            end_of_text=None,
+        )

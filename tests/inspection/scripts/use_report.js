@@ -1,0 +1,37 @@
+// Use every part of the report as a person does, and return what it showed.
+const wait = until => new Promise(resolve => {
+  const timer = setInterval(() => { if (until()) { clearInterval(timer); resolve(); } }, 20);
+});
+const prompt = el("prompt"), type = (node, text) => { node.value = text; node.dispatchEvent(new Event("input")); };
+await wait(() => el("next").children.length);
+const found = { width: document.documentElement.scrollWidth, low: lowContrast() };
+type(prompt, "the cat said");
+await wait(() => el("count").textContent.startsWith(`${page.tokenizer.encode("the cat said").length} tokens`));
+found.tokens = [...el("tokens").children].map(span => span.title);
+found.logits = Array.from(page.model.readAll(page.tokenizer.encode("the cat said")).slice(-300));
+el("temperature").value = 1; el("temperature").dispatchEvent(new Event("input"));
+await wait(() => el("temperature-value").textContent === "1.00");
+found.next = [...el("next").children].map(item => item.textContent);
+el("next").querySelector("button").click();
+found.appended = prompt.value;
+el("continue").click();
+await wait(() => el("continue").textContent === "Stop");
+await wait(() => el("continue").textContent === "Continue");
+found.continued = prompt.value; found.state = el("state").textContent;
+el("undo").click();
+found.undone = prompt.value;
+el("talk-line").value = "Hello"; el("talk-form").requestSubmit();
+await wait(() => el("talk-log").children.length === 2 && !el("talk-form").inert);
+found.talk = [...el("talk-log").children].map(line => line.textContent);
+const rows = [...document.querySelectorAll("[data-part=matrix] tr")].slice(1);
+rows[1].querySelector("button").click();
+found.clicked = el("attention-view").querySelector("[data-part=summary]").textContent;
+rows[1].querySelector("button").dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+found.moved = el("attention-view").querySelector("[data-part=summary]").textContent;
+found.pinned = rows.map(row => row.classList.contains("pinned")).indexOf(true);
+found.columns = document.querySelectorAll("[data-part=matrix] th[scope=col]").length;
+el("sample").value = 0; el("sample").oninput();
+found.sample = el("sample-text").textContent;
+type(el("sentence"), "cat cat");
+await wait(() => document.querySelectorAll("[data-part=matrix] th[scope=col]").length !== found.columns);
+return found;
