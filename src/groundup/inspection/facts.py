@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from groundup.evaluation.loss import evaluate_loss
 from groundup.evaluation.paired import Difference
 from groundup.finetune.classify.result import FROZEN, TUNED, Comparison
 from groundup.inspection.run_results import RunResults
+from groundup.text.catalog import in_words
 
 _MOST_ROWS = 14
 _MOST_POINTS = 400
@@ -196,7 +196,7 @@ def curve(results: RunResults) -> dict[str, Any]:
 
 def source_names(prepared: Mapping[str, Any] | None) -> str:
     """Name the texts that were learned."""
-    names = [Path(source).name or source for source in (prepared or {}).get("sources", [])]
+    names = [in_words(source) for source in (prepared or {}).get("sources", [])]
     if not names:
         return "its text"
     return " and ".join(names) if len(names) <= _MOST_SOURCES else f"{len(names)} texts"

@@ -99,6 +99,19 @@ CATALOG = {
 }
 
 
+def in_words(source: str) -> str:
+    """Name a source in a sentence.
+
+    >>> in_words("shakespeare"), in_words("texts/notes.txt")
+    ('the works of Shakespeare', 'notes.txt')
+    """
+    known = {
+        BUILTIN_NAME: "the reference of the Python language",
+        SHAKESPEARE.name: "the works of Shakespeare",
+    }
+    return known.get(source) or Path(source).name or source
+
+
 def installed(text: PublicText) -> list[Path]:
     """List the documents of a text in an installed package, by name; empty if there is none."""
     package = text.package

@@ -7,8 +7,7 @@ from groundup.base.files import read_json
 from groundup.base.run import RunFolder
 from groundup.evaluation.run_data import data_of
 from groundup.finetune.instruct.synthetic import Identity
-from groundup.text.builtin import BUILTIN_NAME
-from groundup.text.catalog import SHAKESPEARE
+from groundup.text.catalog import in_words
 from groundup.text.corpus import recorded_sources
 
 
@@ -28,8 +27,4 @@ def _text_of(run: RunFolder, data: Path | None) -> str:
         sources = recorded_sources(read_json(corpus / "manifest.json"))
     except UserError:
         return "the documents of this run"
-    if sources == [BUILTIN_NAME]:
-        return "the reference of the Python language"
-    if sources == [SHAKESPEARE.name]:
-        return "the works of Shakespeare"
-    return Path(sources[0]).name if len(sources) == 1 else f"{len(sources)} texts"
+    return in_words(sources[0]) if len(sources) == 1 else f"{len(sources)} texts"
