@@ -280,7 +280,8 @@ def test_a_rising_validation_loss_ends_it_early(data, clock, monkeypatch, is_kil
 
 
 @pytest.mark.slow
-def test_it_ends_on_time_by_the_real_clock(data):
+def test_it_ends_on_time_by_the_real_clock(data, monkeypatch):
+    monkeypatch.setattr(budget, "_MOST_PASSES", 1e6)
     pretrain(small(data, budget=None, steps=3))  # imports, once
     began_at = time.monotonic()
     # A run folder of its own: the first one holds a finished run.
@@ -355,6 +356,7 @@ def test_memory_comes_out_as_planned(data, shape, batch_size):
         "from groundup.planning.memory import count_memory;"
         "from groundup.pretraining.pretrain import *;"
         "from groundup.train.build import *;"
+        "from groundup.train.data import open_data, with_vocabulary;"
         f"model = GPTConfig(n_heads=4, context_length=128, activation='relu2', **{shape});"
         f"config = settings(Path(sys.argv[2]), model=model, batch_size={batch_size});"
         "config = with_vocabulary(config, open_data(config.data));"
