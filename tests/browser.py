@@ -13,7 +13,10 @@ from typing import Any
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
-_OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars")
+_OPTIONS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+    "--disable-dev-shm-usage",  # in a container it is small
+)
 _SCRIPTS = Path(__file__).parents[1] / "src" / "groundup" / "inspection" / "templates"
 
 
