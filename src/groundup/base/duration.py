@@ -1,4 +1,4 @@
-"""Time spans as text: 90s, 10m, 1h30m."""
+"""Time spans as text: read as 90s, 10m or 1h30m, and written as 41 s or 2.1 min."""
 
 import re
 
@@ -28,3 +28,16 @@ def parse_duration_s(text: str, setting: str) -> float:
             settings={setting: "10m"},
         )
     return seconds
+
+
+def span(seconds: float | int, *, in_words: bool = False) -> str:
+    """Write a time in seconds, minutes or hours.
+
+    >>> span(41.2), span(125), span(14_000), span(125, in_words=True)
+    ('41 s', '2.1 min', '3.9 h', '2.1 minutes')
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.1f} {'minutes' if in_words else 'min'}"
+    return f"{seconds / 3600:.1f} {'hours' if in_words else 'h'}"

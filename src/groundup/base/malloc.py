@@ -5,6 +5,12 @@ On other C libraries they do nothing.
 
 import ctypes
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from groundup.base.machine import memory_in_use_bytes
+
+if TYPE_CHECKING:
+    import torch
 
 _EVERY_BYTES = 2**26
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
@@ -38,6 +44,11 @@ class GrowthReturner:
     def __init__(self) -> None:
         self._needed_bytes = 0
         self._just_returned = True
+
+    def step(self, device: "torch.device") -> None:
+        """Check after a step on this device. A GPU's memory is not on the heap."""
+        if device.type == "cpu":
+            self.check(memory_in_use_bytes(device))
 
     def check(self, in_use_bytes: int) -> None:
         """Compare the memory in use after a step with what a step needs."""

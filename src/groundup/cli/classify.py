@@ -1,8 +1,9 @@
 """`groundup classify`: train a classifier; show its scores beside those of the baselines."""
 
+from groundup.base.duration import span
 from groundup.base.errors import quoted
 from groundup.cli.classify_view import show_cost, show_model, show_scores
-from groundup.cli.console import next_command, note, span, style, warn
+from groundup.cli.console import next_command, note, style, warn
 from groundup.cli.finetune_view import shown
 from groundup.cli.stage_bars import stage_bars
 from groundup.finetune.classify.classify import classify

@@ -2,7 +2,8 @@
 
 import shlex
 
-from groundup.cli.console import next_command, note, span, style, table, typed, warn
+from groundup.base.duration import span
+from groundup.cli.console import next_command, note, style, table, typed, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.finetune.classify.cost import ClassifyPlan
 from groundup.finetune.classify.metrics import Scores

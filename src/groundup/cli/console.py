@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from groundup.base.duration import span
 from groundup.base.errors import UserError, as_options
 from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
@@ -57,17 +58,6 @@ def harmless(text: str) -> str:
     'red�[31m and a\tline\n'
     """
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", without_surrogates(text))
-
-
-def span(seconds: float | int) -> str:
-    """Write a time in seconds, minutes or hours.
-
-    >>> span(41.2), span(125), span(14_000)
-    ('41 s', '2.1 min', '3.9 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def plural(count: int, noun: str) -> str:

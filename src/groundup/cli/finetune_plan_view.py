@@ -2,7 +2,8 @@
 
 import shlex
 
-from groundup.cli.console import next_command, span, table, typed
+from groundup.base.duration import span
+from groundup.cli.console import next_command, table, typed
 from groundup.finetune.plan import FineTuningPlan
 
 

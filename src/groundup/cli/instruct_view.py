@@ -2,8 +2,9 @@
 
 from contextlib import ExitStack
 
+from groundup.base.duration import span
 from groundup.cli.cells import mark, shorten
-from groundup.cli.console import Line, console, note, progress, span, style, table, warn
+from groundup.cli.console import Line, console, note, progress, style, table, warn
 from groundup.evaluation.paired import MIN_ITEMS
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Set
 from dataclasses import fields
 
-from groundup.cli.console import next_command, note, span, style, table, typed, warn
+from groundup.base.duration import span
+from groundup.cli.console import next_command, note, style, table, typed, warn
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig

@@ -3,9 +3,10 @@
 from groundup.alignment.prefer.config import PreferConfig
 from groundup.alignment.prefer.prefer import prefer
 from groundup.alignment.prefer.result import PreferResult, accuracy_rows, change_rows
+from groundup.base.duration import span
 from groundup.base.errors import quoted
 from groundup.cli.cells import shorten
-from groundup.cli.console import next_command, note, plural, span, table, warn
+from groundup.cli.console import next_command, note, plural, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.cli.stage_bars import stage_bars

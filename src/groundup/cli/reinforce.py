@@ -4,9 +4,10 @@ from groundup.alignment.reinforce.config import ReinforceConfig
 from groundup.alignment.reinforce.reinforce import reinforce
 from groundup.alignment.reinforce.result import ReinforceResult
 from groundup.alignment.reinforce.rollouts import Scores
+from groundup.base.duration import span
 from groundup.base.errors import quoted
 from groundup.cli.cells import shorten
-from groundup.cli.console import next_command, note, progress, span, table, warn
+from groundup.cli.console import next_command, note, progress, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.cli.finetune_view import shown
 from groundup.finetune.plan import FineTuningPlan

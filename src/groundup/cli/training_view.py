@@ -1,6 +1,7 @@
 """The progress of a training run on the screen."""
 
-from groundup.cli.console import Line, passage, span, style
+from groundup.base.duration import span
+from groundup.cli.console import Line, passage, style
 from groundup.train.config import PretrainConfig
 from groundup.train.curve_checks import Finding
 from groundup.train.step import Step

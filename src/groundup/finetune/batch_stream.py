@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from groundup.base.errors import UserError
-from groundup.base.machine import memory_in_use_bytes
 from groundup.base.malloc import GrowthReturner
+from groundup.train.loop import to_device
 
 
 @runtime_checkable
@@ -51,20 +51,14 @@ class BatchStream:
     def __next__(self) -> tuple[Tensor, ...]:
         """Return the next batch."""
         k, self._next = self._next, self._next + 1
-        if self.device.type == "cpu":
-            self._growth.check(memory_in_use_bytes(self.device))
+        self._growth.step(self.device)
         if self.before_step is not None:
             self.before_step(k)
         return self.batch(k)
 
     def batch(self, k: int) -> tuple[Tensor, ...]:
         """Return batch k; the position does not change."""
-        return tuple(self._moved(tensor) for tensor in self.batches.batch(k))
-
-    def _moved(self, tensor: Tensor) -> Tensor:
-        if self.device.type == "cuda" and tensor.device.type == "cpu":
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)
+        return tuple(to_device(tensor, self.device) for tensor in self.batches.batch(k))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position."""

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from groundup.base.duration import span
 from groundup.base.errors import UserError
 from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.load import LanguageModel
@@ -51,7 +53,7 @@ def sentence(results: RunResults) -> str:
         return who + ending(evaluated, "")
     text = source_names(results.stages.get("prepare"))
     where = " on a CPU" if _is_on_cpu(results.manifest) else ""
-    did = f"{who} learned {text} in {duration(trained['elapsed_s'])}{where}"
+    did = f"{who} learned {text} in {span(trained['elapsed_s'], in_words=True)}{where}"
     if evaluated is not None:
         return did + ending(evaluated, " and")
     before, after = trained["first_validation_loss_nats"], trained["validation_loss_nats"]
@@ -82,7 +84,7 @@ def figures(results: RunResults) -> list[Figure]:
         loss = f"{p['validation_loss_nats']:.2f}"
         found.append(Figure(value=loss, name="validation loss, nats/token", note=before))
         speed = f"{p['tokens_per_s']:,.0f} tokens/s"
-        time = duration(p["elapsed_s"], short=True)
+        time = span(p["elapsed_s"])
         found.append(Figure(value=time, name="training time", note=speed))
     if (size := n_parameters(results)) is not None:
         found.append(Figure(value=short_count(size), name="parameters", note=_shape(results)))
@@ -135,7 +137,7 @@ def plan_rows(results: RunResults) -> list[list[str]]:
     if run["resumed_from_step"]:  # time and memory are those of the last session only
         return rows
     for name, planned, measured, show in (
-        ("training time", plan["total_s"], run["elapsed_s"], duration),
+        ("training time", plan["total_s"], run["elapsed_s"], partial(span, in_words=True)),
         ("peak memory", plan["total_memory_bytes"], run["peak_memory_bytes"], _megabytes),
     ):
         rows.append(
@@ -222,19 +224,6 @@ def short_count(n: int) -> str:
             digits = 2 if value < 10 else 1 if value < 100 else 0
             return f"{value:.{digits}f} {unit}"
     return str(n)
-
-
-def duration(seconds: float | int, *, short: bool = False) -> str:
-    """Write a time.
-
-    >>> duration(41.2), duration(125), duration(14_000, short=True)
-    ('41 s', '2.1 minutes', '3.9 h')
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.1f} {'min' if short else 'minutes'}"
-    return f"{seconds / 3600:.1f} {'h' if short else 'hours'}"
 
 
 def _megabytes(n_bytes: float | int) -> str:

@@ -134,7 +134,7 @@ def choose(
     if given & marked(type(config), Mark.SHAPE):
         return _checked(grow(attempt(None).config), seconds)
     most = _PARAMETERS_PER_TOKEN * data.n_train_tokens
-    shapes = [shape for shape in SHAPES if _n_parameters(shape) <= most] or [SHAPES[0]]
+    shapes = [shape for shape in SHAPES if block_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
     for direction in (1, -1):
@@ -231,7 +231,7 @@ def _try(
                 f"is {seconds:g} s. It must allow at least {_FEWEST_STEPS} steps.",
                 settings={"budget": f"{minutes}m"},
             )
-        tokens = fitting.batch_size * fitting.model.context_length
+        tokens = _batch_tokens(fitting)
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
         n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
     chosen = _fill(config, _settings(config.model, given, shape, n_targets, n_train), given)
@@ -250,14 +250,20 @@ def most_steps(config: PretrainConfig, n_train: int) -> int:
         config: The settings.
         n_train: Tokens of the training text.
     """
-    tokens = config.batch_size * config.model.context_length
-    return max(_FEWEST_STEPS, math.ceil(_MOST_PASSES * n_train / tokens))
+    return max(_FEWEST_STEPS, math.ceil(_MOST_PASSES * n_train / _batch_tokens(config)))
 
 
-def _n_parameters(shape: tuple[int, int]) -> int:
+def block_parameters(shape: tuple[int, int]) -> int:
     """Parameters of the blocks: 4 C^2 of attention and 8 C^2 of the MLP in each layer."""
     n_layers, d_model = shape
     return 12 * n_layers * d_model**2
+
+
+def shape_settings(shape: tuple[int, int]) -> dict[str, int]:
+    """The settings of a model of this shape (n_layers, d_model): heads of 32 or 64 dimensions."""
+    n_layers, d_model = shape
+    n_heads = d_model // (32 if d_model < 256 else 64)
+    return {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
 
 
 def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | None:
@@ -296,15 +302,11 @@ def _settings(
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
     has_biases = model.qkv_bias or "qkv_bias" not in given
     looks_back = model.positions == "rotary" and model.qk_norm and has_biases
-    chosen: dict[str, Any] = {}
-    n_layers, d_model = shape or (model.n_layers, model.d_model)
-    n_parameters = _n_parameters((n_layers, d_model)) + 2 * model.vocab_size * d_model
+    size = shape or (model.n_layers, model.d_model)
+    n_parameters = block_parameters(size) + 2 * model.vocab_size * size[1]
     overfitting = n_parameters / n_train * (n_targets / n_train) ** 0.5
-    if shape is not None:  # else all of it is given
-        n_heads = d_model // (32 if d_model < 256 else 64)
-        chosen = {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
     return {
-        **chosen,
+        **({} if shape is None else shape_settings(shape)),  # else all of it is given
         "context_length": context_length,
         "norm": "layer",
         "activation": "relu2",
@@ -326,7 +328,7 @@ def _intervals(
     config: PretrainConfig, n_targets: int, window_s: float, seconds: float
 ) -> dict[str, Any]:
     """How often to validate and to save, so that both take little time."""
-    steps = max(1, n_targets // (config.batch_size * config.model.context_length))
+    steps = max(1, n_targets // _batch_tokens(config))
     every = max(1, steps // _N_VALIDATIONS)
     return {
         "steps": steps,

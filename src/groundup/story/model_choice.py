@@ -7,7 +7,7 @@ passes, a larger model is trained.
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.data.windows import Windows
-from groundup.planning.budget import SHAPES, choose
+from groundup.planning.budget import SHAPES, block_parameters, choose, shape_settings
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, open_data
 
@@ -41,10 +41,9 @@ def choose_pretraining(config: PretrainConfig, seconds: float) -> PretrainConfig
             break
         if n_layers * d_model**2 <= chosen.model.n_layers * chosen.model.d_model**2:
             continue
-        n_heads = d_model // (32 if d_model < 256 else 64)
-        larger = replace_settings(config, n_layers=n_layers, d_model=d_model, n_heads=n_heads)
-        if 12 * n_layers * d_model**2 > _PARAMETERS_PER_TOKEN * data.train.n_tokens:
+        if block_parameters((n_layers, d_model)) > _PARAMETERS_PER_TOKEN * data.train.n_tokens:
             break
+        larger = replace_settings(config, **shape_settings((n_layers, d_model)))
         try:
             chosen = choose(larger, data, seconds, _EXPORTED | _SHAPE)
         except UserError:  # too slow, or too large for the memory

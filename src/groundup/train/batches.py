@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from groundup.base.machine import memory_in_use_bytes
 from groundup.base.malloc import GrowthReturner
 from groundup.data.batch import Batch
 from groundup.data.loader import Loader
@@ -33,9 +32,8 @@ class DocumentBatches:
 
     def __next__(self) -> tuple[Tensor, ...]:
         """Return the next batch."""
-        if self.device.type == "cpu":
-            # The shapes of attention depend on the documents, which fragments the memory.
-            self._growth.check(memory_in_use_bytes(self.device))
+        # The shapes of attention depend on the documents, which fragments the memory.
+        self._growth.step(self.device)
         return for_loss(next(self.loader))
 
     def state_dict(self) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def train_steps(
         step_began_at = time.perf_counter()
         taken = next(batches)
         waited_s = time.perf_counter() - step_began_at
-        batch = tuple(_moved(tensor, device) for tensor in taken)
+        batch = tuple(to_device(tensor, device) for tensor in taken)
         # Counted where the loader has made them: reading a GPU's tensor would wait for it.
         counted = int(world.sum(count(taken))[0])  # in all processes
         if counted == 0:
@@ -283,7 +283,7 @@ def train_steps(
         yield done
 
 
-def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """The tensor on the device; a GPU copies it from pinned memory, without waiting."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
