@@ -30,11 +30,13 @@ def write_run(folder: Path, model: GPT, tokenizer: BPETokenizer | None) -> Path:
     return folder
 
 
-def chain_model(vocab_size: int, chain: list[int], width: int = 320) -> GPT:
+def chain_model(
+    vocab_size: int, chain: list[int], width: int = 320, context_length: int = 64
+) -> GPT:
     """A model that says the tokens of a chain one after another, and the first one otherwise."""
     config = GPTConfig.llama(
-        vocab_size=vocab_size, context_length=64, d_model=width, n_layers=1, n_heads=2,
-        n_kv_heads=1, d_ff=32,
+        vocab_size=vocab_size, context_length=context_length, d_model=width, n_layers=1,
+        n_heads=2, n_kv_heads=1, d_ff=32,
     )  # fmt: skip
     model = GPT(config, seed=0)
     with torch.no_grad():
@@ -59,6 +61,16 @@ def write_assistant(folder: Path) -> tuple[Path, list[int]]:
     write_run(folder, model, tokenizer)
     write_json(folder / "assistant.json", {"source": "a test"})
     return folder, answer
+
+
+def write_talkative_assistant(folder: Path) -> Path:
+    """Write an assistant whose answers end by their maximum length only."""
+    tokenizer = bpe()
+    first, second = tokenizer.encode("ab")
+    chain = [tokenizer.special_tokens[ASSISTANT], first, second, first]
+    write_run(folder, chain_model(tokenizer.vocab_size, chain, context_length=4096), tokenizer)
+    write_json(folder / "assistant.json", {"name": "Ann", "prompts_to_try": ["Name a color."]})
+    return folder
 
 
 def random_model(vocab_size: int, **changes: Any) -> GPT:

@@ -8,7 +8,7 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.base.free_name import or_free_name
-from groundup.base.newest_run import list_runs, newest_run
+from groundup.base.newest_run import list_runs, newest_chat, newest_run
 
 
 def make_run(
@@ -72,6 +72,34 @@ def test_only_a_run_that_can_serve_is_taken(runs: Path) -> None:
     assert newest_run("assistant") == whole
     (whole / "tokenizer").rmdir()
     assert newest_run() == imported  # better a model without a tokenizer than none
+
+
+def test_what_was_fine_tuned_last_chats(runs: Path) -> None:
+    run = make_run(runs / "a")
+    assert newest_chat(run) is None
+
+    def tuned(name: str, hour: int) -> Path:
+        folder = make_run(run / name, f"2026-01-01T{hour}:00:00+0000")
+        (folder / "assistant.json").write_text("{}")
+        return folder
+
+    assert newest_chat(run) is None
+    first = tuned("assistant", 13)
+    assert newest_chat(run) == first
+    preferred = tuned("preferred", 14)
+    assert newest_chat(run) == preferred
+    assert newest_chat(run) == preferred
+    second = tuned("assistant-2", 15)
+    assert newest_chat(run) == second
+    inside = tuned("assistant/reinforced-2", 16)
+    assert newest_chat(run) == inside
+    make_run(run / "preferred-2", "2026-01-01T17:00:00+0000")  # not complete
+    reward = make_run(run / "reinforced", "2026-01-01T18:00:00+0000")
+    (reward / "evaluation").mkdir()
+    (reward / "evaluation" / "reinforce.json").write_text("{}")
+    assert newest_chat(run) == inside  # no assistant, and without a chat template
+    (reward / "tokenizer" / "chat_template.jinja").write_text("")
+    assert newest_chat(run) == reward
 
 
 def test_a_corrupt_manifest_is_no_obstacle(runs: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from small_chat import around
 
 from groundup.base.errors import UserError
 from groundup.chat.cast import Cast, find_cast
@@ -44,21 +45,27 @@ def session(
 ) -> tuple[CastSession, list[str]]:
     prompts: list[str] = []
 
-    def continued(text: str, number: int) -> str:
+    def continued(text: str) -> str:
         prompts.append(text)
-        return replies[min(number, len(replies)) - 1]
+        return replies[min(len(prompts), len(replies)) - 1]
 
     assert CAST is not None
-    fits: Callable[[str], bool] = lambda text: len(text) <= n_fit  # noqa: E731
-    facts = {"Who are you?": "I am story, a language model."}
-    return CastSession(continued, CAST, fits=fits, character=character, facts=facts), prompts
+    chat = CastSession(
+        continued,
+        CAST,
+        count_tokens=len,
+        room=lambda: (n_fit, n_fit + 10),
+        character=character,
+        facts={"Who are you?": "I am story, a language model."},
+    )
+    return chat, prompts
 
 
 def said(chat: CastSession, text: str) -> str:
     return "".join(chat.ask(text))
 
 
-def test_a_scene_goes_on_and_forgets_its_beginning() -> None:
+def test_a_scene_goes_on_and_forgets_its_beginning(caplog: pytest.LogCaptureFixture) -> None:
     chat, prompts = session(["Ay, sir.\nGood ni", "No.", "Never."], n_fit=45)
     assert said(chat, " Do you love me? ") == "Ay, sir."  # without the sentence that was cut
     you = chat.you
@@ -67,7 +74,9 @@ def test_a_scene_goes_on_and_forgets_its_beginning() -> None:
     assert prompts[1] == f"{you}\nWhy?\n\nJuliet.\n"
     assert said(chat, "O!") == "Never."
     assert prompts[2] == f"{you}\nWhy?\n\nJuliet.\nNo.\n\n{you}\nO!\n\nJuliet.\n"
-    with pytest.raises(UserError, match="too long"):
+    assert "has 63 tokens, and 45 fit" in caplog.text
+    assert [each.question for each in chat.exchanges] == ["Do you love me?", "Why?", "O!"]
+    with pytest.raises(UserError, match=r"takes 11\d tokens .* At most 45 fit"):
         said(chat, "word " * 20)
 
 
@@ -87,15 +96,21 @@ def test_questions_about_the_model_are_answered_by_the_program() -> None:
 
 def test_the_terminal_lets_another_character_answer() -> None:
     chat, prompts = session(["Ay."])
-    lines = iter(["Well?", "/with romeo", "/with nobody", "Well?", "/quit"])
-    written: list[str] = []
-    assert converse(chat, lambda: next(lines), written.append, speaker=lambda: chat.speaker) == 2
-    screen = "".join(written)
-    assert screen.startswith("Juliet > Ay.\n")
-    assert "You speak as Juliet, and ROMEO answers.\n" in screen
-    assert "There is no character 'nobody'" in screen
-    assert screen.endswith("ROMEO > Ay.\n")
+    lines = iter(["Well?", "/with romeo", "/with nobody", "/with", "Well?", "/undo", "/quit"])
+    screen: list[str] = []
+    say: Callable[[str], None] = lambda line: screen.append(f"{line}\n")  # noqa: E731
+    talk = around(chat)
+    assert converse(talk, lambda: next(lines), screen.append, say, interactive=True) == 2
+    assert "".join(screen).splitlines() == [
+        "Juliet > Ay.",
+        "You speak as Juliet, and ROMEO answers.",
+        "There is no character 'nobody'. Some of the 3 characters are Juliet, NURSE, ROMEO.",
+        "/with needs a name. Some are Juliet, NURSE, ROMEO.",
+        "ROMEO > Ay.",
+        "Removed with its answer: Well?",
+    ]
     assert prompts[1] == "Juliet.\nWell?\n\nROMEO.\n"
+    assert chat.exchanges == []
 
 
 def test_a_cast_of_one_pair() -> None:

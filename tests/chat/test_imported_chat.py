@@ -12,7 +12,7 @@ from foreign_models import foreign_model
 from foreign_tokenizers import KINDS
 
 from groundup.base.errors import UserError
-from groundup.chat.assistant import About, about_assistant, find_assistant, open_chat
+from groundup.chat.assistant import find_assistant, open_chat
 from groundup.chat.session import ChatSession
 from groundup.cli.main import main
 from groundup.evaluation.export import export
@@ -158,9 +158,11 @@ def test_the_oldest_exchange_is_left_out_and_not_the_system_message(run: Path) -
     for question in ("first question", "second question", "third question", "fourth question"):
         list(chat.ask(question))
     assert chat.n_forgotten > 0
-    assert chat.messages[0].role == "system"
-    assert chat.messages[1].role == "user"
     assert all(len(prompt) <= 72 for prompt in listener.prompts)
+    last = model.tokenizer.decode(listener.prompts[-1])
+    assert last.startswith("<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n")
+    assert "fourth question" in last
+    assert "first question" not in last
 
 
 def test_a_template_without_system_messages_says_so(tmp_path: Path) -> None:
@@ -168,23 +170,6 @@ def test_a_template_without_system_messages_says_so(tmp_path: Path) -> None:
     import_pretrained(source=source, out=tmp_path / "run")
     with pytest.raises(UserError, match="System role not supported"):
         session(load(tmp_path / "run"), Listener(), system="Be kind.")
-
-
-def test_a_conversation_on_a_terminal_names_who_speaks(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With prompts to try, if the assistant was tested on some; a pipe gets answers only."""
-    about = {"name": "Ann", "prompts_to_try": ["Name a color.", "Add 1 and 2."]}
-    lines = iter(["Hi", "/quit"])
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("groundup.cli.console.console.input", lambda prompt: next(lines))
-    (run / "assistant.json").write_text(json.dumps(about))
-    assert main(["chat", str(run), "--max-new-tokens", "2"]) == 0
-    screen = capsys.readouterr().out
-    assert "Prompts to try:\n  Name a color.\n  Add 1 and 2.\n" in screen
-    assert "\nAnn > " in screen
-    (run / "assistant.json").unlink()
-    assert about_assistant(run) == About(name="imported")
 
 
 def test_the_newest_run_that_can_chat_is_taken(

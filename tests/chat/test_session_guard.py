@@ -7,7 +7,7 @@ import pytest
 from groundup.chat.session import ChatSession
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
-from groundup.tokenizer.template import Message
+from groundup.tokenizer.template import Message, render_prompt
 
 TOKENIZER = CharacterTokenizer.from_text("abcdefghijklmnopqrstuvwxyz ?")
 
@@ -17,16 +17,21 @@ def test_a_question_is_forgotten_together_with_its_answer(
 ) -> None:
     """Without the long first question alone, everything would fit."""
 
+    prompts = []
+
     def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
+        prompts.append(ids)
         yield from TOKENIZER.encode("yes")
         yield TOKENIZER.special_tokens[END]
 
     chat = ChatSession(speak, TOKENIZER, context_length=80, max_new_tokens=10)
     list(chat.ask("a" * 60))
     list(chat.ask("b" * 20))
-    assert chat.messages == [Message("user", "b" * 20), Message("assistant", "yes")]
+    assert prompts[1] == render_prompt([Message("user", "b" * 20)], TOKENIZER)
     assert chat.n_forgotten == 1
-    assert "longer than the context of 80 tokens" in caplog.text
+    # 20 characters more than the first question alone, and 3 of its answer, and 5 special tokens.
+    assert "has 90 tokens, and 70 fit into the context of 80 beside an answer" in caplog.text
+    assert "Its oldest exchange is left out, 1 since the beginning." in caplog.text
 
 
 @pytest.mark.parametrize("name", [END, END_OF_TEXT])

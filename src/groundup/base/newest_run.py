@@ -1,6 +1,7 @@
 """The run that a command takes when none is named: the newest one in runs/ that can serve."""
 
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,27 @@ def newest_tuned(run: Path, kind: Literal["assistant", "classifier"]) -> Path | 
     complete = [file.parent for file in run.glob(_TUNED[kind])]
     # assistant-10 comes after assistant-9: shorter names first, then by name.
     return max(complete, key=lambda folder: (len(folder.name), folder.name), default=None)
+
+
+def newest_chat(run: Path) -> Path | None:
+    """Find the folder in a run that can chat and was finished last; None: there is none.
+
+    `instruct`, `prefer` and `reinforce` write such folders.
+    """
+    return max(_chats(run), key=lambda folder: _age(RunFolder(folder)), default=None)
+
+
+def _chats(run: Path) -> Iterator[Path]:
+    """Find complete assistants, also those that were made from another one and are inside it."""
+    for kind in ("assistant", "preferred", "reinforced"):
+        for folder in run.glob(f"{kind}*/"):
+            # What `reinforce` makes of an imported model chats by the template of that model.
+            if (folder / "assistant.json").is_file() or (
+                (folder / "evaluation" / "reinforce.json").is_file()
+                and has_chat_template(folder / "tokenizer")
+            ):
+                yield folder
+            yield from _chats(folder)
 
 
 def list_runs(folder: Path = RUNS) -> list[RunFolder]:
@@ -75,7 +97,7 @@ def _serves(run: RunFolder, need: Need) -> bool:
     if need == "training":
         return run.config_path.is_file()
     if need == "assistant":
-        is_tuned = any(run.path.glob(_TUNED[need])) or (run.path / "assistant.json").is_file()
+        is_tuned = (run.path / "assistant.json").is_file() or newest_chat(run.path) is not None
         return is_tuned or (_has_weights(run) and has_chat_template(run.tokenizer))
     if need == "classifier":
         return any(run.path.glob(_TUNED[need])) or (run.path / "labels.json").is_file()

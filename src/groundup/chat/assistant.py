@@ -1,31 +1,28 @@
 """Find who answers in a run, and open a conversation: the assistant, or the cast of plays."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.base.calling import takes_settings
-from groundup.base.device import choose_device
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
 from groundup.base.folder_kinds import find_run
-from groundup.base.newest_run import has_chat_template, newest_tuned
+from groundup.base.newest_run import has_chat_template, newest_chat
 from groundup.base.run import RunFolder
+from groundup.chat.answer_generator import AnswerGenerator, open_generator
 from groundup.chat.cast_session import CastSession
 from groundup.chat.config import ChatConfig
+from groundup.chat.conversation import Conversation
 from groundup.chat.open_cast import cast_of, open_cast
 from groundup.chat.session import ChatSession
-from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import ASSISTANT_MARK, load
-from groundup.generation.engine import Engine
-from groundup.generation.generate import stream
 
 
 def find_assistant(path: Path) -> Path:
-    """Find the newest complete one of RUN/assistant, RUN/assistant-2, ..., or the path itself.
+    """Find the path itself, or what was finished last in RUN by `instruct`, `prefer`, `reinforce`.
 
-    An imported model with a chat template is one, too.
+    An imported model with a chat template is an assistant, too.
 
     Raises:
         UserError: There is no such folder, or nothing in it was fine-tuned on instructions.
@@ -33,7 +30,7 @@ def find_assistant(path: Path) -> Path:
     if (path / ASSISTANT_MARK).is_file():
         return path
     run = RunFolder.open(path).path
-    newest = newest_tuned(run, "assistant")
+    newest = newest_chat(run)
     if newest is None and has_chat_template(run / "tokenizer"):
         return path
     if newest is None:
@@ -78,48 +75,42 @@ def open_chat(config: ChatConfig) -> ChatSession | CastSession:
     Raises:
         UserError: There is no assistant and no cast, no such character, or no intact model.
     """
+    return open_conversation(config).session
+
+
+def open_conversation(config: ChatConfig) -> Conversation:
+    """Start a conversation with the means to change its settings; as `open_chat`.
+
+    Raises:
+        UserError: As `open_chat`.
+    """
     path = find_run(config.run, "assistant")
     cast = cast_of(path) if config.system is None else None
     if cast is not None:
-        return open_cast(path, cast, config)
+        return Conversation(*open_cast(path, cast, config))
     if config.character is not None:
         raise UserError(
             "A character is named, and this is no run of a model that was trained on plays.",
             where=path,
         )
-    return _open_assistant(find_assistant(path), config)
+    folder = find_assistant(path)
+    return Conversation(*_open_assistant(folder, config), about_assistant(folder).name)
 
 
-def _open_assistant(folder: Path, config: ChatConfig) -> ChatSession:
-    """Load an assistant. An answer is never longer than half of the context."""
+def _open_assistant(folder: Path, config: ChatConfig) -> tuple[ChatSession, AnswerGenerator]:
+    """Load an assistant."""
     language_model = load(folder)
-    model = language_model.model.to(choose_device(config.device)).eval()
-    # What was read of the conversation is kept, so that only the new question is read.
-    form = form_of(config.dtype, config.quantize)
-    engine = Engine(decoder_of(model, language_model.path, form=form), n_kept_rows=1)
-    usual = 48 if language_model.is_assistant else 512
-    n_asked = 0
-
-    def speak(ids: list[int], max_new_tokens: int) -> Iterator[int]:
-        nonlocal n_asked
-        n_asked += 1
-        # Each answer has its own seed; otherwise a repeated question always got the same answer.
-        return stream(
-            engine,
-            ids,
-            max_new_tokens,
-            temperature=config.temperature or 0.0,
-            top_k=config.top_k,
-            top_p=config.top_p,
-            seed=config.seed + n_asked,
-        )
-
-    return ChatSession(
-        speak,
+    template = language_model.chat_template
+    # Our own template is that of small models, which were trained on short answers.
+    usual = 48 if template is None else 512
+    generator = open_generator(language_model, config, temperature=0.0, max_new_tokens=usual)
+    session = ChatSession(
+        generator.ids,
         language_model.tokenizer,
-        context_length=model.config.context_length,
-        max_new_tokens=min(config.max_new_tokens or usual, model.config.context_length // 2),
+        context_length=generator.context_length,
+        max_new_tokens=generator.max_new_tokens,
         stop_ids=language_model.stop_ids,
-        template=language_model.chat_template,
+        template=template,
         system=config.system,
     )
+    return session, generator

@@ -4,18 +4,23 @@ Nothing was fine-tuned for this, and the model has no other knowledge than how p
 a question about the model itself is not given to it: the program answers what is true.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Generator, Mapping
 
 from groundup.base.errors import UsageError, UserError
 from groundup.chat.cast import Cast, name_of, speech
+from groundup.chat.session import left_out
+from groundup.chat.transcript import Exchange
+
+_log = logging.getLogger(__name__)
 
 PROGRAM = "groundup"
 """Who answers questions about the model."""
 _ENDS = (".", "!", "?", "--", "]")
 _N_TRIES = 8
 
-Continue = Callable[[str, int], str]
-"""Called with a text and a number that changes the random seed; returns an invented speech."""
+Continue = Callable[[str], str]
+"""Called with a text; returns an invented speech, another one each time."""
 
 
 class CastSession:
@@ -24,7 +29,8 @@ class CastSession:
     Args:
         continue_: Continues a text up to a blank line.
         cast: The speakers of the plays.
-        fits: Whether a text leaves room for a speech in the context of the model.
+        count_tokens: Number of tokens of a text.
+        room: Returns how many tokens fit beside a speech, and the context length.
         character: Name of the character who answers. None: one of the pair that speak to each
             other most often.
         facts: True answers to questions about the model.
@@ -38,15 +44,20 @@ class CastSession:
         continue_: Continue,
         cast: Cast,
         *,
-        fits: Callable[[str], bool],
+        count_tokens: Callable[[str], int],
+        room: Callable[[], tuple[int, int]],
         character: str | None = None,
         facts: Mapping[str, str] | None = None,
     ) -> None:
         self.cast = cast
-        self._continue, self._fits = continue_, fits
+        self.exchanges: list[Exchange] = []
+        """What was said since the scene began, the answers of the program included."""
+        self.report: Callable[[str], None] = _log.warning
+        """Called with a sentence when exchanges are left out."""
+        self.system = None
+        self._continue, self._count_tokens, self._room = continue_, count_tokens, room
         self._facts = {_key(question): answer for question, answer in (facts or {}).items()}
-        self._scene: list[str] = []
-        self._n_asked = 0
+        self._n_forgotten = 0
         self.character = self.you = ""
         self.speaker = ""
         """Who gave the last answer."""
@@ -65,9 +76,17 @@ class CastSession:
 
     def reset(self) -> None:
         """Begin a new scene."""
-        self._scene = []
+        self.exchanges.clear()
+        self._n_forgotten = 0
 
-    def ask(self, question: str) -> Iterator[str]:
+    def undo(self) -> str | None:
+        """Remove the last exchange, and return its question. None: there is none."""
+        if not self.exchanges:
+            return None
+        self._n_forgotten = 0
+        return self.exchanges.pop().question
+
+    def ask(self, question: str) -> Generator[str, None, None]:
         """Yield the answer to what you say, and keep both in the scene.
 
         Raises:
@@ -76,28 +95,50 @@ class CastSession:
         said = question.strip()
         if not said:
             raise UsageError("The question is empty. Some text is expected.")
+        you = name_of(self.you)
         if _key(said) in self._facts:
             self.speaker = PROGRAM
+            self.exchanges.append(Exchange(you, said, PROGRAM, self._facts[_key(said)]))
             yield self._facts[_key(said)]
             return
         self.speaker = name_of(self.character)
-        yours = speech(self.you, said)
-        while not self._fits(self._prompt(yours)):
-            if not self._scene:
-                raise UserError("This is too long for the context. Fewer words are expected.")
-            del self._scene[0]
+        prompt = self._fit(said)
         answer = ""
         for _ in range(_N_TRIES):  # the model may begin with the blank line
-            self._n_asked += 1
-            answer = _complete(self._continue(self._prompt(yours), self._n_asked))
+            answer = _complete(self._continue(prompt))
             if answer:
                 break
         answer = answer or "[Says nothing.]"
-        self._scene.append(yours + speech(self.character, answer))
+        self.exchanges.append(Exchange(you, said, self.speaker, answer))
         yield answer
 
-    def _prompt(self, yours: str) -> str:
-        return "".join(self._scene) + yours + f"{self.character}\n"
+    def _fit(self, said: str) -> str:
+        """Write the scene, without its oldest exchanges where it does not fit."""
+        scene = [
+            speech(self.you, each.question) + speech(self.character, each.answer)
+            for each in self.exchanges
+            if each.answerer != PROGRAM
+        ]
+        last = speech(self.you, said) + f"{self.character}\n"
+        room, context_length = self._room()
+        n_whole, n_before = 0, self._n_forgotten
+        while True:
+            prompt = "".join(scene[self._n_forgotten :]) + last
+            n_tokens = self._count_tokens(prompt)
+            n_whole = n_whole or n_tokens
+            if n_tokens <= room:
+                break
+            if self._n_forgotten >= len(scene):
+                self._n_forgotten = n_before
+                raise UserError(
+                    f"This takes {n_tokens:,} tokens with the names of the speakers. At most "
+                    f"{room:,} fit beside an answer of {context_length - room:,}. Fewer words are "
+                    "expected.",
+                )
+            self._n_forgotten += 1
+        if n_new := self._n_forgotten - n_before:
+            self.report(left_out(n_whole, room, context_length, n_new, self._n_forgotten))
+        return prompt
 
 
 def _complete(text: str) -> str:

@@ -2,19 +2,22 @@
 
 The session is independent of any terminal or server. It renders the messages with the function and
 the template used in training (otherwise the answers would be nonsense), streams the answer as text,
-and drops the oldest exchange when the conversation no longer fits into the context.
+and leaves out the oldest exchanges when the conversation no longer fits into the context.
 """
 
-import codecs
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 
 from groundup.base.errors import UsageError, UserError
+from groundup.chat.transcript import Exchange
+from groundup.evaluation.text_generation import token_bytes
+from groundup.generation.text_stream import TextStream
 from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message
+from groundup.tokenizer.words import WordTokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -50,24 +53,24 @@ class ChatSession:
         template: ChatTemplate | None = None,
         system: str | None = None,
     ) -> None:
-        if max_new_tokens < 1 or max_new_tokens >= context_length:
-            raise UsageError(
-                f"An answer of {max_new_tokens} tokens does not fit into a context of "
-                f"{context_length}. At least 1 token, and less than the context, is expected.",
-                settings={"max_new_tokens": max(1, context_length // 2)},
-            )
+        check_answer_length(max_new_tokens, context_length)
+        self.max_new_tokens = max_new_tokens
+        self.system = system
         self._first = [] if system is None else [Message(role="system", content=system)]
         self.messages: list[Message] = list(self._first)
+        """All messages, also those that no longer fit into the context."""
         self.n_forgotten = 0
+        """The number of exchanges that are left out, from the first one on."""
+        self.report: Callable[[str], None] = _log.warning
+        """Called with a sentence when exchanges are left out."""
         self._speak = speak
         self._tokenizer = tokenizer
         self._template = template
         # SentencePiece puts a space before a text, and so before an answer.
-        self._begins_with_space = template is not None and tokenizer.decode(
-            tokenizer.encode("a")
-        ).startswith(" ")
+        self._begins_with_space = isinstance(tokenizer, WordTokenizer) or (
+            template is not None and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+        )
         self._context_length = context_length
-        self._max_new_tokens = max_new_tokens
         self._stops = {
             tokenizer.special_tokens[name]
             for name in (END, END_OF_TEXT)
@@ -81,71 +84,124 @@ class ChatSession:
         """Whether the chat template is that of an imported model."""
         return self._template is not None
 
+    @property
+    def exchanges(self) -> list[Exchange]:
+        """Questions and answers since the conversation began."""
+        said = [message.content for message in self.messages[len(self._first) :]]
+        return [
+            Exchange("user", question, "assistant", answer)
+            for question, answer in zip(said[::2], said[1::2], strict=True)
+        ]
+
     def reset(self) -> None:
         """Clear the conversation."""
         self.messages[:] = self._first
         self.n_forgotten = 0
 
-    def ask(self, question: str) -> Iterator[str]:
+    def undo(self) -> str | None:
+        """Remove the last exchange, and return its question. None: there is none."""
+        if len(self.messages) == len(self._first):
+            return None
+        question = self.messages[-2].content
+        del self.messages[-2:]
+        self.n_forgotten = 0  # those that fit again are not left out
+        return question
+
+    def ask(self, question: str) -> Generator[str, None, None]:
         """Stream the answer to a question, piece by piece, and keep both in the conversation.
 
         A piece consists of complete characters: bytes of an incomplete character are held back.
-        If the reader stops early (Ctrl-C), the partial answer is kept.
+        If the reader stops early (Ctrl-C), the partial answer is kept; without any text of an
+        answer, the question is not kept either.
 
         Raises:
             UserError: The question is empty, or too long for the context.
         """
         if not question.strip():
             raise UsageError("The question is empty. Some text is expected.")
-        self.messages.append(Message(role="user", content=question.strip()))
+        message = Message(role="user", content=question.strip())
+        prompt = self._fit(message)
+        self.messages.append(message)
+        stream = TextStream(token_bytes(self._tokenizer))
+        answer, is_complete = "", False
         try:
-            prompt = self._fit()
-        except UserError:
-            self.messages.pop()
-            raise
-        decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        pieces: list[str] = []
-        try:
-            for token in self._speak(prompt, self._max_new_tokens):
+            for token in self._speak(prompt, self.max_new_tokens):
                 if token in self._stops:
                     break
-                piece = decoder.decode(self._tokenizer.token_bytes(token))
-                if self._begins_with_space and not pieces:
+                piece = stream.push(token)
+                if self._begins_with_space and not answer:
                     piece = piece.removeprefix(" ")
                 if piece:
-                    pieces.append(piece)
+                    answer += piece
                     yield piece
-            tail = decoder.decode(b"", final=True)
+            is_complete, tail = True, stream.close()
             if tail:
-                pieces.append(tail)
+                answer += tail
                 yield tail
         finally:
-            self.messages.append(Message(role="assistant", content="".join(pieces)))
+            if answer or is_complete:
+                self.messages.append(Message(role="assistant", content=answer))
+            else:
+                self.messages.pop()
 
-    def _fit(self) -> list[int]:
+    def _fit(self, message: Message) -> list[int]:
         """Render the conversation, without its oldest exchanges where it does not fit."""
-        room = self._context_length - self._max_new_tokens
+        room = self._context_length - self.max_new_tokens
+        n_first, n_whole, n_before = len(self._first), 0, self.n_forgotten
         while True:
+            # A question is left out together with its answer, which makes no sense alone.
+            recent = self.messages[n_first + 2 * self.n_forgotten :]
             prompt, _ = render_ids(
-                self.messages, self._tokenizer, self._template, add_generation_prompt=True
+                [*self._first, *recent, message],
+                self._tokenizer,
+                self._template,
+                add_generation_prompt=True,
             )
+            n_whole = n_whole or len(prompt)
             if len(prompt) <= room:
-                return prompt
-            n_first = len(self._first)
-            if len(self.messages) <= n_first + 1:
-                left = self._context_length - len(prompt)
-                raise UserError(
-                    f"The question takes {len(prompt)} tokens with the chat template. At most "
-                    f"{room} fit beside an answer of {self._max_new_tokens}. Ask a shorter "
-                    "question, or start the chat with shorter answers.",
-                    settings={"max_new_tokens": left} if left > 0 else None,
-                )
-            # A question is dropped together with its answer, which makes no sense alone.
-            del self.messages[n_first : n_first + 2]
-            if not self.n_forgotten:
-                _log.warning(
-                    "The conversation is longer than the context of %d tokens: its oldest "
-                    "questions and answers are left out from now on",
-                    self._context_length,
-                )
+                break
+            if not recent:
+                self.n_forgotten = n_before
+                raise _too_long(len(prompt), room, self._context_length)
             self.n_forgotten += 1
+        if n_left_out := self.n_forgotten - n_before:
+            self.report(left_out(n_whole, room, self._context_length, n_left_out, self.n_forgotten))
+        return prompt
+
+
+def check_answer_length(max_new_tokens: int, context_length: int) -> None:
+    """Check that an answer leaves room for a question.
+
+    Raises:
+        UserError: It does not.
+    """
+    if max_new_tokens < 1 or max_new_tokens >= context_length:
+        raise UsageError(
+            f"An answer of {max_new_tokens} tokens does not fit into a context of "
+            f"{context_length}. At least 1 token, and less than the context, is expected.",
+            settings={"max_new_tokens": max(1, context_length // 2)},
+        )
+
+
+def left_out(n_tokens: int, room: int, context_length: int, n_new: int, n_in_all: int) -> str:
+    """Say that the oldest exchanges are left out.
+
+    >>> left_out(900, 768, 1024, 1, 3).split(". ")[1]
+    'Its oldest exchange is left out, 3 since the beginning.'
+    """
+    what = "exchange is" if n_new == 1 else f"{n_new:,} exchanges are"
+    return (
+        f"The conversation has {n_tokens:,} tokens, and {room:,} fit into the context of "
+        f"{context_length:,} beside an answer. Its oldest {what} left out, {n_in_all:,} since the "
+        "beginning."
+    )
+
+
+def _too_long(n_tokens: int, room: int, context_length: int) -> UserError:
+    left = context_length - n_tokens
+    return UserError(
+        f"The question takes {n_tokens:,} tokens with the chat template. At most {room:,} fit "
+        f"beside an answer of {context_length - room:,}. Ask a shorter question, or allow shorter "
+        "answers.",
+        settings={"max_new_tokens": left} if left > 0 else None,
+    )

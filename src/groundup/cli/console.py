@@ -5,6 +5,7 @@ Color only on a terminal; plain lines when piped. Only `cli/` prints.
 
 import re
 import shlex
+import sys
 import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,12 @@ def harmless(text: str) -> str:
     'red�[31m and a\tline\n'
     """
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", without_surrogates(text))
+
+
+def write(text: str) -> None:
+    """Write immediately and not by rich, which would read brackets in an answer as markup."""
+    sys.stdout.write(harmless(text))
+    sys.stdout.flush()
 
 
 def plural(count: int, noun: str) -> str:

@@ -4,6 +4,7 @@ from rich.text import Text
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
+from groundup.base.newest_run import newest_chat
 from groundup.base.run import RunFolder
 from groundup.cli.console import console, next_command, note, style, table
 from groundup.inspection.config import ExplainConfig
@@ -34,6 +35,6 @@ def run(config: ExplainConfig) -> ExplainResult:
     if result.report is not None:
         note(f"Report: {result.report}")
     folder = RunFolder.of(find_run(config.run)).outer.path
-    command = "chat" if any(folder.glob("assistant*/assistant.json")) else "instruct"
+    command = "chat" if newest_chat(folder) else "instruct"
     next_command(f"groundup {command} {quoted(folder)}")
     return result

@@ -5,7 +5,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
+
+from groundup.base.terminated import Terminated
 
 
 class Interrupts:
@@ -17,12 +19,14 @@ class Interrupts:
     def __init__(self) -> None:
         self.asked = False
         self._is_delayed = False
+        self._is_terminated = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         self.asked = True
+        self._is_terminated |= number == signal.SIGTERM
         if not self._is_delayed:
-            raise KeyboardInterrupt
+            self._interrupt()
 
     @contextmanager
     def delayed(self) -> Iterator[None]:
@@ -33,7 +37,10 @@ class Interrupts:
         finally:
             self._is_delayed = False
         if self.asked:
-            raise KeyboardInterrupt
+            self._interrupt()
+
+    def _interrupt(self) -> NoReturn:
+        raise Terminated if self._is_terminated else KeyboardInterrupt
 
 
 @contextmanager

@@ -108,6 +108,13 @@ class Decoder:
         """
         return self._rows.copied(row, length, n_positions)
 
+    def drop_rows(self) -> None:
+        """Drop all rows, of which none may be used again.
+
+        A step that was interrupted may have left a row with half of a token.
+        """
+        self._rows = Rows(self.config, self._device)
+
     @property
     def n_bytes(self) -> int:
         """Memory of the keys and values of all rows, in bytes."""

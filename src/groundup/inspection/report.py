@@ -17,7 +17,7 @@ from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import write_text
 from groundup.base.folder_kinds import find_run
-from groundup.base.newest_run import newest_tuned
+from groundup.base.newest_run import newest_chat
 from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
 from groundup.chat.cast import find_cast
@@ -165,7 +165,7 @@ def can_chat(results: RunResults) -> bool:
     """Whether the model of a run, or an assistant that was made from it, can be talked to."""
     model = results.language_model
     own = model is not None and model.can_chat
-    return own or newest_tuned(results.run.path, "assistant") is not None
+    return own or newest_chat(results.run.path) is not None
 
 
 def page_templates() -> jinja2.Environment:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from groundup.base.files import read_json, write_json
-from groundup.base.newest_run import newest_tuned
+from groundup.base.newest_run import newest_chat
 from groundup.chat.assistant import open_chat
 from groundup.chat.cast import name_of
 from groundup.chat.cast_session import CastSession
@@ -120,7 +120,7 @@ def ending_of(table: dict[str, Any]) -> Ending:
 
 def _exchange(story: Story, *, is_play: bool) -> Exchange | None:
     """Ask one question, if there is somebody to ask."""
-    if not is_play and newest_tuned(story.run, "assistant") is None:
+    if not is_play and newest_chat(story.run) is None:
         return None
     said = _PLAY_LINE if is_play else _QUESTION
     session = open_chat(ChatConfig(run=story.run, seed=story.config.seed))
