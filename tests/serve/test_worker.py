@@ -76,7 +76,7 @@ class Watched(Engine):
 
     def step(self) -> list[Event]:
         time.sleep(0.002)  # so that no text ends before the test has left
-        cancelled = [text for text in self._running if text[0].is_cancelled]
+        cancelled = [text for text in self._running if text[0].ended_as]
         events = super().step()
         self.late += sum(text in self._running for text in cancelled)
         return events
@@ -99,7 +99,7 @@ def test_a_client_that_leaves_frees_its_row_at_the_next_step(n_read: int) -> Non
         staying = asyncio.create_task(events_of(worker, request(41)))
         await leave(cast(AsyncGenerator[Event], worker.generate(request(41, 1))))
         left = [handle for handle in worker._open if handle.request.sampling.seed == 1]
-        assert [handle.is_cancelled for handle in left] == [True]
+        assert [handle.ended_as for handle in left] == ["cancelled"]
         assert len(await staying) == 41
         assert not worker._open
         assert (worker.counts.n_cancelled, worker.counts.n_requests) == (1, 2)

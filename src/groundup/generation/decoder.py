@@ -17,7 +17,7 @@ from groundup.generation.attention import ReadAttention, StepAttention
 from groundup.generation.kernels import Form as Form
 from groundup.generation.layers import Layers, Watch, make_layers
 from groundup.generation.rows import Row as Row
-from groundup.generation.rows import Rows
+from groundup.generation.rows import Rows, row_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.quantized import QuantizedWeight
@@ -115,10 +115,24 @@ class Decoder:
         """
         return self._rows.copied(row, length, n_positions)
 
+    @torch.inference_mode()
+    def make_room(self, sizes: Sequence[int]) -> None:
+        """Make room for new rows with these numbers of positions: faster than one after another."""
+        self._rows.make_room(sizes)
+
+    @torch.inference_mode()
+    def trim(self) -> None:
+        """Free the memory that is kept for further rows."""
+        self._rows.trim()
+
     @property
     def n_bytes(self) -> int:
         """Memory of the keys and values of all rows, in bytes."""
         return self._rows.n_bytes
+
+    def row_bytes(self, n_positions: int) -> int:
+        """Memory of the keys and values of a row with this number of positions, in bytes."""
+        return row_bytes(self.config, n_positions)
 
     @torch.inference_mode()
     def read(
