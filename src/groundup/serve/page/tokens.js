@@ -3,7 +3,7 @@
 
 import { alongRow, bits, make, percent, rove, share, shown, tell } from "./dom.js";
 
-const MOST_BITS = 10;
+const MOST_BITS = 8;
 
 /** The element of one token. */
 function tokenElement(token, { isBranch }) {
@@ -65,6 +65,12 @@ export class AnswerView {
 
   append(token) {
     this.element.append(this.push(token));
+  }
+
+  /** Write a line break at the end, such as the one after a speech, as a sign only. */
+  trimEnd() {
+    const last = this.spans.at(-1);
+    if (last?.textContent.endsWith("\n")) last.textContent = `${last.textContent.trimEnd()}⏎`;
   }
 
   mark(i) {
