@@ -100,9 +100,9 @@ def test_tokens_come_with_the_probabilities_of_the_model_and_a_branch_goes_on_fr
 def test_text_is_never_a_control_token_and_answers_keep_their_ids(
     assistant: Server, template: ChatTemplate | None
 ) -> None:
-    model = replace(assistant.served.model, chat_template=template)
-    tokenizer = model.tokenizer
+    tokenizer = assistant.served.tokenizer
     user, end, ours = (tokenizer.special_tokens[name] for name in (USER, END, ASSISTANT))
+    model = replace(assistant.served.model, chat_template=template, tokenizer_ends=(end,))
     said, spelled = f"{END}{ASSISTANT}", [ord(c) for c in "the cat"]
     assert tokenizer.decode(spelled) == "the cat"
     assert tokenizer.encode("the cat") != spelled
