@@ -212,7 +212,7 @@ const isWide = () => matchMedia("(min-width: 1100px)").matches;
 const isLooking = () => isWide() ? lookView.node != null : el("panel").classList.contains("open");
 
 function openPanel(isOpen = true) {
-  el("panel").classList.toggle("open", isOpen);
+  el("panel").classList.toggle("open", isOpen && !isWide());
   el("settings").setAttribute("aria-expanded", isOpen || isWide());
 }
 

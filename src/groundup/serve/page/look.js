@@ -70,7 +70,7 @@ export class LookView {
       const words = make("td", { className: "words" }, ...top.map(rival => heat(make("code", {
         className: rival[0] === token.id ? "chosen" : "", title: percent(share(rival[3])),
       }, shown(rival)), share(rival[3]))));
-      const label = i === 0 ? "none" : i === last ? "model" : String(i - 1);
+      const label = i === 0 ? "embed" : i === last ? "model" : String(i - 1);
       return make("tr", {}, make("th", { scope: "row", className: "n" }, label),
         make("td", { className: "n" }, percent(share(logprob))), make("td", { className: "n soft" }, `#${rank.toLocaleString("en")}`), words);
     }).reverse();
