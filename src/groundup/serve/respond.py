@@ -40,22 +40,33 @@ class Answer(Response):
     def __init__(self, form: GenerationForm, served: ServedModel) -> None:
         super().__init__()
         self._form, self._served = form, served
+        self._deadline = 0.0
+        self._limit: asyncio.Timeout | None = None
+        self._is_ended = False
+
+    def end(self) -> None:
+        """End the answer now, because the server stops."""
+        self._is_ended = True
+        if self._limit is not None:
+            self._limit.reschedule(0.0)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate until the end, or until the client has left."""
         work = asyncio.ensure_future(self._work(scope, receive, send))
         left = asyncio.ensure_future(_client_left(receive))
+        self._served.open_answers.add(self.end)
         try:
             await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             work.cancel()
             left.cancel()
             await asyncio.gather(work, left, return_exceptions=True)
+            self._served.open_answers.discard(self.end)
         if not work.cancelled():
             work.result()  # raises what it has raised
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deadline = asyncio.get_running_loop().time() + self._served.timeout_s
+        self._deadline = asyncio.get_running_loop().time() + self._served.timeout_s
         prepared = await asyncio.to_thread(prepare, self._form, self._served)
         form = Form(
             self._served,
@@ -64,7 +75,7 @@ class Answer(Response):
             n_logprobs=self._form.n_logprobs,
             has_usage=self._form.has_usage,
         )
-        chunks = self._chunks(form, prepared, deadline)
+        chunks = self._chunks(form, prepared)
         async with aclosing(chunks):
             if self._form.stream:
                 await self._stream(chunks, send)
@@ -74,9 +85,7 @@ class Answer(Response):
         answer = json_response(form.whole(prepared.n_prompt_tokens))
         await answer(scope, receive, send)
 
-    async def _chunks(
-        self, form: Form, prepared: Prepared, deadline: float
-    ) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a stream while the answer is generated.
 
         Raises:
@@ -85,25 +94,36 @@ class Answer(Response):
         n = self._form.n_texts
         async with aclosing(_merged(self._served.worker, prepared.requests)) as events:
             while not form.is_complete:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        place, event = await anext(events)
-                except TimeoutError:
+                found = await self._next(events)
+                if found is None:  # the time is over
                     for choice in form.choices:
                         if choice.finish_reason is None:
                             choice.finish_reason = "length"
                             yield form.last_chunk(choice)
                     break
+                place, event = found
                 if event.finish_reason == "cancelled":
-                    raise ApiError(
-                        "The server is stopping, and the answer is not complete.", status=503
-                    )
+                    raise _stopping()
                 if event.finish_reason == "error":
                     raise as_api_error(event.error or RuntimeError())
                 for chunk in form.add(n * place + event.index, event):
                     yield chunk
         if form.has_usage:
             yield form.usage_chunk(prepared.n_prompt_tokens)
+
+    async def _next(self, events: AsyncIterator[tuple[int, Event]]) -> tuple[int, Event] | None:
+        """Wait for the next event. None: the time of the answer is over."""
+        try:
+            async with asyncio.timeout_at(self._deadline) as self._limit:
+                if self._is_ended:
+                    raise _stopping()
+                return await anext(events)
+        except TimeoutError:
+            if self._is_ended:
+                raise _stopping() from None
+            return None
+        finally:
+            self._limit = None
 
     async def _stream(self, chunks: AsyncIterator[dict[str, Any]], send: Send) -> None:
         """Send the chunks as server-sent events. An error after the first one is an event, too."""
@@ -121,6 +141,10 @@ class Answer(Response):
             await _send_event(send, orjson.dumps(as_api_error(error).body))
         await _send_event(send, b"[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _stopping() -> ApiError:
+    return ApiError("The server is stopping, and the answer is not complete.", status=503)
 
 
 async def _send_event(send: Send, data: bytes) -> None:
