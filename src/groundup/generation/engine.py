@@ -102,7 +102,7 @@ class Engine:
         self.max_cache_bytes = max_cache_bytes
         self._token_bytes = token_bytes
         self._hidden_ids = frozenset(hidden_ids)
-        self._prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
         self._n_kept_rows = 0 if decoder.deterministic else n_kept_rows
         self._waiting: deque[tuple[Handle, TextSequence]] = deque()
         self._running: list[tuple[Handle, TextSequence]] = []
@@ -261,11 +261,11 @@ class Engine:
         unread = [s for s in sequences if s.finish_reason is None and len(s.unread) > 1]
         known = [s for s in self._prompts if s in unread]
         self._prompts = deque([*known, *(s for s in unread if s not in known)])
-        n_left = self._prefill_chunk
+        n_left = self.prefill_chunk
         for _ in range(len(self._prompts)):
             # A part has the same length whatever else is read: it decides the rounding.
             sequence = self._prompts.popleft()
-            part = sequence.unread[: self._prefill_chunk]
+            part = sequence.unread[: self.prefill_chunk]
             self._read(sequence, part)
             self._prompts.append(sequence)
             n_left -= len(part)
