@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 
 from groundup.generation.engine import Engine, Event, Handle
@@ -94,7 +94,7 @@ class Worker:
             cache_bytes=engine.decoder.n_bytes,
         )
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Yield the events of a request, until all its texts have ended.
 
         The request is taken when the first event is awaited. Closing the generator or cancelling
