@@ -145,8 +145,9 @@ def _first_token_s(engine: Engine, n_prompt: int) -> float:
 
 def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
     """Time of a step with rows of this length, with the draws."""
-    decoder.make_room([length + _MOST_STEPS + 1] * n_rows)
-    rows = [decoder.new_row(length + _MOST_STEPS + 1) for _ in range(n_rows)]
+    length = min(length, decoder.config.context_length - 1)
+    decoder.make_room([length + 1] * n_rows)
+    rows = [decoder.new_row(length + 1) for _ in range(n_rows)]
     for row in rows:
         row.advance([1] * length)  # keys and values are zeros, which are as fast as others
     samplers = [_sampler(decoder) for _ in rows]
@@ -155,6 +156,8 @@ def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
         logits = decoder.step([1] * n_rows, rows)
         for sampler, after in zip(samplers, logits, strict=True):
             sampler.draw(after, 1)
+        for row in rows:
+            row.truncate(length)
 
     step()
     return _median_s(step)
