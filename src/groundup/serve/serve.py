@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from groundup.base.extras import needed
 from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import load
 from groundup.evaluation.text_generation import text_engine
+from groundup.serve.admission import Admission, Limits
 from groundup.serve.config import ServeConfig
 from groundup.serve.find_model import find_model, model_name
+from groundup.serve.load_test import Load, LoadTest, load_test, random_prompts
+from groundup.serve.plan import Plan, cache_limit_bytes, make_plan
 
 KEY_VARIABLE = "GROUNDUP_API_KEY"
 
@@ -29,8 +33,8 @@ class Server:
 
         self.folder = folder
         """The folder of the model."""
-        self.has_key = config.api_key is not None
-        """Whether clients must send a key."""
+        self.api_key = config.api_key
+        """The key that clients must send. None: no key."""
         self._socket = port
         self.url = address(port)
         """The address of the server."""
@@ -43,10 +47,19 @@ class Server:
             deterministic=config.deterministic,
             max_rows=config.max_rows,
         )
+        limit = None if config.cache_gb is None else int(config.cache_gb * 1e9)
+        engine.max_cache_bytes = limit or cache_limit_bytes(engine)
+        self.plan: Plan = make_plan(engine)
+        """What the server will do, measured."""
+        limits = Limits(
+            prompt_tokens=config.max_prompt_tokens,
+            answer_tokens=config.max_new_tokens,
+            time_s=config.timeout_s,
+        )
         self.served = ServedModel(
             name=model_name(folder),
             model=language_model,
-            worker=Worker(engine),
+            worker=Worker(engine, admission=Admission(limits)),
             form=form,
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=config.max_new_tokens,
@@ -86,12 +99,15 @@ def open_server(config: ServeConfig) -> Server:
         UserError: There is no model, the port is taken, a key is needed, or the packages of the
             extra `serve` are not installed.
     """
-    for package in ("fastapi", "uvicorn"):
+    for package in ("fastapi", "uvicorn", "prometheus_client"):
         needed(package, "serve", "groundup serve")
     from groundup.serve.http_server import bind
     from groundup.serve.security import Access
 
-    config = replace(config, api_key=config.api_key or os.environ.get(KEY_VARIABLE) or None)
+    key = config.api_key or os.environ.get(KEY_VARIABLE) or None
+    config = replace(config, api_key=key)
+    if config.try_clients is not None:  # a server may be running already
+        config = replace(config, host="127.0.0.1", port=0)
     folder = find_model(config.run)
     Access(host=config.host, api_key=config.api_key)  # before the model is loaded
     port = bind(config.host, config.port)
@@ -100,3 +116,28 @@ def open_server(config: ServeConfig) -> Server:
     except BaseException:
         port.close()
         raise
+
+
+def try_server(server: Server, n_clients: int) -> LoadTest:
+    """Run a server, test it with many clients at once, and stop it.
+
+    Args:
+        server: The server. It is not running.
+        n_clients: Number of clients.
+
+    Raises:
+        UserError: The server cannot listen, or it refuses requests.
+    """
+    served = server.served
+    longest = max(1, min(64, served.context_length // 4))
+    prompts = random_prompts(
+        8, served.tokenizer.vocab_size, shortest=min(8, longest), longest=longest
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        load = Load(n_clients=n_clients, n_new=longest)
+        return load_test(server.url, served.name, prompts, load, api_key=server.api_key)
+    finally:
+        server.stop()
+        thread.join()
