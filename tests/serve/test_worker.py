@@ -14,6 +14,7 @@ from groundup.generation.decoder import Decoder
 from groundup.generation.engine import Engine, Event
 from groundup.generation.generate import generate
 from groundup.generation.request import Request, Sampling
+from groundup.serve.admission import Admission, Busy, Limits
 from groundup.serve.worker import UnavailableError, Worker
 
 DECODER = Decoder(lively(CONFIGS["ours"]))
@@ -59,14 +60,16 @@ def test_many_clients_have_the_answers_that_they_have_alone() -> None:
     assert (counts.n_running, counts.n_requests, counts.n_prompt_tokens) == (0, 12, 72)
 
 
-def test_several_texts_of_a_request_end_at_different_times() -> None:
+def test_several_texts_of_a_request_end_at_any_time() -> None:
     stop = generate(DECODER, text(6), 20, seed=1)[3]
-    with running() as worker:
-        events = asyncio.run(events_of(worker, request(20, n=3, stop_ids=[stop])))
-    assert len([event for event in events if event.finish_reason]) == 3
-    for index in range(3):
-        alone = generate(DECODER, text(6), 20, seed=index, stop_ids=[stop])
-        assert ids_of(events, index) == alone
+    for stop_ids in ([stop], []):  # without a stop id all end at the same step
+        with running() as worker:
+            events = asyncio.run(events_of(worker, request(20, n=3, stop_ids=stop_ids)))
+        assert len([event for event in events if event.finish_reason]) == 3
+        assert not worker._open
+        for index in range(3):
+            alone = generate(DECODER, text(6), 20, seed=index, stop_ids=stop_ids)
+            assert ids_of(events, index) == alone
 
 
 class Watched(Engine):
@@ -121,6 +124,37 @@ def test_a_wrong_request_is_refused_and_the_others_go_on() -> None:
 
     with running() as worker:
         assert len(asyncio.run(main())) == 2
+
+
+def test_a_request_ends_when_its_time_is_over() -> None:
+    limits = Limits(time_s=0.05)
+    worker = Worker(Watched(DECODER, max_rows=1), admission=Admission(limits))
+    worker.start()
+
+    async def main() -> list[list[Event]]:
+        return await asyncio.gather(*(events_of(worker, request(41, i)) for i in range(3)))
+
+    answers = asyncio.run(main())
+    worker.stop(0)
+    assert [events[-1].finish_reason for events in answers] == ["length"] * 3
+    assert 1 < len(answers[0]) < 41
+    assert not ids_of(answers[2]), "it was over while the request waited"
+    assert worker.counts.n_late == 3
+
+
+def test_a_busy_server_refuses_a_request_and_says_when_to_come_back() -> None:
+    worker = Worker(Watched(DECODER, max_rows=2), admission=Admission(Limits(n_waiting=1)))
+    worker.start()
+
+    async def main() -> list[Any]:
+        clients = [asyncio.create_task(events_of(worker, request(30, i))) for i in range(5)]
+        return await asyncio.gather(*clients, return_exceptions=True)
+
+    answers = asyncio.run(main())
+    worker.stop(0)
+    assert [isinstance(answer, Busy) for answer in answers] == [False] * 3 + [True] * 2
+    assert answers[3].retry_after_s >= 1
+    assert worker.counts.n_refused == 2
 
 
 def test_an_engine_that_fails_ends_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,8 @@ class Decoder:
         self.n_used_ids = model.n_used_ids
         self.form: Form = form
         self.deterministic = deterministic
-        self._device = model.device
+        self.device = model.device
+        """Where the weights are."""
         with torch.inference_mode():
             # A measurement could choose another operator in the next process.
             self._layers: Layers = make_layers(
@@ -83,7 +84,7 @@ class Decoder:
         """The sliding window of each layer."""
         self.n_computed = 0
         """Number of positions computed so far."""
-        self._rows = Rows(self.config, self._device)
+        self._rows = Rows(self.config, self.device)
 
     def apart(self) -> "Decoder":
         """Return a decoder with the same weights and rows of its own, for another thread."""
@@ -244,18 +245,18 @@ class Decoder:
             attend: Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D).
             watch: Called before the attention of each layer.
         """
-        tokens = torch.tensor(ids, device=self._device)  # (R, T)
+        tokens = torch.tensor(ids, device=self.device)  # (R, T)
         self.n_computed += tokens.numel()
         x = self._embedding.index_select(0, tokens.view(-1)).float()  # (N, C)
         if self._ngrams is not None:
             n = self._ngrams.n_lengths
             last = [list(each[-n:]) for each in before]
             # -1 stands for "before the start of the text".
-            padded = torch.tensor([[-1] * (n - len(b)) + b for b in last], device=self._device)
+            padded = torch.tensor([[-1] * (n - len(b)) + b for b in last], device=self.device)
             x += self._ngrams(tokens, padded).flatten(0, 1)
         rotation = None
         if self._position_embedding is not None or self._rotary is not None:
-            places = torch.tensor(positions, device=self._device)  # (N,)
+            places = torch.tensor(positions, device=self.device)  # (N,)
             if self._position_embedding is not None:
                 x += self._position_embedding.weight[places]
             elif self._rotary is not None:

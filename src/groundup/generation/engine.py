@@ -102,7 +102,7 @@ class Engine:
         self.max_cache_bytes = max_cache_bytes
         self._token_bytes = token_bytes
         self._hidden_ids = frozenset(hidden_ids)
-        self._prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
         self._n_kept_rows = 0 if decoder.deterministic else n_kept_rows
         self._waiting: deque[tuple[Handle, TextSequence]] = deque()
         self._running: list[tuple[Handle, TextSequence]] = []
@@ -135,6 +135,27 @@ class Engine:
         """Number of texts that wait until others have ended."""
         return len(self._waiting)
 
+    def check(self, request: Request) -> None:
+        """Check a request as `submit` does.
+
+        Raises:
+            UserError: As `submit`.
+        """
+        config = self.decoder.config
+        request.check(config.vocab_size, config.context_length)
+        if request.stop and self._token_bytes is None:
+            raise UserError("Stop strings need the text of tokens. Make the engine with it.")
+        if self.max_cache_bytes is None:
+            return
+        n_bytes = self.decoder.row_bytes(len(request.ids) + request.max_new_tokens)
+        n_free = self.max_cache_bytes - (0 if self._shared is None else self._shared.n_bytes)
+        if n_bytes > n_free:
+            raise UserError(
+                f"A prompt of {len(request.ids):,} tokens and an answer of "
+                f"{request.max_new_tokens:,} need {n_bytes / 1e6:,.1f} MB for keys and values, and "
+                f"there are {n_free / 1e6:,.1f} MB. A shorter prompt or answer is expected."
+            )
+
     def submit(self, request: Request) -> Handle:
         """Add a request; its texts join at the next step.
 
@@ -142,16 +163,12 @@ class Engine:
             UserError: The prompt is empty, too long or has ids outside the vocabulary, a setting is
                 out of range, or the longest answer does not fit in the memory.
         """
-        config = self.decoder.config
-        request.check(config.vocab_size, config.context_length)
-        self._check_memory(request)
-        if request.stop and self._token_bytes is None:
-            raise UserError("Stop strings need the text of tokens. Make the engine with it.")
+        self.check(request)
         sequences = tuple(
             TextSequence(
                 request,
                 index,
-                context_length=config.context_length,
+                context_length=self.decoder.config.context_length,
                 token_bytes=self._token_bytes,
                 hidden_ids=self._hidden_ids,
             )
@@ -205,18 +222,6 @@ class Engine:
         n_bytes = self.decoder.row_bytes(sequence.most_positions)
         return n_bytes if sequence.row is None else max(n_bytes, sequence.row.n_bytes)
 
-    def _check_memory(self, request: Request) -> None:
-        if self.max_cache_bytes is None:
-            return
-        n_bytes = self.decoder.row_bytes(len(request.ids) + request.max_new_tokens)
-        n_free = self.max_cache_bytes - (0 if self._shared is None else self._shared.n_bytes)
-        if n_bytes > n_free:
-            raise UserError(
-                f"A prompt of {len(request.ids):,} tokens and an answer of "
-                f"{request.max_new_tokens:,} need {n_bytes / 1e6:,.1f} MB for keys and values, and "
-                f"there are {n_free / 1e6:,.1f} MB. A shorter prompt or answer is expected."
-            )
-
     def _join(self) -> None:
         """Let texts that wait join, in order, while there is room."""
         joining: list[tuple[Handle, TextSequence]] = []
@@ -256,11 +261,11 @@ class Engine:
         unread = [s for s in sequences if s.finish_reason is None and len(s.unread) > 1]
         known = [s for s in self._prompts if s in unread]
         self._prompts = deque([*known, *(s for s in unread if s not in known)])
-        n_left = self._prefill_chunk
+        n_left = self.prefill_chunk
         for _ in range(len(self._prompts)):
             # A part has the same length whatever else is read: it decides the rounding.
             sequence = self._prompts.popleft()
-            part = sequence.unread[: self._prefill_chunk]
+            part = sequence.unread[: self.prefill_chunk]
             self._read(sequence, part)
             self._prompts.append(sequence)
             n_left -= len(part)

@@ -18,7 +18,7 @@ from groundup.serve.admission import Busy
 from groundup.serve.worker import UnavailableError
 
 _log = logging.getLogger(__name__)
-_LONGEST = 400
+_LONGEST, _LONGEST_NAME = 400, 100
 _CODES = {
     401: "invalid_api_key",
     403: "forbidden_origin",
@@ -172,4 +172,4 @@ def _param(location: tuple[Any, ...]) -> str | None:
     path = ""
     for part in location[1:]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".") or None
+    return path.removeprefix(".")[:_LONGEST_NAME] or None

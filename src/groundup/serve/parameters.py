@@ -132,7 +132,7 @@ def _logit_bias(value: Any) -> dict[int, float]:
                 f"logit_bias of token {key} is not in the range. A number from -100 to 100 is "
                 "expected."
             )
-        found[int(key)] = bias
+        found[int(key)] = float(bias)
     return found
 
 

@@ -4,13 +4,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from groundup.generation.engine import Engine, Event, Handle
 from groundup.generation.request import Request
-from groundup.serve.admission import Admission
+from groundup.serve.admission import Admission, Busy
+from groundup.serve.counts import Counts
 
 _log = logging.getLogger(__name__)
 
@@ -19,32 +20,14 @@ class UnavailableError(Exception):
     """The server takes no more requests: it stops, or its engine failed."""
 
 
-@dataclass(frozen=True)
-class Counts:
-    """What the worker has done so far, and what it does now."""
-
-    n_running: int
-    """Texts that are being generated."""
-    n_waiting: int
-    """Texts that wait until others have ended."""
-    n_requests: int
-    """Requests that were taken, of all time."""
-    n_refused: int
-    """Requests that were refused because the server was busy."""
-    n_cancelled: int
-    """Requests whose client left before the end."""
-    n_steps: int
-    n_prompt_tokens: int
-    """Tokens of the prompts that were taken."""
-    n_new_tokens: int
-    """Tokens that were generated."""
-
-
 class _Open:
     """A request whose client listens."""
 
     def __init__(self, handle: Handle, loop: asyncio.AbstractEventLoop) -> None:
         self.handle, self.loop = handle, loop
+        self.asked_at = time.monotonic()
+        self.seen_at: dict[int, float] = {}
+        """When the last token of each text came."""
         self.events: asyncio.Queue[Event | Exception] = asyncio.Queue()
 
 
@@ -64,12 +47,14 @@ class Worker:
         self.admission = admission or Admission()
         self.error: Exception | None = None
         """Why the engine ended. None: it works."""
+        self.step_s = 0.0
+        """How long a step takes now: the mean of the last ones, in seconds."""
+        self._counts = Counts()
         self._open: dict[Handle, _Open] = {}
+        self._in_time: deque[_Open] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stop_at: float | None = None
-        self._n_requests = self._n_refused = self._n_cancelled = 0
-        self._n_steps = self._n_prompt_tokens = self._n_new_tokens = 0
 
     def start(self) -> None:
         """Start the thread."""
@@ -101,18 +86,15 @@ class Worker:
     @property
     def counts(self) -> Counts:
         """What the worker has done so far, and what it does now."""
-        return Counts(
-            n_running=self.engine.n_running,
-            n_waiting=self.engine.n_waiting,
-            n_requests=self._n_requests,
-            n_refused=self._n_refused,
-            n_cancelled=self._n_cancelled,
-            n_steps=self._n_steps,
-            n_prompt_tokens=self._n_prompt_tokens,
-            n_new_tokens=self._n_new_tokens,
+        engine = self.engine
+        return replace(
+            self._counts,
+            n_running=engine.n_running,
+            n_waiting=engine.n_waiting,
+            cache_bytes=engine.decoder.n_bytes,
         )
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Yield the events of a request, until all its texts have ended.
 
         The request is taken when the first event is awaited. Closing the generator or cancelling
@@ -136,17 +118,22 @@ class Worker:
         finally:
             if n_going_on and not opened.handle.is_finished:
                 opened.handle.cancel()
-                self._n_cancelled += 1
+                self._counts.n_cancelled += 1
 
     def _submit(self, request: Request) -> _Open:
-        loop = asyncio.get_running_loop()
-        self.admission.check(request)
         with self._changed:
             self._check_available()
+            self.engine.check(request)
+            try:
+                self.admission.check(request, list(self._open), self.engine, self.step_s)
+            except Busy:
+                self._counts.n_refused += 1
+                raise
             handle = self.engine.submit(request)
-            opened = self._open[handle] = _Open(handle, loop)
-            self._n_requests += 1
-            self._n_prompt_tokens += len(request.ids)
+            opened = self._open[handle] = _Open(handle, asyncio.get_running_loop())
+            self._in_time.append(opened)
+            self._counts.n_requests += 1
+            self._counts.n_prompt_tokens += len(request.ids)
             self._changed.notify()
         return opened
 
@@ -164,8 +151,13 @@ class Worker:
     def _run(self) -> None:
         try:
             while self._has_work():
+                self._end_late()
+                began_at = time.monotonic()
                 events = self.engine.step()
-                self._n_steps += 1
+                step_s = time.monotonic() - began_at
+                self.step_s += (step_s - self.step_s) * (0.1 if self.step_s else 1.0)
+                self._counts.n_steps += 1
+                self._counts.busy_s += step_s
                 self._deliver(events)
         except Exception as error:  # a bug must not leave clients waiting
             _log.exception("The engine failed.")
@@ -186,20 +178,45 @@ class Worker:
         """Hand the events of one step to the clients, with one call for each event loop."""
         news: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Open, Event]]] = defaultdict(list)
         for event in events:
-            self._n_new_tokens += len(event.tokens)
-            opened = self._open.get(event.handle)
-            if opened is None:
-                continue
+            opened = self._open[event.handle]
+            self._count(event, opened)
             news[opened.loop].append((opened, event))
-            if event.finish_reason is not None and event.handle.is_finished:
-                with self._changed:
-                    del self._open[event.handle]
+        with self._changed:
+            for handle in {event.handle for event in events if event.finish_reason is not None}:
+                if handle.is_finished:
+                    del self._open[handle]
         for loop, those in news.items():
             try:
                 loop.call_soon_threadsafe(_put, those)
             except RuntimeError:  # the loop is closed: nobody listens
                 for opened, _ in those:
                     opened.handle.cancel()
+
+    def _count(self, event: Event, opened: _Open) -> None:
+        counts, n_new = self._counts, len(event.tokens)
+        counts.n_failed += event.finish_reason == "error"
+        if not n_new:
+            return
+        counts.n_new_tokens += n_new
+        now, before = time.monotonic(), opened.seen_at.get(event.index)
+        if before is None:
+            counts.first_token_s.observe(now - opened.asked_at)
+        else:
+            counts.next_token_s.observe((now - before) / n_new, n_new)
+        opened.seen_at[event.index] = now
+
+    def _end_late(self) -> None:
+        """End the requests whose time is over."""
+        limit_s = self.admission.limits.time_s
+        with self._changed:
+            while self._in_time:
+                opened = self._in_time[0]
+                if opened.handle in self._open:
+                    if limit_s is None or time.monotonic() < opened.asked_at + limit_s:
+                        return
+                    opened.handle.end("length")
+                    self._counts.n_late += 1
+                self._in_time.popleft()
 
     def _end_all(self) -> None:
         """Tell the clients of all open requests that the engine failed."""
