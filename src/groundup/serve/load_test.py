@@ -14,6 +14,7 @@ from groundup.base.arguments import whole_number
 from groundup.serve.sse_client import Address, RefusedError
 
 _PATH = "/v1/completions"
+_LONGEST_START_S = 5.0
 _LONGEST_RETRY_S = 2.0
 _N_PROBLEMS = 5
 _RUNNING = re.compile(r"^groundup_running_texts (\S+)$", re.MULTILINE)
@@ -154,6 +155,7 @@ def load_test(
 
 
 async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) -> LoadTest:
+    await _connected(address)
     began_at = time.perf_counter()
     alone = [await _answer(address, body, _Times()) for body in bodies]
     single_s = time.perf_counter() - began_at
@@ -164,7 +166,6 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
         *(_client(i, address, bodies, alone, load, end_at, times) for i in range(load.n_clients))
     )
     elapsed_s = time.perf_counter() - began_at
-    await asyncio.sleep(1.0)
     return LoadTest(
         n_clients=load.n_clients,
         n_requests=times.n_requests,
@@ -184,6 +185,20 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
         n_running_after=await _running(address),
         problems=tuple(times.problems[:_N_PROBLEMS]),
     )
+
+
+async def _connected(address: Address) -> None:
+    """Wait until the server listens; it may have been started just now."""
+    give_up_at = time.monotonic() + _LONGEST_START_S
+    while True:
+        try:
+            await address.get("/health")
+        except ConnectionError:
+            if time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
 
 
 async def _client(
@@ -270,12 +285,17 @@ async def _leave(address: Address, body: Mapping[str, Any], n_read: int) -> None
 
 
 async def _running(address: Address) -> int | None:
-    """How many texts the server generates now."""
-    try:
-        found = _RUNNING.search(await address.get("/metrics"))
-    except RefusedError:
-        return None
-    return None if found is None else round(float(found[1]))
+    """How many texts the server still generates after a second, or before if it is none."""
+    for _ in range(20):
+        try:
+            found = _RUNNING.search(await address.get("/metrics"))
+        except RefusedError:
+            return None
+        n_running = None if found is None else round(float(found[1]))
+        if not n_running:
+            break
+        await asyncio.sleep(0.05)
+    return n_running
 
 
 def quantile(values: Sequence[float], share: float) -> float:
