@@ -5,6 +5,7 @@ matrix products. The decoder computes the same logits with few operations, in th
 that this machine multiplies fastest. Tests hold it equal to `GPT.forward`.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.generation.attention import ReadAttention, StepAttention
 from groundup.generation.kernels import Form as Form
-from groundup.generation.layers import Layers, make_layers
+from groundup.generation.layers import Layers, Watch, make_layers
 from groundup.generation.rows import Row as Row
 from groundup.generation.rows import Rows, row_bytes
 from groundup.model.config import GPTConfig
@@ -85,6 +86,12 @@ class Decoder:
         """Number of positions computed so far."""
         self._rows = Rows(self.config, self.device)
 
+    def apart(self) -> "Decoder":
+        """Return a decoder with the same weights and rows of its own, for another thread."""
+        other = copy.copy(self)
+        other._rows = Rows(self.config, self._device)
+        return other
+
     @torch.inference_mode()
     def new_row(self, n_positions: int | None = None) -> Row:
         """Make an empty row. Its memory is freed when it is no longer referenced.
@@ -129,8 +136,16 @@ class Decoder:
         return row_bytes(self.config, n_positions)
 
     @torch.inference_mode()
-    def read(self, ids: Sequence[int], row: Row, *, n_last: int = 1) -> Tensor:
+    def read(
+        self, ids: Sequence[int], row: Row, *, n_last: int = 1, watch: Watch | None = None
+    ) -> Tensor:
         """Append ids to a row, and compute the logits after each of the last `n_last` ids.
+
+        Args:
+            ids: The token ids.
+            row: The row.
+            n_last: Number of positions with logits.
+            watch: Called before the attention of each layer, for `CHUNK` ids at a time.
 
         Returns:
             Logits (n_last, V) float32 on the CPU. Ids without a token have minus infinity.
@@ -150,7 +165,7 @@ class Decoder:
             chunk = list(ids[first : first + CHUNK])
             positions = range(row.length, row.length + len(chunk))
             attend = ReadAttention(row, len(chunk), self.windows)
-            x = self.hidden([chunk], [row.ids], positions, attend)
+            x = self.hidden([chunk], [row.ids], positions, attend, watch)
             row.advance(chunk)
             n_wanted = n_last - (len(ids) - first - len(chunk))
             if n_wanted > 0:
@@ -219,6 +234,7 @@ class Decoder:
         before: Sequence[Sequence[int]],
         positions: Sequence[int],
         attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+        watch: Watch | None = None,
     ) -> Tensor:
         """Compute the residual stream (N, C) float32 after the last block.
 
@@ -227,6 +243,7 @@ class Decoder:
             before: The ids before each row.
             positions: The position of each of the N ids.
             attend: Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D).
+            watch: Called before the attention of each layer.
         """
         tokens = torch.tensor(ids, device=self.device)  # (R, T)
         self.n_computed += tokens.numel()
@@ -244,7 +261,7 @@ class Decoder:
                 x += self._position_embedding.weight[places]
             elif self._rotary is not None:
                 rotation = self._rotation(*self._rotary.at(places))
-        return self._layers.forward(x, rotation, attend)
+        return self._layers.forward(x, rotation, attend, watch)
 
     def _rotation(self, cos: Tensor, sin: Tensor) -> Tensor:
         """The rotation of each pair as a complex number, (N, 1, D / 2)."""

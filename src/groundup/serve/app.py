@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from groundup import __version__
 from groundup.serve.errors import add_error_handlers, json_response
+from groundup.serve.metrics import CONTENT_TYPE, metrics_text
 from groundup.serve.prompts import check_model
 from groundup.serve.requests import ChatForm, CompletionForm
 from groundup.serve.respond import Answer
@@ -110,5 +111,10 @@ def _status(served: ServedModel) -> APIRouter:
         if not served.worker.is_healthy:
             return json_response({"status": "unavailable"}, 503)
         return json_response({"status": "ok", "model": served.name})
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Count what the server does, in the text format of Prometheus."""
+        return Response(metrics_text(served.worker), media_type=CONTENT_TYPE)
 
     return router

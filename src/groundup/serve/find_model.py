@@ -28,10 +28,9 @@ def find_model(path: Path | None) -> Path:
 
 
 def model_name(folder: Path) -> str:
-    """Name a model as clients ask for it: runs/story is story, runs/story/assistant story/assistant.
+    """Name a model as clients ask for it.
 
-    >>> model_name(Path("runs/none"))
-    'none'
+    The run runs/story is story, and its assistant is story/assistant.
     """
     folder = folder.resolve()
     run = RunFolder.of(folder).path

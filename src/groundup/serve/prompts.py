@@ -40,7 +40,6 @@ def prepare(form: GenerationForm, served: ServedModel) -> Prepared:
         assert isinstance(form, CompletionForm)
         prompts = [_prompt_ids(prompt, served) for prompt in form.prompt]
     _check_logit_bias(form, served)
-    sampling = form.sampling(seed=secrets.randbits(63))
     constraint = None
     if form.response_format is not None:
         schema = form.response_format.schema_to_follow
@@ -53,7 +52,7 @@ def prepare(form: GenerationForm, served: ServedModel) -> Prepared:
             Request(
                 ids=ids,
                 max_new_tokens=_max_new_tokens(form, ids, served),
-                sampling=sampling,
+                sampling=form.sampling(seed=secrets.randbits(62)),
                 n=form.n_texts,
                 stop_ids=served.model.stop_ids,
                 stop=form.stop or (),

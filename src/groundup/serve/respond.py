@@ -1,8 +1,4 @@
-"""Answer a request while its client listens: whole, or as server-sent events.
-
-Starlette's own streams learn that a client has left only when they send; here the row of a client
-that leaves is free even before the first token, and in an answer that is not streamed.
-"""
+"""Answer a request for a completion: whole, or as server-sent events."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -10,13 +6,13 @@ from contextlib import aclosing
 from typing import Any
 
 import orjson
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from groundup.generation.engine import Event
 from groundup.generation.request import Request
 from groundup.serve.answers import Form
 from groundup.serve.errors import ApiError, as_api_error, json_response
+from groundup.serve.listening import Listening
 from groundup.serve.prompts import Prepared, prepare
 from groundup.serve.requests import ChatForm, GenerationForm
 from groundup.serve.served_model import ServedModel
@@ -29,7 +25,7 @@ _STREAM_HEADERS = {
 }
 
 
-class Answer(Response):
+class Answer(Listening):
     """The answer to a request for a completion.
 
     Args:
@@ -40,22 +36,24 @@ class Answer(Response):
     def __init__(self, form: GenerationForm, served: ServedModel) -> None:
         super().__init__()
         self._form, self._served = form, served
+        self._wait: asyncio.Timeout | None = None
+        self._is_ended = False
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate until the end, or until the client has left."""
-        work = asyncio.ensure_future(self._work(scope, receive, send))
-        left = asyncio.ensure_future(_client_left(receive))
+    def end(self) -> None:
+        """End the answer now, because the server stops."""
+        self._is_ended = True
+        if self._wait is not None:
+            self._wait.reschedule(0.0)
+
+    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate, and send the answer."""
+        self._served.open_answers.add(self.end)
         try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+            await self._generate(scope, receive, send)
         finally:
-            work.cancel()
-            left.cancel()
-            await asyncio.gather(work, left, return_exceptions=True)
-        if not work.cancelled():
-            work.result()  # raises what it has raised
+            self._served.open_answers.discard(self.end)
 
-    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        deadline = asyncio.get_running_loop().time() + self._served.timeout_s
+    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         prepared = await asyncio.to_thread(prepare, self._form, self._served)
         form = Form(
             self._served,
@@ -64,7 +62,7 @@ class Answer(Response):
             n_logprobs=self._form.n_logprobs,
             has_usage=self._form.has_usage,
         )
-        chunks = self._chunks(form, prepared, deadline)
+        chunks = self._chunks(form, prepared)
         async with aclosing(chunks):
             if self._form.stream:
                 await self._stream(chunks, send)
@@ -74,9 +72,7 @@ class Answer(Response):
         answer = json_response(form.whole(prepared.n_prompt_tokens))
         await answer(scope, receive, send)
 
-    async def _chunks(
-        self, form: Form, prepared: Prepared, deadline: float
-    ) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncIterator[dict[str, Any]]:
         """Yield the chunks of a stream while the answer is generated.
 
         Raises:
@@ -85,25 +81,27 @@ class Answer(Response):
         n = self._form.n_texts
         async with aclosing(_merged(self._served.worker, prepared.requests)) as events:
             while not form.is_complete:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        place, event = await anext(events)
-                except TimeoutError:
-                    for choice in form.choices:
-                        if choice.finish_reason is None:
-                            choice.finish_reason = "length"
-                            yield form.last_chunk(choice)
-                    break
+                place, event = await self._next(events)
                 if event.finish_reason == "cancelled":
-                    raise ApiError(
-                        "The server is stopping, and the answer is not complete.", status=503
-                    )
+                    raise _stopping()
                 if event.finish_reason == "error":
                     raise as_api_error(event.error or RuntimeError())
                 for chunk in form.add(n * place + event.index, event):
                     yield chunk
         if form.has_usage:
             yield form.usage_chunk(prepared.n_prompt_tokens)
+
+    async def _next(self, events: AsyncIterator[tuple[int, Event]]) -> tuple[int, Event]:
+        """Wait for the next event, unless the server stops."""
+        try:
+            async with asyncio.timeout(None) as self._wait:
+                if not self._is_ended:
+                    return await anext(events)
+        except TimeoutError:
+            pass
+        finally:
+            self._wait = None
+        raise _stopping()
 
     async def _stream(self, chunks: AsyncIterator[dict[str, Any]], send: Send) -> None:
         """Send the chunks as server-sent events. An error after the first one is an event, too."""
@@ -123,15 +121,13 @@ class Answer(Response):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def _stopping() -> ApiError:
+    return ApiError("The server is stopping, and the answer is not complete.", status=503)
+
+
 async def _send_event(send: Send, data: bytes) -> None:
     body = b"data: " + data + b"\n\n"
     await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-async def _client_left(receive: Receive) -> None:
-    """Wait until the client has closed the connection."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _merged(worker: Worker, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:

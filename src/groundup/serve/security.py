@@ -110,7 +110,9 @@ class Security:
             nonlocal has_started
             if message["type"] == "http.response.start":
                 has_started = True
-                message = {**message, "headers": [*message["headers"], *_SAFE_HEADERS]}
+                given = {name.lower() for name, _ in message["headers"]}
+                more = [header for header in _SAFE_HEADERS if header[0] not in given]
+                message = {**message, "headers": [*message["headers"], *more]}
             await send(message)
 
         try:

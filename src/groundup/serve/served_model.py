@@ -39,7 +39,15 @@ class ServedModel:
     timeout_s: float = 600.0
     """Time after which an answer ends."""
     created_s: int = field(default_factory=lambda: int(time.time()))
+    open_answers: set[Callable[[], None]] = field(default_factory=set)
+    """For each answer that is being generated, the function that ends it. They belong to the event
+    loop of the server."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def end_answers(self) -> None:
+        """End all answers that are being generated."""
+        for end in list(self.open_answers):
+            end()
 
     @property
     def context_length(self) -> int:
@@ -75,7 +83,7 @@ class ServedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name of weights and code: the answers to a request with a seed are equal where it is."""
+        """A name of weights and code: where it is equal, a seed gives the same answer."""
         code = hashlib.sha256()
         package = Path(__file__).parents[1]
         for file in sorted(package.rglob("*.py")):
