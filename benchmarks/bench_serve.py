@@ -54,9 +54,9 @@ def groundup_process(run: Path, cores: Sequence[int], connection: Connection) ->
     import threading
 
     import torch
-    from groundup.serve.serve import open_server
 
     from groundup.serve.plan import make_plan
+    from groundup.serve.serve import open_server
 
     torch.set_num_threads(len(cores))
     server = open_server(run, port=0, quantize="file", max_rows=N_CLIENTS)

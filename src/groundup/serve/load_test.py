@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from groundup.base.arguments import whole_number
@@ -54,6 +55,10 @@ class LoadTest:
     """What happened."""
 
     n_clients: int
+    n_prompt: int
+    """Tokens of a prompt on average."""
+    n_new: int
+    """Tokens of an answer on average."""
     n_requests: int
     """Requests that were sent."""
     n_complete: int
@@ -89,6 +94,7 @@ class LoadTest:
 class _Answer:
     text: str
     reason: str
+    n_prompt: int
     n_tokens: int
 
 
@@ -168,6 +174,8 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
     elapsed_s = time.perf_counter() - began_at
     return LoadTest(
         n_clients=load.n_clients,
+        n_prompt=round(fmean(answer.n_prompt for answer in alone)),
+        n_new=round(fmean(answer.n_tokens for answer in alone)),
         n_requests=times.n_requests,
         n_complete=times.n_complete,
         n_left=times.n_left,
@@ -246,7 +254,7 @@ async def _answer(address: Address, body: Mapping[str, Any], times: _Times) -> _
 
 
 async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _Answer:
-    text, reason, n_tokens = "", "", 0
+    text, reason, n_prompt, n_tokens = "", "", 0, 0
     began_at = time.perf_counter()
     before: float | None = None
     async with aclosing(address.stream(_PATH, body)) as events:
@@ -254,6 +262,7 @@ async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _An
             if "error" in event:
                 raise ValueError(event["error"])
             if event.get("usage"):
+                n_prompt = event["usage"]["prompt_tokens"]
                 n_tokens = event["usage"]["completion_tokens"]
             for choice in event["choices"]:
                 text += choice["text"]
@@ -267,7 +276,7 @@ async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _An
                     before = now
     if not reason:
         raise ValueError("The answer has no finish reason.")
-    return _Answer(text, reason, n_tokens)
+    return _Answer(text, reason, n_prompt, n_tokens)
 
 
 async def _leave(address: Address, body: Mapping[str, Any], n_read: int) -> None:
