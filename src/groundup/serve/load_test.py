@@ -40,7 +40,7 @@ class Load:
     n_different: int = 8
     """Number of different requests. Each is sent once alone before the test."""
     leave_every: int | None = None
-    """One in so many clients leaves before its answer is complete. None: all stay."""
+    """In one of so many requests the client leaves before the answer is complete. None: never."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the requests."""
 
@@ -225,7 +225,7 @@ async def _client(
         n_sent += 1
         times.n_requests += 1
         try:
-            if load.leave_every is not None and draw.randrange(load.leave_every) == 0:
+            if load.leave_every is not None and (number + n_sent) % load.leave_every == 0:
                 await _leave(address, bodies[case], draw.randrange(load.n_new))
                 times.n_left += 1
                 continue
