@@ -95,7 +95,7 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
         )
     except UserError as error:
         raise of_user(error, "messages") from error
-    _check_length(ids, "messages", served)
+    check_length(ids, "messages", served)
     return ids
 
 
@@ -114,7 +114,7 @@ def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
                 f"prompt has the token id {outside[0]}, and the vocabulary ends at {V - 1}.",
                 param="prompt",
             )
-    _check_length(ids, "prompt", served)
+    check_length(ids, "prompt", served)
     return ids
 
 
@@ -127,7 +127,7 @@ def _check_bytes(texts: Sequence[str], param: str, served: ServedModel) -> None:
         raise _too_long(f"at least {n_tokens:,}", param, served)
 
 
-def _check_length(ids: Sequence[int], param: str, served: ServedModel) -> None:
+def check_length(ids: Sequence[int], param: str, served: ServedModel) -> None:
     if len(ids) > served.context_length or (
         served.max_prompt_tokens is not None and len(ids) > served.max_prompt_tokens
     ):
