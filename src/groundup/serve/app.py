@@ -8,6 +8,7 @@ from starlette.types import ASGIApp
 
 from groundup import __version__
 from groundup.serve.errors import add_error_handlers, json_response
+from groundup.serve.inspect import page_router
 from groundup.serve.metrics import CONTENT_TYPE, metrics_text
 from groundup.serve.prompts import check_model
 from groundup.serve.requests import ChatForm, CompletionForm
@@ -59,6 +60,7 @@ def make_app(served: ServedModel, access: Access | None = None) -> ASGIApp:
     # Every router is included here; Security covers all of them.
     app.include_router(_api(served))
     app.include_router(_status(served))
+    app.include_router(page_router(served))
     return Security(app, access or Access())
 
 

@@ -18,7 +18,7 @@ from groundup.serve.admission import Busy
 from groundup.serve.worker import UnavailableError
 
 _log = logging.getLogger(__name__)
-_LONGEST = 400
+_LONGEST, _LONGEST_NAME = 400, 100
 _CODES = {
     401: "invalid_api_key",
     403: "forbidden_origin",
@@ -159,7 +159,8 @@ def of_validation(problem: Mapping[str, Any]) -> ApiError:
         return ApiError(message, param=param, code="missing_required_parameter")
     if kind == "groundup":
         about = problem["ctx"]
-        return ApiError(problem["msg"], param=about["param"] or param, code=about["code"])
+        message = problem["msg"].replace("This parameter", str(param), 1)
+        return ApiError(message, param=about["param"] or param, code=about["code"])
     if param is None:
         return ApiError("The body is not a JSON object. A JSON object is expected.")
     expected = problem["msg"].replace("Input should", "It should", 1).rstrip(".")
@@ -172,4 +173,4 @@ def _param(location: tuple[Any, ...]) -> str | None:
     path = ""
     for part in location[1:]:
         path += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return path.removeprefix(".") or None
+    return path.removeprefix(".")[:_LONGEST_NAME] or None

@@ -40,7 +40,8 @@ class HttpServer(uvicorn.Server):
                 lifespan="off",
                 ws="none",
                 log_config=None,
-                access_log=False,  # nothing of a conversation, and nobody's address, is logged
+                log_level="critical",  # no addresses, and no tracebacks, which quote texts
+                access_log=False,
                 proxy_headers=False,
                 server_header=False,
                 timeout_graceful_shutdown=3,

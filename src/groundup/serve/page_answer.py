@@ -1,29 +1,35 @@
 """An answer of the page: its prompt, its tokens with their rivals, and why it ended."""
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from groundup.generation.engine import Event
+import orjson
+from starlette.types import Receive, Scope, Send
+
 from groundup.generation.request import Request, Sampling
+from groundup.serve.errors import as_api_error
+from groundup.serve.listening import Listening
 from groundup.serve.page_prompt import END_OF_SPEECH
 from groundup.serve.page_tokens import N_RIVALS, AnswerText, TokenNames
+from groundup.serve.served_model import ServedModel
 
-Generate = Callable[[Request], AsyncIterator[Event]]
-"""Generates for a request; closing the iterator cancels it."""
+_HEADERS = [
+    (b"content-type", b"application/x-ndjson"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What is generated for one request of the page."""
+class Asked:
+    """What the page asks to generate."""
 
-    names: TokenNames
     prompt: Sequence[int]
     begun: Sequence[int]
     """The tokens that the answer begins with, those of an answer before."""
-    stop_ids: Collection[int]
-    context_length: int
     max_new_tokens: int
     sampling: Sampling
     is_reply: bool
@@ -41,31 +47,75 @@ class Answer:
             logprobs=N_RIVALS,
         )
 
-    async def events(self, generate: Generate) -> AsyncIterator[dict[str, Any]]:
-        """Yield the prompt, then each token, then why the answer ended.
 
-        The prompt is yielded with the first token, so that what the engine raises comes before.
-        """
-        text = self.names.text_of(is_reply=self.is_reply)
-        for index in self.begun:
+class PageAnswer(Listening):
+    """Lines of JSON: the prompt, each token, and why the answer ended.
+
+    The prompt is sent with the first token, so that what the engine refuses is an error instead.
+
+    Args:
+        ask: Prepares the request, in another thread.
+        served: The model.
+        names: Names its tokens.
+    """
+
+    def __init__(self, ask: Callable[[], Asked], served: ServedModel, names: TokenNames) -> None:
+        super().__init__()
+        self._ask, self._served, self._names = ask, served, names
+
+    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send a line for each event."""
+        has_started = False
+        try:
+            async with aclosing(self._events()) as events:
+                async for event in events:
+                    if not has_started:
+                        has_started = True
+                        start = {"type": "http.response.start", "status": 200, "headers": _HEADERS}
+                        await send(start)
+                    await _send_line(send, event)
+        except Exception as error:
+            if not has_started:
+                raise
+            await _send_line(send, as_api_error(error).body)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+        deadline = asyncio.get_running_loop().time() + self._served.timeout_s
+        asked = await asyncio.to_thread(self._ask)
+        text = self._names.text_of(is_reply=asked.is_reply)
+        for index in asked.begun:
             text.push(index)
-        is_first, n_left = True, self.context_length - len(self.prompt) - len(self.begun)
-        async with aclosing(generate(self.request)) as events:  # type: ignore[type-var]
-            async for event in events:
+        request, is_first = asked.request, True
+        n_left = self._served.context_length - len(request.ids)
+        async with aclosing(self._served.worker.generate(request)) as events:
+            while True:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        event = await anext(events)
+                except TimeoutError:
+                    yield {"end": "time"}
+                    return
                 if is_first:
-                    yield {"prompt": self.names.all(self.prompt)}
+                    yield {"prompt": self._names.all(asked.prompt)}
                     is_first = False
                 for token in event.tokens:
                     n_left -= 1
                     yield {"token": text.shown(token)}
-                    if self._is_over(token.id, text):
+                    if self._is_over(token.id, text, asked):
                         yield {"end": "stop"}
                         return
                 if event.error is not None:
                     raise event.error
                 if event.finish_reason is not None:
                     yield {"end": "context" if n_left < 0 else event.finish_reason}
+                    return
 
-    def _is_over(self, token: int, text: AnswerText) -> bool:
-        is_spoken = self.is_speech and END_OF_SPEECH in text.text.lstrip("\n")
-        return is_spoken or token in self.stop_ids
+    def _is_over(self, token: int, text: AnswerText, asked: Asked) -> bool:
+        is_spoken = asked.is_speech and END_OF_SPEECH in text.text.lstrip("\n")
+        return is_spoken or token in self._served.model.stop_ids
+
+
+async def _send_line(send: Send, content: dict[str, Any]) -> None:
+    body = orjson.dumps(content) + b"\n"
+    await send({"type": "http.response.body", "body": body, "more_body": True})

@@ -9,7 +9,7 @@ from groundup.base.errors import UserError
 from groundup.chat.cast import Cast, speech
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import prompt_ids, token_bytes
-from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.conversation import puts_space_before, render_ids
 from groundup.tokenizer.template import Message
 
 END_OF_SPEECH = "\n\n"
@@ -87,14 +87,8 @@ def answer_text(language_model: LanguageModel, turn: Turn) -> str:
         raise UserError(f"An answer has the token id {outside[0]}. Expected ids below {V:,}.")
     text = b"".join(bytes_of(i) for i in turn.ids if i not in hidden).decode(errors="replace")
     # SentencePiece puts a space before a text, and so before an answer.
-    return text.removeprefix(" ") if begins_with_space(language_model) else text
-
-
-def begins_with_space(language_model: LanguageModel) -> bool:
-    """Whether the tokenizer puts a space before a text."""
-    tokenizer = language_model.tokenizer
-    has_template = language_model.chat_template is not None
-    return has_template and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+    has_space = language_model.chat_template is not None and puts_space_before(tokenizer)
+    return text.removeprefix(" ") if has_space else text
 
 
 def _without_end(language_model: LanguageModel, ids: Sequence[int]) -> list[int]:

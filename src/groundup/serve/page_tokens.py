@@ -6,10 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.text_generation import token_bytes
 from groundup.generation.sampler import Token, token_logprobs
-from groundup.serve.page_prompt import begins_with_space
+from groundup.serve.served_model import ServedModel
 
 N_RIVALS = 10
 """Number of most likely tokens that are listed for each token of an answer."""
@@ -23,11 +21,10 @@ named by its bytes."""
 class TokenNames:
     """Names the tokens of a model."""
 
-    def __init__(self, language_model: LanguageModel) -> None:
-        tokenizer = language_model.tokenizer
-        self.bytes_of = token_bytes(tokenizer)
-        self.controls = {index: name for name, index in tokenizer.special_tokens.items()}
-        self._strips_space = begins_with_space(language_model)
+    def __init__(self, served: ServedModel) -> None:
+        self.bytes_of = served.token_bytes
+        self.controls = {index: name for name, index in served.tokenizer.special_tokens.items()}
+        self._strips_space = served.answers_begin_with_space
 
     def __call__(self, index: int) -> Named:
         """Name a token."""

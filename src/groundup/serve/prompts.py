@@ -13,6 +13,9 @@ from groundup.serve.served_model import ServedModel
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.words import WordTokenizer
 
+_PART = 50_000
+"""Characters of a long text that are encoded at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -88,20 +91,21 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
             param="messages",
         )
     messages = [each.message for each in form.messages]
-    _check_bytes([message.content for message in messages], "messages", served)
+    contents = [message.content for message in messages]
+    _check_texts(contents, "messages", served)
     try:
         ids, _ = render_ids(
             messages, served.tokenizer, served.model.chat_template, add_generation_prompt=True
         )
     except UserError as error:
         raise of_user(error, "messages") from error
-    _check_length(ids, "messages", served)
+    check_length(ids, "messages", served)
     return ids
 
 
 def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
     if isinstance(prompt, str):
-        _check_bytes([prompt], "prompt", served)
+        _check_texts([prompt], "prompt", served)
         try:
             ids = prompt_ids(served.model, prompt)
         except UserError as error:
@@ -114,20 +118,32 @@ def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
                 f"prompt has the token id {outside[0]}, and the vocabulary ends at {V - 1}.",
                 param="prompt",
             )
-    _check_length(ids, "prompt", served)
+    check_length(ids, "prompt", served)
     return ids
 
 
-def _check_bytes(texts: Sequence[str], param: str, served: ServedModel) -> None:
-    """Refuse a text that is too long whatever its tokens are: encoding it would take seconds."""
+def _check_texts(texts: Sequence[str], param: str, served: ServedModel) -> None:
+    """Refuse texts that are far too long before they are encoded as a whole, or rendered.
+
+    That would take up to a hundred bytes of memory for each character, and seconds.
+    """
     if isinstance(served.tokenizer, WordTokenizer):
         return  # an unknown word of any length is one token
     n_tokens = sum(len(text.encode()) for text in texts) // served.longest_token_bytes
+    if n_tokens <= served.context_length and sum(map(len, texts)) > _PART:
+        parts = (text[i : i + _PART] for text in texts for i in range(0, len(text), _PART))
+        # Tokens may merge where parts meet.
+        n_tokens = sum(len(served.tokenizer.encode(part)) - 2 for part in parts)
     if n_tokens > served.context_length:
         raise _too_long(f"at least {n_tokens:,}", param, served)
 
 
-def _check_length(ids: Sequence[int], param: str, served: ServedModel) -> None:
+def check_length(ids: Sequence[int], param: str, served: ServedModel) -> None:
+    """Check the length of a prompt.
+
+    Raises:
+        ApiError: It is longer than the context, or than this server allows.
+    """
     if len(ids) > served.context_length or (
         served.max_prompt_tokens is not None and len(ids) > served.max_prompt_tokens
     ):

@@ -10,9 +10,9 @@ export function useKey(value) {
 
 /** An error of the server in one sentence. */
 export class Refused extends Error {
-  constructor(message, status = 0) {
+  constructor(message, status = 0, code = "") {
     super(message);
-    this.status = status;
+    [this.status, this.code] = [status, code];
   }
 }
 
@@ -26,18 +26,15 @@ async function request(path, options = {}) {
     throw new Refused("The server does not answer. Is groundup serve still running?");
   }
   if (response.ok) return response;
-  let message = "";
-  try {
-    message = (await response.json()).error.message;
-  } catch { /* no JSON: the status has to do */ }
-  throw new Refused(message || `The server refused this (${response.status}).`, response.status);
+  const { message, code } = await response.json().then(body => body.error).catch(() => ({}));
+  throw new Refused(message ?? `The server refused this (${response.status}).`, response.status, code);
 }
 
 const post = (path, body, signal) => request(path, {
   method: "POST", body: JSON.stringify(body), signal, headers: { "Content-Type": "application/json" },
 });
 
-export const about = async () => (await request("page/model")).json();
+export const about = async () => (await post("page/model", {})).json();
 
 /** Look inside where the model chose a token. */
 export const look = async (body, signal) => (await post("page/look", body, signal)).json();
@@ -54,7 +51,7 @@ export async function* answer(body, signal) {
       rest = lines.pop();
       for (const line of lines) {
         const event = JSON.parse(line);
-        if ("error" in event) throw new Refused(event.error);
+        if ("error" in event) throw new Refused(event.error.message);
         yield event;
       }
     }

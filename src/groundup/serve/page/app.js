@@ -18,7 +18,7 @@ const TO_TRY = {
   cast: ["Do you love me?", "Who goes there?", "What news from the court?"],
   text: ["Once upon a time", "The meaning of life is"],
 };
-const ENDS = { length: "max-new-tokens reached", context: "the context is full", cancelled: "stopped", error: "failed" };
+const ENDS = { length: "max-new-tokens reached", context: "the context is full", time: "the time is up", cancelled: "stopped" };
 
 const tree = new Tree();
 let model, words, sampler, lookView, running = null;
@@ -26,7 +26,7 @@ let model, words, sampler, lookView, running = null;
 const card = new Card({
   busy: () => running !== null,
   branch,
-  look: (node, i) => { openPanel(); lookView.show(node, i); },
+  look: (node, i) => { openPanel(); el("sampling").open = false; lookView.show(node, i); },
   point: (node, i) => { if (isLooking()) lookView.show(node, i, { later: true }); },
 });
 
@@ -40,9 +40,11 @@ function write() {
 
 function message(node) {
   const isUser = node.role === "user", who = isUser ? words.you : model.mode === "cast" ? node.parent.character : model.name;
-  const article = make("article", { className: `message ${isUser ? "user" : "model"}`, "aria-label": who });
+  const article = make("article", { className: `message ${isUser ? "user" : "model"}`, "aria-label": node.who ?? who });
   const said = isUser ? make("p", { className: "said" }, node.text) : (node.view = new AnswerView(node, card)).element;
   article.append(make("h2", { className: "who" }, node.who ?? who), said);
+  if (node === lookView.node) node.view.spans[lookView.at]?.classList.add("looked");
+  if (node.end) node.view?.trimEnd();
   if (node.error) article.append(make("p", { className: "error", role: "alert" }, node.error));
   node.actions = make("div", { className: "actions" });
   article.append(node.actions);
@@ -61,6 +63,9 @@ function writeActions(node) {
   if (isUser) parts.push(button("Edit", () => edit(node), { className: "quiet" }));
   else {
     parts.push(button(node.error ? "Try again" : "Regenerate", () => answer(node.parent, { prompt: node.prompt }), { className: "quiet" }));
+    if (node.code === "context_length_exceeded" && tree.turnsTo(node.parent).length > leftOut(node.parent) + 2) {
+      parts.push(button("Leave out the first exchange", () => { node.parent.leftOut = leftOut(node.parent) + 2; answer(node.parent); }, { className: "quiet" }));
+    }
     if (node.end === "length") parts.push(button("Go on", () => answer(node.parent, { prompt: node.prompt, begun: node.tokens, into: node }), { className: "quiet" }));
     if (node.tokens.length) parts.push(button("Copy", () => navigator.clipboard.writeText(textOf(node).trim()).then(() => tell("Copied.")), { className: "quiet" }));
     parts.push(make("span", { className: "soft facts" }, facts(node)));
@@ -73,8 +78,15 @@ function facts(node) {
   const found = [count(node.tokens.length, "token")];
   if (node.perSecond) found.push(`${node.perSecond.toFixed(1)} tok/s`);
   if (node.seed !== undefined) found.push(`seed ${node.seed}`);
+  if (leftOut(node.parent)) found.push(`without the first ${leftOut(node.parent)} messages`);
   if (ENDS[node.end]) found.push(ENDS[node.end]);
   return found.join(" · ");
+}
+
+/** How many of the first messages the model does not read any more. */
+function leftOut(node) {
+  const earlier = node.parent && node.parent !== tree.root ? leftOut(node.parent) : 0;
+  return Math.max(node.leftOut ?? 0, earlier);
 }
 
 /** The buttons that go through the siblings of a node. */
@@ -88,7 +100,7 @@ function switcher(node) {
 }
 
 function welcome() {
-  const title = { chat: `Talk to ${model.name}`, cast: "Step on the stage", text: "Give it a beginning" }[model.mode];
+  const title = { chat: `Talk to ${model.name}`, cast: "Speak with the characters of the plays", text: "Continue a text" }[model.mode];
   const prompts = model.prompts.length ? model.prompts : TO_TRY[model.mode];
   return make("div", { className: "welcome" }, make("h2", {}, title),
     make("p", { className: "soft" }, "Every token of an answer shows what the model might have written instead. Choose a rival, and the answer branches there."),
@@ -138,7 +150,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   scroll(true);
   const source = prompt ? { prompt: prompt.map(([id]) => id) }
     : model.mode === "text" ? { text: question.text }
-    : { turns: tree.turnsTo(question), ...(question.character && { character: question.character }) };
+    : { turns: tree.turnsTo(question).slice(leftOut(question)), ...(question.character && { character: question.character }) };
   let first, n = 0;
   try {
     for await (const event of api.answer({ ...source, ...settings, answer: begun.map(({ id }) => id) }, abort.signal)) {
@@ -156,7 +168,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   } catch (error) {
     if (error.name === "AbortError") node.end = "cancelled";
     else if (error.status === 401) askForKey();
-    else node.error = error.message;
+    else [node.error, node.code] = [error.message, error.code];
     if (!(error.name === "AbortError" || error instanceof api.Refused)) console.error(error);
   }
   node.perSecond = n > 1 ? (n - 1) * 1000 / (performance.now() - first) : undefined;
@@ -194,12 +206,13 @@ function scroll(isForced = false) {
 
 // --- the frame -------------------------------------------------------------------------------
 
+const short = n => (n >= 1e9 ? `${(n / 1e9).toPrecision(3)} G` : n >= 1e6 ? `${(n / 1e6).toPrecision(3)} M` : n.toLocaleString("en"));
 const storage = () => `conversation ${model.name} ${model.n_parameters} ${model.mode}`;
 const isWide = () => matchMedia("(min-width: 1100px)").matches;
 const isLooking = () => isWide() ? lookView.node != null : el("panel").classList.contains("open");
 
 function openPanel(isOpen = true) {
-  el("panel").classList.toggle("open", isOpen);
+  el("panel").classList.toggle("open", isOpen && !isWide());
   el("settings").setAttribute("aria-expanded", isOpen || isWide());
 }
 
@@ -244,7 +257,8 @@ function connect() {
   });
   el("surprise").addEventListener("click", () => setSurprise(el("surprise").getAttribute("aria-pressed") !== "true"));
   el("settings").addEventListener("click", () => {
-    openPanel(isWide() || !el("panel").classList.contains("open"));
+    openPanel();
+    el("sampling").open = true;
     el("sampler").querySelector("input").focus();
   });
   el("close").addEventListener("click", closePanel);
@@ -269,7 +283,7 @@ async function start() {
   document.title = `${model.name} · groundup`;
   el("name").textContent = model.name;
   el("facts").textContent = [
-    `${(model.n_parameters / 1e6).toPrecision(3)} M parameters`, count(model.n_layers, "layer"), `context ${model.context_length.toLocaleString("en")}`,
+    `${short(model.n_parameters)} parameters`, count(model.n_layers, "layer"), `context ${model.context_length.toLocaleString("en")}`,
   ].join(" · ");
   el("line-label").textContent = el("line").placeholder = words.line;
   [el("send").textContent, el("new").textContent] = [words.send, words.fresh];

@@ -2,7 +2,7 @@
 
 import { alongColumn, bits, button, el, make, percent, rove, share, shown } from "./dom.js";
 
-const SHOW_MS = 90, HIDE_MS = 260;
+const SHOW_MS = 150, HIDE_MS = 260;
 
 export class Card {
   /** @param actions  branch(node, i, rival) and look(node, i); busy() tells that an answer is written. */
@@ -40,6 +40,11 @@ export class Card {
     if (this.isPinned) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.hide(), HIDE_MS);
+  }
+
+  /** The focus has left the token: close the card, unless it has gone there. */
+  leave(to) {
+    if (!this.element.contains(to)) this.hide();
   }
 
   hide() {

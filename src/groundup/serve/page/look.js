@@ -23,6 +23,8 @@ export class LookView {
   async show(node, i, { later = false } = {}) {
     if (this.node === node && this.at === i) return;
     [this.node, this.at] = [node, i];
+    document.querySelectorAll(".looked").forEach(span => span.classList.remove("looked"));
+    node.view.spans[i].classList.add("looked");
     this.abort?.abort();
     clearTimeout(this.timer);
     if (later) await new Promise(resolve => { this.timer = setTimeout(resolve, WAIT_MS); });
@@ -49,7 +51,7 @@ export class LookView {
         make("span", {}, percent(share(token.logprob))),
         make("span", { className: "soft" }, `${bits(token.logprob).toFixed(2)} bits, after ${before.length.toLocaleString("en")} tokens`)),
       make("h3", {}, "What each layer would have said"),
-      make("p", { className: "soft small" }, "The model's head reads the state after each layer: the logit lens. The last row is the model itself."),
+      make("p", { className: "soft small" }, "The head of the model reads the state after each layer (the logit lens). The top row is the model itself, the last one its embedding."),
       this.lens(token, layers),
       make("h3", {}, "Where each head looked"),
       this.grid(windows),
@@ -63,19 +65,18 @@ export class LookView {
   }
 
   lens(token, layers) {
+    const last = layers.length - 1;
     const rows = layers.map(({ top, logprob, rank }, i) => {
-      const words = top.map(rival => {
-        const word = heat(make("code", { title: `${percent(share(rival[3]))}` }, shown(rival)), share(rival[3]));
-        if (rival[0] === token.id) word.classList.add("chosen");
-        return make("td", { title: percent(share(rival[3])) }, word, make("small", {}, percent(share(rival[3]))));
-      });
-      const label = i === 0 ? "emb" : String(i - 1);
-      const own = make("td", { className: "n", title: `rank ${rank.toLocaleString("en")}` }, percent(share(logprob)));
-      return make("tr", {}, make("th", { scope: "row", className: "n" }, label), own, ...words);
-    });
+      const words = make("td", { className: "words" }, ...top.map(rival => heat(make("code", {
+        className: rival[0] === token.id ? "chosen" : "", title: percent(share(rival[3])),
+      }, shown(rival)), share(rival[3]))));
+      const label = i === 0 ? "embed" : i === last ? "model" : String(i - 1);
+      return make("tr", {}, make("th", { scope: "row", className: "n" }, label),
+        make("td", { className: "n" }, percent(share(logprob))), make("td", { className: "n soft" }, `#${rank.toLocaleString("en")}`), words);
+    }).reverse();
     const head = make("tr", {}, make("th", { scope: "col", className: "n" }, "layer"),
-      make("th", { scope: "col", className: "n" }, make("code", {}, shown([token.id, token.name, token.kind]))),
-      make("th", { scope: "col", colSpan: layers[0].top.length }, "most likely"));
+      make("th", { scope: "col", className: "n own", colSpan: 2 }, make("code", {}, shown([token.id, token.name, token.kind]))),
+      make("th", { scope: "col" }, "most likely"));
     return make("div", { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Logit lens" },
       make("table", { className: "lens" }, make("thead", {}, head), make("tbody", {}, ...rows)));
   }
@@ -90,7 +91,6 @@ export class LookView {
       return cell;
     })));
     const table = make("table", { className: "heads", role: "grid" }, ...rows);
-    table.style.setProperty("--layers", layers);
     rove(table, () => this.cells, (key, at) => ({
       ArrowLeft: at % layers ? at - 1 : at, ArrowRight: (at + 1) % layers ? at + 1 : at,
       ArrowUp: at - layers < 0 ? at : at - layers, ArrowDown: at + layers < this.cells.length ? at + layers : at,
@@ -100,7 +100,9 @@ export class LookView {
     const axis = make("p", { className: "axis soft small" }, make("span", {}, "layer 0"), make("span", {}, `${layers - 1}`));
     this.color = make("p", { className: "small soft" });
     const note = windows.some(Boolean) ? [make("p", { className: "soft small" }, `Some layers see the last ${Math.max(...windows.filter(Boolean))} tokens only.`)] : [];
-    return make("div", {}, axis, table, this.color, ...note);
+    const map = make("div", { className: "map" }, axis, table);
+    map.style.setProperty("--layers", layers);
+    return make("div", {}, map, this.color, ...note);
   }
 
   strip() {

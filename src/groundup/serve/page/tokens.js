@@ -3,7 +3,7 @@
 
 import { alongRow, bits, make, percent, rove, share, shown, tell } from "./dom.js";
 
-const MOST_BITS = 10;
+const MOST_BITS = 8;
 
 /** The element of one token. */
 function tokenElement(token, { isBranch }) {
@@ -15,8 +15,8 @@ function tokenElement(token, { isBranch }) {
   } else if (token.text === "") {
     span.classList.add("part"); // of a character that a later token completes
   } else {
-    span.textContent = token.text;
-    if (token.text.includes("\n")) span.classList.add("newline");
+    // A line break has a sign while tokens have colors: otherwise there is nothing to color.
+    span.append(...token.text.split(/(\n)/).flatMap(part => (part === "\n" ? [make("i", { className: "break", "aria-hidden": "true" }, "⏎"), part] : [part])));
   }
   if (isBranch) span.classList.add("branch");
   return span;
@@ -38,13 +38,16 @@ export class AnswerView {
     this.element = make("p", { className: "tokens said" });
     this.spans = [];
     this.element.append(...node.tokens.map(token => this.push(token)));
-    const at = event => this.spans.indexOf(event.target);
+    const at = event => this.spans.indexOf(event.target.closest(".t"));
     rove(this.element, () => this.spans, alongRow, i => {
       tell(describe(node.tokens[i]));
       card.show(this, i);
     });
     this.element.addEventListener("pointerover", event => {
       if (event.pointerType === "mouse" && at(event) >= 0) card.showSoon(this, at(event));
+    });
+    this.element.addEventListener("focusout", event => {
+      if (event.relatedTarget && !this.element.contains(event.relatedTarget)) card.leave(event.relatedTarget);
     });
     this.element.addEventListener("pointerleave", () => card.hideSoon());
     this.element.addEventListener("click", event => { if (at(event) >= 0) card.show(this, at(event), { isPinned: true }); });
@@ -65,6 +68,13 @@ export class AnswerView {
 
   append(token) {
     this.element.append(this.push(token));
+  }
+
+  /** Write a line break at the end, such as the one after a speech, as a sign only. */
+  trimEnd() {
+    const last = this.spans.at(-1);
+    while (last?.lastChild?.nodeType === Node.TEXT_NODE && !last.lastChild.data.trim() && last.querySelector(".break")) last.lastChild.remove();
+    last?.querySelectorAll(".break").forEach(sign => { if (!sign.nextSibling) sign.classList.add("last"); });
   }
 
   mark(i) {
