@@ -237,7 +237,7 @@ def test_hostile_text_is_text_and_errors_are_sentences(tmp_path: Path) -> None:
         page.click("text=Regenerate")
         page.wait_for_selector(".error >> text=The server is full. Try again in a moment.")
         page.fill("#sampler input >> nth=0", "-1")
-        page.click("text=Try again")
+        page.click("button >> text=Try again")
         page.wait_for_selector(".error >> text=temperature is -1")
 
 

@@ -118,13 +118,6 @@ class _Page:
         Raises:
             UserError: A value is wrong.
         """
-        limit = self.served.max_new_tokens
-        if limit is not None and form.max_new_tokens > limit:
-            raise ApiError(
-                f"max-new-tokens is {form.max_new_tokens:,}, and this server generates at most "
-                f"{limit:,} tokens.",
-                param="max_new_tokens",
-            )
         asked = Asked(
             prompt=self._prompt(form),
             begun=form.answer,

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from groundup.generation.engine import Event
 from groundup.generation.request import Request
 from groundup.serve.answers import Form
-from groundup.serve.errors import ApiError, as_api_error, json_response
-from groundup.serve.listening import Listening
+from groundup.serve.errors import as_api_error, json_response
+from groundup.serve.listening import Answering, stopping
 from groundup.serve.prompts import Prepared, prepare
 from groundup.serve.requests import ChatForm, GenerationForm
 from groundup.serve.served_model import ServedModel
@@ -25,7 +25,7 @@ _STREAM_HEADERS = {
 }
 
 
-class Answer(Listening):
+class Answer(Answering):
     """The answer to a request for a completion.
 
     Args:
@@ -34,29 +34,14 @@ class Answer(Listening):
     """
 
     def __init__(self, form: GenerationForm, served: ServedModel) -> None:
-        super().__init__()
-        self._form, self._served = form, served
-        self._wait: asyncio.Timeout | None = None
-        self._is_ended = False
+        super().__init__(served)
+        self._form = form
 
-    def end(self) -> None:
-        """End the answer now, because the server stops."""
-        self._is_ended = True
-        if self._wait is not None:
-            self._wait.reschedule(0.0)
-
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate, and send the answer."""
-        self._served.open_answers.add(self.end)
-        try:
-            await self._generate(scope, receive, send)
-        finally:
-            self._served.open_answers.discard(self.end)
-
-    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prepared = await asyncio.to_thread(prepare, self._form, self._served)
+    async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate, and send the answer whole or in chunks."""
+        prepared = await asyncio.to_thread(prepare, self._form, self.served)
         form = Form(
-            self._served,
+            self.served,
             is_chat=isinstance(self._form, ChatForm),
             n_choices=self._form.n_texts * len(prepared.requests),
             n_logprobs=self._form.n_logprobs,
@@ -79,29 +64,17 @@ class Answer(Listening):
             ApiError: No token can be drawn, or the server stops.
         """
         n = self._form.n_texts
-        async with aclosing(_merged(self._served.worker, prepared.requests)) as events:
+        async with aclosing(_merged(self.served.worker, prepared.requests)) as events:
             while not form.is_complete:
-                place, event = await self._next(events)
+                place, event = await self.next_event(events)
                 if event.finish_reason == "cancelled":
-                    raise _stopping()
+                    raise stopping()
                 if event.finish_reason == "error":
                     raise as_api_error(event.error or RuntimeError())
                 for chunk in form.add(n * place + event.index, event):
                     yield chunk
         if form.has_usage:
             yield form.usage_chunk(prepared.n_prompt_tokens)
-
-    async def _next(self, events: AsyncIterator[tuple[int, Event]]) -> tuple[int, Event]:
-        """Wait for the next event, unless the server stops."""
-        try:
-            async with asyncio.timeout(None) as self._wait:
-                if not self._is_ended:
-                    return await anext(events)
-        except TimeoutError:
-            pass
-        finally:
-            self._wait = None
-        raise _stopping()
 
     async def _stream(self, chunks: AsyncIterator[dict[str, Any]], send: Send) -> None:
         """Send the chunks as server-sent events. An error after the first one is an event, too."""
@@ -119,10 +92,6 @@ class Answer(Listening):
             await _send_event(send, orjson.dumps(as_api_error(error).body))
         await _send_event(send, b"[DONE]")
         await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _stopping() -> ApiError:
-    return ApiError("The server is stopping, and the answer is not complete.", status=503)
 
 
 async def _send_event(send: Send, data: bytes) -> None:

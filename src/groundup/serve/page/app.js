@@ -18,7 +18,7 @@ const TO_TRY = {
   cast: ["Do you love me?", "Who goes there?", "What news from the court?"],
   text: ["Once upon a time", "The meaning of life is"],
 };
-const ENDS = { length: "max-new-tokens reached", context: "the context is full", time: "the time is up", cancelled: "stopped" };
+const ENDS = { length: "max-new-tokens reached", context: "the context is full", cancelled: "stopped" };
 
 const tree = new Tree();
 let model, words, sampler, lookView, running = null;
