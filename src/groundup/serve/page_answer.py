@@ -1,7 +1,7 @@
 """An answer of the page: its prompt, its tokens with their rivals, and why it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +80,7 @@ class PageAnswer(Answering):
             await _send_line(send, as_api_error(error).body)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> AsyncIterator[dict[str, Any]]:
+    async def _events(self) -> AsyncGenerator[dict[str, Any], None]:
         asked = await asyncio.to_thread(self._ask)
         text = self._names.text_of(is_reply=asked.is_reply)
         for index in asked.begun:
