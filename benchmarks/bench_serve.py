@@ -54,9 +54,9 @@ def groundup_process(run: Path, cores: Sequence[int], connection: Connection) ->
     import threading
 
     import torch
-    from groundup.serve.serve import open_server
 
     from groundup.serve.plan import make_plan
+    from groundup.serve.serve import open_server
 
     torch.set_num_threads(len(cores))
     server = open_server(run, port=0, quantize="file", max_rows=N_CLIENTS)
@@ -138,13 +138,14 @@ class Side:
 
 def compare(ours: Side, theirs: Side, n_rounds: int) -> None:
     for name, sampling in SAMPLING.items():
-        results: list[tuple[LoadTest, LoadTest]] = []
+        results: dict[str, list[LoadTest]] = {"groundup": [], "llama-server": []}
         for _ in range(n_rounds):
-            results.append((ours.run(N_CLIENTS, sampling), theirs.run(N_CLIENTS, sampling)))
+            for side, found in zip((ours, theirs), results.values(), strict=True):
+                found.append(side.run(N_CLIENTS, sampling))
         print(f"\n{N_CLIENTS} clients, {name}")
-        for side, found in zip(("groundup", "llama-server"), zip(*results), strict=True):
+        for server, found in results.items():
             print(
-                f"  {side:<13}{_median(found, 'tokens_per_s'):7.1f} tokens/s   first token "
+                f"  {server:<13}{_median(found, 'tokens_per_s'):7.1f} tokens/s   first token "
                 f"{_ms(found, 'first_token_p50_s')} / {_ms(found, 'first_token_p95_s')} ms   "
                 f"next token {_ms(found, 'next_token_p50_s')} / {_ms(found, 'next_token_p95_s')} ms"
                 f"   lost {sum(each.n_lost for each in found)}, changed "
@@ -152,12 +153,11 @@ def compare(ours: Side, theirs: Side, n_rounds: int) -> None:
             )
             for problem in [p for each in found for p in each.problems if "instead" not in p][:2]:
                 print("   ", problem)
-        _ratio(
-            "groundup / llama-server (at least 0.9)",
-            [a.tokens_per_s / b.tokens_per_s for a, b in results],
-        )
+        speeds = [[each.tokens_per_s for each in found] for found in results.values()]
+        bar = "groundup / llama-server (at least 0.9)"
+        _ratio(bar, [a / b for a, b in zip(*speeds, strict=True)])
         predicted = ours.plan.total_tokens_per_s(N_CLIENTS)
-        _ratio("plan / measured, 16 clients", [predicted / a.tokens_per_s for a, _ in results])
+        _ratio(f"plan / measured, {N_CLIENTS} clients", [predicted / a for a in speeds[0]])
 
 
 def one_client(ours: Side, n_rounds: int) -> None:

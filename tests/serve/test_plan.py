@@ -14,7 +14,7 @@ from groundup.generation.engine import Engine
 from groundup.generation.request import Request
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.serve.plan import DecodeSpeed, Plan, make_plan
+from groundup.serve.plan import Plan, StepTime, make_plan
 from groundup.serve.worker import Worker
 
 LONG = dataclasses.replace(CONFIGS["ours"], context_length=1000)
@@ -25,7 +25,7 @@ def test_as_many_requests_fit_as_the_plan_says_and_each_needs_the_memory() -> No
     engine = Engine(decoder, max_rows=16, max_cache_bytes=int(5.5 * decoder.row_bytes(300)))
     plan = make_plan(engine, n_prompt=100, n_new=200)
     assert decoder.n_bytes == 0, "the probe leaves nothing behind"
-    assert [speed.n_rows for speed in plan.decode] == [1, 4, 5]
+    assert plan.n_rows == (1, 4, 5)
     for seed in range(8):
         engine.submit(Request(ids=text(100, seed), max_new_tokens=200))
     for _ in range(20):
@@ -46,17 +46,24 @@ def test_speeds_between_the_measured_ones_lie_on_a_line() -> None:
     plan = Plan(
         n_prompt=100,
         n_new=101,
-        prefill_tokens_per_s=200.0,
-        first_token_s=0.5,
-        decode=(DecodeSpeed(1, 0.1), DecodeSpeed(4, 0.1), DecodeSpeed(8, 0.2)),
+        reads=((10, 0.1), (100, 0.5)),
+        steps=(
+            StepTime(1, 0, 0.1), StepTime(1, 200, 0.1),
+            StepTime(4, 0, 0.1), StepTime(4, 200, 0.2),
+        ),
         request_bytes=1,
-        cache_bytes=20,
-        n_fit=20,
+        cache_bytes=8,
+        n_fit=8,
         probe_s=1.0,
+    )  # fmt: skip
+    assert plan.n_rows == (1, 4)
+    assert [plan.step_s(n, 200) for n in (1, 2, 4, 7)] == pytest.approx(
+        [0.1, 0.1 + 0.1 / 3, 0.2, 0.3]
     )
-    assert [plan.step_s(n) for n in (1, 2, 6, 8, 16)] == pytest.approx([0.1, 0.1, 0.15, 0.2, 0.4])
-    assert plan.total_tokens_per_s(8) == pytest.approx(8 * 101 / (8 * 0.5 + 100 * 0.2))
-    assert plan.total_tokens_per_s(50) == plan.total_tokens_per_s(20)
+    assert plan.step_s(4, 100) == pytest.approx(0.15)
+    assert plan.first_token_s(55) == pytest.approx(0.3)
+    assert plan.total_tokens_per_s(4, 100, 200) == pytest.approx(4 * 200 / (4 * 0.5 + 199 * 0.2))
+    assert plan.total_tokens_per_s(50) == plan.total_tokens_per_s(8)
 
 
 @pytest.mark.slow
@@ -84,7 +91,7 @@ def test_the_server_does_what_was_predicted_within_15_percent() -> None:
             began_at = time.perf_counter()
             answer = worker.generate(Request(ids=text(128), max_new_tokens=1))
             await anext(answer)
-            first.append(plan.first_token_s / (time.perf_counter() - began_at))
+            first.append(plan.first_token_s() / (time.perf_counter() - began_at))
 
     for _ in range(5):
         plan = make_plan(engine, n_prompt=128, n_new=128)

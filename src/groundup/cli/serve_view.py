@@ -7,17 +7,15 @@ from groundup.serve.plan import Plan
 
 def show_plan(plan: Plan) -> None:
     """Print what the server will do."""
+    first_s = plan.first_token_s()
     rows = [
-        [
-            "first token",
-            _milliseconds(plan.first_token_s),
-            f"after a prompt of {plan.n_prompt:,} tokens",
-        ],
-        ["prompts", f"{plan.prefill_tokens_per_s:,.0f} tokens/s", "on an idle server"],
+        ["first token", _milliseconds(first_s), f"after a prompt of {plan.n_prompt:,} tokens"],
+        ["prompts", f"{plan.n_prompt / first_s:,.0f} tokens/s", "on an idle server"],
     ]
-    for speed in plan.decode:
-        each = f"{speed.tokens_per_s / speed.n_rows:,.1f} tokens/s each"
-        rows.append([plural(speed.n_rows, "answer"), f"{speed.tokens_per_s:,.0f} tokens/s", each])
+    for n in plan.n_rows:
+        speed = 1 / plan.step_s(n)
+        each = f"{speed:,.1f} tokens/s each"
+        rows.append([plural(n, "answer"), f"{n * speed:,.0f} tokens/s", each])
     rows += [
         [
             "memory",
@@ -31,13 +29,16 @@ def show_plan(plan: Plan) -> None:
 
 def show_load_test(result: LoadTest, plan: Plan | None = None) -> None:
     """Print how the server did."""
-    predicted = "" if plan is None else f"plan: {plan.total_tokens_per_s(result.n_clients):,.0f}"
+    predicted = "of all answers together"
+    if plan is not None:
+        speed = plan.total_tokens_per_s(result.n_clients, result.n_prompt, result.n_new)
+        predicted += f"; the plan said {speed:,.0f}"
     rows = [
         ["requests", f"{result.n_requests:,}", f"of {plural(result.n_clients, 'client')} at once"],
         ["lost", f"{result.n_lost:,}", "no complete answer"],
         ["changed", f"{result.n_changed:,}", "not the answer that the request has alone"],
         ["refused", f"{result.n_refused:,}", "sent again later"],
-        ["speed", f"{result.tokens_per_s:,.0f} tokens/s", predicted or "of all answers together"],
+        ["speed", f"{result.tokens_per_s:,.0f} tokens/s", predicted],
         ["one client", f"{result.single_tokens_per_s:,.0f} tokens/s", "alone, before the test"],
         ["first token", *_times(result.first_token_p50_s, result.first_token_p95_s)],
         ["next token", *_times(result.next_token_p50_s, result.next_token_p95_s)],

@@ -192,7 +192,8 @@ class Engine:
         self._decode([sequence for _, sequence in self._running])
         self._prefill([sequence for _, sequence in self._running])
         events += self._news()
-        if self.max_cache_bytes is not None and self.decoder.n_bytes > self.max_cache_bytes:
+        limit = self.max_cache_bytes
+        if self.is_idle or (limit is not None and self.decoder.n_bytes > limit):
             self.decoder.trim()
         return events
 

@@ -159,7 +159,8 @@ def of_validation(problem: Mapping[str, Any]) -> ApiError:
         return ApiError(message, param=param, code="missing_required_parameter")
     if kind == "groundup":
         about = problem["ctx"]
-        return ApiError(problem["msg"], param=about["param"] or param, code=about["code"])
+        message = problem["msg"].replace("This parameter", str(param), 1)
+        return ApiError(message, param=about["param"] or param, code=about["code"])
     if param is None:
         return ApiError("The body is not a JSON object. A JSON object is expected.")
     expected = problem["msg"].replace("Input should", "It should", 1).rstrip(".")

@@ -32,7 +32,7 @@ def model_name(folder: Path) -> str:
 
     The run runs/story is story, and its assistant is story/assistant.
     """
-    folder = folder.resolve()
+    folder = folder.absolute()
     run = RunFolder.of(folder).path
     outer = RunFolder.of(run.parent)
     if outer.is_run and outer.path != run:  # an assistant in its run

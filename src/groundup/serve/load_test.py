@@ -8,12 +8,14 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 from groundup.base.arguments import whole_number
 from groundup.serve.sse_client import Address, RefusedError
 
 _PATH = "/v1/completions"
+_LONGEST_START_S = 5.0
 _LONGEST_RETRY_S = 2.0
 _N_PROBLEMS = 5
 _RUNNING = re.compile(r"^groundup_running_texts (\S+)$", re.MULTILINE)
@@ -38,7 +40,7 @@ class Load:
     n_different: int = 8
     """Number of different requests. Each is sent once alone before the test."""
     leave_every: int | None = None
-    """One in so many clients leaves before its answer is complete. None: all stay."""
+    """In one of this many requests the client leaves before the answer is complete. None: never."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the requests."""
 
@@ -53,6 +55,10 @@ class LoadTest:
     """What happened."""
 
     n_clients: int
+    n_prompt: int
+    """Tokens of a prompt on average."""
+    n_new: int
+    """Tokens of an answer on average."""
     n_requests: int
     """Requests that were sent."""
     n_complete: int
@@ -88,6 +94,7 @@ class LoadTest:
 class _Answer:
     text: str
     reason: str
+    n_prompt: int
     n_tokens: int
 
 
@@ -154,6 +161,7 @@ def load_test(
 
 
 async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) -> LoadTest:
+    await _connected(address)
     began_at = time.perf_counter()
     alone = [await _answer(address, body, _Times()) for body in bodies]
     single_s = time.perf_counter() - began_at
@@ -164,9 +172,10 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
         *(_client(i, address, bodies, alone, load, end_at, times) for i in range(load.n_clients))
     )
     elapsed_s = time.perf_counter() - began_at
-    await asyncio.sleep(1.0)
     return LoadTest(
         n_clients=load.n_clients,
+        n_prompt=round(fmean(answer.n_prompt for answer in alone)),
+        n_new=round(fmean(answer.n_tokens for answer in alone)),
         n_requests=times.n_requests,
         n_complete=times.n_complete,
         n_left=times.n_left,
@@ -186,6 +195,20 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
     )
 
 
+async def _connected(address: Address) -> None:
+    """Wait until the server listens; it may have been started just now."""
+    give_up_at = time.monotonic() + _LONGEST_START_S
+    while True:
+        try:
+            await address.get("/health")
+        except ConnectionError:
+            if time.monotonic() > give_up_at:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            return
+
+
 async def _client(
     number: int,
     address: Address,
@@ -202,7 +225,7 @@ async def _client(
         n_sent += 1
         times.n_requests += 1
         try:
-            if load.leave_every is not None and draw.randrange(load.leave_every) == 0:
+            if load.leave_every is not None and (number + n_sent) % load.leave_every == 0:
                 await _leave(address, bodies[case], draw.randrange(load.n_new))
                 times.n_left += 1
                 continue
@@ -231,7 +254,7 @@ async def _answer(address: Address, body: Mapping[str, Any], times: _Times) -> _
 
 
 async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _Answer:
-    text, reason, n_tokens = "", "", 0
+    text, reason, n_prompt, n_tokens = "", "", 0, 0
     began_at = time.perf_counter()
     before: float | None = None
     async with aclosing(address.stream(_PATH, body)) as events:
@@ -239,6 +262,7 @@ async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _An
             if "error" in event:
                 raise ValueError(event["error"])
             if event.get("usage"):
+                n_prompt = event["usage"]["prompt_tokens"]
                 n_tokens = event["usage"]["completion_tokens"]
             for choice in event["choices"]:
                 text += choice["text"]
@@ -252,7 +276,7 @@ async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _An
                     before = now
     if not reason:
         raise ValueError("The answer has no finish reason.")
-    return _Answer(text, reason, n_tokens)
+    return _Answer(text, reason, n_prompt, n_tokens)
 
 
 async def _leave(address: Address, body: Mapping[str, Any], n_read: int) -> None:
@@ -270,12 +294,17 @@ async def _leave(address: Address, body: Mapping[str, Any], n_read: int) -> None
 
 
 async def _running(address: Address) -> int | None:
-    """How many texts the server generates now."""
-    try:
-        found = _RUNNING.search(await address.get("/metrics"))
-    except RefusedError:
-        return None
-    return None if found is None else round(float(found[1]))
+    """How many texts the server still generates after a second, or before if it is none."""
+    for _ in range(20):
+        try:
+            found = _RUNNING.search(await address.get("/metrics"))
+        except RefusedError:
+            return None
+        n_running = None if found is None else round(float(found[1]))
+        if not n_running:
+            break
+        await asyncio.sleep(0.05)
+    return n_running
 
 
 def quantile(values: Sequence[float], share: float) -> float:

@@ -1,5 +1,6 @@
 """Kinds of values in requests, and the sentences for those that are wrong."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -45,9 +46,9 @@ class Unused:
         """
         values = (None, *self.harmless)
         if not any(type(value) is type(each) and value == each for each in values):
-            hint = f", or give {self.harmless[0]!r}" if self.harmless else ""
+            hint = f", or give {json.dumps(self.harmless[0])}" if self.harmless else ""
             raise wrong(
-                f"This server does not support this parameter. Leave it out{hint}.",
+                f"This parameter is not supported by this server. Leave it out{hint}.",
                 code="unsupported_parameter",
             )
         return value

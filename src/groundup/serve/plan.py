@@ -1,7 +1,8 @@
 """The plan of a server: what it will do on this machine, measured before it takes requests."""
 
 import time
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -13,67 +14,90 @@ from groundup.generation.request import Sampling
 from groundup.generation.sampler import Sampler
 from groundup.serve.admission import fitting
 
-_STEP_BUDGET_S = 0.8
+_READ_BUDGET_S, _STEP_BUDGET_S = 1.5, 0.4
 _LEAST_STEPS, _MOST_STEPS = 3, 30
 _ROWS = (1, 4, 16, 64)
+_SHORT = 16
+"""Tokens of a short prompt or text, for the part of a time that does not depend on the length."""
 
 
 @dataclass(frozen=True)
-class DecodeSpeed:
-    """How fast texts are generated together."""
-
-    n_rows: int
-    step_s: float
+class StepTime:
     """Time of a step, which adds one token to each text."""
 
-    @property
-    def tokens_per_s(self) -> float:
-        """Tokens of all texts."""
-        return self.n_rows / self.step_s
+    n_rows: int
+    """Texts that are generated together."""
+    length: int
+    """Tokens of each text."""
+    step_s: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a server will do with requests of one size."""
+    """What a server will do on this machine. Times between the measured ones lie on lines."""
 
     n_prompt: int
-    """Tokens of a prompt."""
+    """Tokens of the prompt of a typical request."""
     n_new: int
-    """Tokens of an answer."""
-    prefill_tokens_per_s: float
-    """Tokens of prompts that are read, while nothing else is done."""
-    first_token_s: float
-    """Time to the first token on an idle server."""
-    decode: tuple[DecodeSpeed, ...]
-    """Speeds for 1 and several texts at once."""
+    """Tokens of its answer."""
+    reads: tuple[tuple[int, float], ...]
+    """Tokens of prompts, and the time to read each on an idle server and to draw a token."""
+    steps: tuple[StepTime, ...]
+    """Times of steps, for several numbers of texts and lengths."""
     request_bytes: int
-    """Memory of the keys and values of a request."""
+    """Memory of the keys and values of a typical request."""
     cache_bytes: int
     """Memory for the keys and values of all requests."""
     n_fit: int
-    """Requests that are generated at once."""
+    """Typical requests that are generated at once."""
     probe_s: float
     """Time that the measurement took."""
 
-    def total_tokens_per_s(self, n_clients: int) -> float:
+    @property
+    def n_rows(self) -> tuple[int, ...]:
+        """The numbers of texts at once that were measured."""
+        return tuple(sorted({step.n_rows for step in self.steps}))
+
+    def first_token_s(self, n_prompt: int | None = None) -> float:
+        """Predict the time to the first token on an idle server. None: of a typical prompt."""
+        return _on_line(dict(self.reads), n_prompt or self.n_prompt)
+
+    def step_s(self, n_rows: int, length: float | int | None = None) -> float:
+        """Predict the time of a step. None: in the middle of a typical answer."""
+        length = self.n_prompt + self.n_new / 2 if length is None else length
+        times = {
+            n: _on_line({s.length: s.step_s for s in self.steps if s.n_rows == n}, length)
+            for n in self.n_rows
+        }
+        return _on_line(times, n_rows)
+
+    def total_tokens_per_s(
+        self, n_clients: int, n_prompt: int | None = None, n_new: int | None = None
+    ) -> float:
         """Predict the tokens of all answers, while each client sends one request after the other.
 
-        Prompts are read between the steps, for which the texts wait.
-        """
-        n_rows = min(n_clients, self.n_fit)
-        steps_s = (self.n_new - 1) * self.step_s(n_rows)
-        return n_rows * self.n_new / (n_rows * self.first_token_s + steps_s)
+        Prompts are read between the steps, and the texts wait for that.
 
-    def step_s(self, n_rows: int) -> float:
-        """Predict the time of a step, between the measured numbers of texts on a line."""
-        below = max((s for s in self.decode if s.n_rows <= n_rows), key=lambda s: s.n_rows)
-        above = min(
-            (s for s in self.decode if s.n_rows >= n_rows), key=lambda s: s.n_rows, default=below
-        )
-        if above.n_rows == below.n_rows:
-            return below.step_s * max(1.0, n_rows / below.n_rows)
-        share = (n_rows - below.n_rows) / (above.n_rows - below.n_rows)
-        return below.step_s + share * (above.step_s - below.step_s)
+        Args:
+            n_clients: Number of clients.
+            n_prompt: Tokens of each prompt. None: typical.
+            n_new: Tokens of each answer. None: typical.
+        """
+        n_prompt, n_new = n_prompt or self.n_prompt, n_new or self.n_new
+        n_rows = min(n_clients, self.n_fit)
+        steps_s = (n_new - 1) * self.step_s(n_rows, n_prompt + n_new / 2)
+        return n_rows * n_new / (n_rows * self.first_token_s(n_prompt) + steps_s)
+
+
+def _on_line(times: Mapping[int, float], x: float | int) -> float:
+    """The time at x, on the line through the two measured ones that are next to it."""
+    if len(times) == 1:
+        return next(iter(times.values()))
+    places = sorted(times)
+    i = max(1, min(bisect_left(places, x), len(places) - 1))
+    left, right = places[i - 1], places[i]
+    share = (x - left) / (right - left)
+    return times[left] + share * (times[right] - times[left])
 
 
 def cache_limit_bytes(engine: Engine) -> int:
@@ -104,16 +128,17 @@ def make_plan(engine: Engine, *, n_prompt: int = 256, n_new: int = 256) -> Plan:
             f"A request of {n_prompt:,} + {n_new:,} tokens needs {request_bytes / 1e6:,.1f} MB for "
             f"keys and values, and there are {cache_bytes / 1e6:,.1f} MB. More memory is expected."
         )
-    first_token_s = _first_token_s(engine, n_prompt)
-    numbers = sorted({n for n in _ROWS if n < n_fit} | {n_fit})
-    decode = tuple(DecodeSpeed(n, _step_s(decoder, n, n_prompt + n_new // 2)) for n in numbers)
+    short = min(_SHORT, n_prompt)
+    reads = {n: _read_s(engine, n) for n in sorted({short, n_prompt})}
+    rows = sorted({n for n in _ROWS if n < n_fit} | {n_fit})
+    lengths = sorted({short, n_prompt + n_new // 2})
+    steps = tuple(StepTime(n, T, _step_s(decoder, n, T)) for n in rows for T in lengths)
     decoder.trim()
     return Plan(
         n_prompt=n_prompt,
         n_new=n_new,
-        prefill_tokens_per_s=n_prompt / first_token_s,
-        first_token_s=first_token_s,
-        decode=decode,
+        reads=tuple(reads.items()),
+        steps=steps,
         request_bytes=request_bytes,
         cache_bytes=cache_bytes,
         n_fit=n_fit,
@@ -121,7 +146,7 @@ def make_plan(engine: Engine, *, n_prompt: int = 256, n_new: int = 256) -> Plan:
     )
 
 
-def _first_token_s(engine: Engine, n_prompt: int) -> float:
+def _read_s(engine: Engine, n_prompt: int) -> float:
     """Read a prompt in parts as the engine does, and draw a token."""
     decoder, n = engine.decoder, min(n_prompt, engine.prefill_chunk)
     sampler = _sampler(decoder)
@@ -136,7 +161,7 @@ def _first_token_s(engine: Engine, n_prompt: int) -> float:
     part(row, n)  # the first one makes buffers
     row.truncate(0)
     elapsed_s = part(row, n)
-    if elapsed_s * n_prompt / n > 2 * _STEP_BUDGET_S:  # a large model
+    if elapsed_s * n_prompt / n > _READ_BUDGET_S:  # a large model
         return elapsed_s * n_prompt / n
     while row.length < n_prompt:
         elapsed_s += part(row, min(n, n_prompt - row.length))

@@ -13,6 +13,9 @@ from groundup.serve.served_model import ServedModel
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.words import WordTokenizer
 
+_PART = 50_000
+"""Characters of a long text that are encoded at a time."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -88,7 +91,8 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
             param="messages",
         )
     messages = [each.message for each in form.messages]
-    _check_bytes([message.content for message in messages], "messages", served)
+    contents = [message.content for message in messages]
+    _check_texts(contents, "messages", served)
     try:
         ids, _ = render_ids(
             messages, served.tokenizer, served.model.chat_template, add_generation_prompt=True
@@ -101,7 +105,7 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
 
 def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
     if isinstance(prompt, str):
-        _check_bytes([prompt], "prompt", served)
+        _check_texts([prompt], "prompt", served)
         try:
             ids = prompt_ids(served.model, prompt)
         except UserError as error:
@@ -118,11 +122,18 @@ def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
     return ids
 
 
-def _check_bytes(texts: Sequence[str], param: str, served: ServedModel) -> None:
-    """Refuse a text that is too long whatever its tokens are: encoding it would take seconds."""
+def _check_texts(texts: Sequence[str], param: str, served: ServedModel) -> None:
+    """Refuse texts that are far too long before they are encoded as a whole, or rendered.
+
+    That would take up to a hundred bytes of memory for each character, and seconds.
+    """
     if isinstance(served.tokenizer, WordTokenizer):
         return  # an unknown word of any length is one token
     n_tokens = sum(len(text.encode()) for text in texts) // served.longest_token_bytes
+    if n_tokens <= served.context_length and sum(map(len, texts)) > _PART:
+        parts = (text[i : i + _PART] for text in texts for i in range(0, len(text), _PART))
+        # Tokens may merge where parts meet.
+        n_tokens = sum(len(served.tokenizer.encode(part)) - 2 for part in parts)
     if n_tokens > served.context_length:
         raise _too_long(f"at least {n_tokens:,}", param, served)
 

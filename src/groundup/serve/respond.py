@@ -1,7 +1,7 @@
 """Answer a request for a completion: whole, or as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -57,7 +57,7 @@ class Answer(Answering):
         answer = json_response(form.whole(prepared.n_prompt_tokens))
         await answer(scope, receive, send)
 
-    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a stream while the answer is generated.
 
         Raises:
@@ -99,7 +99,9 @@ async def _send_event(send: Send, data: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _merged(worker: Worker, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:
+async def _merged(
+    worker: Worker, requests: Sequence[Request]
+) -> AsyncGenerator[tuple[int, Event], None]:
     """Yield the events of several requests, each with the place of its request."""
     if len(requests) == 1:
         async with aclosing(worker.generate(requests[0])) as events:

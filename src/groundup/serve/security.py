@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError
 from groundup.serve.body import read_body, replayed
 from groundup.serve.errors import ApiError, as_api_error
 
@@ -64,14 +64,14 @@ class Access:
         """Check that other machines need a key.
 
         Raises:
-            UserError: They do not.
+            UsageError: They do not.
         """
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable()):
-            raise UserError("The key has other characters than ASCII letters, digits and signs.")
+            raise UsageError("The key has other characters than ASCII letters, digits and signs.")
         if self.api_key is not None and len(self.api_key) < 8:
-            raise UserError("The key is shorter than 8 characters. A longer one is expected.")
+            raise UsageError("The key is shorter than 8 characters. A longer one is expected.")
         if self.api_key is None and not is_loopback(self.host):
-            raise UserError(
+            raise UsageError(
                 f"Other machines can reach {self.host}, and no key is set. A key is expected in "
                 "the environment variable GROUNDUP_API_KEY, or an address of this machine only.",
                 settings={"host": "127.0.0.1"},

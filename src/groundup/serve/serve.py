@@ -84,7 +84,11 @@ class Server:
             self._http.run(sockets=[self._socket])
         finally:
             self.served.worker.drain(0)
-            self._socket.close()
+            self.close()
+
+    def close(self) -> None:
+        """Give the port back, of a server that does not run."""
+        self._socket.close()
 
     def stop(self) -> None:
         """Let `run` return. Open answers end within two seconds."""
