@@ -20,7 +20,7 @@ _STAGES = {
     "2 Foundation model": (
         *("planning", "train", "pretraining", "evaluation", "generation", "weights"),
     ),
-    "3 Fine-tuning": ("finetune", "chat"),
+    "3 Fine-tuning": ("finetune", "chat", "serve"),
     "Look inside": ("inspection", "reference"),
 }
 _REST = "For all stages"

@@ -76,6 +76,9 @@ from .pretraining.doctor import doctor as doctor
 from .pretraining.pretrain import pretrain as pretrain
 from .records.audit import audit as audit
 from .records.config import AuditConfig as AuditConfig
+from .serve.config import ServeConfig as ServeConfig
+from .serve.serve import Server as Server
+from .serve.serve import open_server as open_server
 from .text.config import PrepareConfig as PrepareConfig
 from .text.documents import Document as Document
 from .text.prepare import prepare as prepare

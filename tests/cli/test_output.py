@@ -39,6 +39,7 @@ COMMANDS = {
     "reinforce": "runs/model --steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",
     "judge": "answers.jsonl answers.jsonl --url http://localhost:1 --model naïve⏎ --show",
     "chat": "runs/model --ask naïve⏎ --max-new-tokens 4",
+    "serve": "runs/model --try 1",
     "explain": "runs/model --text naïve⏎✓",
     "report": "runs/model --text naïve⏎✓",
 }

@@ -1,6 +1,8 @@
 """The engine as a server uses it: joining, leaving, cancelling, and errors of one text only."""
 
+import dataclasses
 import math
+import random
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from groundup.base.errors import UserError
 from groundup.generation.decoder import Decoder
-from groundup.generation.engine import Engine, Event
+from groundup.generation.engine import Engine, Event, Handle
 from groundup.generation.generate import generate, stream
 from groundup.generation.request import Request, Sampling
 from groundup.model.config import GPTConfig
@@ -190,3 +192,54 @@ def test_a_conversation_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert n_read == [20, 3, 3]
     assert last == generate(MODEL, [*ids, *first, 9, 9, 9], 5, seed=3)
     assert engine.is_idle
+
+
+def test_a_short_prompt_does_not_wait_for_long_ones() -> None:
+    config = dataclasses.replace(CONFIG, context_length=8192)
+    engine = Engine(Decoder(GPT(config)))
+    writing = engine.submit(request([1], 200))
+    engine.step()
+    long = [engine.submit(request([i % 50 for i in range(8000)], 2)) for _ in range(3)]
+    for _ in range(5):
+        engine.step()
+    short = engine.submit(request([1, 2, 3], 5))
+    ended = []
+    for step in range(16):
+        events = engine.step()
+        assert any(event.handle is writing for event in events)
+        ended += [step for event in events if event.handle is short]
+        if step == 7:
+            long[0].cancel()
+    assert ended == [3, 4, 5, 6, 7], "one part of each long prompt comes first"
+    assert [sequence.row.length for handle in long[1:] for sequence in handle.sequences] == [
+        pytest.approx(128 * 21 / 3, abs=3 * 128) for _ in range(2)
+    ]
+
+
+def test_memory_stays_below_the_limit_and_texts_wait_for_it() -> None:
+    config = dataclasses.replace(CONFIG, context_length=400)
+    decoder, generator = Decoder(GPT(config)), random.Random(1)
+    limit = 3 * decoder.row_bytes(400) + 100
+    engine = Engine(decoder, max_rows=20, max_cache_bytes=limit, n_kept_rows=2)
+    asked = [(generator.randrange(1, 200), generator.randrange(1, 90)) for _ in range(20)]
+    handles: list[Handle] = []
+    most = 0
+    while len(handles) < len(asked) or not engine.is_idle:
+        if len(handles) < len(asked) and (engine.is_idle or generator.random() < 0.2):
+            n_prompt, n_new = asked[len(handles)]
+            handles.append(engine.submit(request([7] * n_prompt, n_new)))
+            if len(handles) % 5 == 0:
+                handles[-1].cancel()
+        engine.step()
+        most = max(most, engine.n_running)
+        assert engine.decoder.n_bytes <= limit
+        assert engine.reserved_bytes <= limit
+    assert most > 4
+    for handle, (_, n_new) in zip(handles, asked, strict=True):
+        sequence = handle.sequences[0]
+        assert sequence.finish_reason == ("cancelled" if handle.ended_as else "length")
+        assert handle.ended_as or sequence.n_left == 0, n_new
+    small = Engine(decoder, max_cache_bytes=decoder.row_bytes(200))
+    small.submit(request([1] * 100, 100))
+    with pytest.raises(UserError, match="an answer of 5,000 need"):
+        small.submit(request([1], 5000))

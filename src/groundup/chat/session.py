@@ -13,7 +13,7 @@ from groundup.chat.transcript import Exchange
 from groundup.evaluation.text_generation import token_bytes
 from groundup.generation.text_stream import TextStream
 from groundup.tokenizer.chat_template import ChatTemplate
-from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.conversation import puts_space_before, render_ids
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message
@@ -68,7 +68,7 @@ class ChatSession:
         self._template = template
         # SentencePiece puts a space before a text, and so before an answer.
         self._begins_with_space = isinstance(tokenizer, WordTokenizer) or (
-            template is not None and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+            template is not None and puts_space_before(tokenizer)
         )
         self._context_length = context_length
         self._stops = {

@@ -7,6 +7,7 @@ budget can choose them.
 
 import dataclasses
 import inspect
+import keyword
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -66,13 +67,14 @@ def make_command(verb: Verb) -> Callable[..., tuple[Any, frozenset[str]]]:
     text = "TOML file with settings. Options on the command line take precedence."
     recipe = Parameter(alias="--recipe", group=groups[_COMMON], help=text, show_default=False)
     hint = Annotated[Path | None, recipe]
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    signature.append(inspect.Parameter("config", keyword, default=None, annotation=hint))
+    kind = inspect.Parameter.KEYWORD_ONLY
+    signature.append(inspect.Parameter("config", kind, default=None, annotation=hint))
     signature.sort(key=lambda parameter: parameter.kind)
 
     # The underscores keep these names apart from those of fields: cyclopts looks both up.
     def command(*_words: Any, **_options: Any) -> tuple[Any, frozenset[str]]:
-        typed = _options | dict(zip([str(positional)], _words, strict=False))
+        typed = {name.rstrip("_"): value for name, value in _options.items()}
+        typed |= dict(zip([str(positional)], _words, strict=False))
         return _read(cls, positional, typed)
 
     command.__signature__ = inspect.Signature(signature)  # type: ignore[attr-defined]
@@ -147,7 +149,7 @@ def _parameter(leaf: Leaf, text: str, group: Group, is_positional: bool) -> insp
     )
     hint = kind.type | None if kind.optional else kind.type
     return inspect.Parameter(
-        leaf.name,
+        f"{leaf.name}_" if keyword.iskeyword(leaf.name) else leaf.name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD
         if is_positional
         else inspect.Parameter.KEYWORD_ONLY,

@@ -90,6 +90,7 @@ VERBS = [
     _verb("prefer", _TUNE, "Tune an assistant on preferences.", "alignment.prefer.config:PreferConfig", "run", "run", requires="assistant", resumable=True, writes="out"),
     _verb("reinforce", _TUNE, "Train a model on rewards of its own replies (GRPO).", "alignment.reinforce.config:ReinforceConfig", "run", "run", writes="out", resumable=True),
     _verb("chat", _TUNE, "Chat with the assistant, or with the cast of plays.", "chat.config:ChatConfig", "run", requires="assistant"),
+    _verb("serve", _TUNE, "Serve a model: the API of OpenAI, and a page.", "serve.config:ServeConfig", "run"),
     _verb("judge", _TUNE, "Compare two sets of answers with a language model as judge.", "evaluation.judge.config:JudgeConfig", "answers", resumable=True),
     _verb("explain", _INSIDE, "Show attention and write the report.", "inspection.config:ExplainConfig", "run", "run"),
     _verb("report", _INSIDE, "Write the report of a run, and a picture of it.", "inspection.config:ReportConfig", "run", writes="out"),

@@ -86,14 +86,29 @@ def constraint_of(
         raise UserError("Choices and a JSON schema are given. Only one of the two is expected.")
     if not choices and json_schema is None:
         return None
-    tokenizer, V = language_model.tokenizer, language_model.model.config.vocab_size
-    special_ids = {*tokenizer.special_tokens.values(), *language_model.stop_ids}
-    bytes_of = token_bytes(tokenizer)
-    tokens = [bytes_of(i) if i < tokenizer.vocab_size else b"" for i in range(V)]
     if choices:
+        tokens, special_ids = _tokens(language_model)
         return Choices(choices, tokens, special_ids=special_ids)
     assert json_schema is not None
-    return GrammarTokens(tokens, special_ids=special_ids).json_schema(json_schema)
+    return grammar_tokens(language_model).json_schema(json_schema)
+
+
+def grammar_tokens(language_model: Any) -> GrammarTokens:
+    """Make the tokens of a model in the form that constraints to a JSON schema need.
+
+    Raises:
+        UserError: llguidance is not installed.
+    """
+    tokens, special_ids = _tokens(language_model)
+    return GrammarTokens(tokens, special_ids=special_ids)
+
+
+def _tokens(language_model: Any) -> tuple[list[bytes], set[int]]:
+    """The bytes of each token, and the ids that are no text."""
+    tokenizer, V = language_model.tokenizer, language_model.model.config.vocab_size
+    bytes_of = token_bytes(tokenizer)
+    tokens = [bytes_of(i) if i < tokenizer.vocab_size else b"" for i in range(V)]
+    return tokens, {*tokenizer.special_tokens.values(), *language_model.stop_ids}
 
 
 def choice_probabilities(

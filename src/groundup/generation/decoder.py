@@ -5,6 +5,7 @@ matrix products. The decoder computes the same logits with few operations, in th
 that this machine multiplies fastest. Tests hold it equal to `GPT.forward`.
 """
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,9 +15,9 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.generation.attention import ReadAttention, StepAttention
 from groundup.generation.kernels import Form as Form
-from groundup.generation.layers import Layers, make_layers
+from groundup.generation.layers import Layers, Watch, make_layers
 from groundup.generation.rows import Row as Row
-from groundup.generation.rows import Rows
+from groundup.generation.rows import Rows, row_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.quantized import QuantizedWeight
@@ -61,7 +62,8 @@ class Decoder:
         self.n_used_ids = model.n_used_ids
         self.form: Form = form
         self.deterministic = deterministic
-        self._device = model.device
+        self.device = model.device
+        """Where the weights are."""
         with torch.inference_mode():
             # A measurement could choose another operator in the next process.
             self._layers: Layers = make_layers(
@@ -82,7 +84,13 @@ class Decoder:
         """The sliding window of each layer."""
         self.n_computed = 0
         """Number of positions computed so far."""
-        self._rows = Rows(self.config, self._device)
+        self._rows = Rows(self.config, self.device)
+
+    def apart(self) -> "Decoder":
+        """Return a decoder with the same weights and rows of its own, for another thread."""
+        other = copy.copy(self)
+        other._rows = Rows(self.config, self.device)
+        return other
 
     @torch.inference_mode()
     def new_row(self, n_positions: int | None = None) -> Row:
@@ -113,16 +121,38 @@ class Decoder:
 
         A step that was interrupted may have left a row with half of a token.
         """
-        self._rows = Rows(self.config, self._device)
+        self._rows = Rows(self.config, self.device)
+
+    @torch.inference_mode()
+    def make_room(self, sizes: Sequence[int]) -> None:
+        """Make room for new rows with these numbers of positions: faster than one after another."""
+        self._rows.make_room(sizes)
+
+    @torch.inference_mode()
+    def trim(self) -> None:
+        """Free the memory that is kept for further rows."""
+        self._rows.trim()
 
     @property
     def n_bytes(self) -> int:
         """Memory of the keys and values of all rows, in bytes."""
         return self._rows.n_bytes
 
+    def row_bytes(self, n_positions: int) -> int:
+        """Memory of the keys and values of a row with this number of positions, in bytes."""
+        return row_bytes(self.config, n_positions)
+
     @torch.inference_mode()
-    def read(self, ids: Sequence[int], row: Row, *, n_last: int = 1) -> Tensor:
+    def read(
+        self, ids: Sequence[int], row: Row, *, n_last: int = 1, watch: Watch | None = None
+    ) -> Tensor:
         """Append ids to a row, and compute the logits after each of the last `n_last` ids.
+
+        Args:
+            ids: The token ids.
+            row: The row.
+            n_last: Number of positions with logits.
+            watch: Called before the attention of each layer, for `CHUNK` ids at a time.
 
         Returns:
             Logits (n_last, V) float32 on the CPU. Ids without a token have minus infinity.
@@ -142,7 +172,7 @@ class Decoder:
             chunk = list(ids[first : first + CHUNK])
             positions = range(row.length, row.length + len(chunk))
             attend = ReadAttention(row, len(chunk), self.windows)
-            x = self.hidden([chunk], [row.ids], positions, attend)
+            x = self.hidden([chunk], [row.ids], positions, attend, watch)
             row.advance(chunk)
             n_wanted = n_last - (len(ids) - first - len(chunk))
             if n_wanted > 0:
@@ -211,6 +241,7 @@ class Decoder:
         before: Sequence[Sequence[int]],
         positions: Sequence[int],
         attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+        watch: Watch | None = None,
     ) -> Tensor:
         """Compute the residual stream (N, C) float32 after the last block.
 
@@ -219,24 +250,25 @@ class Decoder:
             before: The ids before each row.
             positions: The position of each of the N ids.
             attend: Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D).
+            watch: Called before the attention of each layer.
         """
-        tokens = torch.tensor(ids, device=self._device)  # (R, T)
+        tokens = torch.tensor(ids, device=self.device)  # (R, T)
         self.n_computed += tokens.numel()
         x = self._embedding.index_select(0, tokens.view(-1)).float()  # (N, C)
         if self._ngrams is not None:
             n = self._ngrams.n_lengths
             last = [list(each[-n:]) for each in before]
             # -1 stands for "before the start of the text".
-            padded = torch.tensor([[-1] * (n - len(b)) + b for b in last], device=self._device)
+            padded = torch.tensor([[-1] * (n - len(b)) + b for b in last], device=self.device)
             x += self._ngrams(tokens, padded).flatten(0, 1)
         rotation = None
         if self._position_embedding is not None or self._rotary is not None:
-            places = torch.tensor(positions, device=self._device)  # (N,)
+            places = torch.tensor(positions, device=self.device)  # (N,)
             if self._position_embedding is not None:
                 x += self._position_embedding.weight[places]
             elif self._rotary is not None:
                 rotation = self._rotation(*self._rotary.at(places))
-        return self._layers.forward(x, rotation, attend)
+        return self._layers.forward(x, rotation, attend, watch)
 
     def _rotation(self, cos: Tensor, sin: Tensor) -> Tensor:
         """The rotation of each pair as a complex number, (N, 1, D / 2)."""

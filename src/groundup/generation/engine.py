@@ -28,11 +28,16 @@ class Handle:
     def __init__(self, request: Request, sequences: tuple[TextSequence, ...]) -> None:
         self.request = request
         self.sequences = sequences
-        self.is_cancelled = False
+        self.ended_as: FinishReason | None = None
+        """Why the texts end at the next step. None: they go on."""
 
     def cancel(self) -> None:
         """End all texts of the request at the next step. Any thread may call it."""
-        self.is_cancelled = True
+        self.end("cancelled")
+
+    def end(self, reason: FinishReason) -> None:
+        """As `cancel`, with another reason."""
+        self.ended_as = self.ended_as or reason
 
     @property
     def is_finished(self) -> bool:
@@ -69,6 +74,8 @@ class Engine:
         prefill_chunk: Tokens of prompts that are read in one step.
         n_kept_rows: Number of rows of ended texts whose memory is kept, so that a prompt that
             begins in the same way is not read again. A deterministic decoder keeps none.
+        max_cache_bytes: Memory for keys and values, in bytes. Texts wait until the longest answers
+            of those before them fit. None: no limit.
 
     >>> from groundup.model.config import GPTConfig
     >>> from groundup.model.gpt import GPT
@@ -88,15 +95,18 @@ class Engine:
         hidden_ids: Collection[int] = (),
         prefill_chunk: int = CHUNK,
         n_kept_rows: int = 0,
+        max_cache_bytes: int | None = None,
     ) -> None:
         self.decoder = decoder
         self.max_rows = max_rows
+        self.max_cache_bytes = max_cache_bytes
         self._token_bytes = token_bytes
         self._hidden_ids = frozenset(hidden_ids)
-        self._prefill_chunk = prefill_chunk
+        self.prefill_chunk = prefill_chunk
         self._n_kept_rows = 0 if decoder.deterministic else n_kept_rows
         self._waiting: deque[tuple[Handle, TextSequence]] = deque()
         self._running: list[tuple[Handle, TextSequence]] = []
+        self._prompts: deque[TextSequence] = deque()
         self._kept: deque[Row] = deque()
         self._shared: Row | None = None
 
@@ -125,22 +135,40 @@ class Engine:
         """Number of texts that wait until others have ended."""
         return len(self._waiting)
 
-    def submit(self, request: Request) -> Handle:
-        """Add a request; its texts join at the next step.
+    def check(self, request: Request) -> None:
+        """Check a request as `submit` does.
 
         Raises:
-            UserError: The prompt is empty, too long or has ids outside the vocabulary, or a setting
-                is out of range.
+            UserError: As `submit`.
         """
         config = self.decoder.config
         request.check(config.vocab_size, config.context_length)
         if request.stop and self._token_bytes is None:
             raise UserError("Stop strings need the text of tokens. Make the engine with it.")
+        if self.max_cache_bytes is None:
+            return
+        n_bytes = self.decoder.row_bytes(len(request.ids) + request.max_new_tokens)
+        n_free = self.max_cache_bytes - (0 if self._shared is None else self._shared.n_bytes)
+        if n_bytes > n_free:
+            raise UserError(
+                f"A prompt of {len(request.ids):,} tokens and an answer of "
+                f"{request.max_new_tokens:,} need {n_bytes / 1e6:,.1f} MB for keys and values, and "
+                f"there are {n_free / 1e6:,.1f} MB. A shorter prompt or answer is expected."
+            )
+
+    def submit(self, request: Request) -> Handle:
+        """Add a request; its texts join at the next step.
+
+        Raises:
+            UserError: The prompt is empty, too long or has ids outside the vocabulary, a setting is
+                out of range, or the longest answer does not fit in the memory.
+        """
+        self.check(request)
         sequences = tuple(
             TextSequence(
                 request,
                 index,
-                context_length=config.context_length,
+                context_length=self.decoder.config.context_length,
                 token_bytes=self._token_bytes,
                 hidden_ids=self._hidden_ids,
             )
@@ -153,17 +181,21 @@ class Engine:
     def step(self) -> list[Event]:
         """Generate the next tokens, and return what is new."""
         for text in list(self._waiting):
-            if text[0].is_cancelled:
+            if text[0].ended_as is not None:
                 self._waiting.remove(text)
                 self._running.append(text)
         for handle, sequence in self._running:
-            if handle.is_cancelled:
-                sequence.finish("cancelled")
+            if handle.ended_as is not None:
+                sequence.finish(handle.ended_as)
         events = self._news()  # the rows of cancelled texts are free before others join
         self._join()
         self._decode([sequence for _, sequence in self._running])
         self._prefill([sequence for _, sequence in self._running])
-        return events + self._news()
+        events += self._news()
+        limit = self.max_cache_bytes
+        if self.is_idle or (limit is not None and self.decoder.n_bytes > limit):
+            self.decoder.trim()
+        return events
 
     def _news(self) -> list[Event]:
         """What is new of each text; those that have ended leave."""
@@ -180,10 +212,33 @@ class Engine:
         self._running = going_on
         return events
 
+    @property
+    def reserved_bytes(self) -> int:
+        """Memory that the rows in use need at most when their texts have grown."""
+        used = [self._most_bytes(sequence) for _, sequence in self._running]
+        others = [*self._kept] if self._shared is None else [*self._kept, self._shared]
+        return sum(used) + sum(row.n_bytes for row in others)
+
+    def _most_bytes(self, sequence: TextSequence) -> int:
+        n_bytes = self.decoder.row_bytes(sequence.most_positions)
+        return n_bytes if sequence.row is None else max(n_bytes, sequence.row.n_bytes)
+
     def _join(self) -> None:
         """Let texts that wait join, in order, while there is room."""
-        while self._waiting and len(self._running) < self.max_rows:
-            handle, sequence = self._waiting.popleft()
+        joining: list[tuple[Handle, TextSequence]] = []
+        reserved = self.reserved_bytes
+        while self._waiting and len(self._running) + len(joining) < self.max_rows:
+            needed = self._most_bytes(self._waiting[0][1])
+            if self.max_cache_bytes is not None:
+                while self._kept and reserved + needed > self.max_cache_bytes:
+                    reserved -= self._kept.popleft().n_bytes
+                if reserved + needed > self.max_cache_bytes:
+                    break
+            reserved += needed
+            joining.append(self._waiting.popleft())
+        if len(joining) > 1:
+            self.decoder.make_room([sequence.first_positions for _, sequence in joining])
+        for handle, sequence in joining:
             if sequence.finish_reason is None:
                 sequence.begin(self.decoder, self._row_with(sequence.tokens))
             self._running.append((handle, sequence))
@@ -203,14 +258,17 @@ class Engine:
                 sequence.take(logits[i : i + 1])
 
     def _prefill(self, sequences: list[TextSequence]) -> None:
-        """Read the next part of prompts, the first ones first."""
-        n_left = self._prefill_chunk
-        for sequence in sequences:
-            if sequence.finish_reason is not None or len(sequence.unread) < 2:
-                continue
+        """Read the next part of prompts, in turn: a long one does not keep the others waiting."""
+        unread = [s for s in sequences if s.finish_reason is None and len(s.unread) > 1]
+        known = [s for s in self._prompts if s in unread]
+        self._prompts = deque([*known, *(s for s in unread if s not in known)])
+        n_left = self.prefill_chunk
+        for _ in range(len(self._prompts)):
             # A part has the same length whatever else is read: it decides the rounding.
-            part = sequence.unread[: self._prefill_chunk]
+            sequence = self._prompts.popleft()
+            part = sequence.unread[: self.prefill_chunk]
             self._read(sequence, part)
+            self._prompts.append(sequence)
             n_left -= len(part)
             if n_left <= 0:
                 return

@@ -25,6 +25,9 @@ from groundup.model.quantized import QuantizedWeight
 Map = Callable[[Tensor], Tensor]
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D)."""
+Watch = Callable[[int, Tensor, Tensor, Tensor], None]
+"""Layer, the residual stream (N, C) before it, queries (N, H, D) and keys (N, G, D). The tensors
+are overwritten afterwards."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,9 @@ class Layers:
         self._width = config.head_width
         self._activate = _activation(config)
 
-    def forward(self, x: Tensor, rotation: Tensor | None, attend: Attend) -> Tensor:
+    def forward(
+        self, x: Tensor, rotation: Tensor | None, attend: Attend, watch: Watch | None = None
+    ) -> Tensor:
         """Compute the residual stream (N, C) after the last block. `x` is overwritten."""
         H, G, D = self._n_heads, self._n_groups, self._width
         stack = self._stack(x)
@@ -76,6 +81,8 @@ class Layers:
                 queries_keys.copy_(layer.head_norm(queries_keys))
             if pairs is not None and rotation is not None:
                 pairs.mul_(rotation)
+            if watch is not None:
+                watch(i, x, queries, keys)
             mixed = attend(i, queries, keys, values)  # (N, H D)
             x.add_(layer.out(mixed.to(dtype)))
             x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))

@@ -9,6 +9,7 @@ modulo its length, over a position that no later query sees.
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -50,6 +51,23 @@ class _Place:
         self.n_written = 0
 
 
+def stored_lengths(config: GPTConfig, capacity: int) -> list[int]:
+    """Stored positions of each layer for a row: the capacity, or less in a ring."""
+    lengths = []
+    for layer in range(config.n_layers):
+        window = config.window_of(layer)
+        ring = capacity if window is None else -(-(window + MOST_DRAFT) // 16) * 16
+        lengths.append(min(capacity, ring + 16 * (ring % BLOCK == 0)))
+    return lengths
+
+
+def row_bytes(config: GPTConfig, n_positions: int) -> int:
+    """Memory of a row for a number of positions, in bytes."""
+    capacity = capacity_for(min(n_positions, config.context_length), config.context_length)
+    per_position = 2 * 4 * config.kv_heads * config.head_width
+    return sum(stored_lengths(config, capacity)) * per_position
+
+
 class Slab:
     """Keys and values of several rows of one capacity.
 
@@ -61,12 +79,9 @@ class Slab:
         self.capacity = capacity
         self._device = device
         self._shape = (config.kv_heads, config.head_width)
-        self.lengths: list[int] = []
-        """Stored positions of each layer: the capacity, or less in a ring."""
-        for layer in range(config.n_layers):
-            window = config.window_of(layer)
-            ring = capacity if window is None else -(-(window + MOST_DRAFT) // 16) * 16
-            self.lengths.append(min(capacity, ring + 16 * (ring % BLOCK == 0)))
+        self.lengths = stored_lengths(config, capacity)
+        self.row_bytes = row_bytes(config, capacity)
+        """Memory of one row, in bytes."""
         self.places: list[_Place] = []
         self._views: dict[tuple[int, int], list[Views]] = {}
         self._n_slots = 0
@@ -75,10 +90,9 @@ class Slab:
         self.values = [torch.empty(0, G, S, D, device=device) for S in self.lengths]
 
     @property
-    def row_bytes(self) -> int:
-        """Memory of one row, in bytes."""
-        G, D = self._shape
-        return sum(2 * 4 * G * D * S for S in self.lengths)
+    def n_bytes(self) -> int:
+        """Memory of all rows, also of those that are not in use."""
+        return self._n_slots * self.row_bytes
 
     def views(self, slot: int, n_rows: int) -> list[Views]:
         """The tensors of neighboring rows, for each layer."""
@@ -91,35 +105,47 @@ class Slab:
             self._views[slot, n_rows] = found
         return found
 
+    def make_room(self, n_rows: int) -> None:
+        """Make room for further rows at once: each growth copies all rows."""
+        n_slots = len(self.places) + n_rows
+        if n_slots > self._n_slots:
+            self._resize(n_slots)
+
+    def trim(self) -> None:
+        """Free the memory of rows that are not in use."""
+        if len(self.places) < self._n_slots:
+            self._resize(len(self.places))
+
     def take(self) -> _Place:
         """Use the next free place."""
         if len(self.places) == self._n_slots:
             self._resize(self._n_slots + max(1, self._n_slots // 2))
         place = _Place(self, len(self.places))
         self.places.append(place)
+        # What lies behind the end of a row is masked, but a NaN would pass through the mask.
+        for tensor in (*self.keys, *self.values):
+            tensor[place.slot].zero_()
         return place
 
     def free(self, place: _Place) -> None:
         """Give a place up; the last row moves to it."""
         last = self.places.pop()
         if last is not place:
-            copy_row(last, place)
+            for tensor in (*self.keys, *self.values):
+                tensor[place.slot] = tensor[last.slot]
             self.places[place.slot] = last
             last.slot, place.slot = place.slot, last.slot
-        # What a row leaves is masked, but a NaN would pass through the mask.
-        for tensors in (self.keys, self.values):
-            for tensor in tensors:
-                tensor[place.slot].zero_()
         if 4 * len(self.places) <= self._n_slots:
             self._resize(2 * len(self.places))
 
     def _resize(self, n_slots: int) -> None:
-        # One layer at a time: the peak is one layer above the result.
+        # One layer at a time: the peak is one layer above the result. Memory of rows that are not
+        # in use is not touched, so that the system does not provide it yet.
         self._views.clear()
         n_used = len(self.places)
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
-                new = torch.zeros(n_slots, *old.shape[1:], device=self._device)
+                new = torch.empty(n_slots, *old.shape[1:], device=self._device)
                 new[:n_used] = old[:n_used]
                 tensors[layer] = new
         self._n_slots = n_slots
@@ -194,13 +220,24 @@ class Rows:
     @property
     def n_bytes(self) -> int:
         """Memory of all keys and values, in bytes."""
-        tensors = (x for slab in self._slabs.values() for x in (*slab.keys, *slab.values))
-        return sum(x.numel() * x.element_size() for x in tensors)
+        return sum(slab.n_bytes for slab in self._slabs.values())
+
+    def make_room(self, sizes: Sequence[int]) -> None:
+        """Make room for new rows with these numbers of positions, all at once."""
+        self.collect()
+        for slab, n_rows in Counter(map(self._slab, sizes)).items():
+            slab.make_room(n_rows)
+
+    def trim(self) -> None:
+        """Free the memory of rows that are not in use."""
+        self.collect()
+        for slab in self._slabs.values():
+            slab.trim()
 
     def new_row(self, n_positions: int | None) -> Row:
         """Make an empty row with memory for a number of positions. None: the least."""
         self.collect()
-        place = self._slab(min(n_positions or 1, self._config.context_length)).take()
+        place = self._slab(n_positions or 1).take()
         row = Row(place, has_ring=self._config.sliding_window is not None)
         # Rows may be collected at any moment, also in the middle of a step; rows move later.
         weakref.finalize(row, self._dropped.append, place).atexit = False
@@ -260,7 +297,8 @@ class Rows:
             del self._slabs[place.slab.capacity]
 
     def _slab(self, n_positions: int) -> Slab:
-        capacity = capacity_for(n_positions, self._config.context_length)
+        context = self._config.context_length
+        capacity = capacity_for(min(n_positions, context), context)
         if capacity not in self._slabs:
             self._slabs[capacity] = Slab(self._config, capacity, self._device)
         return self._slabs[capacity]

@@ -109,10 +109,19 @@ class TextSequence:
         assert self.row is not None
         return self.tokens[self._start + self.row.length :]
 
+    @property
+    def most_positions(self) -> int:
+        """Number of positions that the row may need."""
+        return min(len(self.request.ids) + self.request.max_new_tokens, self._context_length)
+
+    @property
+    def first_positions(self) -> int:
+        """Number of positions that the row has memory for from the beginning."""
+        return min(len(self.request.ids) + _MOST_RESERVED, self.most_positions)
+
     def begin(self, decoder: Decoder, row: Row | None = None) -> None:
         """Take a row, which may hold the beginning of the prompt."""
-        n_new = min(self.request.max_new_tokens, _MOST_RESERVED)
-        n_positions = min(len(self.tokens) + n_new, self._context_length)
+        n_positions = self.first_positions
         self._new_row = lambda: decoder.new_row(n_positions)
         self.row = self._new_row() if row is None else row
         self._slide()

@@ -95,6 +95,11 @@ def turn_end(tokenizer: Tokenizer, template: ChatTemplate) -> int | None:
     return ends[-1] if ends else None
 
 
+def puts_space_before(tokenizer: Tokenizer) -> bool:
+    """Whether a text, and so an answer, begins with a space: SentencePiece puts one there."""
+    return tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+
+
 def _pieces(
     messages: Sequence[Message],
     tokenizer: Tokenizer,
