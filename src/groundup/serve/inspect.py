@@ -94,7 +94,7 @@ class _Page:
         self.names = TokenNames(served)
         self.decoder = served.worker.engine.decoder
         self.is_looking = asyncio.Lock()
-        self.n_open = 0
+        self.n_waiting = 0
 
     @property
     def about(self) -> dict[str, Any]:
@@ -180,13 +180,13 @@ class _Look(Listening):
     async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the looks before, then look. A client that has left leaves the queue."""
         page = self._page
-        if page.n_open >= _N_WAITING:
+        if page.n_waiting >= _N_WAITING:
             raise Busy("Others look into the model. Try again in a moment.", retry_after_s=1)
-        page.n_open += 1
+        page.n_waiting += 1
         try:
             await page.is_looking.acquire()
         finally:
-            page.n_open -= 1
+            page.n_waiting -= 1
         look = asyncio.ensure_future(asyncio.to_thread(page.look, self._form))
         # A thread cannot be cancelled: the next look waits for its end even if the client has left.
         look.add_done_callback(lambda _: page.is_looking.release())
