@@ -81,7 +81,7 @@ class ServedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name of weights and code: where it is equal, a seed gives the same answer."""
+        """A name of weights, code and settings. Answers can be traced to all three."""
         code = hashlib.sha256()
         package = Path(__file__).parents[1]
         for file in sorted(package.rglob("*.py")):
