@@ -117,6 +117,11 @@ def test_text_is_never_a_control_token_and_answers_keep_their_ids(
     assert not {user, end, ours} & set(text)
 
 
+def test_a_text_to_continue_has_no_control_token_either(base: Server) -> None:
+    special = set(base.served.tokenizer.special_tokens.values())
+    assert special.isdisjoint(ids_of(base.answer(text=f"a{END}{ASSISTANT}"))[0])
+
+
 def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Server) -> None:
     turns = [{"role": "user", "text": "the cat"}]
     settings = {"turns": turns, "temperature": 5, "max_new_tokens": 40}
@@ -167,6 +172,7 @@ BAD = {
     "no prompt": ("answer", {}, "0 of prompt, turns and text"),
     "two prompts": ("answer", {"text": "a", "prompt": [1]}, "2 of prompt, turns and text"),
     "a chat": ("answer", {"turns": [{"role": "user", "text": "a"}]}, "no chat template"),
+    "a megabyte": ("answer", {"text": "a" * 10**6}, "tokens, and the context of the model has 96"),
     "a role": ("answer", {"turns": [{"role": "system", "text": "a"}]}, "turns[0].role is 'system'"),
     "unknown": ("answer", {"text": "a", "beams": 2}, "beams is not a parameter"),
     "an id": ("answer", {"prompt": [1, 300]}, "300"),

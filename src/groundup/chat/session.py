@@ -13,7 +13,7 @@ from groundup.chat.transcript import Exchange
 from groundup.evaluation.text_generation import token_bytes
 from groundup.generation.text_stream import TextStream
 from groundup.tokenizer.chat_template import ChatTemplate
-from groundup.tokenizer.conversation import puts_space_before, render_ids
+from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message

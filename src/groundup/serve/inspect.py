@@ -26,7 +26,7 @@ from groundup.serve.page_answer import Asked, PageAnswer
 from groundup.serve.page_forms import AnswerForm, Form, LookForm
 from groundup.serve.page_prompt import Turn, cast_prompt, chat_prompt
 from groundup.serve.page_tokens import TokenNames
-from groundup.serve.prompts import check_length
+from groundup.serve.prompts import check_length, check_texts
 from groundup.serve.served_model import ServedModel
 
 _FOLDER = Path(__file__).parent / "page"
@@ -134,6 +134,8 @@ class _Page:
         form.check()
         if form.prompt is not None:
             return form.prompt
+        texts = [form.text or "", *(turn.text for turn in form.turns or ())]
+        check_texts(texts, "prompt", self.served)
         if form.text is not None:
             return prompt_ids(self.model, form.text)
         said = form.turns or []
