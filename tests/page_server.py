@@ -9,15 +9,11 @@ from typing import Any
 
 import uvicorn
 from decoder_models import lively
-from fastapi import FastAPI
-from starlette.types import ASGIApp
 
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.text_generation import text_engine
 from groundup.model.config import GPTConfig
-from groundup.serve.errors import add_error_handlers
-from groundup.serve.inspect import page_router
-from groundup.serve.security import Access, Security
+from groundup.serve.app import make_app
 from groundup.serve.served_model import ServedModel
 from groundup.serve.worker import Worker
 from groundup.tokenizer.train_bpe import train_bpe
@@ -47,16 +43,9 @@ def served_of(path: Path) -> ServedModel:
     return ServedModel(name=path.name, model=model, worker=Worker(text_engine(model)))
 
 
-def app_of(served: ServedModel) -> ASGIApp:
-    app = FastAPI()
-    add_error_handlers(app)
-    app.include_router(page_router(served))
-    return Security(app, Access())
-
-
 @contextmanager
 def serving(served: ServedModel, port: int = 0) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app_of(served), port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(make_app(served), port=port, log_level="warning"))
     served.worker.start()
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
     thread.start()

@@ -16,7 +16,7 @@ from small_runs import settings
 import groundup
 from groundup.base.errors import UserError
 from groundup.base.fields import field_kinds
-from groundup.base.kinds import Mark
+from groundup.base.kinds import Mark, OptionName
 from groundup.base.run import RunFolder
 from groundup.cli.verbs import VERBS
 from groundup.pretraining.pretrain import pretrain
@@ -48,37 +48,39 @@ def test_every_field_takes_what_it_means(cls: Any) -> None:
     given: Any
     wrong: Any
     for name, kind in field_kinds(cls).items():
+        option = kind.find(OptionName)
+        said = name if option is None else option.name
         if kind.type is Path:
             n_paths += 1
             for given in ("a/b", Path("a/b")):
                 assert made(cls, name, given) == Path("a/b")
             for wrong in (3, b"a", ["a"]):
-                with pytest.raises(UserError, match=f"{name} is .*A path"):
+                with pytest.raises(UserError, match=f"{said} is .*A path"):
                     made(cls, name, wrong)
         elif typing.get_origin(kind.type) is tuple:
             word = "a=1" if name == "mix" else "a"
             for given in (word, Path(word), [word], (word,), [Path(word)]):
                 assert made(cls, name, given) == (typing.get_args(kind.type)[0](word),)
-            with pytest.raises(UserError, match=f"{name} is .*A list"):
+            with pytest.raises(UserError, match=f"{said} is .*A list"):
                 made(cls, name, 3)
         elif kind.type is int:
             for wrong in ("100", True, 3.0, [3], 2.5, np.float32(3)):
-                with pytest.raises(UserError, match=f"{name} is .*A whole number"):
+                with pytest.raises(UserError, match=f"{said} is .*A whole number"):
                     made(cls, name, wrong)
             number = 16 if name == "max_reply_tokens" else 3  # at least 16
             assert type(made(cls, name, np.int64(number))) is int
         elif kind.type is float:
             for wrong in ("0.5", True, float("nan")):
-                with pytest.raises(UserError, match=f"{name} is .* number"):
+                with pytest.raises(UserError, match=f"{said} is .* number"):
                     made(cls, name, wrong)
         elif kind.type is bool:
             for wrong in ("yes", 1, 0.0):
-                with pytest.raises(UserError, match=f"{name} is .*True or false"):
+                with pytest.raises(UserError, match=f"{said} is .*True or false"):
                     made(cls, name, wrong)
         elif kind.type is str:
             some_bytes = () if Mark.FILE_NAME in kind.marks else (os.fsdecode(b"\xff"),)
             for wrong in (3, b"a", *some_bytes):
-                with pytest.raises(UserError, match=f"{name} is "):
+                with pytest.raises(UserError, match=f"{said} is "):
                     made(cls, name, wrong)
     assert n_paths or cls.__name__ == "StoryConfig"
 

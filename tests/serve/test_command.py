@@ -18,6 +18,7 @@ from groundup.serve.serve import Server, open_server
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Server, "run", lambda self: None)
+    monkeypatch.setattr("groundup.serve.plan._STEP_BUDGET_S", 0.0)
     return Path("runs")
 
 

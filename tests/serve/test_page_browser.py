@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,8 @@ def opened(served: ServedModel, **settings: Any) -> Iterator[Any]:
         page.goto(url)
         page.wait_for_selector(".welcome")
         yield page
-        refused = [p for p in problems if "the server responded with a status of 4" in p]
-        assert problems == refused
+        meant = ("the server responded with a status of 4", "requires 'TrustedHTML'")
+        assert [each for each in problems if not any(word in each for word in meant)] == []
 
 
 def focused(page: Any, script: str) -> Any:
@@ -194,7 +194,7 @@ class Scripted(Worker):
         super().__init__(worker.engine)
         self.ids, self.has_left, self.is_busy = ids, False, False
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         if self.is_busy:
             raise Busy("The server is full. Try again in a moment.", retry_after_s=1)
         try:
@@ -237,7 +237,7 @@ def test_hostile_text_is_text_and_errors_are_sentences(tmp_path: Path) -> None:
         page.click("text=Regenerate")
         page.wait_for_selector(".error >> text=The server is full. Try again in a moment.")
         page.fill("#sampler input >> nth=0", "-1")
-        page.click("text=Try again")
+        page.click("button >> text=Try again")
         page.wait_for_selector(".error >> text=temperature is -1")
 
 
@@ -247,7 +247,7 @@ def test_it_fits_and_can_be_read_at_three_widths(tmp_path: Path, scheme: str) ->
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         for width in (1440, 820, 390):
             page.set_viewport_size({"width": width, "height": 844})
-            nothing = {"outside": [], "faint": []}
+            nothing: dict[str, Any] = {"outside": [], "faint": []}
             page.click("#new")
             assert page.evaluate(CHECK) == nothing, width
             page.fill("#line", "the cat sat on the mat " * 2)

@@ -89,7 +89,7 @@ class Decoder:
     def apart(self) -> "Decoder":
         """Return a decoder with the same weights and rows of its own, for another thread."""
         other = copy.copy(self)
-        other._rows = Rows(self.config, self._device)
+        other._rows = Rows(self.config, self.device)
         return other
 
     @torch.inference_mode()

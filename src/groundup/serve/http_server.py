@@ -115,12 +115,14 @@ def listen(found: socket.socket) -> None:
     try:
         found.listen(_BACKLOG)
     except OSError as error:
-        raise _not_bound(*found.getsockname()[:2], error) from error
+        host, port = found.getsockname()[:2]
+        raise _not_bound(host, port, error) from error
 
 
 def address(found: socket.socket) -> str:
-    """The address of a port, as clients write it."""
+    """The address of a port, as clients on this machine write it."""
     host, port = found.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -94,7 +94,7 @@ class _Page:
         self.names = TokenNames(served)
         self.decoder = served.worker.engine.decoder
         self.is_looking = asyncio.Lock()
-        self.n_looks = 0
+        self.n_waiting = 0
 
     @property
     def about(self) -> dict[str, Any]:
@@ -118,13 +118,6 @@ class _Page:
         Raises:
             UserError: A value is wrong.
         """
-        limit = self.served.max_new_tokens
-        if limit is not None and form.max_new_tokens > limit:
-            raise ApiError(
-                f"max-new-tokens is {form.max_new_tokens:,}, and this server generates at most "
-                f"{limit:,} tokens.",
-                param="max_new_tokens",
-            )
         asked = Asked(
             prompt=self._prompt(form),
             begun=form.answer,
@@ -187,13 +180,13 @@ class _Look(Listening):
     async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for the looks before, then look. A client that has left leaves the queue."""
         page = self._page
-        if page.n_looks >= _N_WAITING:
+        if page.n_waiting >= _N_WAITING:
             raise Busy("Others look into the model. Try again in a moment.", retry_after_s=1)
-        page.n_looks += 1
+        page.n_waiting += 1
         try:
             await page.is_looking.acquire()
         finally:
-            page.n_looks -= 1
+            page.n_waiting -= 1
         look = asyncio.ensure_future(asyncio.to_thread(page.look, self._form))
         # A thread cannot be cancelled: the next look waits for its end even if the client has left.
         look.add_done_callback(lambda _: page.is_looking.release())

@@ -1,14 +1,21 @@
-"""A response that ends when its client has left.
+"""Responses that end when their client has left, or when the server stops.
 
-Starlette's own streams learn that a client has left only when they send; this one is cancelled even
+Starlette's own streams learn that a client has left only when they send; these are cancelled even
 before the first token.
 """
 
 import asyncio
 from abc import abstractmethod
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from groundup.serve.errors import ApiError
+from groundup.serve.served_model import ServedModel
+
+T = TypeVar("T")
 
 
 class Listening(Response):
@@ -30,6 +37,59 @@ class Listening(Response):
     @abstractmethod
     async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Make the response and send it."""
+
+
+class Answering(Listening):
+    """A response for which the model generates.
+
+    Args:
+        served: The model.
+    """
+
+    def __init__(self, served: ServedModel) -> None:
+        super().__init__()
+        self.served = served
+        self._wait: asyncio.Timeout | None = None
+        self._is_ended = False
+
+    def end(self) -> None:
+        """End the answer now, because the server stops."""
+        self._is_ended = True
+        if self._wait is not None:
+            self._wait.reschedule(0.0)
+
+    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate, and send the answer."""
+        self.served.open_answers.add(self.end)
+        try:
+            await self.generate(scope, receive, send)
+        finally:
+            self.served.open_answers.discard(self.end)
+
+    @abstractmethod
+    async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate, and send the answer."""
+
+    async def next_event(self, events: AsyncIterator[T]) -> T:
+        """Wait for the next event, unless the server stops.
+
+        Raises:
+            ApiError: It does.
+        """
+        try:
+            async with asyncio.timeout(None) as self._wait:
+                if not self._is_ended:
+                    return await anext(events)
+        except TimeoutError:
+            pass
+        finally:
+            self._wait = None
+        raise stopping()
+
+
+def stopping() -> ApiError:
+    """Make the error of an answer that the server does not complete."""
+    return ApiError("The server is stopping, and the answer is not complete.", status=503)
 
 
 async def _client_left(receive: Receive) -> None:

@@ -41,7 +41,7 @@ class Load:
     n_different: int = 8
     """Number of different requests. Each is sent once alone before the test."""
     leave_every: int | None = None
-    """In one of so many requests the client leaves before the answer is complete. None: never."""
+    """In one of this many requests the client leaves before the answer is complete. None: never."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the requests."""
 

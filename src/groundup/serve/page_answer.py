@@ -1,7 +1,7 @@
 """An answer of the page: its prompt, its tokens with their rivals, and why it ended."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from groundup.generation.request import Request, Sampling
 from groundup.serve.errors import as_api_error
-from groundup.serve.listening import Listening
+from groundup.serve.listening import Answering, stopping
 from groundup.serve.page_prompt import END_OF_SPEECH
 from groundup.serve.page_tokens import N_RIVALS, AnswerText, TokenNames
 from groundup.serve.served_model import ServedModel
@@ -48,7 +48,7 @@ class Asked:
         )
 
 
-class PageAnswer(Listening):
+class PageAnswer(Answering):
     """Lines of JSON: the prompt, each token, and why the answer ended.
 
     The prompt is sent with the first token, so that what the engine refuses is an error instead.
@@ -60,10 +60,10 @@ class PageAnswer(Listening):
     """
 
     def __init__(self, ask: Callable[[], Asked], served: ServedModel, names: TokenNames) -> None:
-        super().__init__()
-        self._ask, self._served, self._names = ask, served, names
+        super().__init__(served)
+        self._ask, self._names = ask, names
 
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send a line for each event."""
         has_started = False
         try:
@@ -80,22 +80,16 @@ class PageAnswer(Listening):
             await _send_line(send, as_api_error(error).body)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self) -> AsyncIterator[dict[str, Any]]:
-        deadline = asyncio.get_running_loop().time() + self._served.timeout_s
+    async def _events(self) -> AsyncGenerator[dict[str, Any], None]:
         asked = await asyncio.to_thread(self._ask)
         text = self._names.text_of(is_reply=asked.is_reply)
         for index in asked.begun:
             text.push(index)
         request, is_first = asked.request, True
-        n_left = self._served.context_length - len(request.ids)
-        async with aclosing(self._served.worker.generate(request)) as events:
+        n_left = self.served.context_length - len(request.ids)
+        async with aclosing(self.served.worker.generate(request)) as events:
             while True:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        event = await anext(events)
-                except TimeoutError:
-                    yield {"end": "time"}
-                    return
+                event = await self.next_event(events)
                 if is_first:
                     yield {"prompt": self._names.all(asked.prompt)}
                     is_first = False
@@ -107,13 +101,15 @@ class PageAnswer(Listening):
                         return
                 if event.error is not None:
                     raise event.error
+                if event.finish_reason == "cancelled":
+                    raise stopping()
                 if event.finish_reason is not None:
                     yield {"end": "context" if n_left < 0 else event.finish_reason}
                     return
 
     def _is_over(self, token: int, text: AnswerText, asked: Asked) -> bool:
         is_spoken = asked.is_speech and END_OF_SPEECH in text.text.lstrip("\n")
-        return is_spoken or token in self._served.model.stop_ids
+        return is_spoken or token in self.served.model.stop_ids
 
 
 async def _send_line(send: Send, content: dict[str, Any]) -> None:

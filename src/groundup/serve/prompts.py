@@ -139,10 +139,10 @@ def _check_texts(texts: Sequence[str], param: str, served: ServedModel) -> None:
 
 
 def check_length(ids: Sequence[int], param: str, served: ServedModel) -> None:
-    """Check the length of a prompt.
+    """Check that a prompt fits.
 
     Raises:
-        ApiError: It is longer than the context, or than this server allows.
+        ApiError: It has more tokens than the context or the limit of the server.
     """
     if len(ids) > served.context_length or (
         served.max_prompt_tokens is not None and len(ids) > served.max_prompt_tokens

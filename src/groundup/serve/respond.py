@@ -1,7 +1,7 @@
 """Answer a request for a completion: whole, or as server-sent events."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 from groundup.generation.engine import Event
 from groundup.generation.request import Request
 from groundup.serve.answers import Form
-from groundup.serve.errors import ApiError, as_api_error, json_response
-from groundup.serve.listening import Listening
+from groundup.serve.errors import as_api_error, json_response
+from groundup.serve.listening import Answering, stopping
 from groundup.serve.prompts import Prepared, prepare
 from groundup.serve.requests import ChatForm, GenerationForm
 from groundup.serve.served_model import ServedModel
@@ -25,7 +25,7 @@ _STREAM_HEADERS = {
 }
 
 
-class Answer(Listening):
+class Answer(Answering):
     """The answer to a request for a completion.
 
     Args:
@@ -34,29 +34,14 @@ class Answer(Listening):
     """
 
     def __init__(self, form: GenerationForm, served: ServedModel) -> None:
-        super().__init__()
-        self._form, self._served = form, served
-        self._wait: asyncio.Timeout | None = None
-        self._is_ended = False
+        super().__init__(served)
+        self._form = form
 
-    def end(self) -> None:
-        """End the answer now, because the server stops."""
-        self._is_ended = True
-        if self._wait is not None:
-            self._wait.reschedule(0.0)
-
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate, and send the answer."""
-        self._served.open_answers.add(self.end)
-        try:
-            await self._generate(scope, receive, send)
-        finally:
-            self._served.open_answers.discard(self.end)
-
-    async def _generate(self, scope: Scope, receive: Receive, send: Send) -> None:
-        prepared = await asyncio.to_thread(prepare, self._form, self._served)
+    async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate, and send the answer whole or in chunks."""
+        prepared = await asyncio.to_thread(prepare, self._form, self.served)
         form = Form(
-            self._served,
+            self.served,
             is_chat=isinstance(self._form, ChatForm),
             n_choices=self._form.n_texts * len(prepared.requests),
             n_logprobs=self._form.n_logprobs,
@@ -72,36 +57,24 @@ class Answer(Listening):
         answer = json_response(form.whole(prepared.n_prompt_tokens))
         await answer(scope, receive, send)
 
-    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncIterator[dict[str, Any]]:
+    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a stream while the answer is generated.
 
         Raises:
             ApiError: No token can be drawn, or the server stops.
         """
         n = self._form.n_texts
-        async with aclosing(_merged(self._served.worker, prepared.requests)) as events:
+        async with aclosing(_merged(self.served.worker, prepared.requests)) as events:
             while not form.is_complete:
-                place, event = await self._next(events)
+                place, event = await self.next_event(events)
                 if event.finish_reason == "cancelled":
-                    raise _stopping()
+                    raise stopping()
                 if event.finish_reason == "error":
                     raise as_api_error(event.error or RuntimeError())
                 for chunk in form.add(n * place + event.index, event):
                     yield chunk
         if form.has_usage:
             yield form.usage_chunk(prepared.n_prompt_tokens)
-
-    async def _next(self, events: AsyncIterator[tuple[int, Event]]) -> tuple[int, Event]:
-        """Wait for the next event, unless the server stops."""
-        try:
-            async with asyncio.timeout(None) as self._wait:
-                if not self._is_ended:
-                    return await anext(events)
-        except TimeoutError:
-            pass
-        finally:
-            self._wait = None
-        raise _stopping()
 
     async def _stream(self, chunks: AsyncIterator[dict[str, Any]], send: Send) -> None:
         """Send the chunks as server-sent events. An error after the first one is an event, too."""
@@ -121,16 +94,14 @@ class Answer(Listening):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _stopping() -> ApiError:
-    return ApiError("The server is stopping, and the answer is not complete.", status=503)
-
-
 async def _send_event(send: Send, data: bytes) -> None:
     body = b"data: " + data + b"\n\n"
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-async def _merged(worker: Worker, requests: Sequence[Request]) -> AsyncIterator[tuple[int, Event]]:
+async def _merged(
+    worker: Worker, requests: Sequence[Request]
+) -> AsyncGenerator[tuple[int, Event], None]:
     """Yield the events of several requests, each with the place of its request."""
     if len(requests) == 1:
         async with aclosing(worker.generate(requests[0])) as events:

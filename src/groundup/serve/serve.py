@@ -63,7 +63,6 @@ class Server:
             form=form,
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=config.max_new_tokens,
-            timeout_s=config.timeout_s,
         )
         access = Access(
             host=config.host, api_key=config.api_key, allowed_hosts=config.allowed_hosts

@@ -36,8 +36,6 @@ class ServedModel:
     """Maximum length of a prompt. None: the context of the model."""
     max_new_tokens: int | None = None
     """Maximum length of an answer. None: what the context leaves."""
-    timeout_s: float = 600.0
-    """Time after which an answer ends."""
     created_s: int = field(default_factory=lambda: int(time.time()))
     open_answers: set[Callable[[], None]] = field(default_factory=set)
     """For each answer that is being generated, the function that ends it. They belong to the event

@@ -18,7 +18,7 @@ const TO_TRY = {
   cast: ["Do you love me?", "Who goes there?", "What news from the court?"],
   text: ["Once upon a time", "The meaning of life is"],
 };
-const ENDS = { length: "max-new-tokens reached", context: "the context is full", time: "the time is up", cancelled: "stopped" };
+const ENDS = { length: "max-new-tokens reached", context: "the context is full", cancelled: "stopped" };
 
 const tree = new Tree();
 let model, words, sampler, lookView, running = null;
@@ -75,6 +75,7 @@ function writeActions(node) {
 }
 
 function facts(node) {
+  if (!node.tokens.length) return "";
   const found = [count(node.tokens.length, "token")];
   if (node.perSecond) found.push(`${node.perSecond.toFixed(1)} tok/s`);
   if (node.seed !== undefined) found.push(`seed ${node.seed}`);
@@ -128,7 +129,13 @@ const refocus = node => [...node.actions.querySelectorAll("button")].find(each =
 
 // --- answers ---------------------------------------------------------------------------------
 
-function ask(text, parent = model.mode === "text" ? tree.root : tree.path.at(-1) ?? tree.root) {
+/** The node that the next message follows: an answer that failed is none. */
+function end() {
+  const last = model.mode === "text" ? undefined : tree.path.at(-1);
+  return last?.role === "model" && !last.tokens.length ? last.parent.parent : last ?? tree.root;
+}
+
+function ask(text, parent = end()) {
   const node = tree.add(parent, { role: "user", text, tokens: [] });
   if (model.mode === "cast") {
     [node.character, node.who] = [el("character").value, el("you").value];
@@ -141,6 +148,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   if (running) return;
   card.hide();
   const settings = sampler.settings;
+  if (!into) settings.seed += question.children.length; // another answer has another seed
   const node = into ?? tree.add(question, { role: "model", tokens: [...begun], prompt, branchedAt });
   Object.assign(node, { error: undefined, end: undefined, seed: settings.temperature === 0 ? undefined : settings.seed });
   const abort = new AbortController(), from = performance.now();

@@ -33,7 +33,7 @@ export class Card {
   showSoon(view, i) {
     if (this.isPinned) return;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.show(view, i), SHOW_MS);
+    this.timer = setTimeout(() => this.show(view, i, { isHover: true }), SHOW_MS);
   }
 
   hideSoon() {
@@ -65,7 +65,7 @@ export class Card {
     }
   }
 
-  show(view, i, { isPinned = false, takesFocus = false } = {}) {
+  show(view, i, { isPinned = false, takesFocus = false, isHover = false } = {}) {
     clearTimeout(this.timer);
     if (this.view !== view) this.view?.mark(-1);
     [this.view, this.at, this.isPinned] = [view, i, isPinned];
@@ -83,7 +83,7 @@ export class Card {
     );
     this.element.hidden = false;
     this.place();
-    this.actions.point(view.node, i);
+    if (!isHover) this.actions.point(view.node, i);
     if (takesFocus) this.element.querySelector("button").focus();
   }
 

@@ -51,7 +51,7 @@ export class LookView {
         make("span", {}, percent(share(token.logprob))),
         make("span", { className: "soft" }, `${bits(token.logprob).toFixed(2)} bits, after ${before.length.toLocaleString("en")} tokens`)),
       make("h3", {}, "What each layer would have said"),
-      make("p", { className: "soft small" }, "The head of the model reads the state after each layer (the logit lens). The top row is the model itself, the last one its embedding."),
+      make("p", { className: "soft small" }, "The head of the model, applied after each layer: the logit lens. Marked: the token that was chosen."),
       this.lens(token, layers),
       make("h3", {}, "Where each head looked"),
       this.grid(windows),
@@ -107,7 +107,7 @@ export class LookView {
 
   strip() {
     this.words = this.before.map((token, s) => button(shown(token), () => this.mark(s), { className: token[2] === 1 ? "control" : "", tabIndex: -1 }));
-    const strip = make("div", { className: "strip", role: "group", "aria-label": "Tokens before. Choose one to see which heads looked at it." }, ...this.words);
+    const strip = this.list = make("div", { className: "strip", role: "group", "aria-label": "Tokens before. Choose one to see which heads looked at it." }, ...this.words);
     rove(strip, () => this.words, alongRow);
     return strip;
   }
@@ -147,6 +147,7 @@ export class LookView {
     this.marked = s;
     const layers = this.attention.length, name = shown(this.before[s]);
     this.words.forEach((word, at) => { word.setAttribute("aria-pressed", at === s); word.tabIndex = at === s ? 0 : -1; });
+    this.list.scrollTop = this.words[s].offsetTop - this.list.offsetTop - this.list.clientHeight / 2;
     this.cells.forEach((cell, at) => {
       const [layer, head] = [at % layers, Math.floor(at / layers)], value = this.attention[layer][head][s] / 1000;
       heat(cell, value);
