@@ -34,7 +34,7 @@ class TextState:
     """What each layer stores."""
 
     def as_leaves(self) -> "TextState":
-        """Copy the state without its history, so that gradients stop at it and are kept in it."""
+        """View the state without its history, as leaves that collect their gradients."""
         return self._with([x.detach().requires_grad_() for x in self.tensors()])
 
     def detached(self) -> "TextState":
