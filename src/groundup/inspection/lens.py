@@ -25,7 +25,8 @@ class Lens:
     """The logits of the final norm and the head after the embedding and after each layer, N = L + 1
     rows. The last row has the logits of the model."""
     attention: Float[Tensor, "L H T"]
-    """The weight of each position for the last one; those of a head sum to one."""
+    """The weight of each position for the last one; those of a head sum to one. A gated delta rule
+    has no such weights: its are zero."""
 
 
 @torch.inference_mode()
@@ -59,6 +60,9 @@ def look(decoder: Decoder, ids: list[int]) -> Lens:
     last = decoder.read(ids, decoder.new_row(len(ids)), watch=watch)  # (1, V)
     weights = []
     for q, parts, window in zip(queries, keys, decoder.windows, strict=True):
+        if not len(q):  # a gated delta rule
+            weights.append(stream[0].new_zeros(decoder.config.n_heads, len(ids)))
+            continue
         k = torch.cat(parts).transpose(0, 1)[None]  # (1, G, T, D)
         weights.append(attention_weights(q.transpose(0, 1)[None], k, window=window)[0, :, 0])
     return Lens(

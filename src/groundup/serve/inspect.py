@@ -169,6 +169,7 @@ class _Page:
             # In thousandths: a float would take three times the space.
             "attention": (1000 * seen.attention).round().int().tolist(),
             "windows": self.decoder.windows,
+            "kinds": self.decoder.config.kinds,
         }
 
 

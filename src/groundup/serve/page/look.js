@@ -42,7 +42,7 @@ export class LookView {
     if (abort === this.abort) el("look").setAttribute("aria-busy", "false");
   }
 
-  draw(token, before, { layers, attention, windows }) {
+  draw(token, before, { layers, attention, windows, kinds }) {
     const name = shown([token.id, token.name, token.kind]);
     this.before = before;
     this.attention = attention;
@@ -54,7 +54,7 @@ export class LookView {
       make("p", { className: "soft small" }, "The head of the model, applied after each layer: the logit lens. Marked: the token that was chosen."),
       this.lens(token, layers),
       make("h3", {}, "Where each head looked"),
-      this.grid(windows),
+      this.grid(windows, kinds),
       this.summary = make("p", { className: "small", "aria-live": "polite" }),
       this.strip(),
     );
@@ -82,7 +82,7 @@ export class LookView {
   }
 
   /** One cell for each head (row) of each layer (column). */
-  grid(windows) {
+  grid(windows, kinds) {
     const heads = this.attention[0].length, layers = this.attention.length;
     this.cells = [];
     const rows = Array.from({ length: heads }, (_, head) => make("tr", {}, ...Array.from({ length: layers }, (_, layer) => {
@@ -100,6 +100,7 @@ export class LookView {
     const axis = make("p", { className: "axis soft small" }, make("span", {}, "layer 0"), make("span", {}, `${layers - 1}`));
     this.color = make("p", { className: "small soft" });
     const note = windows.some(Boolean) ? [make("p", { className: "soft small" }, `Some layers see the last ${Math.max(...windows.filter(Boolean))} tokens only.`)] : [];
+    if (kinds.includes("d")) note.push(make("p", { className: "soft small" }, "Layers with a gated delta rule have no attention weights: their columns are empty."));
     const map = make("div", { className: "map" }, axis, table);
     map.style.setProperty("--layers", layers);
     return make("div", {}, map, this.color, ...note);
