@@ -1,0 +1,155 @@
+"""Settings with which a run fits in memory: segments of time, smaller batches, smaller models."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from groundup.base.device import choose_device
+from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
+from groundup.base.machine import usable_memory_bytes
+from groundup.model.config import GPTConfig
+from groundup.planning.memory import count_memory
+from groundup.train.config import PretrainConfig
+
+C = TypeVar("C", bound=PretrainConfig)
+
+_log = logging.getLogger(__name__)
+_SHORTEST = 256
+
+
+def with_segments(config: C) -> C:
+    """Set the segment, if one window alone does not fit in memory and its segments do.
+
+    A batch whose windows fit one at a time is left as it is: accumulating gradients costs less.
+
+    Args:
+        config: The settings of the run, with the vocabulary of its data.
+    """
+    hardware = config.hardware
+    if hardware.segment is not None or _refused(config):
+        return config
+    usable = usable_memory_bytes(choose_device(hardware.device))
+    one_window = replace_settings(config, grad_accumulation_steps=config.batch_size)
+    needed = total_bytes(one_window)
+    if needed <= usable:
+        return config
+    segment = best_segment(config)
+    if segment is None or total_bytes(chosen := replace_settings(config, segment=segment)) > usable:
+        return config  # `check_memory` refuses it
+    _log.warning(
+        "A window of %s tokens takes %.1f GB of memory at once, and %.1f GB are free. Each step is "
+        "computed in segments of %s tokens, with the same gradients.",
+        f"{config.model.context_length:,}",
+        needed / 1e9,
+        usable / 1e9,
+        f"{segment:,}",
+    )
+    return chosen
+
+
+def best_segment(config: PretrainConfig) -> int | None:
+    """The power of two whose segments take the least memory. None: no segments are possible.
+
+    The activations grow with the length of a segment, and the stored states with their number.
+    """
+    T = config.model.context_length
+    segments = [2**i for i in range(T.bit_length()) if _SHORTEST <= 2**i < T]
+    if not segments or _refused(config):
+        return None
+    return min(segments, key=lambda n: total_bytes(replace_settings(config, segment=n)))
+
+
+def _refused(config: PretrainConfig) -> bool:
+    """Whether other settings do not work with segments."""
+    hardware = config.hardware
+    return (
+        hardware.compile == "on"
+        or hardware.parallel == "fsdp"
+        or hardware.activation_checkpointing
+        or config.documents != "stream"
+    )
+
+
+def total_bytes(config: PretrainConfig) -> int:
+    """Estimated peak memory of a run."""
+    return sum(count_memory(config).values())
+
+
+def check_memory(config: PretrainConfig, *, margin: float = 1.0) -> None:
+    """Refuse a run that does not fit in memory, and name settings that do.
+
+    Args:
+        config: The settings, with the vocabulary of their data.
+        margin: Refuse only an estimate of more than this many times the free memory. The estimate
+            is within 20 %.
+
+    Raises:
+        UserError: It does not fit.
+    """
+    total, device = total_bytes(config), choose_device(config.hardware.device)
+    free = usable_memory_bytes(device)  # includes what this process already holds, as `total` does
+    if total <= margin * free:
+        return
+    found = (
+        f"One step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free."
+    )
+    smaller = _settings_that_fit(config, free)
+    if smaller is None:
+        raise UserError(
+            f"{found} No smaller batch, depth or width fits. A shorter context, a smaller "
+            "vocabulary or more memory is needed."
+        )
+    raise UserError(f"{found} Smaller settings fit.", settings=smaller)
+
+
+def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] | None:
+    """Settings to change so that it fits, first those that do not change the result.
+
+    None: splitting the batch, recomputing, and halving depth and width does not help.
+    """
+
+    def needed(changes: dict[str, object]) -> int:
+        return total_bytes(replace_settings(config, **changes))
+
+    recomputing: list[dict[str, object]] = [{}]
+    if config.hardware.segment is None:
+        recomputing.append({"activation_checkpointing": True})
+    for again in recomputing:
+        parts = config.hardware.grad_accumulation_steps
+        while parts < config.batch_size:
+            parts = min(2 * parts, config.batch_size)
+            changes = {"grad_accumulation_steps": parts, **again}
+            if needed(changes) <= free:
+                return changes
+    changes = {"grad_accumulation_steps": config.batch_size, **recomputing[-1]}
+    segment = best_segment(replace_settings(config, grad_accumulation_steps=config.batch_size))
+    in_segments = {"grad_accumulation_steps": config.batch_size, "segment": segment}
+    if segment is not None and needed(in_segments) < needed(changes):
+        changes = in_segments
+    for model in _smaller_models(config.model):
+        reset = {n: None for n in ("n_kv_heads", "d_ff") if getattr(config.model, n) is not None}
+        shape = {"n_layers": model.n_layers, "d_model": model.d_model, "n_heads": model.n_heads}
+        smaller = {**changes} if model == config.model else {**shape, **reset, **changes}
+        if needed(smaller) <= free:
+            return smaller
+    return None
+
+
+def _smaller_models(model: GPTConfig) -> Iterator[GPTConfig]:
+    """Yield the model, and then shapes of half the depth and width, down to a width of 16."""
+    yield model
+    while model.d_model >= 16:
+        # Half the width with half the heads keeps the width of a head, until one head is left.
+        heads = max(1, model.n_heads // 2)
+        d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
+        model = replace(
+            model,
+            n_layers=max(1, model.n_layers // 2),
+            d_model=d_head * heads,
+            n_heads=heads,
+            n_kv_heads=None,  # these two fitted the old shape only
+            d_ff=None,
+        )
+        yield model
