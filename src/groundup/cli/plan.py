@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from groundup.base.duration import span
 from groundup.cli.console import next_command, note, style, table, typed, warn
+from groundup.cli.layer_costs import print_layer_costs
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig
@@ -13,6 +14,7 @@ from groundup.train.config import PretrainConfig
 
 def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     """Plan a run and print what it will cost."""
+    print_layer_costs(config)
     if config.budget is not None:
         note(f"Choosing a model for {config.budget} on this machine ...")
     else:

@@ -10,13 +10,17 @@ from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.base.machine import usable_memory_bytes
 from groundup.model.config import GPTConfig
+from groundup.model.count import parameters_by_part
 from groundup.planning.memory import count_memory
 from groundup.train.config import PretrainConfig
 
 C = TypeVar("C", bound=PretrainConfig)
 
 _log = logging.getLogger(__name__)
-_SHORTEST = 256
+_SHORTEST, LONG = 256, 2**14
+"""Fewest tokens of a segment; context length from which on a window is long."""
+_LARGE_FRAC = 0.05
+_SHAPE = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "layers", "window")
 
 
 def with_segments(config: C) -> C:
@@ -36,7 +40,10 @@ def with_segments(config: C) -> C:
     if needed <= usable:
         return config
     segment = best_segment(config)
-    if segment is None or total_bytes(chosen := replace_settings(config, segment=segment)) > usable:
+    if segment is None:
+        return config
+    chosen = replace_settings(config, segment=segment)
+    if total_bytes(chosen) > usable:
         return config  # `check_memory` refuses it
     _log.warning(
         "A window of %s tokens takes %.1f GB of memory at once, and %.1f GB are free. Each step is "
@@ -58,7 +65,8 @@ def best_segment(config: PretrainConfig) -> int | None:
     segments = [2**i for i in range(T.bit_length()) if _SHORTEST <= 2**i < T]
     if not segments or _refused(config):
         return None
-    return min(segments, key=lambda n: total_bytes(replace_settings(config, segment=n)))
+    sizes = {n: total_bytes(replace_settings(config, segment=n)) for n in segments}
+    return min(sizes, key=sizes.__getitem__)
 
 
 def _refused(config: PretrainConfig) -> bool:
@@ -93,7 +101,8 @@ def check_memory(config: PretrainConfig, *, margin: float = 1.0) -> None:
     if total <= margin * free:
         return
     found = (
-        f"One step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free."
+        f"One step takes about {total / 1e9:,.1f} GB of memory{_in_segments(config)} and "
+        f"{free / 1e9:,.1f} GB are free.{_learned_positions(config, free)}"
     )
     smaller = _settings_that_fit(config, free)
     if smaller is None:
@@ -102,6 +111,29 @@ def check_memory(config: PretrainConfig, *, margin: float = 1.0) -> None:
             "vocabulary or more memory is needed."
         )
     raise UserError(f"{found} Smaller settings fit.", settings=smaller)
+
+
+def _in_segments(config: PretrainConfig) -> str:
+    """Say what the step takes in segments, in the middle of a sentence."""
+    if (segment := config.hardware.segment) is not None:
+        return f" in segments of {segment:,} tokens"
+    segment = best_segment(config)
+    if config.model.context_length < LONG or segment is None:
+        return ""
+    n_bytes = total_bytes(replace_settings(config, segment=segment))
+    return f", or {n_bytes / 1e9:,.1f} GB in segments of {segment:,} tokens,"
+
+
+def _learned_positions(config: PretrainConfig, free: int) -> str:
+    """Say what learned positions take, where that is much; else nothing."""
+    table = 4 * parameters_by_part(config.model)["positions"]
+    if table < _LARGE_FRAC * free:
+        return ""
+    more = table * (1 + config.optimizer.n_values(0, 1))
+    return (
+        f" The learned positions alone take {table / 1e9:,.1f} GB, and {more / 1e9:,.1f} GB more "
+        "for their gradient and the averages of the optimizer. Rotary positions take none."
+    )
 
 
 def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] | None:
@@ -120,36 +152,58 @@ def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] |
         parts = config.hardware.grad_accumulation_steps
         while parts < config.batch_size:
             parts = min(2 * parts, config.batch_size)
-            changes = {"grad_accumulation_steps": parts, **again}
+            changes: dict[str, object] = {"grad_accumulation_steps": parts, **again}
             if needed(changes) <= free:
                 return changes
     changes = {"grad_accumulation_steps": config.batch_size, **recomputing[-1]}
     segment = best_segment(replace_settings(config, grad_accumulation_steps=config.batch_size))
-    in_segments = {"grad_accumulation_steps": config.batch_size, "segment": segment}
+    in_segments: dict[str, object] = {
+        "grad_accumulation_steps": config.batch_size,
+        "segment": segment,
+    }
     if segment is not None and needed(in_segments) < needed(changes):
         changes = in_segments
+    for other in ({}, *_for_long_windows(config.model)):
+        if needed({**other, **changes}) <= free:
+            return {**other, **changes}
     for model in _smaller_models(config.model):
-        reset = {n: None for n in ("n_kv_heads", "d_ff") if getattr(config.model, n) is not None}
-        shape = {"n_layers": model.n_layers, "d_model": model.d_model, "n_heads": model.n_heads}
-        smaller = {**changes} if model == config.model else {**shape, **reset, **changes}
-        if needed(smaller) <= free:
-            return smaller
+        shape = {
+            name: getattr(model, name)
+            for name in _SHAPE
+            if getattr(model, name) != getattr(config.model, name)
+        }
+        if needed({**shape, **changes}) <= free:
+            return {**shape, **changes}
     return None
 
 
+def _for_long_windows(model: GPTConfig) -> Iterator[dict[str, object]]:
+    """Yield changes of a model whose memory per position does not depend on the window."""
+    if model.context_length < LONG:
+        return
+    rotary: dict[str, object] = {"positions": "rotary"} if model.positions != "rotary" else {}
+    if rotary:
+        yield rotary
+    if "g" in model.kinds:
+        yield {**rotary, "layers": "wd" if model.n_layers % 2 == 0 else "w"}
+
+
 def _smaller_models(model: GPTConfig) -> Iterator[GPTConfig]:
-    """Yield the model, and then shapes of half the depth and width, down to a width of 16."""
-    yield model
+    """Yield shapes of half the depth and width, again and again, down to a width of 16."""
     while model.d_model >= 16:
         # Half the width with half the heads keeps the width of a head, until one head is left.
         heads = max(1, model.n_heads // 2)
         d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
+        n_layers = max(1, model.n_layers // 2)
+        layers = None if model.layers is None else "".join(model.kinds[:n_layers])
         model = replace(
             model,
-            n_layers=max(1, model.n_layers // 2),
+            n_layers=n_layers,
             d_model=d_head * heads,
             n_heads=heads,
             n_kv_heads=None,  # these two fitted the old shape only
             d_ff=None,
+            layers=layers,
+            window=model.window if layers is not None and "w" in layers else None,
         )
         yield model

@@ -82,18 +82,22 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
 def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:
     """Bytes of what the segments of one window keep for the backward pass.
 
-    A layer with a window keeps its last keys and values before each segment. A full layer keeps
-    the keys and values of the whole window once, and their gradients in float32.
+    A layer `w` keeps its last keys and values before each segment, and `d` its matrices and the
+    last inputs of its convolution. A layer `g` keeps the keys and values of the whole window once,
+    and their gradients in float32.
     """
-    T, per_position = config.context_length, 2 * config.kv_heads * config.head_width
-    n_states = -(-T // segment) - 1
+    T, H, D = config.context_length, config.n_heads, config.head_width
+    keys_values, n_states = 2 * config.kv_heads * D, -(-T // segment) - 1
     total = 0
     for layer in range(config.n_layers):
-        window = config.window_of(layer)
-        if window is None:
-            total += T * per_position * (activation_bytes + 4)
+        kind, window = config.kind_of(layer), config.window_of(layer)
+        if kind == "g":
+            total += T * keys_values * (activation_bytes + 4)
+        elif kind == "d":
+            total += n_states * (H * D * D * 4 + 3 * 3 * H * D * activation_bytes)
         else:
-            total += n_states * min(T, window - 1) * per_position * activation_bytes
+            assert window is not None
+            total += n_states * min(T, window - 1) * keys_values * activation_bytes
     return total
 
 

@@ -45,7 +45,7 @@ class SegmentedLoss(MixedPrecision):
 
     def __init__(self, model: GPT, dtype: torch.dtype, segment: int) -> None:
         super().__init__(model, dtype)
-        self.segment = segment
+        self.segment, self.dropout = segment, model.config.dropout
 
     def forward(
         self,
@@ -86,7 +86,7 @@ class _InSegments(torch.autograd.Function):
         kept: list[tuple[States, list[Tensor]]] = []
         states: States = ()
         total = torch.zeros((), device=ids.device, dtype=torch.float64)
-        draws = loss.model.training and loss.model.config.dropout > 0
+        draws = loss.model.training and loss.dropout > 0
         for here in loss.parts(ids.shape[1]):
             if any(ctx.needs_input_grad):
                 kept.append((states, _random_states(ids.device) if draws else []))
