@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -61,10 +62,14 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         step["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
-    one_layer = count(
-        replace(config.model, n_layers=1), validation_rows(config), context_length=hardware.segment
+    one_layer = max(
+        memory.activations_bytes + memory.logits_bytes
+        for memory in (
+            count(model, validation_rows(config), context_length=hardware.segment)
+            for model in _single_layers(config.model)
+        )
     )
-    validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | rounded
+    validation = {"validation": one_layer} | rounded
     libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
         "process baseline": memory_in_use_bytes(device) + libraries,
@@ -77,6 +82,17 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
     return held | most
+
+
+def _single_layers(model: GPTConfig) -> Iterator[GPTConfig]:
+    """Yield models of one layer, one for each kind."""
+    if model.layers is None:
+        yield replace(model, n_layers=1)
+        return
+    for kind in sorted(set(model.layers)):
+        yield replace(
+            model, n_layers=1, layers=kind, window=model.window_width if kind == "w" else None
+        )
 
 
 def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:
