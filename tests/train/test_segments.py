@@ -1,13 +1,17 @@
 """A step in segments has the loss and the gradients of the whole window."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from decoder_models import CONFIGS, lively
+from decoder_models import CONFIGS, SMALL, lively
 from torch import Tensor
 
+from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.loss import head_cross_entropy
+from groundup.train.precision import MixedPrecision
 from groundup.train.segments import SegmentedLoss
 
 
@@ -30,11 +34,62 @@ def furthest(some: list[Tensor], others: list[Tensor]) -> float:
     return max(((a - b).norm() / b.norm()).item() for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+PATTERNS = {
+    pattern: GPTConfig(**SMALL, layers=pattern, window=9 if "w" in pattern else None)
+    for pattern in ("w", "g", "wg", "gw")
+}
+KINDS = CONFIGS | PATTERNS
+
+
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("segment", [16, 13, 48])
 def test_loss_and_gradients_are_those_of_the_whole_window(name: str, segment: int) -> None:
-    model, rows = lively(CONFIGS[name]), batch(48)
+    model, rows = lively(KINDS[name]), batch(48)
     nats, whole = gradients(model, model.loss, *rows)
     found, parts = gradients(model, SegmentedLoss(model, torch.float32, segment), *rows)
     assert found == pytest.approx(nats, rel=1e-6)
     assert furthest(parts, whole) < 1e-5
+
+
+@pytest.mark.parametrize("pattern", ["w"])
+def test_dropout_draws_the_same_masks_again(pattern: str) -> None:
+    """As if the graph of all segments were kept: the same masks, and then autograd alone."""
+    model = lively(replace(PATTERNS[pattern], dropout=0.3)).train()
+    ids, targets = batch(48)
+    loss = SegmentedLoss(model, torch.float32, 16)
+
+    def unrolled(ids: Tensor, targets: Tensor) -> Tensor:
+        state, total = None, torch.zeros(())
+        for here in loss.parts(48):
+            hidden, state = model.segment(ids[:, here], state)
+            total = total + head_cross_entropy(
+                hidden, model.head.weight, targets[:, here], reduction="sum"
+            )
+        return total / (targets != -100).sum()
+
+    torch.manual_seed(5)
+    found, parts = gradients(model, loss, ids, targets)
+    after = torch.rand(())
+    torch.manual_seed(5)
+    nats, whole = gradients(model, unrolled, ids, targets)
+    assert torch.rand(()) == after
+    assert found == pytest.approx(nats, rel=1e-6)
+    assert furthest(parts, whole) < 1e-5
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_bfloat16_is_as_near_as_the_whole_window(pattern: str) -> None:
+    model, rows = lively(PATTERNS[pattern]), batch(48)
+    nats, exact = gradients(model, model.loss, *rows)
+    _, whole = gradients(model, MixedPrecision(model, torch.bfloat16), *rows)
+    found, parts = gradients(model, SegmentedLoss(model, torch.bfloat16, 13), *rows)
+    assert found == pytest.approx(nats, rel=2e-2)
+    assert furthest(parts, exact) < 1.5 * furthest(whole, exact)
+
+
+def test_validation_keeps_no_states() -> None:
+    model = lively(PATTERNS["w"])
+    with torch.no_grad():
+        total = SegmentedLoss(model, torch.float32, 16)(*batch(48), reduction="sum")
+        assert total.item() == pytest.approx(model.loss(*batch(48), reduction="sum").item())
+    assert total.grad_fn is None

@@ -65,8 +65,8 @@ def best_segment(config: PretrainConfig) -> int | None:
     segments = [2**i for i in range(T.bit_length()) if _SHORTEST <= 2**i < T]
     if not segments or _refused(config):
         return None
-    sizes = {n: total_bytes(replace_settings(config, segment=n)) for n in segments}
-    return min(sizes, key=sizes.__getitem__)
+    found: int = min(segments, key=lambda n: total_bytes(replace_settings(config, segment=n)))
+    return found
 
 
 def _refused(config: PretrainConfig) -> bool:

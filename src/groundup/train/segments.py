@@ -10,7 +10,7 @@ the whole window, for one more forward pass.
 Source: "Training Deep Nets with Sublinear Memory Cost", section 3, along time instead of depth.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -22,10 +22,8 @@ from torch.autograd.function import once_differentiable
 from groundup.base.targets import IGNORE_INDEX
 from groundup.model.gpt import GPT
 from groundup.model.loss import head_cross_entropy
+from groundup.model.state import TextState
 from groundup.train.precision import MixedPrecision
-
-States = tuple[Tensor, ...]
-"""What the layers hand on from one segment to the next."""
 
 
 class SegmentedLoss(MixedPrecision):
@@ -45,7 +43,7 @@ class SegmentedLoss(MixedPrecision):
 
     def __init__(self, model: GPT, dtype: torch.dtype, segment: int) -> None:
         super().__init__(model, dtype)
-        self.segment, self.dropout = segment, model.config.dropout
+        self.segment, self.dropout, self.kinds = segment, model.config.dropout, model.config.kinds
 
     def forward(
         self,
@@ -66,12 +64,9 @@ class SegmentedLoss(MixedPrecision):
         """The parameters that get gradients."""
         return [weight for weight in self.model.parameters() if weight.requires_grad]
 
-    def advance(
-        self, ids: Tensor, targets: Tensor, here: slice, states: States
-    ) -> tuple[Tensor, States]:
-        """Compute the summed loss of the positions `here`, and the states after them."""
-        found: tuple[Tensor, States] = self.run(_advance, ids, targets, here, states)
-        return found
+    def advance(self, ids: Tensor, targets: Tensor, state: TextState) -> tuple[Tensor, TextState]:
+        """Compute the summed loss of a segment, and the state after it."""
+        return self.run(_advance, ids, targets, state)
 
     def parts(self, n_positions: int) -> list[slice]:
         """Return the positions of each segment."""
@@ -83,14 +78,14 @@ class _InSegments(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, loss: SegmentedLoss, ids: Tensor, targets: Tensor, *_: Tensor) -> Tensor:
-        kept: list[tuple[States, list[Tensor]]] = []
-        states: States = ()
+        kept: list[tuple[TextState, list[Tensor]]] = []
+        state = TextState.start(loss.kinds, ids)
         total = torch.zeros((), device=ids.device, dtype=torch.float64)
         draws = loss.model.training and loss.dropout > 0
         for here in loss.parts(ids.shape[1]):
             if any(ctx.needs_input_grad):
-                kept.append((states, _random_states(ids.device) if draws else []))
-            nats, states = loss.advance(ids, targets, here, states)
+                kept.append((state, _random_states(ids.device) if draws else []))
+            nats, state = loss.advance(ids[:, here], targets[:, here], state)
             total += nats
         ctx.loss, ctx.kept = loss, kept
         ctx.save_for_backward(ids, targets)
@@ -103,19 +98,23 @@ class _InSegments(torch.autograd.Function):
         ids, targets = ctx.saved_tensors
         weights = loss.trained()
         gradients = [torch.zeros_like(weight) for weight in weights]
-        d_states: Sequence[Tensor] = ()
+        d_after: list[Tensor] = []  # that of the state after the last segment is zero
         for here in reversed(loss.parts(ids.shape[1])):
-            states, random = ctx.kept.pop()
-            leaves = tuple(state.detach().requires_grad_() for state in states)
+            kept, random = ctx.kept.pop()
+            state = kept.as_leaves()
             with torch.enable_grad(), _replayed(random, ids.device):
-                nats, after = loss.advance(ids, targets, here, leaves)
-            # The states after the last segment have no gradient.
-            ends, d_ends = (nats, *after[: len(d_states)]), (outer.to(nats.dtype), *d_states)
-            found = torch.autograd.grad(ends, (*weights, *leaves), d_ends, allow_unused=True)
+                nats, after = loss.advance(ids[:, here], targets[:, here], state)
+            leaves = state.tensors()
+            found = torch.autograd.grad(
+                (nats, *after.tensors()[: len(d_after)]),
+                (*weights, *leaves),
+                (outer.to(nats.dtype), *d_after),
+                allow_unused=True,
+            )
             for gradient, more in zip(gradients, found, strict=False):
                 if more is not None:
                     gradient += more
-            d_states = [
+            d_after = [
                 torch.zeros_like(leaf) if d_leaf is None else d_leaf
                 for leaf, d_leaf in zip(leaves, found[len(weights) :], strict=True)
             ]
@@ -123,34 +122,10 @@ class _InSegments(torch.autograd.Function):
 
 
 def _advance(
-    model: GPT, ids: Tensor, targets: Tensor, here: slice, states: States
-) -> tuple[Tensor, States]:
-    before = _Before(ids[:, : here.start], states)
-    hidden = model.hidden(ids[:, here], cache=before)
-    nats = head_cross_entropy(hidden, model.head.weight, targets[:, here], reduction="sum")
-    return nats, tuple(before.after)
-
-
-class _Before:
-    """The positions before a segment, as a cache of the model."""
-
-    def __init__(self, ids: Tensor, states: States) -> None:
-        self.ids, self._states = ids, states
-        self.after: list[Tensor] = []
-
-    @property
-    def length(self) -> int:
-        return self.ids.shape[1]
-
-    def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        if self._states:
-            keys = torch.cat((self._states[2 * layer], keys), dim=2)
-            values = torch.cat((self._states[2 * layer + 1], values), dim=2)
-        self.after += [keys, values]
-        return keys, values
-
-    def advance(self, ids: Tensor) -> None:
-        pass
+    model: GPT, ids: Tensor, targets: Tensor, state: TextState
+) -> tuple[Tensor, TextState]:
+    hidden, after = model.segment(ids, state)
+    return head_cross_entropy(hidden, model.head.weight, targets, reduction="sum"), after
 
 
 @contextmanager
