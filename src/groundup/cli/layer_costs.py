@@ -16,12 +16,13 @@ def print_layer_costs(config: PretrainConfig) -> tuple[LayerCost, ...]:
     costs = compare_layers(config)
     table(
         f"One step of {config.batch_size} x {T:,} tokens",
-        ["layers", "at once", "time", "in segments", "time", "fits here"],
+        ["layers", "at once", "time", "segment", "memory", "time", "fits here"],
         [
             [
-                f"{cost.layers} {cost.name}",
+                cost.name,
                 _gigabytes(cost.memory_bytes),
                 span(cost.step_s),
+                "" if cost.segment is None else f"{cost.segment:,}",
                 _gigabytes(cost.segment_memory_bytes),
                 "" if cost.segment_step_s is None else span(cost.segment_step_s),
                 _fits(cost),
@@ -35,8 +36,8 @@ def print_layer_costs(config: PretrainConfig) -> tuple[LayerCost, ...]:
 def _fits(cost: LayerCost) -> str:
     if cost.fits:
         return "yes"
-    return f"segments of {cost.segment:,}" if cost.fits_in_segments else "no"
+    return "in segments" if cost.fits_in_segments else "no"
 
 
 def _gigabytes(n_bytes: int | None) -> str:
-    return "" if n_bytes is None else f"{n_bytes / 1e9:,.1f} GB"
+    return "" if n_bytes is None else f"{n_bytes / 1e9:,.{n_bytes < 1e11:d}f} GB"

@@ -19,7 +19,7 @@ C = TypeVar("C", bound=PretrainConfig)
 _log = logging.getLogger(__name__)
 _SHORTEST, LONG = 256, 2**14
 """Fewest tokens of a segment; context length from which on a window is long."""
-_LARGE_FRAC = 0.05
+_HARDLY_MORE, _LARGE_FRAC = 1.05, 0.05
 _SHAPE = ("n_layers", "d_model", "n_heads", "n_kv_heads", "d_ff", "layers", "window")
 
 
@@ -57,7 +57,7 @@ def with_segments(config: C) -> C:
 
 
 def best_segment(config: PretrainConfig) -> int | None:
-    """The power of two whose segments take the least memory. None: no segments are possible.
+    """The longest power of two that takes hardly more memory than any. None: none is possible.
 
     The activations grow with the length of a segment, and the stored states with their number.
     """
@@ -65,8 +65,10 @@ def best_segment(config: PretrainConfig) -> int | None:
     segments = [2**i for i in range(T.bit_length()) if _SHORTEST <= 2**i < T]
     if not segments or _refused(config):
         return None
-    found: int = min(segments, key=lambda n: total_bytes(replace_settings(config, segment=n)))
-    return found
+    sizes = {n: total_bytes(replace_settings(config, segment=n)) for n in segments}
+    least = min(sizes.values())
+    longest: int = max(n for n, size in sizes.items() if size <= _HARDLY_MORE * least)
+    return longest
 
 
 def _refused(config: PretrainConfig) -> bool:
@@ -163,7 +165,7 @@ def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] |
     }
     if segment is not None and needed(in_segments) < needed(changes):
         changes = in_segments
-    for other in ({}, *_for_long_windows(config.model)):
+    for other in _for_long_windows(config.model):
         if needed({**other, **changes}) <= free:
             return {**other, **changes}
     for model in _smaller_models(config.model):
@@ -178,14 +180,18 @@ def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] |
 
 
 def _for_long_windows(model: GPTConfig) -> Iterator[dict[str, object]]:
-    """Yield changes of a model whose memory per position does not depend on the window."""
-    if model.context_length < LONG:
-        return
+    """Yield changes of a model for long windows, where full attention takes hours per step."""
     rotary: dict[str, object] = {"positions": "rotary"} if model.positions != "rotary" else {}
-    if rotary:
+    others = {**rotary, "layers": "wd" if model.n_layers % 2 == 0 else "w"}
+    is_long = model.context_length >= LONG
+    if is_long and model.layers is None and "g" in model.kinds:
+        yield others
+        return
+    yield {}
+    if is_long and rotary:
         yield rotary
-    if "g" in model.kinds:
-        yield {**rotary, "layers": "wd" if model.n_layers % 2 == 0 else "w"}
+    if is_long and "g" in model.kinds:
+        yield others
 
 
 def _smaller_models(model: GPTConfig) -> Iterator[GPTConfig]:

@@ -12,7 +12,7 @@ from groundup.train.config import PretrainConfig
 from groundup.train.data import Data, open_texts, training_windows, with_vocabulary
 
 _log = logging.getLogger(__name__)
-_NAMES = {"g": "full attention", "w": "window of {window:,}", "d": "gated delta rule"}
+_NAMES = {"g": "full", "w": "window {window:,}", "d": "delta rule"}
 _PROBE_S = 0.1
 _AGAIN = 4 / 3
 """Time of a step in segments: a forward pass more, beside one and a backward pass of two."""
@@ -72,7 +72,7 @@ def _cost(config: PretrainConfig, data: Data, pattern: str, free: int) -> LayerC
     in_segments = None if segment is None else replace_settings(config, segment=segment)
     needed = None if in_segments is None else total_bytes(in_segments)
     kinds = set(pattern)
-    name = _NAMES[pattern[0]].format(window=model.window_width) if len(kinds) == 1 else "as set"
+    name = _NAMES[pattern[0]].format(window=model.window_width) if len(kinds) == 1 else pattern
     _log.info("Layers %s: %d bytes, %.3g s per step.", pattern, at_once, step_s)
     return LayerCost(
         layers=pattern,
