@@ -89,7 +89,7 @@ class _InSegments(torch.autograd.Function):
             total += nats
         ctx.loss, ctx.kept = loss, kept
         ctx.save_for_backward(ids, targets)
-        return total.float()
+        return total.to(nats.dtype)
 
     @staticmethod
     @once_differentiable
