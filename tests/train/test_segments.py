@@ -47,13 +47,14 @@ def compare(config: GPTConfig, T: int, *segments: int) -> None:
     model, rows = lively(config), batch(T)
     exact = copy.deepcopy(model).double()
     nats, whole = gradients(exact, exact.loss, *rows)
+    rounding = furthest(gradients(model, model.loss, *rows)[1], whole)
     for segment in segments:
         found, parts = gradients(exact, SegmentedLoss(exact, torch.float32, segment), *rows)
         assert found == pytest.approx(nats, rel=1e-8)
         assert furthest(parts, whole) < 2e-6  # tables of distances are float32
         found, parts = gradients(model, SegmentedLoss(model, torch.float32, segment), *rows)
         assert found == pytest.approx(nats, rel=1e-6)
-        assert furthest(parts, whole) < 1e-5
+        assert furthest(parts, whole) < max(1e-5, 1.5 * rounding)
 
 
 @pytest.mark.parametrize("name", KINDS)

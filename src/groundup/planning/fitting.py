@@ -200,16 +200,11 @@ def _smaller_models(model: GPTConfig) -> Iterator[GPTConfig]:
         # Half the width with half the heads keeps the width of a head, until one head is left.
         heads = max(1, model.n_heads // 2)
         d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
-        n_layers = max(1, model.n_layers // 2)
-        layers = None if model.layers is None else "".join(model.kinds[:n_layers])
         model = replace(
-            model,
-            n_layers=n_layers,
+            model.with_layers(max(1, model.n_layers // 2)),
             d_model=d_head * heads,
             n_heads=heads,
             n_kv_heads=None,  # these two fitted the old shape only
             d_ff=None,
-            layers=layers,
-            window=model.window if layers is not None and "w" in layers else None,
         )
         yield model

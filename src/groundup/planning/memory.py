@@ -2,8 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from groundup.base.device import choose_device, choose_dtype
@@ -46,14 +44,19 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
     on_cpu, is_compiled = device.type == "cpu", hardware.compile == "on"
-    count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=on_cpu)
+    count = partial(
+        memory_bytes,
+        activation_bytes=dtype.itemsize,
+        on_cpu=on_cpu,
+        context_length=hardware.segment,
+        in_segments=hardware.segment is not None,
+    )
     memory = count(
         config.model,
         rows,
         compiled=is_compiled,
         optimizer_values_per_weight=n_values / n_parameters,
         activation_checkpointing=hardware.activation_checkpointing,
-        context_length=hardware.segment,
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
@@ -62,13 +65,10 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         step["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
-    one_layer = max(
-        memory.activations_bytes + memory.logits_bytes
-        for memory in (
-            count(model, validation_rows(config), context_length=hardware.segment)
-            for model in _single_layers(config.model)
-        )
-    )
+    kinds = config.model.kinds
+    single = [config.model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
+    layers = [count(layer, validation_rows(config)) for layer in single]
+    one_layer = max(layer.activations_bytes + layer.logits_bytes for layer in layers)
     validation = {"validation": one_layer} | rounded
     libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
@@ -82,17 +82,6 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
     return held | most
-
-
-def _single_layers(model: GPTConfig) -> Iterator[GPTConfig]:
-    """Yield models of one layer, one for each kind."""
-    if model.layers is None:
-        yield replace(model, n_layers=1)
-        return
-    for kind in sorted(set(model.layers)):
-        yield replace(
-            model, n_layers=1, layers=kind, window=model.window_width if kind == "w" else None
-        )
 
 
 def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:
