@@ -60,9 +60,10 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
+    kept = {}  # by the segments of a step, from the first to the last
     if hardware.segment is not None:
-        step["states"] = rows * states_bytes(config.model, hardware.segment, dtype.itemsize)
-        step["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
+        kept["states"] = rows * states_bytes(config.model, hardware.segment, dtype.itemsize)
+        kept["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
     kinds = config.model.kinds
@@ -81,7 +82,7 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     if on_cpu:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
-    return held | most
+    return held | most | kept
 
 
 def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:
