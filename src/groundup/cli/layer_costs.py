@@ -41,3 +41,8 @@ def _fits(cost: LayerCost) -> str:
 
 def _gigabytes(n_bytes: int | None) -> str:
     return "" if n_bytes is None else f"{n_bytes / 1e9:,.{n_bytes < 1e11:d}f} GB"
+
+
+def megabytes(n_bytes: int) -> str:
+    """Write a size in megabytes."""
+    return f"{n_bytes / 1e6:,.0f} MB"
