@@ -13,9 +13,10 @@ from small_runs import settings as small_settings
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.model.gpt import GPT
-from groundup.planning import memory
+from groundup.planning import fitting, memory
 from groundup.planning.config import PlanConfig
-from groundup.planning.memory import _settings_that_fit, checkpoint_bytes, count_disk, count_memory
+from groundup.planning.fitting import _settings_that_fit
+from groundup.planning.memory import checkpoint_bytes, count_disk, count_memory
 from groundup.planning.plan import _steps_within, plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.data import open_data, with_vocabulary
@@ -138,7 +139,7 @@ def test_the_smaller_settings_fit(data, monkeypatch, changes):
 
 
 def test_what_nothing_helps_against_is_said(data, monkeypatch):
-    monkeypatch.setattr(memory, "usable_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(UserError, match="No smaller batch, depth or width fits"):
         plan(settings(data))
 

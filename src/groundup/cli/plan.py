@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from groundup.base.duration import span
 from groundup.cli.console import next_command, note, style, table, typed, warn
+from groundup.cli.layer_costs import megabytes, print_layer_costs
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
 from groundup.train.config import PretrainConfig
@@ -13,13 +14,14 @@ from groundup.train.config import PretrainConfig
 
 def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     """Plan a run and print what it will cost."""
+    print_layer_costs(config)
     if config.budget is not None:
         note(f"Choosing a model for {config.budget} on this machine ...")
     else:
         note(f"Measuring training steps on this machine for {config.probe_s:g} seconds ...")
     result = plan(config, given)
     parts = " + ".join(f"{name} {n:,}" for name, n in result.parameters.items() if n)
-    held = " + ".join(f"{name} {_megabytes(n)}" for name, n in result.memory_bytes.items())
+    held = " + ".join(f"{name} {megabytes(n)}" for name, n in result.memory_bytes.items())
     epochs = ", ".join(f"{n:.1f} epochs of {folder}" for folder, n in result.passes.items())
     rows = [
         ["parameters", f"{result.n_parameters:,}", parts],
@@ -28,9 +30,9 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             f"{result.n_train_tokens:,} tokens",
             f"{epochs} in {result.steps:,} steps; {result.n_targets:,} targets",
         ],
-        ["memory", _megabytes(result.total_memory_bytes), held],
-        ["free memory", _megabytes(result.free_memory_bytes), "including this process"],
-        ["disk", _megabytes(result.disk_bytes), f"{_megabytes(result.free_disk_bytes)} free"],
+        ["memory", megabytes(result.total_memory_bytes), held],
+        ["free memory", megabytes(result.free_memory_bytes), "including this process"],
+        ["disk", megabytes(result.disk_bytes), f"{megabytes(result.free_disk_bytes)} free"],
         [
             "compute",
             f"{result.flops_per_step / 1e9:,.1f} GFLOP",
@@ -73,7 +75,3 @@ def _for_pretrain(words: list[str]) -> list[str]:
         elif not joined:
             next(rest)  # its value
     return kept
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.0f} MB"

@@ -8,7 +8,7 @@ from groundup.model.delta import GatedDelta
 from groundup.model.layers import MLP, LayerNorm, RMSNorm
 from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
 from groundup.model.packed import Documents
-from groundup.model.state import LayerState
+from groundup.model.state import AnyLayerState
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
@@ -79,8 +79,8 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "B T C"],
         rotary: tuple[Tensor, Tensor] | None,
-        state: LayerState | None,
-    ) -> tuple[Float[Tensor, "B T C"], LayerState]:
+        state: AnyLayerState | None,
+    ) -> tuple[Float[Tensor, "B T C"], AnyLayerState]:
         """Compute a segment of a longer text; see `groundup.model.state`.
 
         Args:

@@ -171,6 +171,7 @@ def memory_bytes(
     activation_checkpointing: bool = False,
     on_cpu: bool = False,
     compiled: bool = False,
+    in_segments: bool = False,
 ) -> Memory:
     """Estimate the memory of one training step, in bytes.
 
@@ -194,6 +195,8 @@ def memory_bytes(
             computed again.
         on_cpu: Whether the step runs on a CPU.
         compiled: Whether the step is compiled for a GPU.
+        in_segments: Whether the sequences are segments of longer ones: no attention weights are
+            stored.
     """
     T = config.context_length if context_length is None else context_length
     tokens = batch_size * T
@@ -201,7 +204,7 @@ def memory_bytes(
     C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
     qkv, query_key = (H + 2 * G) * D, (H + G) * D
     mixers = [
-        _mixer_values(config, layer, T, on_cpu=on_cpu, copies=copies)
+        _mixer_values(config, layer, T, on_cpu=on_cpu, copies=copies, in_segments=in_segments)
         for layer in range(config.n_layers)
     ]
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
@@ -239,7 +242,13 @@ def memory_bytes(
 
 
 def _mixer_values(
-    config: GPTConfig, layer: int, context_length: int, *, on_cpu: bool, copies: bool
+    config: GPTConfig,
+    layer: int,
+    context_length: int,
+    *,
+    on_cpu: bool,
+    copies: bool,
+    in_segments: bool,
 ) -> int:
     """Values per token that attention, or a gated delta rule, stores for the backward pass."""
     C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
@@ -254,7 +263,7 @@ def _mixer_values(
     if of_pattern and kind == "w":  # the weights and the rotation are computed again
         return attention + 2 * (H + G) * D * config.qk_norm
     attention += (H + G) * D * (config.qk_norm + config.rotates(layer))
-    recomputes = of_pattern and T > LONG
+    recomputes = in_segments or (of_pattern and T > LONG)
     if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
         # Attention weights, and keys and values repeated for every query head.
         return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D

@@ -16,11 +16,12 @@ from groundup.model.attention import (
 )
 from groundup.model.config import RotaryScaling
 from groundup.model.count import LONG
+from groundup.model.key_buffer import KeyState
 from groundup.model.layers import Linear
 from groundup.model.packed import Documents, attention_packed
 from groundup.model.recomputed_attention import recomputed_attention
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
-from groundup.model.state import LayerState
+from groundup.model.state import AnyLayerState, LayerState
 from groundup.model.windowed import windowed_attention
 
 
@@ -254,8 +255,8 @@ class MultiHeadAttention(nn.Module):
         self,
         x: Float[Tensor, "B T C"],
         rotary: tuple[Tensor, Tensor] | None,
-        state: LayerState | None,
-    ) -> tuple[Float[Tensor, "B T E"], LayerState]:
+        state: AnyLayerState | None,
+    ) -> tuple[Float[Tensor, "B T E"], AnyLayerState]:
         """Attend to the positions of a segment and to those before; see `groundup.model.state`.
 
         Args:
@@ -266,6 +267,9 @@ class MultiHeadAttention(nn.Module):
         assert self.causal
         queries, keys, values = self.project(x, None if self.relative else rotary)
         dropout = self.dropout if self.training else 0.0
+        if isinstance(state, KeyState):
+            mixed, after = state.attend(queries, keys, values, dropout=dropout)
+            return self._output(mixed), after
         if self.relative:
             assert self.window is not None
             mixed = windowed_attention(

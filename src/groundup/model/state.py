@@ -7,10 +7,14 @@ with its incoming state as a leaf, and the gradient of that leaf is the gradient
 state of the segment before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Int
 from torch import Tensor
+
+from groundup.model.config import LayerKind
+from groundup.model.key_buffer import KeyBuffer, KeyState
 
 LayerState = tuple[Tensor, Tensor]
 """What one layer stores, the batch B first.
@@ -20,6 +24,8 @@ LayerState = tuple[Tensor, Tensor]
 - Gated delta rule (`d`): the matrix of each head in float32, (B, H, D, D), and the inputs of the
   convolution at the last positions, (B, 3, 3 H D), zeros before the start of the text.
 """
+AnyLayerState = LayerState | KeyState
+"""The same. Full attention may store a part of a buffer instead, which holds gradients, too."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +36,18 @@ class TextState:
     """Number of positions before."""
     ids: Int[Tensor, "B n"]
     """The last token ids, as many as the n-gram embedding needs, at most all of them."""
-    layers: tuple[LayerState, ...]
-    """What each layer stores."""
+    layers: tuple[AnyLayerState | None, ...]
+    """What each layer stores. None: nothing is before."""
+
+    @classmethod
+    def start(cls, kinds: Sequence[LayerKind], ids: Int[Tensor, "B T"]) -> "TextState":
+        """Return the state before the first of several segments of `ids`, for a backward pass.
+
+        Full layers get a buffer for the keys and values of all positions.
+        """
+        T = ids.shape[1]
+        layers = tuple(KeyState(KeyBuffer(T)) if kind == "g" else None for kind in kinds)
+        return cls(0, ids[:, :0], layers)
 
     def as_leaves(self) -> "TextState":
         """View the state without its history, as leaves that collect their gradients."""
@@ -43,8 +59,9 @@ class TextState:
 
     def tensors(self) -> list[Tensor]:
         """List the tensors of all layers, those that have gradients."""
-        return [tensor for layer in self.layers for tensor in layer]
+        return [x for layer in self.layers if isinstance(layer, tuple) for x in layer]
 
     def _with(self, tensors: list[Tensor]) -> "TextState":
-        pairs = zip(tensors[::2], tensors[1::2], strict=True)
-        return TextState(self.n_tokens, self.ids, tuple(pairs))
+        pairs = iter(zip(tensors[::2], tensors[1::2], strict=True))
+        layers = (next(pairs) if isinstance(layer, tuple) else layer for layer in self.layers)
+        return TextState(self.n_tokens, self.ids, tuple(layers))

@@ -22,7 +22,8 @@ from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
 from groundup.planning.compilation import with_compilation
-from groundup.planning.memory import check_memory, count_memory
+from groundup.planning.fitting import check_memory
+from groundup.planning.memory import count_memory
 from groundup.planning.scaling import expected_loss
 from groundup.planning.throughput import Speed, probe
 from groundup.train.config import PretrainConfig

@@ -67,6 +67,8 @@ def _choose(config: PretrainConfig, seconds: float | None) -> Compilation:
             reason="On a CPU it saved 0 to 20 % of a step when measured, which rarely pays back "
             "the 45 s that it takes.",
         )
+    if hardware.segment is not None:
+        return Compilation(on=False, reason="It does not work with segments.")
     if n_processes() > 1 and hardware.parallel == "fsdp":
         return Compilation(on=False, reason="It does not work with sharded weights.")
     if missing := _missing(device):

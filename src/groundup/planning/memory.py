@@ -2,15 +2,15 @@
 
 import json
 import logging
-from dataclasses import replace
 from functools import partial
 
 from groundup.base.device import choose_device, choose_dtype
 from groundup.base.errors import UserError
-from groundup.base.fields import leaves, replace_settings, setting
+from groundup.base.fields import leaves, setting
 from groundup.base.files import sha256_bytes
 from groundup.base.kinds import Mark
-from groundup.base.machine import free_disk_bytes, memory_in_use_bytes, usable_memory_bytes
+from groundup.base.machine import free_disk_bytes, memory_in_use_bytes
+from groundup.model.config import GPTConfig
 from groundup.model.count import memory_bytes, parameters_by_part
 from groundup.train.build import validation_rows
 from groundup.train.config import PretrainConfig
@@ -22,6 +22,8 @@ _LIBRARY_BYTES = 160_000_000
 """What libraries allocate during a run: buffers of matrix products, drawing curves. Measured."""
 _COMPILER_BYTES = 90_000_000
 """What `torch.compile` keeps allocated in the process. Measured."""
+_TOKEN_BYTES = 16
+"""Input and target of a position."""
 _OVERHEAD_FRAC = 0.2
 """Freed memory that the allocator cannot use again, as a fraction of the temporary tensors."""
 
@@ -42,7 +44,13 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
     on_cpu, is_compiled = device.type == "cpu", hardware.compile == "on"
-    count = partial(memory_bytes, activation_bytes=dtype.itemsize, on_cpu=on_cpu)
+    count = partial(
+        memory_bytes,
+        activation_bytes=dtype.itemsize,
+        on_cpu=on_cpu,
+        context_length=hardware.segment,
+        in_segments=hardware.segment is not None,
+    )
     memory = count(
         config.model,
         rows,
@@ -52,6 +60,10 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
+    kept = {}  # by the segments of a step, from the first to the last
+    if hardware.segment is not None:
+        kept["states"] = rows * states_bytes(config.model, hardware.segment, dtype.itemsize)
+        kept["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
     kinds = config.model.kinds
@@ -70,34 +82,29 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     if on_cpu:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
-    return held | most
+    return held | most | kept
 
 
-def check_memory(config: PretrainConfig, *, margin: float = 1.0) -> None:
-    """Refuse a run that does not fit in memory, and name settings that do.
+def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:
+    """Bytes of what the segments of one window keep for the backward pass.
 
-    Args:
-        config: The settings, with the vocabulary of their data.
-        margin: Refuse only an estimate of more than this many times the free memory. The estimate
-            is within 20 %.
-
-    Raises:
-        UserError: It does not fit.
+    A layer `w` keeps its last keys and values before each segment, and `d` its matrices and the
+    last inputs of its convolution. A layer `g` keeps the keys and values of the whole window once,
+    and their gradients in float32.
     """
-    total, device = sum(count_memory(config).values()), choose_device(config.hardware.device)
-    free = usable_memory_bytes(device)  # includes what this process already holds, as `total` does
-    if total <= margin * free:
-        return
-    found = (
-        f"One step takes about {total / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free."
-    )
-    smaller = _settings_that_fit(config, free)
-    if smaller is None:
-        raise UserError(
-            f"{found} No smaller batch, depth or width fits. A shorter context, a smaller "
-            "vocabulary or more memory is needed."
-        )
-    raise UserError(f"{found} Smaller settings fit.", settings=smaller)
+    T, H, D = config.context_length, config.n_heads, config.head_width
+    keys_values, n_states = 2 * config.kv_heads * D, -(-T // segment) - 1
+    total = 0
+    for layer in range(config.n_layers):
+        kind, window = config.kind_of(layer), config.window_of(layer)
+        if kind == "g":
+            total += T * keys_values * (activation_bytes + 4)
+        elif kind == "d":
+            total += n_states * (H * D * D * 4 + 3 * 3 * H * D * activation_bytes)
+        else:
+            assert window is not None
+            total += n_states * min(T, window - 1) * keys_values * activation_bytes
+    return total
 
 
 def settings_sha256(config: PretrainConfig) -> str:
@@ -147,51 +154,3 @@ def checkpoint_bytes(config: PretrainConfig) -> int:
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     return 4 * (n_parameters + config.optimizer.n_values(n_matrices, n_parameters - n_matrices))
-
-
-def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] | None:
-    """Settings to change so that it fits, first those that do not change the result.
-
-    None: splitting the batch and halving depth and width does not help.
-    """
-
-    def fits(changes: dict[str, object]) -> bool:
-        return sum(count_memory(replace_settings(config, **changes)).values()) <= free
-
-    changes: dict[str, object] = {}
-    for checkpointing in ({}, {"activation_checkpointing": True}):
-        parts = config.hardware.grad_accumulation_steps
-        while parts < config.batch_size:
-            parts = min(2 * parts, config.batch_size)
-            changes = {"grad_accumulation_steps": parts, **checkpointing}
-            if fits(changes):
-                return changes
-    changes = {
-        "grad_accumulation_steps": config.batch_size,
-        "activation_checkpointing": True,
-    }
-    model = config.model
-    while model.d_model >= 16:
-        # Half the width with half the heads keeps the width of a head, until one head is left.
-        heads = max(1, model.n_heads // 2)
-        d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
-        model = replace(
-            model.with_layers(max(1, model.n_layers // 2)),
-            d_model=d_head * heads,
-            n_heads=heads,
-            n_kv_heads=None,
-            d_ff=None,
-        )
-        shape: dict[str, object] = {
-            "n_layers": model.n_layers,
-            "d_model": model.d_model,
-            "n_heads": model.n_heads,
-        }
-        if model.layers is not None:
-            shape |= {"layers": model.layers, "window": model.window}
-        # These fitted the old shape only.
-        derived = {"n_kv_heads": config.model.n_kv_heads, "d_ff": config.model.d_ff}
-        reset = {name: None for name, value in derived.items() if value is not None}
-        if fits({**shape, **reset, **changes}):
-            return {**shape, **reset, **changes}
-    return None

@@ -19,9 +19,9 @@ from groundup.model.count import flops_per_token, parameters_by_part
 from groundup.planning.budget import choose, duration_s, most_steps
 from groundup.planning.compilation import with_compilation
 from groundup.planning.config import PlanConfig
+from groundup.planning.fitting import check_memory, with_segments
 from groundup.planning.memory import (
     check_disk,
-    check_memory,
     count_disk,
     count_memory,
     settings_sha256,
@@ -103,7 +103,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         # The choice is made again below, for its reason.
         config = replace_settings(chosen, compile=config.hardware.compile)
     choosing_s = time.monotonic() - began_at
-    config = replace(config, model=with_vocabulary(config, data).model)
+    config = with_segments(replace(config, model=with_vocabulary(config, data).model))
     config, compilation = with_compilation(config, budget_s or _given_s(config))
     texts = TextUse(config, data)
     parameters = parameters_by_part(config.model)

@@ -5,12 +5,17 @@ import time
 from dataclasses import dataclass
 from itertools import pairwise
 
+from groundup.base.fields import replace_settings
+from groundup.model.count import flops_per_token
 from groundup.train.build import prepare_training, validation_sets
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data
+from groundup.train.distributed import n_processes
 from groundup.train.loop import train_steps
 from groundup.train.schedule import ClockSchedule
 
+_LONG = 2**13
+"""Tokens of a window that stands for a much longer one."""
 _WINDOWS = 32
 """Fewest windows of the validation set for measuring the time of a validation."""
 
@@ -37,6 +42,9 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
         data: Its text.
         seconds: How long to measure.
     """
+    n_rows = config.batch_size // n_processes()
+    config, times = _shortened(config)
+    n_rows = 1 if times == 1.0 else n_rows
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
     if config.hardware.compile == "on":
@@ -67,7 +75,23 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     setup.validate(n_windows)
     window_s = (time.perf_counter() - began_at) / n_windows
     return Speed(
-        step_s=step_s,
-        window_s=world.of_first(window_s),
+        step_s=times * step_s,
+        window_s=times / n_rows * world.of_first(window_s),
         compile_s=world.of_first(compile_s) if config.hardware.compile == "on" else 0.0,
     )
+
+
+def _shortened(config: PretrainConfig) -> tuple[PretrainConfig, float]:
+    """A run of one short window per step, where windows take minutes; how many times as long the
+    step itself takes, by its FLOPs: exact where no layer attends to the whole window."""
+    model, segment = config.model, config.hardware.segment or 0
+    widest = max(model.window_of(layer) or 0 for layer in range(model.n_layers))
+    T, short = model.context_length, max(_LONG, 2 * segment, 2 * widest)
+    if 2 * short >= T:
+        return config, 1.0
+    ratio = flops_per_token(model) * T / (flops_per_token(model, short) * short)
+    n = n_processes()
+    shortened = replace_settings(
+        config, context_length=short, stride=None, batch_size=n, grad_accumulation_steps=1
+    )
+    return shortened, ratio * config.batch_size / n

@@ -23,11 +23,12 @@ from groundup.base.run import RunFolder, check_name
 from groundup.model.count import count_parameters
 from groundup.planning.budget import choose, duration_s
 from groundup.planning.compilation import with_compilation
-from groundup.planning.memory import check_disk, check_memory
+from groundup.planning.fitting import check_memory, with_segments
+from groundup.planning.memory import check_disk
 from groundup.planning.text_use import TextUse
 from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.report import PretrainResult, describe, run_readme
-from groundup.pretraining.run_lookup import chosen_before, compiled_before
+from groundup.pretraining.run_lookup import chosen_before, settled_before
 from groundup.pretraining.samples import encode_prompt
 from groundup.train.build import Setup, prepare_training, validation_sets
 from groundup.train.checkpoint_state import Progress, weights_sha256
@@ -79,7 +80,10 @@ def pretrain(
         )
         if on_choice is not None:
             on_choice(config)
-    config = compiled_before(config, data) or with_compilation(with_vocabulary(config, data))[0]
+    config = (
+        settled_before(config, data)
+        or with_compilation(with_segments(with_vocabulary(config, data)))[0]
+    )
     check_memory(with_vocabulary(config, data), margin=_SURE_BY)
     check_disk(with_vocabulary(config, data), whole_run=False)
     setup = prepare_training(config, data)

@@ -106,6 +106,8 @@ def run_readme(setup: Setup, result: PretrainResult) -> str:
         f"{model.context_length}, vocabulary size {model.vocab_size:,}"
     )
     repeats = "This command repeats the run:"
+    segment = config.hardware.segment
+    parts = "" if segment is None else f", in segments of {segment:,}"
     figure = "\n![loss and learning rate](figures/loss.svg)\n" if config.curves else ""
     if config.budget is not None:
         repeats = "This command repeats its settings; the budget decides the number of steps:"
@@ -116,7 +118,7 @@ A transformer with {result.n_parameters:,} parameters: {sizes}.
 
 | | |
 |---|---|
-| steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{sessions} |
+| steps | {result.steps:,} of {config.batch_size} x {model.context_length} tokens{parts}{sessions} |
 | epochs | {_epochs(setup, result)} |
 | time | {result.elapsed_s:,.0f} s, {speed} |
 | validation loss before training | {before:.4f} nats/token |

@@ -22,13 +22,15 @@ def chosen_before(config: PretrainConfig, given: Set[str] = frozenset()) -> Pret
     return None
 
 
-def compiled_before(config: PretrainConfig, data: Data) -> PretrainConfig | None:
-    """Return the settings with what compile="auto" became in an unfinished run of the same ones."""
+def settled_before(config: PretrainConfig, data: Data) -> PretrainConfig | None:
+    """Return the settings with what was chosen for those left open, in an unfinished run."""
+    left_open = {"compile": "auto", "segment": None}
+    left_open = {n: v for n, v in left_open.items() if getattr(config.hardware, n) == v}
     for folder in taken_names(config.out):
         stored = None if RunFolder(folder).is_finished else stored_settings(folder, config)
-        if stored is None or config.hardware.compile != "auto":
+        if stored is None or not left_open:
             continue
-        kept = {"out": config.out, "compile": "auto"}
-        if replace_settings(stored, **kept) == with_vocabulary(config, data):
-            return replace_settings(config, compile=stored.hardware.compile)
+        if replace_settings(stored, out=config.out, **left_open) == with_vocabulary(config, data):
+            chosen = {name: getattr(stored.hardware, name) for name in left_open}
+            return replace_settings(config, **chosen)
     return None

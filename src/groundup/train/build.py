@@ -22,6 +22,7 @@ from groundup.train.job import BatchLoader
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
 from groundup.train.schedule import ClockSchedule, Schedule
+from groundup.train.segments import SegmentedLoss
 
 _log = logging.getLogger(__name__)
 _VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
@@ -112,6 +113,8 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
     if world.size > 1 and hardware.parallel == "fsdp":
         world.shard(model, dtype)
         loss = MixedPrecision(model, torch.float32)  # FSDP gathers the weights in the right format
+    elif hardware.segment is not None:
+        loss = SegmentedLoss(model, dtype, hardware.segment)
     else:
         loss = MixedPrecision(model, dtype)
     optimizer = Optimizer(

@@ -59,6 +59,9 @@ class HardwareConfig(Config):
     """Number of parts that a batch is split into to save memory. The result stays the same."""
     activation_checkpointing: bool = False
     """Save memory by computing the activations of a layer again in the backward pass."""
+    segment: Annotated[Count | None, Mark.BY_BUDGET] = None
+    """Tokens of a window that are computed at a time, which saves memory in long windows. The
+    gradients stay those of the whole window. None: all, or fewer where a window does not fit."""
     compile: Annotated[Literal["auto", "on", "off"], IfBare("on"), Mark.BY_BUDGET] = "auto"
     """Compile the training step with torch.compile: a slower start, then faster steps.
     auto: where the run is long enough to earn the time back."""
@@ -75,6 +78,14 @@ class HardwareConfig(Config):
             raise UserError(
                 'compile does not work with parallel="fsdp".', settings={"parallel": "ddp"}
             )
+        others = {"compile": "on", "parallel": "fsdp", "activation_checkpointing": True}
+        without = {"compile": "off", "parallel": "ddp", "activation_checkpointing": False}
+        for name, value in others.items():
+            if self.segment is not None and getattr(self, name) == value:
+                raise UserError(
+                    f"segment does not work with {name}={value!r}.",
+                    settings={name: without[name]},
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +153,22 @@ class PretrainConfig(Config):
                 f"A batch of {self.batch_size} windows cannot be split into "
                 f"{self.hardware.grad_accumulation_steps} parts.",
                 settings={"grad_accumulation_steps": self.batch_size},
+            )
+        self._check_segment()
+
+    def _check_segment(self) -> None:
+        segment, T = self.hardware.segment, self.model.context_length
+        if segment is not None and segment > T:
+            raise UserError(
+                f"A segment has {segment:,} tokens and a window has {T:,}. A segment is at most as "
+                "long as a window.",
+                settings={"segment": None},
+            )
+        if segment is not None and self.documents != "stream":
+            raise UserError(
+                f"segment does not work with documents={self.documents!r}, which separates the "
+                "documents of a window. Windows over a stream of documents are expected.",
+                settings={"documents": "stream"},
             )
 
     def _check_texts(self) -> None:
