@@ -4,6 +4,7 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.context_view import show_context, show_needle
 from groundup.cli.memorization_view import show_memorization
 from groundup.cli.task_view import show_task
 from groundup.evaluation.config import EvaluateConfig
@@ -11,12 +12,18 @@ from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evalua
 
 
 def run(config: EvaluateConfig) -> EvaluateResult | None:
-    """Compare a run with the baselines; for a task or memorization, which have views, None."""
+    """Compare a run with the baselines; for other measurements, which have views, None."""
     if config.tasks.task is not None:
         show_task(config)
         return None
     if config.recitations is not None or config.canary:
         show_memorization(config)
+        return None
+    if config.context:
+        show_context(config)
+        return None
+    if config.needle is not None:
+        show_needle(config)
         return None
     result = evaluate(config)
     table(
