@@ -177,7 +177,7 @@ def test_every_kernel_gives_the_same(kind, monkeypatch):
     model, found = lively(CONFIGS[kind]), []
     for by_groups, has_varlen in ((True, False), (False, True), (False, False)):
         monkeypatch.setattr(packed_module, "by_blocks", lambda *_, by=by_groups: by)
-        monkeypatch.setattr(packed_module, "_has_variable_lengths", lambda _, has=has_varlen: has)
+        monkeypatch.setattr(packed_module, "has_variable_lengths", lambda *_, has=has_varlen: has)
         monkeypatch.setattr(packed_module, "_found_kernel", [varlen_attn])
         found.append(model.hidden(packed(), lengths=torch.tensor([LENGTHS])))
     torch.testing.assert_close(found[1], found[0], atol=1e-5, rtol=1e-5)

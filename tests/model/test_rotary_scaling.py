@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peers import peer
@@ -62,7 +63,7 @@ def test_the_frequencies_are_those_of_transformers(name: str, d_head: int, base:
 def test_long_contexts_compute_what_a_table_would_hold(scaling: Any, layout: Any) -> None:
     long = RotaryEmbedding(8, 131_072, 500_000.0, layout, scaling)
     assert long.cos.numel() + long.sin.numel() < 300_000
-    cos, sin = rotary_tables(20_000, 8, 500_000.0, layout, scaling)
+    cos, sin = rotary_tables(20_000, 8, 500_000.0, layout, scaling, exact=True)
     for start, stop in ((0, 16), (16_380, 16_390), (19_990, 20_000)):
         for found, expected in zip(long.between(start, stop), (cos, sin), strict=True):
             assert torch.equal(found, expected[start:stop])
@@ -107,3 +108,16 @@ def test_incomplete_scaling_is_refused(settings: dict[str, Any], said: str) -> N
 def test_scaling_needs_rotary_positions() -> None:
     with pytest.raises(UserError, match="rotary_scaling needs"):
         GPTConfig(positions="learned", rotary_scaling=YARN)
+
+
+def test_distant_positions_have_exact_angles() -> None:
+    """Float32 angles would be wrong by 0.06 at position 1,500,000."""
+    d_head, at = 16, 1_499_999
+    powers = rotary_frequencies(d_head, 10_000.0)[0].double().numpy()
+    cos, sin = RotaryEmbedding(d_head, at + 1).between(at, at + 1)
+    np.testing.assert_allclose(cos[0, :8].numpy(), np.cos(at * powers), atol=1e-6)
+    np.testing.assert_allclose(sin[0, 8:].numpy(), np.sin(at * powers), atol=1e-6)
+    short = RotaryEmbedding(d_head, 65_536)
+    positions = torch.arange(40_000, 40_002, dtype=torch.float32)
+    angles = positions[:, None] * rotary_frequencies(d_head, 10_000.0)[0]
+    assert torch.equal(short.between(40_000, 40_002)[0][:, :8], angles.cos())  # as ever

@@ -6,17 +6,21 @@ the Llama family. This file does not import torch, so that planning and `--help`
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from annotated_types import Ge, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Mark, Positive, Section, Whole
+from groundup.base.kinds import Count, Mark, Pattern, Positive, Section, Whole
 
 _Shape = Annotated[Count, Mark.SHAPE]
 _EXPERIMENTAL = Section("Experimental")
 _Float32 = Annotated[Positive, Lt(1e35)]
+_Layers = Annotated[str, Pattern("[wdg]*", "a pattern of the letters w, d and g")]
+_WINDOW = 512
+LayerKind = Literal["w", "d", "g"]
+"""Attention to a window, gated delta rule, or attention to all positions before."""
 
 GPT2_SIZES: dict[str, tuple[int, int, int]] = {
     # name: (n_layers, n_heads, d_model); source: see `GPTConfig.gpt2`.
@@ -114,6 +118,11 @@ class GPTConfig(Config):
     """Number of positions that a position attends to, itself included. None: all before it."""
     sliding_layers: Annotated[tuple[Whole, ...], Mark.NO_OPTION] | None = None
     """Layers with the sliding window, counted from 0. None: every layer."""
+    layers: Annotated[_Layers, Mark.SHAPE] | None = None
+    """Kind of each layer: w attends to a window, d is a gated delta rule, g attends to all.
+    A pattern such as wwwg is repeated. None: g everywhere."""
+    window: Count | None = None
+    """Positions that a layer w attends to, itself included. None: 512, at most the context."""
     qk_norm: bool = True
     """Normalize each query and key, which keeps attention stable at high learning rates."""
     qk_gain: Annotated[_Float32, _EXPERIMENTAL] = 1.0
@@ -150,8 +159,41 @@ class GPTConfig(Config):
 
     def window_of(self, layer: int) -> int | None:
         """Sliding window of a layer, in positions; None: the layer attends to all before it."""
+        if self.layers is not None:
+            return self.window_width if self.kind_of(layer) == "w" else None
         slides = self.sliding_layers is None or layer in self.sliding_layers
         return self.sliding_window if slides else None
+
+    @property
+    def window_width(self) -> int:
+        """Positions that a layer `w` attends to, never None."""
+        return min(_WINDOW, self.context_length) if self.window is None else self.window
+
+    def kind_of(self, layer: int) -> LayerKind:
+        """Kind of a layer: "w", "d" or "g"."""
+        if self.layers is not None:
+            return cast("LayerKind", self.layers[layer % len(self.layers)])
+        return "g" if self.window_of(layer) is None else "w"
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """Kind of each layer, in order."""
+        return tuple(self.kind_of(layer) for layer in range(self.n_layers))
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether `layers` has other letters than g: then `g` has no rotary positions."""
+        return self.layers is not None and set(self.layers) != {"g"}
+
+    def rotates(self, layer: int) -> bool:
+        """Whether a layer rotates its queries and keys by their positions.
+
+        Full attention of a mixed model does not: the other layers know the order of the tokens.
+
+        Source: "Kimi Linear: An Expressive, Efficient Attention Architecture", section 4.
+        """
+        kind = self.kind_of(layer)
+        return self.positions == "rotary" and kind != "d" and not (kind == "g" and self.is_mixed)
 
     @property
     def ff_width(self) -> int:
@@ -190,12 +232,46 @@ class GPTConfig(Config):
                 f"sliding_layers is {list(self.sliding_layers)}. Layers below n_layers, which is "
                 f"{self.n_layers}, and a sliding_window are expected."
             )
+        self._check_layers()
         if self.rotary_scaling is not None and self.positions != "rotary":
             raise UserError('rotary_scaling needs positions="rotary".')
         if self.look_back and not (self.positions == "rotary" and self.qk_norm and self.qkv_bias):
             raise UserError(
                 'look_back needs positions="rotary", qk_norm=True and qkv_bias=True.',
                 settings={"positions": "rotary", "qk_norm": True, "qkv_bias": True},
+            )
+
+    def _check_layers(self) -> None:
+        if self.window is not None and "w" not in (self.layers or ""):
+            raise UserError(
+                f"window is {self.window}, and no layer has a window. A pattern with w is expected "
+                "in layers.",
+                settings={"layers": "w"},
+            )
+        if self.layers is None:
+            return
+        if not self.layers or self.n_layers % len(self.layers):
+            raise UserError(
+                f"layers is {self.layers!r}, and the model has {self.n_layers} layers. One letter "
+                "per layer, or a pattern whose length divides the number of layers, is expected.",
+                settings={"layers": ((self.layers or "w") * self.n_layers)[: self.n_layers]},
+            )
+        if "w" in self.layers and self.window_width > self.context_length:
+            raise UserError(
+                f"window is {self.window}, and the context length is {self.context_length}. A "
+                "window of at most the context length is expected.",
+                settings={"window": self.context_length},
+            )
+        if self.sliding_window is not None or self.sliding_layers is not None:
+            raise UserError(
+                "Both layers and sliding_window are set. Only one of them is expected: in layers, "
+                "w is a layer with a sliding window, and window is its width."
+            )
+        if self.look_back and not self.rotates(0):
+            raise UserError(
+                f"look_back needs rotary positions in the first layer, and layers is "
+                f"{self.layers!r}. A pattern that begins with w is expected.",
+                settings={"layers": "w" + self.layers[1:]},
             )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""The language model, from its parts: the block and the GPT class.
+"""The language model, from its parts.
 
 Token ids are embedded as vectors; every block adds the outputs of its attention and its MLP to
 them; a final norm and the head compute a logit for each token of the vocabulary at each position.
@@ -13,71 +13,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.base.errors import UserError
-from groundup.model.config import GPTConfig
-from groundup.model.layers import MLP, Embedding, LayerNorm, Linear, RMSNorm
+from groundup.model.block import Block, make_norm
+from groundup.model.config import GPTConfig, LayerKind
+from groundup.model.layers import Embedding, Linear
 from groundup.model.loss import head_cross_entropy
-from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
+from groundup.model.multi_head import KeyValueCache
 from groundup.model.ngram_embedding import NGramEmbedding
 from groundup.model.packed import Documents, without_padding
 from groundup.model.recompute import recomputed
 from groundup.model.rotary import RotaryEmbedding
-
-
-def make_norm(config: GPTConfig) -> nn.Module:
-    """Build the norm of the config: RMSNorm, or LayerNorm as in GPT-2."""
-    if config.norm == "rms":
-        return RMSNorm(config.d_model, config.norm_eps)
-    return LayerNorm(config.d_model, config.norm_eps, bias=config.bias)
-
-
-class Block(nn.Module):
-    """One pre-norm transformer layer: x + attention(norm(x)), then x + MLP(norm(x)).
-
-    `GPT.initialize` sets its weights; the constructor leaves them uninitialized.
-
-    Source: "On Layer Normalization in the Transformer Architecture", figure 1 (b), pre-norm.
-    """
-
-    def __init__(self, config: GPTConfig, layer: int) -> None:
-        super().__init__()
-        self.attention_norm = make_norm(config)
-        self.attention = MultiHeadAttention(
-            config.d_model,
-            config.n_heads,
-            n_kv_heads=config.kv_heads,
-            d_head=config.head_width,
-            window=config.window_of(layer),
-            qkv_bias=config.qkv_bias,
-            bias=config.bias,
-            qk_norm=config.norm if config.qk_norm else None,
-            norm_eps=config.norm_eps,
-            rotary_layout=config.rotary_layout,
-            dropout=config.dropout,
-            layer=layer,
-            initialize=False,
-        )
-        self.mlp_norm = make_norm(config)
-        self.mlp = MLP(
-            config.d_model,
-            config.ff_width,
-            activation=config.activation,
-            bias=config.bias,
-            dropout=config.dropout,
-            initialize=False,
-        )
-
-    def forward(
-        self,
-        x: Float[Tensor, "B T C"],
-        rotary: tuple[Tensor, Tensor] | None,
-        cache: KeyValueCache | None = None,
-        documents: Documents | None = None,
-    ) -> Float[Tensor, "B T C"]:
-        """Compute the residual stream after attention and MLP."""
-        x = x + self.attention(self.attention_norm(x), rotary, cache, documents=documents)
-
-        stream: Tensor = x + self.mlp(self.mlp_norm(x))  # (B, T, C)
-        return stream
+from groundup.model.state import TextState
+from groundup.model.windowed import rotary_rows
 
 
 def check_ids(
@@ -165,6 +111,7 @@ class GPT(nn.Module):
                 config.rotary_base,
                 config.rotary_layout,
                 config.rotary_scaling,
+                exact=True if config.is_mixed else None,
             )
             if config.positions == "rotary"
             else None
@@ -257,41 +204,92 @@ class GPT(nn.Module):
             documents = Documents.of(lengths, ids.numel(), shape[1] if fits else None)
             check_ids(ids, vocab_size=V, context_length=T, documents=documents)
             ids = ids.reshape(1, -1)  # (1, N)
-        x, rotary = self._embed(ids, cache, documents)
+        start, before = (0, None) if cache is None else (cache.length, cache.ids)
+        x = self._embed(ids, start, before, documents)
+        rotary = self.rotary_tables(x, start, documents)
         x = F.dropout(x, self.config.dropout, self.training)
         checkpointing = self.activation_checkpointing and torch.is_grad_enabled()
         for block in self.blocks:
+            assert isinstance(block, Block)
             if checkpointing:
-                x = recomputed(block, x, rotary, documents)
+                x = recomputed(block, x, rotary[block.kind], documents)
             else:
-                x = block(x, rotary, cache, documents)
+                x = block(x, rotary[block.kind], cache, documents)
         if cache is not None:
             # After the last block: until then every layer appends at the same positions.
             cache.advance(ids)
         normed: Tensor = self.final_norm(x)  # (B, T, C)
         return normed if documents is None else normed.view(*shape, -1)
 
+    def segment(
+        self, ids: Tensor, state: TextState | None = None
+    ) -> tuple[Float[Tensor, "B T C"], TextState]:
+        """Compute the hidden states of a segment of a text, and the state after it.
+
+        The hidden states are those that `hidden` computes for the whole text.
+
+        Args:
+            ids: Token ids, (B, T) int64.
+            state: The state after the segment before. None: `ids` are the start of the text.
+
+        Raises:
+            UserError: `check_ids` refuses the ids.
+        """
+        start = 0 if state is None else state.n_tokens
+        V, T = self.config.vocab_size, self.config.context_length
+        check_ids(ids, vocab_size=V, context_length=T, start=start)
+        before = None if state is None else state.ids
+        x = self._embed(ids, start, before)
+        rotary = self.rotary_tables(x, start)
+        x = F.dropout(x, self.config.dropout, self.training)
+        layers = []
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, Block)
+            incoming = None if state is None else state.layers[number]
+            x, outgoing = block.segment(x, rotary[block.kind], incoming)
+            layers.append(outgoing)
+        read = ids if before is None else torch.cat((before, ids), dim=1)
+        last = read[:, max(0, read.shape[1] - self.config.ngram + 1) :]
+        normed: Tensor = self.final_norm(x)  # (B, T, C)
+        return normed, TextState(start + ids.shape[1], last, tuple(layers))
+
     def _embed(
-        self, ids: Tensor, cache: KeyValueCache | None, documents: Documents | None
-    ) -> tuple[Float[Tensor, "B T C"], tuple[Tensor, Tensor] | None]:
-        """Embed the ids; return the vectors, and the cosines and sines of their positions."""
-        start = 0 if cache is None else cache.length
-        stop = start + ids.shape[1]
+        self, ids: Tensor, start: int, before: Tensor | None, documents: Documents | None = None
+    ) -> Float[Tensor, "B T C"]:
+        """Embed the ids, which follow `before` at the position `start`."""
         positions = None if documents is None else documents.positions
         x: Tensor = self.token_embedding(ids)  # (B, T, C)
         if self.ngram_embedding is not None:
-            before = None if cache is None else cache.ids
             x = x + self.ngram_embedding(ids, before, positions).to(x.dtype)
-        if self.position_embedding is not None:
-            if positions is None:
-                return x + self.position_embedding.weight[start:stop], None  # (B, T, C)
-            return x + self.position_embedding(positions), None
-        if self.rotary is None:
-            return x, None
-        cos, sin = (
-            self.rotary.between(start, stop) if positions is None else self.rotary.at(positions)
-        )
-        return x, (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
+        if self.position_embedding is None:
+            return x
+        if positions is None:
+            return x + self.position_embedding.weight[start : start + ids.shape[1]]  # (B, T, C)
+        embedded: Tensor = self.position_embedding(positions)
+        return x + embedded
+
+    def rotary_tables(
+        self, x: Float[Tensor, "B T C"], start: int = 0, documents: Documents | None = None
+    ) -> dict[LayerKind, tuple[Tensor, Tensor] | None]:
+        """Cosines and sines of the positions from `start` on, (T, D) each, for each kind of layer.
+
+        Windows of `config.layers` rotate by distances, unless there are several documents.
+        """
+        config = self.config
+        tables: dict[LayerKind, tuple[Tensor, Tensor] | None] = {}
+        for kind in set(config.kinds):
+            tables[kind] = None
+            if self.rotary is None or not config.rotates(config.kinds.index(kind)):
+                continue
+            if documents is not None:
+                cos, sin = self.rotary.at(documents.positions)
+            elif kind == "w" and config.layers is not None:
+                n_rows = rotary_rows(config.window_width, x.shape[1], x, config.head_width)
+                cos, sin = self.rotary.between(0, n_rows)
+            else:
+                cos, sin = self.rotary.between(start, start + x.shape[1])
+            tables[kind] = cos.to(x.dtype), sin.to(x.dtype)
+        return tables
 
     def forward(self, ids: Tensor, *, cache: KeyValueCache | None = None) -> Float[Tensor, "B T V"]:
         """Compute the logits of the next token at every position.

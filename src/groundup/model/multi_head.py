@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
+from torch.nn.attention.bias import causal_lower_right
 
 from groundup.base.errors import UserError
 from groundup.model.attention import (
@@ -16,12 +17,21 @@ from groundup.model.attention import (
 from groundup.model.config import RotaryScaling
 from groundup.model.layers import Linear
 from groundup.model.packed import Documents, attention_packed
+from groundup.model.recomputed_attention import recomputed_attention
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
+from groundup.model.state import LayerState
+from groundup.model.windowed import windowed_attention
+
+_LONG = 1024
+"""Positions up to which `recompute` stores attention weights nevertheless: that is faster."""
 
 
 @runtime_checkable
 class KeyValueCache(Protocol):
     """What the model needs of a KV cache."""
+
+    states: dict[int, LayerState]
+    """States of the layers that store no keys and values (gated delta rule), by their number."""
 
     @property
     def length(self) -> int:
@@ -32,7 +42,10 @@ class KeyValueCache(Protocol):
         """Token ids (B, S) at these positions."""
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store new `keys` and `values` (B, G, T, D) of a layer; return those of all positions."""
+        """Store new `keys` and `values` (B, G, T, D) of a layer; return those of all positions.
+
+        Of a layer with a window, positions that no query sees may be missing.
+        """
 
     def advance(self, ids: Tensor) -> None:
         """Add the new token ids (B, T), after every layer has stored their positions."""
@@ -53,6 +66,9 @@ class MultiHeadAttention(nn.Module):
         d_head: Width of a head. None: the width of the output / `n_heads`.
         causal: No position attends to a later one.
         window: Number of positions that a position attends to, itself included. None: all.
+        relative: Rotate by distances, as `windowed_attention` does, and do not store attention
+            weights for the backward pass. Needs a window.
+        recompute: Without a window, do not store the attention weights of a long text either.
         qkv_bias: Add a bias to queries, keys and values.
         bias: Add a bias after the output projection.
         qk_norm: Normalize each query and key, by "rms" or "layer" norm.
@@ -83,6 +99,8 @@ class MultiHeadAttention(nn.Module):
         d_head: int | None = None,
         causal: bool = True,
         window: int | None = None,
+        relative: bool = False,
+        recompute: bool = False,
         qkv_bias: bool = False,
         bias: bool = False,
         qk_norm: Literal["rms", "layer"] | None = None,
@@ -105,6 +123,7 @@ class MultiHeadAttention(nn.Module):
         G = n_heads if n_kv_heads is None else n_kv_heads
         self.layer = layer
         self.causal, self.window = causal, window
+        self.relative, self.recompute = relative, recompute
         self.n_heads, self.n_kv_heads, self.d_head = H, G, D
         self.rotary_layout: RotaryLayout = rotary_layout
         self.norm, self.norm_eps = qk_norm, norm_eps
@@ -195,27 +214,140 @@ class MultiHeadAttention(nn.Module):
                 mask; it is broadcast to (B, H, T, S).
             documents: The documents of a packed row, which do not see each other.
         """
+        if self.relative and documents is None:
+            assert mask is None
+            return self._output(self._relative(x, rotary, cache))
         queries, keys, values = self.project(x, rotary)  # (B, H, T, D), (B, G, T, D), (B, G, T, D)
         if cache is not None:
             keys, values = cache.append(self.layer, keys, values)  # (B, G, S, D) each
+        T, S = queries.shape[2], keys.shape[2]
         dropout = self.dropout if self.training else 0.0
         if documents is not None:
             assert self.causal
             assert mask is None
             assert cache is None
             mixed = attention_packed(
-                queries, keys, values, documents, window=self.window, dropout=dropout
+                queries,
+                keys,
+                values,
+                documents,
+                window=self.window,
+                dropout=dropout,
+                recompute=self.relative or self.recompute,
             )  # (1, H, N, D)
+        elif self.recompute and self.causal and mask is None and _is_long(queries, S):
+            before = (keys[:, :, : S - T], values[:, :, : S - T])
+            mixed = recomputed_attention(
+                queries, keys[:, :, S - T :], values[:, :, S - T :], before, dropout=dropout
+            )
         elif self.causal and mask is None:
             mixed = attention_fused(
                 queries, keys, values, window=self.window, dropout=dropout
             )  # (B, H, T, D)
         else:
             if self.window is not None and mask is not None:
-                T, S = queries.shape[2], keys.shape[2]
                 mask = mask & causal_mask(T, S, x.device, window=self.window)
             mixed = scaled_dot_product_attention(
                 queries, keys, values, mask, causal=self.causal, dropout=dropout
             )  # (B, H, T, D)
+        return self._output(mixed)  # (B, T, E)
+
+    def segment(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        state: LayerState | None,
+    ) -> tuple[Float[Tensor, "B T E"], LayerState]:
+        """Attend to the positions of a segment and to those before; see `groundup.model.state`.
+
+        Args:
+            x: The input of the segment.
+            rotary: As in `forward`.
+            state: Keys and values of the positions before. None: the segment begins the text.
+        """
+        assert self.causal
+        queries, keys, values = self.project(x, None if self.relative else rotary)
+        dropout = self.dropout if self.training else 0.0
+        if self.relative:
+            assert self.window is not None
+            mixed = windowed_attention(
+                queries,
+                keys,
+                values,
+                state,
+                window=self.window,
+                rotary=rotary,
+                layout=self.rotary_layout,
+                dropout=dropout,
+            )
+        elif state is None and not _is_long(queries, queries.shape[2]):
+            mixed = attention_fused(queries, keys, values, window=self.window, dropout=dropout)
+        else:
+            mixed = _attention_after(queries, keys, values, state, self.window, dropout)
+        if state is not None:
+            keys, values = torch.cat((state[0], keys), 2), torch.cat((state[1], values), 2)
+        if self.window is not None:
+            # Copies, because a view would keep all keys of the segment in memory.
+            first = max(0, keys.shape[2] - self.window + 1)
+            keys, values = keys[:, :, first:].clone(), values[:, :, first:].clone()
+        return self._output(mixed), (keys, values)
+
+    def _relative(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: KeyValueCache | None,
+    ) -> Float[Tensor, "B H T D"]:
+        """Attend in a window. A cache has the keys without rotation."""
+        assert self.window is not None
+        queries, keys, values = self.project(x, None)
+        before = None
+        if cache is not None:
+            all_keys, all_values = cache.append(self.layer, keys, values)
+            stop = all_keys.shape[2] - keys.shape[2]
+            first = max(0, stop - self.window + 1)
+            before = (all_keys[:, :, first:stop], all_values[:, :, first:stop])
+        return windowed_attention(
+            queries,
+            keys,
+            values,
+            before,
+            window=self.window,
+            rotary=rotary,
+            layout=self.rotary_layout,
+            dropout=self.dropout if self.training else 0.0,
+        )
+
+    def _output(self, mixed: Float[Tensor, "B H T D"]) -> Float[Tensor, "B T E"]:
         mixed = mixed.transpose(1, 2).flatten(2)  # (B, T, H D)
-        return F.dropout(self.out(mixed), self.dropout, self.training)  # (B, T, E)
+        return F.dropout(self.out(mixed), self.dropout, self.training)
+
+
+def _attention_after(
+    queries: Float[Tensor, "B H T D"],
+    keys: Float[Tensor, "B G T D"],
+    values: Float[Tensor, "B G T D"],
+    state: LayerState | None,
+    window: int | None,
+    dropout: float | int,
+) -> Float[Tensor, "B H T D"]:
+    """Attend to the positions of a segment and to those of its incoming state."""
+    is_half = queries.dtype in (torch.bfloat16, torch.float16)
+    if state is None or window is not None or not (queries.is_cuda and is_half):
+        return recomputed_attention(queries, keys, values, state, window=window, dropout=dropout)
+    keys, values = torch.cat((state[0], keys), dim=2), torch.cat((state[1], values), dim=2)
+    # Flash attention aligns fewer queries than keys at the end, without a mask of T x S.
+    mixed: Tensor = F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=causal_lower_right(queries.shape[2], keys.shape[2]),
+        dropout_p=dropout,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+    return mixed
+
+
+def _is_long(queries: Tensor, n_keys: int) -> bool:
+    """Whether all attention weights would be stored, and would be many."""
+    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and n_keys > _LONG

@@ -28,7 +28,9 @@ from groundup.model.attention import (
     by_blocks,
     scaled_dot_product_attention,
 )
+from groundup.model.count import FEW_POSITIONS
 from groundup.model.grouped_attention import Grouping, group, grouped_attention
+from groundup.model.recomputed_attention import recomputed_attention
 
 
 @dataclass(frozen=True)
@@ -145,24 +147,28 @@ def attention_packed(
     *,
     window: int | None = None,
     dropout: float | int = 0.0,
+    recompute: bool = False,
 ) -> Float[Tensor, "1 H N D"]:
-    """Compute causal attention within each document, by whichever kernel is fastest."""
+    """Compute causal attention within each document, by whichever kernel is fastest.
+
+    With `recompute`, long documents do not store their attention weights.
+    """
     longest = documents.longest
     if window is not None and window >= longest:
         window = None
-    if not dropout and _has_variable_lengths(queries):
-        return _by_flash(queries, keys, values, documents, window)
+    if not dropout and has_variable_lengths(queries.device, queries.dtype, queries.shape[-1]):
+        return flash(queries, keys, values, documents.ends, longest, window)
     stays = _shapes_stay(queries)
-    if not dropout and not stays and by_blocks(longest, queries.dtype, queries.device):
+    recompute = recompute and longest > FEW_POSITIONS
+    in_groups = by_blocks(longest, queries.dtype, queries.device) and not recompute
+    if not dropout and not stays and in_groups:
         grouping = documents.grouping(queries.shape[1], keys.shape[1])
         return grouped_attention(queries[0], keys[0], values[0], grouping, window=window)[None]
-    if documents.row_length is not None and (dropout or stays):
+    if documents.row_length is not None and (stays or (dropout and not recompute)):
         return _by_rows(queries, keys, values, documents, window, dropout)
     parts = (torch.split(x, list(documents.lengths), dim=2) for x in (queries, keys, values))
-    alone = [
-        attention_fused(q, k, v, window=window, dropout=dropout)
-        for q, k, v in zip(*parts, strict=True)
-    ]
+    attend = recomputed_attention if recompute else attention_fused
+    alone = [attend(*each, window=window, dropout=dropout) for each in zip(*parts, strict=True)]
     return torch.cat(alone, dim=2)
 
 
@@ -194,10 +200,10 @@ def _by_rows(
     return mixed.transpose(0, 1).flatten(1, 2)[None]
 
 
-def _has_variable_lengths(queries: Tensor) -> bool:
-    """Whether torch's flash attention for documents of variable lengths computes these queries."""
-    fits = queries.shape[-1] % 8 == 0 and queries.shape[-1] <= 256
-    if queries.device.type != "cuda" or queries.dtype == torch.float32 or not fits:
+def has_variable_lengths(device: torch.device, dtype: torch.dtype, d_head: int) -> bool:
+    """Whether torch's flash attention for documents of variable lengths computes such queries."""
+    fits = d_head % 8 == 0 and d_head <= 256
+    if device.type != "cuda" or dtype not in (torch.bfloat16, torch.float16) or not fits:
         return False
     return variable_length_kernel() is not None
 
@@ -221,9 +227,24 @@ def variable_length_kernel() -> Callable[..., Any] | None:
     return _found_kernel[0]
 
 
-def _by_flash(
-    queries: Tensor, keys: Tensor, values: Tensor, documents: Documents, window: int | None
+def flash(
+    queries: Float[Tensor, "1 H N D"],
+    keys: Float[Tensor, "1 G N D"],
+    values: Float[Tensor, "1 G N D"],
+    ends: Tensor,
+    longest: int,
+    window: int | None,
 ) -> Float[Tensor, "1 H N D"]:
+    """Compute causal attention within each document with `variable_length_kernel`.
+
+    Args:
+        queries: Queries of all documents, one after the other.
+        keys: Their keys.
+        values: Their values.
+        ends: 0, and the number of tokens up to the end of each document, int32.
+        longest: No document has more tokens.
+        window: Number of positions that a query sees, itself included. None: all.
+    """
     kernel = variable_length_kernel()
     assert kernel is not None
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (queries, keys, values))  # (N, heads, D)
@@ -231,10 +252,10 @@ def _by_flash(
         q,
         k,
         v,
-        documents.ends,
-        documents.ends,
-        documents.longest,
-        documents.longest,
+        ends,
+        ends,
+        longest,
+        longest,
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=keys.shape[1] != queries.shape[1],
     )

@@ -18,6 +18,9 @@ RotaryLayout = Literal["half", "interleaved"]
 _LARGEST_TABLE = 16_384
 """Positions whose cosines and sines are kept in memory; those after them are computed when needed:
 a table for a context of 131,072 positions would take 134 MB."""
+_EXACT_FROM = 65_536
+"""Above this context length, angles are computed in float64: float32 angles at position 1,500,000
+are wrong by up to 0.14."""
 
 
 def rotary_frequencies(
@@ -77,6 +80,8 @@ def rotary_tables(
     base: float | int = 10_000.0,
     layout: RotaryLayout = "half",
     scaling: RotaryScaling | None = None,
+    *,
+    exact: bool = False,
 ) -> tuple[Float[Tensor, "T D"], Float[Tensor, "T D"]]:
     """Cosines and sines of the rotation angles at each position, for `rotate`.
 
@@ -87,6 +92,7 @@ def rotary_tables(
     The two layouts differ only in which dimensions form a pair: "half" pairs i with i + D/2
     (GPT-NeoX, Hugging Face's Llama), "interleaved" pairs 2i with 2i + 1 (the paper, Meta's Llama).
     Weights can be permuted from one layout to the other; mixing the two gives wrong results.
+    With `exact` the angles are computed in float64.
 
     Raises:
         UserError: `d_head` is odd.
@@ -96,7 +102,7 @@ def rotary_tables(
     if d_head % 2:
         raise UserError(f"d_head is {d_head}. Rotary positions need an even width of a head.")
     angles, scale = rotary_frequencies(d_head, base, scaling)
-    positions = torch.arange(context_length, dtype=torch.float32)
+    positions = torch.arange(context_length, dtype=torch.float64 if exact else torch.float32)
     return _tables(positions, angles, scale, layout)
 
 
@@ -106,8 +112,8 @@ def _tables(
     scale: float,
     layout: RotaryLayout,
 ) -> tuple[Float[Tensor, "*M T D"], Float[Tensor, "*M T D"]]:
-    angles = positions[..., None] * frequencies  # (..., T, D/2)
-    cos, sin = angles.cos(), angles.sin()  # (..., T, D/2)
+    angles = positions[..., None] * frequencies.to(positions.dtype)  # (..., T, D/2)
+    cos, sin = angles.cos().float(), angles.sin().float()  # (..., T, D/2)
     if scale != 1.0:
         cos, sin = cos * scale, sin * scale
     if layout == "half":
@@ -147,6 +153,7 @@ class RotaryEmbedding(nn.Module):
         base: Base of the wavelengths (theta).
         layout: Which dimensions form a pair; see `rotary_tables`.
         scaling: Change of the frequencies; see `rotary_frequencies`.
+        exact: Compute the angles in float64. None: above a context length of 65,536.
 
     Raises:
         UserError: `d_head` is odd.
@@ -168,12 +175,15 @@ class RotaryEmbedding(nn.Module):
         base: float | int = 10_000.0,
         layout: RotaryLayout = "half",
         scaling: RotaryScaling | None = None,
+        *,
+        exact: bool | None = None,
     ) -> None:
         super().__init__()
         self.layout: RotaryLayout = layout
         self.context_length = context_length
+        self.exact = context_length > _EXACT_FROM if exact is None else exact
         n_rows = min(context_length, _LARGEST_TABLE)
-        cos, sin = rotary_tables(n_rows, d_head, base, layout, scaling)
+        cos, sin = rotary_tables(n_rows, d_head, base, layout, scaling, exact=self.exact)
         # Not persistent: they follow from the arguments, so checkpoints do not contain them.
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
@@ -231,5 +241,6 @@ class RotaryEmbedding(nn.Module):
     def _computed(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         if self._frequencies.device != self.cos.device:
             self._frequencies = self._frequencies.to(self.cos.device)  # once: a graph cannot copy
-        cos, sin = _tables(positions.float(), self._frequencies, self._scale, self.layout)
+        positions = positions.double() if self.exact else positions.float()
+        cos, sin = _tables(positions, self._frequencies, self._scale, self.layout)
         return cos.to(self.cos.dtype), sin.to(self.cos.dtype)

@@ -19,6 +19,7 @@ from groundup.base.results import written_if_possible
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row, RowBatches
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
+from groundup.model.block import Block
 from groundup.model.gpt import GPT
 
 _log = logging.getLogger(__name__)
@@ -35,12 +36,10 @@ def lower_part(gpt: GPT, n_blocks: int) -> GPT:
 
 def upper_states(gpt: GPT, x: Float[Tensor, "B T C"], n_blocks: int) -> Float[Tensor, "B T C"]:
     """Compute the final hidden states from those that enter the last `n_blocks` blocks."""
-    rotary = None
-    if gpt.rotary is not None:
-        cos, sin = gpt.rotary.between(0, x.shape[1])
-        rotary = (cos.to(x.dtype), sin.to(x.dtype))  # (T, D) each
+    rotary = gpt.rotary_tables(x)
     for block in gpt.blocks[len(gpt.blocks) - n_blocks :]:
-        x = block(x, rotary)
+        assert isinstance(block, Block)
+        x = block(x, rotary[block.kind])
     normed: Tensor = gpt.final_norm(x)  # (B, T, C)
     return normed
 
