@@ -2,8 +2,10 @@
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
+import torch
 from reading_models import Copier
 from untrained_run import untrained_run
 
@@ -12,6 +14,9 @@ from groundup.base.errors import UserError
 from groundup.cli.main import main
 from groundup.evaluation.load import load
 from groundup.evaluation.needle import N_DEPTHS, needle_recall, needle_text
+from groundup.evaluation.reading import let_read
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
 from groundup.text.needles import FILLERS, NAMES, VALUES, needle_documents
 from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
@@ -69,3 +74,13 @@ def test_the_command_and_its_record(tmp_path, capsys):
     least = error.value.settings["needle"]
     tokenizer = load(run).tokenizer
     assert len(needle_text(tokenizer, least, 1, random.Random(0)).ids) <= least
+
+
+def test_a_longer_text_does_not_change_the_windows():
+    config = GPTConfig(vocab_size=9, context_length=64, d_model=16, n_layers=2, n_heads=2)
+    model = GPT(replace(config, layers="w"))
+    let_read(model, 1000, setting="needle")
+    assert (model.config.context_length, model.config.window_width) == (1000, 64)
+    model = GPT(config)
+    let_read(model, 1000, setting="needle")
+    assert model(torch.zeros(1, 1000, dtype=torch.long)).shape == (1, 1000, 9)

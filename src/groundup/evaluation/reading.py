@@ -72,6 +72,7 @@ def let_read(model: GPT, n_tokens: int, *, setting: str) -> None:
             f"{config.context_length:,} positions. It cannot read a longer text.",
             settings={setting: config.context_length},
         )
-    model.config = replace(config, context_length=n_tokens)
+    window = config.window_width if "w" in (config.layers or "") else config.window
+    model.config = replace(config, context_length=n_tokens, window=window)
     if model.rotary is not None:
         model.rotary.context_length = n_tokens
