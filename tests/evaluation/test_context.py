@@ -90,15 +90,15 @@ def test_the_effective_window_is_where_no_longer_context_is_clearly_better():
     use = _use((0.10, 0.12), (0.01, 0.03), (-0.001, 0.002))
     assert use.effective_window == 1024
     assert use.verdict == (
-        "Context beyond 1,024 tokens brings nothing. With 2,048 tokens the loss is lower by 0.0005 "
-        "nats/token (95 % interval -0.0010 to 0.0020)."
+        "Context beyond 1,024 tokens brings nothing: from 1,024 to 2,048 tokens the loss changes "
+        "by -0.0005 nats/token (95 % interval -0.0020 to +0.0010)."
     )
     # 512 is not clearly worse than the longest, but 1,024 is: the window is not 512.
     assert _use((0.10, 0.12), (-0.01, 0.03), (0.001, 0.002)).effective_window == 2048
     more = _use((0.10, 0.12), (0.02, 0.03))
     assert more.verdict == (
-        "More context still helps at T = 1,024. With 512 tokens the loss is higher by 0.0250 "
-        "nats/token (95 % interval 0.0200 to 0.0300)."
+        "More context still helps at T = 1,024: from 512 to 1,024 tokens the loss changes by "
+        "-0.0250 nats/token (95 % interval -0.0300 to -0.0200)."
     )
     assert more.harmed_beyond is None
     assert _use((-0.03, -0.02), (-0.01, 0.01)).harmed_beyond == 256

@@ -86,19 +86,14 @@ class ContextUse:
     def verdict(self) -> str:
         """Say in a sentence whether a longer context would help."""
         N, T = self.effective_window, self.longest.n_context
-        compared = next((each for each in self.losses if each.n_context == N), self.longest)
         if N < T:
-            excess = compared.excess
-            return (
-                f"Context beyond {N:,} tokens brings nothing. With {T:,} tokens the loss is lower "
-                f"by {excess.mean:.4f} nats/token (95 % interval {excess.low:.4f} to "
-                f"{excess.high:.4f})."
-            )
-        shorter = self.losses[-2]
+            begin, shorter = f"Context beyond {N:,} tokens brings nothing", N
+        else:
+            begin, shorter = f"More context still helps at T = {T:,}", self.losses[-2].n_context
+        excess = next(each.excess for each in self.losses if each.n_context == shorter)
         return (
-            f"More context still helps at T = {T:,}. With {shorter.n_context:,} tokens the loss is "
-            f"higher by {shorter.excess.mean:.4f} nats/token (95 % interval "
-            f"{shorter.excess.low:.4f} to {shorter.excess.high:.4f})."
+            f"{begin}: from {shorter:,} to {T:,} tokens the loss changes by {-excess.mean:+.4f} "
+            f"nats/token (95 % interval {-excess.high:+.4f} to {-excess.low:+.4f})."
         )
 
     @property
