@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
     "n_kv_heads": 2, "init": "torch", "tie_embeddings": False, "ngram": 2, "ngram_rows": 50,
     "rotary_base": 100.0,
 }  # fmt: skip
-PATTERNS = ["w", "wg", "gw"]
+PATTERNS = ["w", "gw", "d", "dg"]
 
 
 def model_with(layers: str | None, **changes: Any) -> GPT:

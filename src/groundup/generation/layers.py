@@ -112,6 +112,7 @@ def make_layers(
     for i, block in enumerate(model.blocks):
         assert isinstance(block, Block)
         start, attention = f"blocks.{i}", block.attention
+        assert attention is not None
         matrices += (
             matrix(f"{start}.attention.qkv.weight", attention.qkv, order),
             matrix(f"{start}.attention.out.weight", attention.out),
@@ -186,6 +187,7 @@ def _norm(config: GPTConfig, module: nn.Module, dtype: torch.dtype) -> Map:
 
 def _head_norm(config: GPTConfig, block: Block) -> Map | None:
     """The norm of queries and keys, (N, H + G, D)."""
+    assert block.attention is not None
     query_gain, key_gain = block.attention.query_gain, block.attention.key_gain
     if query_gain is None or key_gain is None:
         return None

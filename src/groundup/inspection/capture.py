@@ -33,7 +33,8 @@ def capture(model: GPT, ids: list[int]) -> Capture:
     """Run the model once on one text and record the attention of every head.
 
     Raises:
-        UserError: There are no tokens, or more than the context length.
+        UserError: There are no tokens, or more than the context length; or the model has layers
+            without attention weights.
     """
     if not ids:
         raise UserError(
@@ -41,7 +42,14 @@ def capture(model: GPT, ids: list[int]) -> Capture:
             settings={"text": "The quick brown fox"},
         )
     seen: dict[int, tuple[Any, ...]] = {}
-    layers = [block.attention for block in model.blocks if isinstance(block, Block)]
+    blocks = [block for block in model.blocks if isinstance(block, Block)]
+    layers = [block.attention for block in blocks if block.attention is not None]
+    if len(layers) < len(blocks):
+        raise UserError(
+            f"layers is {model.config.layers!r}, and layers d (gated delta rule) have no attention "
+            "weights. A model without d is expected."
+        )
+    positions = None if model.rotary is None else model.rotary.between(0, len(ids))
 
     def record(layer: MultiHeadAttention, arguments: tuple[Any, ...]) -> None:
         seen[layer.layer] = arguments
@@ -54,6 +62,8 @@ def capture(model: GPT, ids: list[int]) -> Capture:
         weights = []
         for layer in layers:
             x, rotary = seen[layer.layer][:2]
+            if layer.relative:  # it rotates by distances
+                rotary = positions
             queries, keys, _ = layer.project(x, rotary)
             weights.append(attention_weights(queries, keys, window=layer.window)[0])
     finally:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from groundup.base.errors import UserError
 from groundup.model.block import Block, make_norm
 from groundup.model.config import GPTConfig, LayerKind
+from groundup.model.delta import GatedDelta
 from groundup.model.layers import Embedding, Linear
 from groundup.model.loss import head_cross_entropy
 from groundup.model.multi_head import KeyValueCache
@@ -141,8 +142,13 @@ class GPT(nn.Module):
         """
         generator = torch.Generator().manual_seed(seed)
         config = self.config
+        for module in self.modules():
+            if isinstance(module, GatedDelta):
+                module.initialize(generator, config.init, config.n_layers)
         for name, parameter in self.named_parameters():
             shape = parameter.shape
+            if ".delta." in name:
+                continue
             if name.endswith("bias") or name.startswith("ngram_embedding"):
                 parameter.zero_()
             elif name.endswith(("query_gain", "key_gain")):
@@ -175,6 +181,7 @@ class GPT(nn.Module):
         if config.look_back:
             first = self.blocks[0]
             assert isinstance(first, Block)
+            assert first.attention is not None
             first.attention.look_back(config.rotary_base, generator, config.rotary_scaling)
 
     # The ids are annotated as plain tensors, so that `check_ids` sees wrong ones also where

@@ -187,20 +187,26 @@ def add_lora(model: GPT, config: LoRAConfig, *, seed: int) -> None:
 def linear_maps(block: Block) -> tuple[tuple[nn.Module, str, tuple[Part, ...]], ...]:
     """List the linear maps of a block: the module that has it, its name there, and its parts."""
     attention, mlp = block.attention, block.mlp
-    H, G, D = attention.n_heads, attention.n_kv_heads, attention.d_head
     F2, C = mlp.up.weight.shape
     F1 = F2 // 2 if mlp.gated else 0
+    if attention is not None:
+        H, G, D = attention.n_heads, attention.n_kv_heads, attention.d_head
+        mixer: tuple[nn.Module, str] = (attention, "qkv")
+    else:
+        assert block.delta is not None
+        H = G = block.delta.n_heads
+        D = block.delta.d_head
+        mixer = (block.delta, "inputs")
     return (
         (
-            attention,
-            "qkv",
+            *mixer,
             (
                 Part("query", 0, H * D),
                 Part("key", H * D, (H + G) * D),
                 Part("value", (H + G) * D, (H + 2 * G) * D),
             ),
         ),
-        (attention, "out", (Part("attention_out", 0, C),)),
+        (mixer[0], "out", (Part("attention_out", 0, C),)),
         (mlp, "up", (*([Part("gate", 0, F1)] if mlp.gated else []), Part("up", F1, F2))),
         (mlp, "down", (Part("down", 0, C),)),
     )

@@ -125,9 +125,10 @@ class Optimizer:
         embeddings = {n: p for n, p in trained.items() if n.startswith(EMBEDDINGS) and p.ndim >= 2}
         heads = {n: p for n, p in trained.items() if n.startswith(_HEAD) and p.ndim >= 2}
         ngrams = {n: p for n, p in trained.items() if n.startswith(NGRAM_EMBEDDING)}
-        matrices = {n: p for n, p in trained.items() if p.ndim >= 2}
-        matrices = {n: p for n, p in matrices.items() if n not in embeddings | heads | ngrams}
-        vectors = {n: p for n, p in trained.items() if p.ndim < 2}
+        # The taps of a convolution are one vector per distance, not a map between spaces.
+        vectors = {n: p for n, p in trained.items() if p.ndim < 2 or n.endswith(".taps")}
+        others = embeddings | heads | ngrams | vectors
+        matrices = {n: p for n, p in trained.items() if n not in others}
         self.parameters = list(trained.values())
         self.watched = next(iter((matrices or embeddings or heads or vectors).values()))
         """One parameter whose first weight is reported before and after each step."""
@@ -219,6 +220,7 @@ class Optimizer:
 
 def _stacked_rows(model: "torch.nn.Module") -> dict[str, int]:
     """Rows of each head's query, key or value matrix, and of each half of a gated MLP."""
+    from groundup.model.delta import GatedDelta
     from groundup.model.layers import MLP
     from groundup.model.multi_head import MultiHeadAttention
 
@@ -226,6 +228,9 @@ def _stacked_rows(model: "torch.nn.Module") -> dict[str, int]:
     for name, module in model.named_modules():
         if isinstance(module, MultiHeadAttention):
             rows[f"{name}.qkv.weight"] = module.d_head
+        elif isinstance(module, GatedDelta):
+            rows[f"{name}.inputs.weight"] = module.d_head
+            rows[f"{name}.rates.weight"] = module.n_heads
         elif isinstance(module, MLP) and module.gated:
             rows[f"{name}.up.weight"] = len(module.up.weight) // 2
     return rows

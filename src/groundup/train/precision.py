@@ -20,8 +20,9 @@ from groundup.model.gpt import GPT
 from groundup.model.lora import LoRALinear
 
 T = TypeVar("T")
-_LOOKED_UP = "ngram_embedding."
-"""A large table of which a step reads a few rows: rounding the rows is cheaper than all of it."""
+_EXACT = "ngram_embedding.", ".delta.decay_"
+"""Names of weights that are not rounded. The first is a large table of which a step reads a few
+rows: rounding the rows is cheaper than all of it. The others decide how long a state lasts."""
 
 
 class MixedPrecision(nn.Module):
@@ -85,7 +86,7 @@ def _names_in_products(model: nn.Module) -> frozenset[str]:
     return frozenset(
         name
         for name, weight in model.named_parameters()
-        if weight in inside and weight not in exact and _LOOKED_UP not in name
+        if weight in inside and weight not in exact and not any(part in name for part in _EXACT)
     )
 
 
