@@ -5,7 +5,7 @@ trains on a laptop; `GPTConfig.gpt2` is GPT-2, with exactly its parameters, and 
 the Llama family. This file does not import torch, so that planning and `--help` stay fast.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 from annotated_types import Ge, Lt
@@ -179,6 +179,14 @@ class GPTConfig(Config):
     def kinds(self) -> tuple[LayerKind, ...]:
         """Kind of each layer, in order."""
         return tuple(self.kind_of(layer) for layer in range(self.n_layers))
+
+    def with_layers(self, n_layers: int, first: int = 0) -> "GPTConfig":
+        """Build the config of a smaller model with layers `first`, `first` + 1 ... of this one."""
+        if self.layers is None:
+            return replace(self, n_layers=n_layers)
+        kept = "".join(self.kind_of(first + i) for i in range(n_layers))
+        window = self.window if "w" in kept else None
+        return replace(self, n_layers=n_layers, layers=kept, window=window)
 
     @property
     def is_mixed(self) -> bool:

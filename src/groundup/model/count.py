@@ -17,6 +17,12 @@ ATTENTION_BLOCK = 128
 """Number of queries per matrix product in `attention_blocks`."""
 FEW_POSITIONS = 512
 """Context length up to which a CPU uses `attention_blocks` in float32."""
+LONG = 1024
+"""Positions up to which full attention of a model with `layers` stores its weights in bfloat16."""
+DELTA_CHUNK = 64
+"""Positions that the gated delta rule computes by one product of matrices."""
+DELTA_TAPS = 4
+"""Positions that its convolution reads, the current one included."""
 
 
 def gpu_loss_rows(vocab_size: int, *, compiled: bool) -> int:
@@ -39,6 +45,8 @@ def _padded(vocab_size: int) -> int:
 def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     """Count the parameters of embeddings, attention, MLP, norms and head, over all layers.
 
+    A gated delta rule, which replaces attention in its layer, counts as attention.
+
     >>> parameters_by_part(GPTConfig.gpt2("124M"))["token table"]
     38597376
     """
@@ -48,6 +56,8 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     attention = qkv_rows * C + H * D * C
     attention += config.qkv_bias * qkv_rows + config.bias * C
     attention += config.qk_norm * 2 * D
+    delta = 5 * H * D * C + 2 * H * C + _delta_vectors(config)
+    n_delta = config.kinds.count("d")
     up_rows = width * (2 if config.activation == "swiglu" else 1)
     mlp = up_rows * C + width * C + config.bias * (up_rows + C)
     norm = C * (2 if config.norm == "layer" and config.bias else 1)
@@ -55,11 +65,17 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
         "token table": V * C,
         "n-gram table": (config.ngram - 1) * config.ngram_rows * C,
         "positions": config.context_length * C if config.positions == "learned" else 0,
-        "attention": L * attention,
+        "attention": (L - n_delta) * attention + n_delta * delta,
         "mlp": L * mlp,
         "norms": (2 * L + 1) * norm,
         "head": 0 if config.tie_embeddings else V * C,
     }
+
+
+def _delta_vectors(config: GPTConfig) -> int:
+    """Parameters of a gated delta rule that are in no matrix product."""
+    H, D = config.n_heads, config.head_width
+    return 3 * DELTA_TAPS * H * D + 2 * H + D
 
 
 def count_parameters(config: GPTConfig) -> int:
@@ -77,7 +93,8 @@ def forward_flops_per_token(config: GPTConfig, context_length: int | None = None
     """Estimate the FLOPs of a forward pass per token. A multiply and an add count as two.
 
     Only matrix products count; everything else is below a few percent. With the causal mask a
-    position attends to half the context on average, or to a sliding window.
+    position attends to half the context on average, or to a sliding window. A gated delta rule has
+    products with its state, and within a chunk.
 
     Args:
         config: Architecture of the model.
@@ -86,15 +103,18 @@ def forward_flops_per_token(config: GPTConfig, context_length: int | None = None
     T = config.context_length if context_length is None else context_length
     C, H, D = config.d_model, config.n_heads, config.head_width
     parts = parameters_by_part(config)
-    biases_and_gains = config.n_layers * (
-        config.qkv_bias * (H + 2 * config.kv_heads) * D
-        + config.qk_norm * 2 * D
-        + config.bias * (2 * C + config.ff_width * (2 if config.activation == "swiglu" else 1))
-    )
+    n_delta = config.kinds.count("d")
+    of_mlp = C + config.ff_width * (2 if config.activation == "swiglu" else 1)
+    of_attention = config.qkv_bias * (H + 2 * config.kv_heads) * D + config.qk_norm * 2 * D
+    biases_and_gains = config.n_layers * config.bias * of_mlp
+    biases_and_gains += (config.n_layers - n_delta) * (of_attention + config.bias * C)
+    biases_and_gains += n_delta * _delta_vectors(config)
     matrices = parts["attention"] + parts["mlp"] - biases_and_gains + config.vocab_size * C
     # Scores and weighted sums: 2 products of width D per head for each visible key, 2 FLOPs each.
-    pairs = sum(_visible_pairs(T, config.window_of(layer)) for layer in range(config.n_layers))
-    return 2 * matrices + 4 * H * D * pairs // T
+    attends = [layer for layer, kind in enumerate(config.kinds) if kind != "d"]
+    pairs = sum(_visible_pairs(T, config.window_of(layer)) for layer in attends)
+    delta = 2 * H * (3 * D**2 + 5 * DELTA_CHUNK * D)
+    return 2 * matrices + 4 * H * D * pairs // T + n_delta * delta
 
 
 def _visible_pairs(context_length: int, window: int | None) -> int:
@@ -180,28 +200,26 @@ def memory_bytes(
     copies = on_cpu and activation_bytes < 4
     C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
     qkv, query_key = (H + 2 * G) * D, (H + G) * D
-    attention = C + qkv + H * D  # input, its projection, and input of the output projection
-    attention += query_key * ((config.positions == "rotary") + config.qk_norm)
-    if on_cpu and (copies or T <= FEW_POSITIONS):
-        # Attention weights, and keys and values repeated for every query head.
-        visible = [_visible_keys(T, config.window_of(layer)) for layer in range(config.n_layers)]
-        attention += H * sum(visible) // config.n_layers + 2 * (H - G) * D
-    else:
-        attention += H * D  # the output, before the heads are concatenated
+    mixers = [
+        _mixer_values(config, layer, T, on_cpu=on_cpu, copies=copies)
+        for layer in range(config.n_layers)
+    ]
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
     # RMSNorm stores its input and the normalized input, LayerNorm its input.
     norm = 2 * C if config.norm == "rms" else C
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
-    layer = (attention + mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
-    layer += 4 * query_key * (copies and config.qk_norm)
+    others = (mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
+    others += 4 * query_key * (copies and config.qk_norm)
+    each = [others + mixer * activation_bytes for mixer in mixers]
     if compiled and not on_cpu:
         rotated = query_key * (config.positions == "rotary" or config.qk_norm)
         up = config.ff_width * (2 if config.activation == "swiglu" else 1)
         layer = (2 * C + qkv + rotated + H * D + up) * activation_bytes
+        each = [layer + (kind == "d") * 8 * H * D * activation_bytes for kind in config.kinds]
     if activation_checkpointing:
-        layers = config.n_layers * C * activation_bytes + layer
+        layers = config.n_layers * C * activation_bytes + max(each)
     else:
-        layers = config.n_layers * layer
+        layers = sum(each)
     per_token_bytes = layers + norm_bytes + C * activation_bytes
     n_parameters = count_parameters(config)
     n_logits = tokens * config.vocab_size
@@ -218,6 +236,28 @@ def memory_bytes(
         activations_bytes=tokens * per_token_bytes,
         logits_bytes=logits_bytes,
     )
+
+
+def _mixer_values(
+    config: GPTConfig, layer: int, context_length: int, *, on_cpu: bool, copies: bool
+) -> int:
+    """Values per token that attention, or a gated delta rule, stores for the backward pass."""
+    C, H, G, D = config.d_model, config.n_heads, config.kv_heads, config.head_width
+    kind, T = config.kind_of(layer), context_length
+    if kind == "d":
+        # The input; queries, keys, values and gates before and after the convolution; the output,
+        # normalized, its gate, and their product.
+        return C + 11 * H * D
+    # Input, its projection, and input of the output projection.
+    attention = C + (H + 2 * G) * D + H * D
+    of_pattern = config.layers is not None
+    by_distance = of_pattern and kind == "w"  # the rotation is computed again, too
+    attention += (H + G) * D * (config.qk_norm + (config.rotates(layer) and not by_distance))
+    recomputes = by_distance or (of_pattern and T > LONG)
+    if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
+        # Attention weights, and keys and values repeated for every query head.
+        return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D
+    return attention + H * D  # the output, before the heads are concatenated
 
 
 def _gpu_logits_bytes(

@@ -15,13 +15,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from groundup.model.count import DELTA_TAPS as N_TAPS
 from groundup.model.delta_rule import delta_step, gated_delta_rule
 from groundup.model.layers import Linear, silu
 from groundup.model.packed import Documents
 from groundup.model.state import LayerState
 
-N_TAPS = 4
-"""Positions that the convolution reads, the current one included."""
 _DECAY_SPANS = 16.0, 4096.0
 """The state of the first head decays by a factor of e in 16 positions, that of the last in 4,096,
 before training."""

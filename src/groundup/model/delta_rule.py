@@ -19,8 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-CHUNK = 64
-"""Positions that are computed by one product of matrices."""
+from groundup.model.count import DELTA_CHUNK as CHUNK
+
 _AT_ONCE = 2**17
 """Values of one kind that are computed at once: they must fit in a processor cache."""
 _EPS = 1e-6

@@ -15,15 +15,13 @@ from groundup.model.attention import (
     scaled_dot_product_attention,
 )
 from groundup.model.config import RotaryScaling
+from groundup.model.count import LONG
 from groundup.model.layers import Linear
 from groundup.model.packed import Documents, attention_packed
 from groundup.model.recomputed_attention import recomputed_attention
 from groundup.model.rotary import RotaryLayout, rotary_tables, rotate
 from groundup.model.state import LayerState
 from groundup.model.windowed import windowed_attention
-
-_LONG = 1024
-"""Positions up to which `recompute` stores attention weights nevertheless: that is faster."""
 
 
 @runtime_checkable
@@ -350,4 +348,4 @@ def _attention_after(
 
 def _is_long(queries: Tensor, n_keys: int) -> bool:
     """Whether all attention weights would be stored, and would be many."""
-    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and n_keys > _LONG
+    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and n_keys > LONG

@@ -54,8 +54,11 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
-    one_layer = count(replace(config.model, n_layers=1), validation_rows(config))
-    validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | rounded
+    kinds = config.model.kinds
+    single = [config.model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
+    layers = [count(layer, validation_rows(config)) for layer in single]
+    one_layer = max(layer.activations_bytes + layer.logits_bytes for layer in layers)
+    validation = {"validation": one_layer} | rounded
     libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
         "process baseline": memory_in_use_bytes(device) + libraries,
@@ -173,14 +176,19 @@ def _settings_that_fit(config: PretrainConfig, free: int) -> dict[str, object] |
         heads = max(1, model.n_heads // 2)
         d_head = model.d_model // model.n_heads if model.n_heads > 1 else model.d_model // 4 * 2
         model = replace(
-            model,
-            n_layers=max(1, model.n_layers // 2),
+            model.with_layers(max(1, model.n_layers // 2)),
             d_model=d_head * heads,
             n_heads=heads,
             n_kv_heads=None,
             d_ff=None,
         )
-        shape = {"n_layers": model.n_layers, "d_model": model.d_model, "n_heads": model.n_heads}
+        shape: dict[str, object] = {
+            "n_layers": model.n_layers,
+            "d_model": model.d_model,
+            "n_heads": model.n_heads,
+        }
+        if model.layers is not None:
+            shape |= {"layers": model.layers, "window": model.window}
         # These fitted the old shape only.
         derived = {"n_kv_heads": config.model.n_kv_heads, "d_ff": config.model.d_ff}
         reset = {name: None for name, value in derived.items() if value is not None}
