@@ -1,12 +1,12 @@
 """Whether long contexts are used: needles, and the loss of mixed layers beside full attention.
 
-    python benchmarks/bench_context.py needle [--layers wwwg wwww] [--steps 600]
+    python benchmarks/bench_context.py needle [--layers wg ww] [--steps 500]
     python benchmarks/bench_context.py loss DATA [--layers wwwg g] [--steps 300] [--seeds 3]
 
 `needle` prepares the text `needles` and trains each pattern of layers with the recipe
-recipes/pretrain/needles.toml on windows of 8,192 tokens. It prints how many values the model tells
-at each depth of texts of --tokens tokens, also longer ones than it was trained on. Layers of wwww
-see 252 tokens back: a control that must fail beyond.
+recipes/pretrain/needles.toml. It prints how many values the model tells at each depth of texts of
+--tokens tokens, also longer ones than it was trained on. Layers of ww see 62 tokens back: a control
+that must fail beyond.
 
 `loss` trains each pattern for the same steps with the same seeds on a data folder. It prints the
 validation loss of each run, and the mean difference from the last pattern with its 95 % interval
@@ -38,7 +38,7 @@ def needle(options: argparse.Namespace, folder: Path) -> None:
     data = folder / "data"
     groundup("prepare", "needles", "--out", data, "--no-audit")
     groundup("train-tokenizer", data, "--vocab-size", 768)
-    for layers in options.layers or ("wwwg", "wwww"):
+    for layers in options.layers or ("wg", "ww"):
         run = folder / layers
         began_at = time.monotonic()
         groundup(
@@ -70,7 +70,7 @@ def loss(options: argparse.Namespace, folder: Path) -> None:
                 *("--layers", layers, *window, "--context-length", options.context_length),
                 *("--d-model", options.d_model, "--n-layers", 4, "--n-heads", 4),
                 *("--steps", options.steps, "--batch-size", options.batch_size),
-                *("--validation-windows", 1000, "--validate-every", 0, "--sample-every", 0),
+                *("--validation-windows", 64, "--validate-every", 0, "--sample-every", 0),
             )
             rows = RunFolder(run).read_metrics(names=("validation_loss_nats",))
             losses.append(rows[-1]["validation_loss_nats"])
@@ -89,7 +89,7 @@ def main() -> None:
     modes = parser.add_subparsers(required=True)
     one = modes.add_parser("needle")
     one.set_defaults(measure=needle)
-    one.add_argument("--steps", type=int, default=600)
+    one.add_argument("--steps", type=int, default=500)
     one.add_argument("--tokens", type=int, nargs="+", default=[8192, 65_536])
     two = modes.add_parser("loss")
     two.set_defaults(measure=loss)

@@ -117,8 +117,8 @@ for copy in copy_losses(decoder, tokens, 256):
 # %% [markdown]
 # ## A needle in a haystack
 # A text gives each name a value, once; at its end the model is to tell the values. A model that was
-# not trained on such texts knows nothing of this, and neither does one whose windows do not reach
-# the name. `recipes/pretrain/needles.toml` trains a model that finds them. Positions count inside
+# not trained on such texts does not find them, and neither does one whose windows do not reach the
+# name. `recipes/pretrain/needles.toml` trains a model that finds them. Positions count inside
 # the windows only, so the model can read texts that are longer than those of its training.
 
 # %%

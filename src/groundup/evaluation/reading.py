@@ -56,7 +56,7 @@ def let_read(model: GPT, n_tokens: int, *, setting: str) -> None:
     """Let a model read texts of this length, also longer ones than it was trained on.
 
     Args:
-        model: The model; its context becomes longer where that is needed.
+        model: The model. Its context length is raised where that is needed.
         n_tokens: Length of the texts.
         setting: The setting that names the length, for the message.
 
