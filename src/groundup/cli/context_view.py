@@ -1,12 +1,10 @@
-"""`groundup evaluate RUN --context` and `--needle N`: whether a long context is used."""
+"""`groundup evaluate RUN --context`: how the loss falls with the context."""
 
 from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
-from groundup.cli.cells import interval
 from groundup.cli.console import next_command, note, table, warn
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.context import measure_context
-from groundup.evaluation.needle import measure_needle
 from groundup.evaluation.paired import Difference
 
 
@@ -44,40 +42,10 @@ def show_context(config: EvaluateConfig) -> None:
             ],
         )
         note(
-            "The model does not predict a passage better at the second reading."
+            "No passage is clearly easier at the second reading."
             if result.copies_from is None
-            else f"The model copies: a passage that stands {result.copies_from:,} tokens back is "
-            "clearly easier at the second reading."
-        )
-    next_command(f"groundup generate {quoted(find_run(config.run))}")
-
-
-def show_needle(config: EvaluateConfig) -> None:
-    """Measure retrieval and print the recall at each depth."""
-    result = measure_needle(config)
-    table(
-        f"Values that the model tells at the end of texts of {result.n_tokens:,} tokens",
-        ["depth", "tokens back", "recall", "of", "share", "95 % interval"],
-        [
-            [
-                f"{e.depth_frac:.0%}",
-                f"{e.n_back:,}",
-                f"{e.recall.n_right}",
-                f"{e.recall.n}",
-                f"{e.recall.value:.0%}",
-                interval(e.recall),
-            ]
-            for e in result.depths
-        ],
-    )
-    note(
-        f"The recall is clearly above chance, {result.chance:.1%}, at {result.n_found} of "
-        f"{len(result.depths)} depths."
-    )
-    if result.n_tokens > result.context_length:
-        note(
-            f"The model was trained with {result.context_length:,} tokens, and these texts are "
-            "longer."
+            else f"A passage that was read up to {result.copies_from:,} tokens before is clearly "
+            "easier at the second reading."
         )
     next_command(f"groundup generate {quoted(find_run(config.run))}")
 

@@ -4,8 +4,9 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
-from groundup.cli.context_view import show_context, show_needle
+from groundup.cli.context_view import show_context
 from groundup.cli.memorization_view import show_memorization
+from groundup.cli.needle_view import show_needle
 from groundup.cli.task_view import show_task
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
