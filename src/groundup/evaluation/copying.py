@@ -81,4 +81,5 @@ def _at_distance(decoder: Decoder, tokens: Tokens, distance: int) -> CopyLoss:
 
 
 def _block_means(parts: list[Float[np.ndarray, " n"]]) -> Float[np.ndarray, " b"]:
-    return np.concatenate(parts).reshape(-1, _BLOCK).mean(axis=1)
+    means: Float[np.ndarray, " b"] = np.concatenate(parts).reshape(-1, _BLOCK).mean(axis=1)
+    return means
