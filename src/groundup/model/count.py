@@ -246,14 +246,15 @@ def _mixer_values(
     kind, T = config.kind_of(layer), context_length
     if kind == "d":
         # The input; queries, keys, values and gates before and after the convolution; the output,
-        # normalized, its gate, and their product.
-        return C + 11 * H * D
+        # normalized, its gate, and their product; the rates and decays.
+        return C + 11 * H * D + 6 * H
     # Input, its projection, and input of the output projection.
     attention = C + (H + 2 * G) * D + H * D
     of_pattern = config.layers is not None
-    by_distance = of_pattern and kind == "w"  # the rotation is computed again, too
-    attention += (H + G) * D * (config.qk_norm + (config.rotates(layer) and not by_distance))
-    recomputes = by_distance or (of_pattern and T > LONG)
+    if of_pattern and kind == "w":  # the weights and the rotation are computed again
+        return attention + 2 * (H + G) * D * config.qk_norm
+    attention += (H + G) * D * (config.qk_norm + config.rotates(layer))
+    recomputes = of_pattern and T > LONG
     if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
         # Attention weights, and keys and values repeated for every query head.
         return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D
