@@ -17,15 +17,20 @@ from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.context import ContextLoss, ContextUse, context_losses
 from groundup.evaluation.copying import copy_losses
 from groundup.evaluation.paired import Difference
-from groundup.evaluation.reading import read_to_the_end
+from groundup.evaluation.reading import let_read, read_to_the_end
 from groundup.generation.decoder import Decoder
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
 
 
-@pytest.mark.parametrize("name", ["ours", "gpt2", "window"])
+@pytest.mark.parametrize("name", ["ours", "gpt2", "window", "windows and all", "delta rule"])
 def test_the_last_tokens_are_predicted_from_all_before_them(name):
-    model, ids = lively(CONFIGS[name]), text(40)
+    model = lively(CONFIGS[name])
+    n = 40
+    if name != "gpt2":  # longer than the context of the config, which is 48
+        n = 600
+        let_read(model, n, setting="context_length")
+    ids = text(n)
     found = read_to_the_end(Decoder(model, measure=False), ids, 7)
     with torch.no_grad():
         logits = model(torch.tensor([ids[:-1]]))[0, -7:].log_softmax(-1)
