@@ -26,6 +26,7 @@ from .data.verify import verify as verify
 from .data.windows import Windows as Windows
 from .evaluation.config import EvaluateConfig as EvaluateConfig
 from .evaluation.config import GenerateConfig as GenerateConfig
+from .evaluation.context import measure_context as measure_context
 from .evaluation.evaluate import evaluate as evaluate
 from .evaluation.export import export as export
 from .evaluation.generate import generate_samples as generate_samples
@@ -35,6 +36,7 @@ from .evaluation.lm_eval import LMEval as LMEval
 from .evaluation.load import load as load
 from .evaluation.match import match as match
 from .evaluation.memorization import measure_memorization as measure_memorization
+from .evaluation.needle import measure_needle as measure_needle
 from .evaluation.pretrained import import_pretrained as import_pretrained
 from .evaluation.tasks.evaluate_task import evaluate_task as evaluate_task
 from .finetune.classify.classifier import LoadedClassifier as LoadedClassifier

@@ -4,20 +4,27 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table, warn
+from groundup.cli.context_view import show_context
 from groundup.cli.memorization_view import show_memorization
+from groundup.cli.needle_view import show_needle
+from groundup.cli.quantization_view import show_reduced
 from groundup.cli.task_view import show_task
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evaluate
 
 
 def run(config: EvaluateConfig) -> EvaluateResult | None:
-    """Compare a run with the baselines; for a task or memorization, which have views, None."""
-    if config.tasks.task is not None:
-        show_task(config)
-        return None
-    if config.recitations is not None or config.canary:
-        show_memorization(config)
-        return None
+    """Compare a run with the baselines; for other measurements, which have views, None."""
+    others = (
+        (config.tasks.task is not None, show_task),
+        (config.recitations is not None or config.canary, show_memorization),
+        (config.context, show_context),
+        (config.needle is not None, show_needle),
+    )
+    for is_asked, show in others:
+        if is_asked:
+            show(config)
+            return None
     result = evaluate(config)
     table(
         f"Validation set: {result.n_bytes:,} bytes, {result.n_targets:,} tokens, each predicted "
@@ -50,7 +57,7 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
         )
     for folder in result.other_data:
         note(f"The run was also trained on {folder}; --data {quoted(folder)} evaluates on it.")
-    _show_reduced(result)
+    show_reduced(result)
     if result.lost_to:
         warn(
             f"The model predicts this text worse than {' and '.join(result.lost_to)}. "
@@ -60,20 +67,3 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
         note("The model is better than both baselines.")
     next_command(f"groundup generate {quoted(find_run(config.run))}")
     return result
-
-
-def _show_reduced(result: EvaluateResult) -> None:
-    cost = result.reduced
-    if cost is None:
-        return
-    table(
-        f"Generation with {cost.form}, on {cost.n_targets:,} tokens of the validation set",
-        ["", "float32", "reduced"],
-        [
-            ["bits/byte", f"{cost.exact_bits_per_byte:.4f}", f"{cost.reduced_bits_per_byte:.4f}"],
-            ["same most likely token", "", f"{cost.agreement_frac:.1%}"],
-            ["divergence, nats/token", "", f"{cost.divergence_nats:.2g}"],
-            ["divergence of the worst passage", "", f"{cost.worst.divergence_nats:.2g}"],
-        ],
-    )
-    note(f"The worst passage begins: {result.worst_passage[:100]!r}")

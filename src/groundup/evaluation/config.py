@@ -47,6 +47,12 @@ class EvaluateConfig(Config):
     canary: tuple[str, ...] = ()
     """Measure memorization instead: text with a secret number, which is compared with other
     numbers. Several may be given."""
+    context: bool = False
+    """Measure the use of the context instead: the loss of the same tokens with 256, 512, ... tokens
+    before them, and that of passages that the model has read before."""
+    needle: Count | None = None
+    """Measure retrieval instead: names with values at ten depths of a text of this many tokens, of
+    which the model is to tell the values at its end."""
     tasks: TaskConfig = TaskConfig()  # noqa: RUF009 (frozen)
     """The items of a task."""
 
@@ -59,9 +65,17 @@ class EvaluateConfig(Config):
                 "expected.",
                 settings={"task": "quiz.jsonl"},
             )
-        if self.tasks.task is not None and (self.recitations is not None or self.canary):
+        kinds = {
+            "a task is given": self.tasks.task is not None,
+            "memorization is to be measured": self.recitations is not None or bool(self.canary),
+            "the use of the context is to be measured": self.context,
+            "retrieval is to be measured": self.needle is not None,
+        }
+        asked = [kind for kind, is_asked in kinds.items() if is_asked]
+        if len(asked) > 1:
             raise UsageError(
-                "A task is given, and memorization is to be measured. Only one of them is expected."
+                f"{asked[0][0].upper()}{asked[0][1:]}, and {asked[1]}. Only one of them is "
+                "expected."
             )
 
 

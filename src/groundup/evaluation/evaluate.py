@@ -2,16 +2,13 @@
 
 import logging
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
-from groundup.base.errors import UsageError, UserError, quoted
-from groundup.base.folder_kinds import find_run, not_data
+from groundup.base.errors import UsageError, UserError
+from groundup.base.folder_kinds import find_run
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
-from groundup.data.manifest import rebuild_command
-from groundup.data.store import TokenStore
 from groundup.data.windows import Documents
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import form_of
@@ -19,9 +16,8 @@ from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
 from groundup.evaluation.quantization import QuantizationCost, reduced_form_cost
-from groundup.evaluation.run_data import data_of, documents_of
+from groundup.evaluation.run_data import data_of, documents_of, open_side
 from groundup.evaluation.xz_baseline import xz_bits_per_byte
-from groundup.tokenizer.replacing import another_folder
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
@@ -81,15 +77,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     model = language_model.model.to(choose_device(config.device))
     data = data_of(run) if config.data is None else config.data
     documents = documents_of(run) if config.documents is None else config.documents
-    stores = {name: _open_store(data, name) for name in ("train", "validation")}
-    for name, store in stores.items():
-        if store.tokenizer_fingerprint != tokenizer.fingerprint:
-            raise UserError(
-                "These tokens were made with another tokenizer than that of the model. Data that "
-                "was encoded with the tokenizer of the run is expected.",
-                where=data / name,
-                command=_encode_again(data, run),
-            )
+    stores = {name: open_side(data, name, tokenizer, run) for name in ("train", "validation")}
     T = _context_length(config.context_length, model.config.context_length)
     loss = evaluate_loss(
         model,
@@ -160,21 +148,3 @@ def _context_length(wanted: int | None, largest: int) -> int:
             settings={"context_length": largest},
         )
     return wanted
-
-
-def _encode_again(data: Path, run: RunFolder) -> str:
-    """Write the command that encodes the corpus for the run; empty if a part is missing."""
-    if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
-        return ""
-    return another_folder(data, "encode", options=f"--tokenizer {quoted(run.tokenizer)}")
-
-
-def _open_store(data: Path, name: str) -> TokenStore:
-    if not (data / name).is_dir():
-        raise not_data(data) or UserError(
-            f"There is no {name} store in this folder. Data encoded by `groundup train-tokenizer` "
-            "or `groundup encode` is expected.",
-            where=data,
-            command=rebuild_command(data / name) if (data / "corpus").is_dir() else "",
-        )
-    return TokenStore.open(data / name)

@@ -12,7 +12,6 @@ import math
 import random
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
@@ -25,7 +24,7 @@ from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.intervals import Share, wilson
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.paired import require_items
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import data_of, open_side
 from groundup.evaluation.tasks.prompts import encode_pairs
 from groundup.generation.decoder import Decoder
 from groundup.generation.generate import generate
@@ -86,9 +85,15 @@ def measure_memorization(config: EvaluateConfig) -> Memorization:
     n_tokens = min(PASSAGE_TOKENS, model.config.context_length // 2)
     train = validation = None
     if config.recitations is not None:
-        data = config.data or data_of(RunFolder.of(path))
+        run = RunFolder.of(path)
+        data = config.data or data_of(run)
         train, validation = (
-            _recited(decoder, language_model, data / side, config.recitations, n_tokens)
+            _recited(
+                decoder,
+                open_side(data, side, language_model.tokenizer, run),
+                config.recitations,
+                n_tokens,
+            )
             for side in ("train", "validation")
         )
     return Memorization(
@@ -159,23 +164,14 @@ def _digits(canary: str) -> list[int]:
     return places
 
 
-def _recited(
-    decoder: Decoder, language_model: LanguageModel, store: Path, n: int, n_tokens: int
-) -> Share:
+def _recited(decoder: Decoder, tokens: TokenStore, n: int, n_tokens: int) -> Share:
     """How many passages of a store are continued word for word."""
-    tokens = TokenStore.open(store)
-    if tokens.tokenizer_fingerprint != language_model.tokenizer.fingerprint:
-        raise UserError(
-            "These tokens were made with another tokenizer than that of the model. Data that was "
-            "encoded with the tokenizer of the run is expected.",
-            where=store,
-        )
     n_starts = tokens.n_tokens - 2 * n_tokens + 1
     if n_starts < n:
         raise UserError(
             f"This store has {tokens.n_tokens:,} tokens, which are too few for {n} different "
             f"passages of {2 * n_tokens}.",
-            where=store,
+            where=tokens.folder,
         )
     starts = random.Random(0).sample(range(n_starts), n)
     passages = [tokens.read(start, start + 2 * n_tokens).tolist() for start in starts]

@@ -11,11 +11,14 @@ from typing import Any
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json
+from groundup.base.folder_kinds import not_data
 from groundup.base.run import RunFolder
-from groundup.data.manifest import is_store
+from groundup.data.manifest import is_store, rebuild_command
 from groundup.data.store import TokenStore
 from groundup.data.windows import Documents
 from groundup.text.corpus import SIDES
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.replacing import another_folder
 
 
 def data_of(run: RunFolder) -> Path:
@@ -51,6 +54,37 @@ def documents_of(run: RunFolder) -> Documents:
     """Return how the windows of a run hold documents, by its config.toml."""
     stored = run.read_config().get("documents") if run.config_path.is_file() else None
     return next((each for each in typing.get_args(Documents) if each == stored), "stream")
+
+
+def open_side(data: Path, name: str, tokenizer: Tokenizer, run: RunFolder) -> TokenStore:
+    """Open the train or the validation store of a data folder, for the model of a run.
+
+    Raises:
+        UserError: There is no such store, or it was made with another tokenizer.
+    """
+    if not (data / name).is_dir():
+        raise not_data(data) or UserError(
+            f"There is no {name} store in this folder. Data encoded by `groundup train-tokenizer` "
+            "or `groundup encode` is expected.",
+            where=data,
+            command=rebuild_command(data / name) if (data / "corpus").is_dir() else "",
+        )
+    store = TokenStore.open(data / name)
+    if store.tokenizer_fingerprint != tokenizer.fingerprint:
+        raise UserError(
+            "These tokens were made with another tokenizer than that of the model. Data that was "
+            "encoded with the tokenizer of the run is expected.",
+            where=data / name,
+            command=_encode_again(data, run),
+        )
+    return store
+
+
+def _encode_again(data: Path, run: RunFolder) -> str:
+    """Write the command that encodes the corpus for the run; empty if a part is missing."""
+    if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
+        return ""
+    return another_folder(data, "encode", options=f"--tokenizer {quoted(run.tokenizer)}")
 
 
 def _find(run: RunFolder, manifest: dict[str, Any]) -> Path:

@@ -6,9 +6,10 @@ the validation set would repeat the training set. Some 370 kB in 57 documents re
 changes a little from one Python version to the next; the run's manifest records its hash.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from groundup.text.documents import Document, clean
+from groundup.text.needles import NEEDLES_NAME, needle_documents
 
 BUILTIN_NAME = "python-reference"
 _EXCERPT_FRAC = 0.5
@@ -37,3 +38,10 @@ def python_reference() -> Iterator[Document]:
             kept.append(document)
             seen.update(distinct)
     yield from sorted(kept, key=lambda document: document.name)
+
+
+BUILTIN_TEXTS: dict[str, Callable[[], Iterator[Document]]] = {
+    BUILTIN_NAME: python_reference,
+    NEEDLES_NAME: needle_documents,
+}
+"""The texts that need no file, by name."""

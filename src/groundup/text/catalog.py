@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, atomic_path, sha256_file
 from groundup.text.builtin import BUILTIN_NAME
+from groundup.text.needles import NEEDLES_NAME
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +108,7 @@ def in_words(source: str) -> str:
     """
     known = {
         BUILTIN_NAME: "the reference of the Python language",
+        NEEDLES_NAME: "names and values that come again",
         SHAKESPEARE.name: "the works of Shakespeare",
     }
     return known.get(source) or Path(source).name or source

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.text.builtin import python_reference
+from groundup.text.builtin import BUILTIN_TEXTS
 from groundup.text.config import ReadConfig
 from groundup.text.documents import Document, clean, join_pieces
 from groundup.text.encodings import UnreadableError
@@ -144,7 +144,7 @@ Named = tuple[str, Iterable[str]]
 
 def _documents(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Named]:
     if source.is_builtin:
-        yield from ((document.name, [document.text]) for document in python_reference())
+        yield from ((document.name, [document.text]) for document in BUILTIN_TEXTS[source.place]())
     elif source.is_hugging_face:
         yield from _texts(dataset_records(source), config, left_out)
     else:

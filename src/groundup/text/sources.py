@@ -19,7 +19,7 @@ from groundup.base.extras import needed
 from groundup.base.files import sha256_bytes
 from groundup.base.surrogates import without_surrogates
 from groundup.base.undo import KEPT
-from groundup.text.builtin import BUILTIN_NAME, python_reference
+from groundup.text.builtin import BUILTIN_NAME, BUILTIN_TEXTS
 from groundup.text.catalog import CATALOG, SHAKESPEARE, fetch, installed
 from groundup.text.formats import BINARY_SUFFIXES, KNOWN_SUFFIXES
 from groundup.text.left_out import LeftOut
@@ -47,7 +47,7 @@ class Source:
 
     name: str
     place: str
-    """A path, a URL, hf:NAME, python-reference, or - for standard input."""
+    """A path, a URL, hf:NAME, the name of a built-in text, or - for standard input."""
     stamp: list[Any] = field(repr=False)
     """Changes when the text changes; contains None where that cannot be known."""
     n_bytes: int | None = None
@@ -63,8 +63,8 @@ class Source:
 
     @property
     def is_builtin(self) -> bool:
-        """Whether this is the text that comes with Python."""
-        return self.place == BUILTIN_NAME
+        """Whether this is a text that needs no file."""
+        return self.place in BUILTIN_TEXTS
 
     @property
     def is_hugging_face(self) -> bool:
@@ -97,8 +97,8 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
 
     Args:
         word: A file, a folder, a glob, a URL, "-" for standard input, "hf:NAME" or
-            "hf:NAME:SPLIT" for a Hugging Face dataset, "python-reference", or a name in `CATALOG`
-            (which is downloaded on first use).
+            "hf:NAME:SPLIT" for a Hugging Face dataset, a name in `BUILTIN_TEXTS`, or one in
+            `CATALOG` (which is downloaded on first use).
         left_out: Counts what is left out of folders and globs.
 
     Raises:
@@ -127,7 +127,7 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
         ) from error
     if exists:
         return [_named_file(path)]
-    if word in CATALOG:
+    if word in CATALOG or word in BUILTIN_TEXTS:
         return named_text(word)
     found = sorted(glob.glob(word, recursive=True)) if glob.has_magic(word) else []
     files = []
@@ -154,8 +154,8 @@ def named_text(name: str) -> list[Source]:
     Raises:
         UserError: It cannot be downloaded.
     """
-    if name == BUILTIN_NAME:
-        whole = "".join(document.text for document in python_reference()).encode("utf-8")
+    if name in BUILTIN_TEXTS:
+        whole = "".join(document.text for document in BUILTIN_TEXTS[name]()).encode("utf-8")
         return [Source(name, name, [name, sha256_bytes(whole)], len(whole))]
     text = CATALOG[name]
     return [
@@ -208,7 +208,7 @@ def _file(name: str, path: Path, *, is_found: bool) -> Source:
         found.st_mtime_ns,
     ]
     place = str(path)
-    if place in ("-", BUILTIN_NAME) or place.startswith(HUGGING_FACE):  # a file of this name
+    if place in ("-", *BUILTIN_TEXTS) or place.startswith(HUGGING_FACE):  # a file of this name
         place = f"./{place}"
     return Source(
         without_surrogates(name), place, stamp, found.st_size, found.st_ctime_ns, is_found
@@ -339,7 +339,7 @@ def _at(name: str, url: str, *, is_found: bool = False) -> Source:
 
 def _nothing_at(word: str) -> UserError:
     path = Path(word)
-    named = [BUILTIN_NAME, *CATALOG]
+    named = [*BUILTIN_TEXTS, *CATALOG]
     folder = path.parent
     beside = [str(folder / file.name) for file in sorted(folder.glob("[!.]*"))]
     nearest = difflib.get_close_matches(word, [n for n in (*named, *beside) if n != word], n=1)

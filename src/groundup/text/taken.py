@@ -15,7 +15,7 @@ from groundup.base.errors import UserError
 from groundup.base.free_name import free_name
 from groundup.base.run import RunFolder
 from groundup.base.undo import all_or_nothing
-from groundup.text.builtin import BUILTIN_NAME
+from groundup.text.builtin import BUILTIN_NAME, BUILTIN_TEXTS
 from groundup.text.catalog import CATALOG
 from groundup.text.corpus import (
     DATA_PARTS,
@@ -147,7 +147,7 @@ def _name(word: str) -> str:
     if word in (BUILTIN_NAME, "-") or ":" in word.split("/")[0]:
         return word
     path = Path(word)
-    if word in CATALOG and not path.exists():
+    if (word in CATALOG or word in BUILTIN_TEXTS) and not path.exists():
         return word
     return str(path.resolve()) if path.exists() else os.path.abspath(word)
 
