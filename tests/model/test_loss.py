@@ -36,6 +36,9 @@ def log_probability(hidden, head, targets):
 @pytest.fixture(params=[1, V, 4 * V, 1000 * V])
 def at_once(request, monkeypatch):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", min(request.param, B * T * V - 1))
+    monkeypatch.setattr(loss_module, "LOGITS_BYTES", 8 * request.param)
+    monkeypatch.setattr(loss_module, "_CACHED_LOGITS", 2 * V)
+    monkeypatch.setattr(loss_module, "_ROWS_ADDED", 5)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -69,6 +72,7 @@ def test_a_model_with_a_tied_head_learns_the_same(monkeypatch):
     gradients = []
     for most in (B * T * V, 2 * V):
         monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", most)
+        monkeypatch.setattr(loss_module, "LOGITS_BYTES", 4 * most)
         model = GPT(config, seed=1)
         model.loss(ids[:, :-1], ids[:, 1:]).backward()
         gradients.append(model.token_embedding.weight.grad)
