@@ -82,6 +82,8 @@ def head_cross_entropy(
         hidden, counted = hidden.flatten(0, 1), flat != IGNORE_INDEX
         if not bool(counted.all()):
             hidden, flat = hidden[counted], flat[counted]
+        if not torch.is_grad_enabled():
+            head = head.detach()  # a parameter counts as one that needs a gradient here, too
         total = _HeadCrossEntropy.apply(hidden, head, flat)  # type: ignore[no-untyped-call]
     return total if reduction == "sum" else total / (flat != IGNORE_INDEX).sum()
 
