@@ -9,12 +9,23 @@ the same shape with its own training code, in the dtype that it chooses on this 
 are compared with the fastest bfloat16 and float32 matrix products of this machine. Then groundup
 trains on the same batches in bfloat16 and in float32, and both loss curves are printed.
 
+With `--against TREE` nothing of this runs. Instead, the version of groundup in TREE (`git worktree
+add TREE REVISION`) and this one train in turns on the same random tokens, each in a process of its
+own that keeps freed memory as training runs do. The ratio of their speeds is printed, and how far
+apart their losses are:
+
+    python benchmarks/bench_gpt2_cpu.py --against TREE [--dtype bf16] [--rounds 3]
+
 A processor without bfloat16 units gains nothing from bfloat16. There the bfloat16 curve is computed
 with products that are summed in float32 and rounded once, as bfloat16 units do it.
 """
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -105,12 +116,16 @@ def peak_flops_per_s(dtype: torch.dtype, size: int = 2048) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("data", type=Path)
+    parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--curve-steps", type=int, default=200)
     parser.add_argument("--curve-batch", default=f"{B}x{T}", help="sequences x tokens")
+    parser.add_argument("--against", type=Path, help="source tree of another version")
+    parser.add_argument("--dtype", default="auto", help="auto, fp32 or bf16 (with --against)")
     options = parser.parse_args()
+    if options.against:
+        return compare_versions(options)
     data = open_data(options.data)
     dtype = choose_dtype("auto", torch.device("cpu"))
     if options.rounds:
@@ -140,6 +155,43 @@ def compare_speed(data: Data, dtype: torch.dtype, options: argparse.Namespace) -
     for kind in (torch.bfloat16, torch.float32):
         peak = peak_flops_per_s(kind)
         print(f"{reached / 1e9:,.0f} GFLOP/s: {reached / peak:.0%} of {peak / 1e9:,.0f} ({kind})")
+
+
+def compare_versions(options: argparse.Namespace) -> None:
+    sides = {"this version": Path(__file__).resolve().parents[1], "the other one": options.against}
+    workers = {name: start_worker(tree, options) for name, tree in sides.items()}
+    found: dict[str, list[Any]] = {name: [] for name in sides}
+    for k in range(1 + options.rounds):
+        for name, worker in workers.items():
+            print(file=worker.stdin, flush=True)
+            turn = json.loads(worker.stdout.readline())
+            found[name] += [turn] if k else []  # the first one is for the caches
+    for worker in workers.values():
+        worker.stdin.close()
+        worker.wait()
+    for name, turns in found.items():
+        wall_s, cpu_s = (statistics.median(turn[kind] for turn in turns) for kind in ("wall", "cpu"))
+        speed = options.steps * B * T / wall_s
+        print(f"{name:<14} {speed:8,.0f} tokens/s, {cpu_s / options.steps:.2f} CPU-s per step")
+    pairs = list(zip(*found.values(), strict=True))
+    for kind in ("wall", "cpu"):
+        ratio = statistics.median(other[kind] / this[kind] for this, other in pairs)
+        print(f"ratio of {kind} time: {ratio:.3f} (median of {len(pairs)})")
+    losses = [(a, b) for this, other in pairs for a, b in zip(this["nats"], other["nats"])]
+    print(f"largest difference of a loss: {max(abs(a - b) for a, b in losses):.2g} nats")
+
+
+def start_worker(tree: Path, options: argparse.Namespace) -> "subprocess.Popen[str]":
+    worker = Path(__file__).with_name("gpt2_cpu_version.py")
+    dtype = choose_dtype(options.dtype, torch.device("cpu"))
+    settings = str(tree), str(dtype).removeprefix("torch."), str(options.steps), f"{B}x{T}"
+    return subprocess.Popen(
+        [sys.executable, str(worker), *settings],
+        env=os.environ | {"PYTHONPATH": str(tree / "src")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def compare_curves(data: Data, dtype: torch.dtype, options: argparse.Namespace) -> None:

@@ -74,6 +74,18 @@ def test_blocks_equal_formula_in_values_and_gradients(block: int) -> None:
         torch.testing.assert_close(blocks, formula, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("window", [None, 2])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_gradients_of_blocks_are_those_of_small_changes(window: int | None, dropout: float) -> None:
+    def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        torch.manual_seed(1)
+        first = torch.tensor([[0, 0, 0, 2, 2]])
+        settings = {"window": window, "dropout": dropout, "block": 2}
+        return attention_blocks(q, k, v, visible_from=first, **settings)
+
+    assert torch.autograd.gradcheck(attend, random_qkv(1, 2, 1, 5, 5, 2))
+
+
 def test_bfloat16_blocks_on_a_cpu_stay_near_the_formula() -> None:
     q, k, v = (x.detach() for x in random_qkv(2, 3, 3, 70, 70, 8))
     low = attention_fused(q.bfloat16(), k.bfloat16(), v.bfloat16())

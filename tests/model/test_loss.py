@@ -36,6 +36,9 @@ def log_probability(hidden, head, targets):
 @pytest.fixture(params=[1, V, 4 * V, 1000 * V])
 def at_once(request, monkeypatch):
     monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", min(request.param, B * T * V - 1))
+    monkeypatch.setattr(loss_module, "LOGITS_BYTES", 8 * request.param)
+    monkeypatch.setattr(loss_module, "_CACHED_LOGITS", 2 * V)
+    monkeypatch.setattr(loss_module, "_ROWS_ADDED", 5)
 
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
@@ -69,6 +72,7 @@ def test_a_model_with_a_tied_head_learns_the_same(monkeypatch):
     gradients = []
     for most in (B * T * V, 2 * V):
         monkeypatch.setattr(loss_module, "LOGITS_AT_ONCE", most)
+        monkeypatch.setattr(loss_module, "LOGITS_BYTES", 4 * most)
         model = GPT(config, seed=1)
         model.loss(ids[:, :-1], ids[:, 1:]).backward()
         gradients.append(model.token_embedding.weight.grad)
@@ -83,11 +87,32 @@ def test_a_frozen_head_gets_no_gradient(at_once, measure):
     torch.testing.assert_close(torch.autograd.grad(found, hidden)[0], wanted)
 
 
-def test_without_gradients_none_are_made(at_once):
+def test_without_gradients_none_are_made(at_once, monkeypatch):
     hidden, head, targets = example()
+    wanted = head_cross_entropy(hidden, head, targets)
+    monkeypatch.setattr(loss_module, "_plus_product", None)
     with torch.no_grad():
         found = head_cross_entropy(hidden, head, targets)
     assert not found.requires_grad
+    assert found == wanted
+
+
+def test_without_a_target_the_mean_is_nan_and_the_sum_is_zero(at_once):
+    hidden, head, targets = example()
+    targets.fill_(IGNORE_INDEX)
+    assert head_cross_entropy(hidden, head, targets).isnan()
+    total = head_cross_entropy(hidden, head, targets, reduction="sum")
+    assert total == 0
+    assert all((g == 0).all() for g in torch.autograd.grad(total, (hidden, head)))
+
+
+def test_a_very_unlikely_target_has_a_finite_loss(at_once):
+    hidden, head, targets = example(torch.float32)
+    targets = (hidden @ head.T).argmin(dim=-1)
+    far = 1000 * hidden.detach()  # the probability of the target is 0 in float32
+    wanted = cross_entropy(far @ head.T, targets)
+    assert wanted > 500
+    torch.testing.assert_close(head_cross_entropy(far, head, targets), wanted)
 
 
 @pytest.fixture(params=[7, 1000])

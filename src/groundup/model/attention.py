@@ -9,6 +9,8 @@ kernel (`scaled_dot_product_attention`) or plain products. Tests check that all 
 and gradients.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, Shaped
@@ -185,24 +187,83 @@ def attention_blocks(
     queries, keys, values = (
         x.transpose(0, 1).reshape(H * B, T, D) for x in (queries, keys, values)
     )  # (H B, T, D) each
-    outputs = []
-    for start in range(0, T, block):
-        stop = min(start + block, T)
-        # Keys after `stop`, and those before every window, are masked for the whole block, so they
-        # are left out of the product.
-        first = 0 if window is None else max(0, start - window + 1)
-        mask = torch.full((stop - start, stop - first), -torch.inf, dtype=queries.dtype)
-        mask = mask.triu(start + 1 - first)
-        if window is not None:
-            hidden = ~causal_mask(stop - start, stop - first, window=window)
-            mask = mask.masked_fill(hidden, -torch.inf)
-        if visible_from is not None:
-            earlier = torch.arange(first, stop) < visible_from[:, start:stop, None]
-            mask = mask.masked_fill(earlier, -torch.inf).repeat(H, 1, 1)  # (H B, block, keys)
-        scores = torch.baddbmm(
-            mask, queries[:, start:stop], keys[:, first:stop].mT, alpha=D**-0.5
-        )  # (H B, block, stop - first)
-        weights = F.dropout(softmax(scores), dropout)
-        outputs.append(weights @ values[:, first:stop])  # (H B, block, D)
-    output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)  # (H B, T, D)
+    output: Tensor = _Blocks.apply(  # type: ignore[no-untyped-call]
+        queries, keys, values, window, visible_from, dropout, block
+    )  # (H B, T, D)
     return output.view(H, B, T, D).transpose(0, 1)  # (B, H, T, D)
+
+
+class _Blocks(torch.autograd.Function):
+    """Attention in blocks of queries; rows of the leading dimension are heads of sequences.
+
+    Autograd would fill a tensor of zeros with the gradient of each block's keys and values, and add
+    all of them. Here each product adds to the gradient directly.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        window: int | None,
+        visible_from: Tensor | None,
+        dropout: float,
+        block: int,
+    ) -> Tensor:
+        N, T, D = queries.shape
+        output = torch.empty_like(queries)  # (N, T, D)
+        saved: list[Tensor] = []
+        ctx.blocks = []
+        for start in range(0, T, block):
+            stop = min(start + block, T)
+            # Keys after `stop`, and those before every window, are masked for the whole block, so
+            # they are left out of the product.
+            first = 0 if window is None else max(0, start - window + 1)
+            mask = torch.full((stop - start, stop - first), -torch.inf, dtype=queries.dtype)
+            mask = mask.triu(start + 1 - first)
+            if window is not None:
+                hidden = ~causal_mask(stop - start, stop - first, window=window)
+                mask = mask.masked_fill(hidden, -torch.inf)
+            if visible_from is not None:
+                earlier = torch.arange(first, stop) < visible_from[:, start:stop, None]
+                mask = mask.masked_fill(earlier, -torch.inf)
+                mask = mask.repeat(N // len(mask), 1, 1)  # (N, block, keys)
+            scores = torch.baddbmm(
+                mask, queries[:, start:stop], keys[:, first:stop].mT, alpha=D**-0.5
+            )  # (N, block, stop - first)
+            weights = softmax(scores)
+            noise = [F.dropout(torch.ones_like(weights), dropout)] if dropout else []
+            torch.bmm(_product(weights, *noise), values[:, first:stop], out=output[:, start:stop])
+            if any(ctx.needs_input_grad):
+                ctx.blocks.append((slice(start, stop), slice(first, stop)))
+                saved += [weights, *noise]
+        ctx.window = window
+        ctx.save_for_backward(queries, keys, values, *saved)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
+        queries, keys, values, *saved = ctx.saved_tensors
+        n_each, alpha = len(saved) // len(ctx.blocks), queries.shape[-1] ** -0.5
+        d_queries, d_keys, d_values = (torch.empty_like(x) for x in (queries, keys, values))
+        beta = 0.0  # the last block sees all keys: it writes, and the others add
+        if ctx.window is not None:
+            beta = 1.0
+            d_keys.zero_()
+            d_values.zero_()
+        for i, (rows, seen) in reversed(list(enumerate(ctx.blocks))):
+            weights, *noise = saved[i * n_each : (i + 1) * n_each]  # (N, block, keys)
+            d_output = outer[:, rows]
+            d_weights = _product(d_output @ values[:, seen].mT, *noise)
+            d_scores = torch.ops.aten._softmax_backward_data(d_weights, weights, -1, weights.dtype)
+            d_values[:, seen].baddbmm_(_product(weights, *noise).mT, d_output, beta=beta)
+            d_keys[:, seen].baddbmm_(d_scores.mT, queries[:, rows], beta=beta, alpha=alpha)
+            d_queries[:, rows].baddbmm_(d_scores, keys[:, seen], beta=0.0, alpha=alpha)
+            beta = 1.0
+        return d_queries, d_keys, d_values, None, None, None, None
+
+
+def _product(x: Tensor, *noise: Tensor) -> Tensor:
+    """x, times the factors of the dropout, if there are any."""
+    return x * noise[0] if noise else x

@@ -7,7 +7,10 @@ from groundup.model.config import GPTConfig
 # Constants of loss.py and attention.py. They are defined in this file because the memory estimate
 # needs them and must not load torch.
 LOGITS_AT_ONCE = 2**24
-"""Number of logits that are computed at a time: 64 MB of float32."""
+"""Number of logits that are kept for the backward pass at most: 64 MB of float32."""
+LOGITS_BYTES = 2**28
+"""Above that, their gradient is computed at once. A CPU computes those of so many positions in one
+part: each part but the first adds another gradient of the head."""
 HEAD_ROWS = 128
 """On a GPU the head has a multiple of this number of rows inside the loss."""
 _GPU_ROWS, _GPU_LOGITS = 2**13, 2**31
@@ -179,10 +182,10 @@ def memory_bytes(
     without `torch.compile`: the inputs of matrix products, norms and activation functions, and the
     queries, keys, values and output of attention. A CPU stores more: the attention weights where
     `attention_blocks` runs, and float32 copies in the norms where activations are bfloat16. The
-    logits are stored three times: as computed, as log-probabilities, and as gradient. At most
-    `LOGITS_AT_ONCE` exist at a time; above that the gradient of the head is added. A GPU computes
-    those of `gpu_loss_rows` positions at a time, and a compiled step there computes the outputs of
-    norms and activation functions again.
+    logits are stored three times: as computed, as log-probabilities, and as gradient. Above
+    `LOGITS_AT_ONCE` they are stored once, with the gradient of the head. A GPU computes those of
+    `gpu_loss_rows` positions at a time, and a compiled step there computes the outputs of norms and
+    activation functions again.
 
     Args:
         config: Architecture of the model.
@@ -227,9 +230,10 @@ def memory_bytes(
     n_parameters = count_parameters(config)
     n_logits = tokens * config.vocab_size
     if on_cpu:
-        logits_bytes = min(n_logits, LOGITS_AT_ONCE) * 4 * 3
+        logits_bytes = n_logits * 4 * 3
         if n_logits > LOGITS_AT_ONCE:
-            logits_bytes += config.vocab_size * C * 4
+            logits_bytes = min(n_logits * activation_bytes, LOGITS_BYTES)
+            logits_bytes += config.vocab_size * C * (4 + activation_bytes)
     else:
         logits_bytes = _gpu_logits_bytes(config, tokens, activation_bytes, compiled=compiled)
     return Memory(

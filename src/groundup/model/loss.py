@@ -9,8 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from groundup.base.targets import IGNORE_INDEX
-from groundup.model.count import LOGITS_AT_ONCE
+from groundup.model.count import LOGITS_AT_ONCE, LOGITS_BYTES
 from groundup.model.gpu_loss import gpu_cross_entropy
+
+_CACHED_LOGITS, _ROWS_ADDED = 2**19, 2**10
+"""Logits in float32 that fit in the cache of a core, and rows of the head's gradient."""
 
 
 def cross_entropy(
@@ -76,9 +79,12 @@ def head_cross_entropy(
     elif is_small and (head.requires_grad or not hidden.requires_grad):
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     else:
-        total = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden.flatten(0, 1), head, flat
-        )
+        hidden, counted = hidden.flatten(0, 1), flat != IGNORE_INDEX
+        if not bool(counted.all()):
+            hidden, flat = hidden[counted], flat[counted]
+        if not torch.is_grad_enabled():
+            head = head.detach()  # a parameter counts as one that needs a gradient here, too
+        total = _HeadCrossEntropy.apply(hidden, head, flat)  # type: ignore[no-untyped-call]
     return total if reduction == "sum" else total / (flat != IGNORE_INDEX).sum()
 
 
@@ -92,26 +98,16 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         needs_gradient = any(ctx.needs_input_grad)
-        counted = targets != IGNORE_INDEX
-        targets = targets.clamp(min=0)[:, None].long()
-        exact = _exact(hidden.dtype)
-        total = hidden.new_zeros((), dtype=exact)
-        d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (B T, C)
-        # A frozen head needs none.
-        d_head = torch.zeros_like(head, dtype=exact) if ctx.needs_input_grad[1] else None  # (V, C)
-        for part in _parts(len(hidden), len(head)):
-            logits = (hidden[part] @ head.T).to(exact)  # (rows, V)
-            sums = logits.logsumexp(dim=-1, keepdim=True)  # (rows, 1)
-            nats = (sums - logits.gather(1, targets[part])).squeeze(1)  # (rows,)
-            total += nats[counted[part]].sum()
+        total = hidden.new_zeros((), dtype=_exact(hidden.dtype))
+        d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (N, C)
+        d_head: Tensor | None = None  # (V, C)
+        for part in _parts(len(hidden), len(head), LOGITS_BYTES // hidden.element_size()):
+            logits = hidden[part] @ head.T  # (rows, V)
+            total += _sum_of_nats(logits, targets[part], with_gradient=needs_gradient)
             if d_hidden is not None:
-                # softmax(logits) minus one at the target, and zero at ignored targets.
-                gradient = logits.sub_(sums).exp_()  # (rows, V), in the memory of the logits
-                gradient.scatter_add_(1, targets[part], gradient.new_full((len(nats), 1), -1.0))
-                gradient = (gradient * counted[part, None]).to(hidden.dtype)
-                torch.mm(gradient, head, out=d_hidden[part])
-                if d_head is not None:
-                    d_head += gradient.T @ hidden[part]
+                torch.mm(logits, head, out=d_hidden[part])
+            if ctx.needs_input_grad[1]:  # a frozen head needs none
+                d_head = _plus_product(d_head, logits.T, hidden[part])
         ctx.gradients = d_hidden, d_head
         return total
 
@@ -119,8 +115,49 @@ class _HeadCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor | None, None]:
         d_hidden, d_head = ctx.gradients
         if d_head is not None:
-            d_head = (d_head * outer).to(d_hidden.dtype)
-        return d_hidden * outer.to(d_hidden.dtype), d_head, None
+            d_head = d_head.to(d_hidden.dtype) * outer
+        return d_hidden * outer, d_head, None
+
+
+def _sum_of_nats(
+    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, with_gradient: bool
+) -> Float[Tensor, ""]:
+    """Sum the cross-entropy. Replace the logits by its gradient: softmax, minus 1 at the target.
+
+    The exact numbers of a few rows at a time fit in the cache, so the memory is read and written
+    once.
+    """
+    exact, V = _exact(logits.dtype), logits.shape[1]
+    total = logits.new_zeros((), dtype=exact)
+    rows = max(1, torch.get_num_threads() * _CACHED_LOGITS // V)
+    for block, some in zip(logits.split(rows), targets[:, None].long().split(rows), strict=True):
+        z = block.to(exact)  # (rows, V)
+        highest = z.amax(dim=-1, keepdim=True)
+        below = highest - z.gather(1, some)  # (rows, 1)
+        torch.softmax(z, dim=-1, out=z)
+        # The probability of the highest logit is 1 / sum(exp(z - highest)).
+        total += (below - z.amax(dim=-1, keepdim=True).log()).sum()
+        if with_gradient:
+            z.scatter_add_(1, some, z.new_full((len(z), 1), -1.0))
+            if z.dtype != block.dtype:
+                block.copy_(z)
+    return total
+
+
+def _plus_product(
+    total: Float[Tensor, "V C"] | None, left: Float[Tensor, "V N"], right: Float[Tensor, "N C"]
+) -> Float[Tensor, "V C"]:
+    """total + left @ right. Products in bfloat16 are added in float32."""
+    if total is None:
+        return left @ right
+    exact = _exact(left.dtype)
+    if left.dtype == exact:
+        return total.addmm_(left, right)
+    total = total.to(exact)
+    # Adding numbers of two formats makes a copy: of some rows it stays in the cache.
+    for some, more in zip(total.split(_ROWS_ADDED), (left @ right).split(_ROWS_ADDED), strict=True):
+        some += more
+    return total
 
 
 def head_log_probabilities(
@@ -144,7 +181,7 @@ class _HeadLogProbabilities(torch.autograd.Function):
         exact = _exact(hidden.dtype)
         sums = hidden.new_empty((len(hidden), 1), dtype=exact)  # (N, 1)
         chosen = torch.empty_like(sums)
-        for part in _parts(len(hidden), len(head)):
+        for part in _parts(len(hidden), len(head), LOGITS_AT_ONCE):
             logits = (hidden[part] @ head.T).to(exact)  # (rows, V)
             sums[part] = logits.logsumexp(dim=-1, keepdim=True)
             chosen[part] = logits.gather(1, targets[part])
@@ -156,7 +193,7 @@ class _HeadLogProbabilities(torch.autograd.Function):
         hidden, head, targets, sums = ctx.saved_tensors
         d_hidden = torch.empty_like(hidden)  # (N, C)
         d_head = torch.zeros_like(head, dtype=sums.dtype) if ctx.needs_input_grad[1] else None
-        for part in _parts(len(hidden), len(head)):
+        for part in _parts(len(hidden), len(head), LOGITS_AT_ONCE):
             logits = (hidden[part] @ head.T).to(sums.dtype)  # (rows, V)
             # One at the target, minus softmax(logits).
             gradient = logits.sub_(sums[part]).exp_().neg_()
@@ -168,8 +205,9 @@ class _HeadLogProbabilities(torch.autograd.Function):
         return d_hidden, None if d_head is None else d_head.to(head.dtype), None
 
 
-def _parts(n_positions: int, vocab_size: int) -> Iterator[slice]:
-    """The positions whose logits are computed at the same time."""
-    rows = max(1, LOGITS_AT_ONCE // vocab_size)
-    for start in range(0, n_positions, rows):
+def _parts(n_positions: int, vocab_size: int, at_once: int) -> Iterator[slice]:
+    """The positions whose logits are computed at the same time, in parts of nearly equal size."""
+    n_parts = max(1, -(-n_positions // max(1, at_once // vocab_size)))
+    rows = max(1, -(-n_positions // n_parts))
+    for start in range(0, max(1, n_positions), rows):
         yield slice(start, start + rows)

@@ -111,6 +111,8 @@ class AdamW(Optimizer):
                 eps=group["eps"],
                 maximize=False,
             )
+            # The fused kernel does not, and `MixedPrecision` relies on it.
+            torch.autograd.graph.increment_version(weights)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

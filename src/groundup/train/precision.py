@@ -4,12 +4,13 @@ Each step multiplies with rounded copies of the weights. The gradients are float
 exact weights, so that updates too small for bfloat16's 8 bits still add up. Activations are
 bfloat16, which halves the memory traffic of a step; the loss is float32.
 
-Frozen weights are rounded once. LoRA adapters, and what is beside the language model, such as the
+On a CPU the copies are kept until the weights change: the parts of a batch and all batches of a
+validation use the same ones. Frozen weights are rounded once. LoRA adapters, and what is beside the language model, such as the
 head of a classifier, stay float32.
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +42,7 @@ class MixedPrecision(nn.Module):
         self._call = _Call(model)
         low = dtype != torch.float32
         self._rounded_names = _names_in_products(model) if low else frozenset()
+        self._copies: dict[str, tuple[int, int, Tensor]] = {}
         self._frozen = {
             name: weight.detach().to(dtype)
             for name, weight in model.named_parameters()
@@ -65,12 +67,28 @@ class MixedPrecision(nn.Module):
         if self.dtype == torch.float32:
             return function(self.model, *arguments)
         rounded = {
-            f"model.{name}": self._frozen[name] if name in self._frozen else weight.to(self.dtype)
+            f"model.{name}": self._frozen[name] if name in self._frozen else self._round(name, weight)
             for name, weight in self.model.named_parameters()
             if name in self._rounded_names
         }
         result: T = functional_call(self._call, rounded, (function, *arguments))
         return result
+
+    def _round(self, name: str, weight: Tensor) -> Tensor:
+        if weight.device.type != "cpu" or torch.compiler.is_compiling():
+            return weight.to(self.dtype)
+        version, address, copy = self._copies.get(name, (-1, -1, None))
+        if copy is None or copy.shape != weight.shape:
+            with torch.inference_mode(False):  # or training could not use it later
+                copy = torch.empty_like(weight, dtype=self.dtype, requires_grad=False)
+            version = -1
+        # torch counts the changes of a tensor in place, as by `load_state_dict`. It does not count
+        # those of `weight.data` and of its fused optimizers: `AdamW` does so itself.
+        if (version, address) != (weight._version, weight.data_ptr()):
+            copy.copy_(weight.detach())
+            self._copies[name] = weight._version, weight.data_ptr(), copy
+        rounded: Tensor = _Rounded.apply(weight, copy)  # type: ignore[no-untyped-call]
+        return rounded
 
 
 def _names_in_products(model: nn.Module) -> frozenset[str]:
@@ -98,6 +116,19 @@ def _loss(
     reduction: Literal["mean", "sum"],
 ) -> Tensor:
     return model.loss(ids, targets, lengths, reduction=reduction)
+
+
+class _Rounded(torch.autograd.Function):
+    """A weight, as its rounded copy."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, copy: Tensor) -> Tensor:
+        ctx.dtype = weight.dtype
+        return copy.detach()
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None]:
+        return outer.to(ctx.dtype), None
 
 
 class _Call(nn.Module):
