@@ -22,7 +22,7 @@ ON_A_RUN = {
     "match": "--against runs/model",
     "classify": "--n-classes 2",
     "predict": "--text hello",
-    "serve": "--host 0.0.0.0",  # refused: there is no key
+    "serve": "--try 1",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
     "reinforce": "--steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",

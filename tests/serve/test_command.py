@@ -18,6 +18,7 @@ from groundup.serve.serve import Server, open_server
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Server, "run", lambda self: None)
+    monkeypatch.setattr("groundup.serve.plan._STEP_BUDGET_S", 0.0)
     return Path("runs")
 
 
@@ -28,7 +29,7 @@ def test_the_plan_comes_before_the_address(runs: Path, capsys: pytest.CaptureFix
     plan, page, curl = (screen.index(text) for text in ("Plan", "Page: http://", "\ncurl http://"))
     assert plan < page < curl
     line = next(line for line in screen.splitlines() if line.startswith("curl"))
-    assert "-H 'Authorization: Bearer KEY' -H 'Content-Type: application/json'" in line
+    assert '-H "Authorization: Bearer $GROUNDUP_API_KEY" -H' in line
     assert "long enough" not in screen
     body = json.loads(line.split(" -d '")[1].removesuffix("'"))
     assert body["model"] == "tiny"

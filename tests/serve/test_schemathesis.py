@@ -23,7 +23,7 @@ def test_no_generated_request_makes_the_server_fail(server: Server) -> None:
         for mode in list(schemathesis.GenerationMode)[: 1 if operation.method == "get" else 2]:
 
             @given(case=operation.as_strategy(generation_mode=mode))
-            @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
             def check(case: Any) -> None:
                 if isinstance(case.body, dict):
                     for name, value in (("model", "tiny"), ("n", 2), ("max_tokens", 2)):

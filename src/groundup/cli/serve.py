@@ -26,12 +26,12 @@ def _show_address(server: Server) -> None:
     note(f"Page: {server.url}/")
     note(f"API:  {server.url}/v1, model {name}")
     if server.api_key is not None:
-        note("Clients must send the key: Authorization: Bearer KEY.")
+        note("Clients must send the key. Other machines use the name of this one in the address.")
     note("To try it, type in another terminal:\n")
     asked = '"messages":[{"role":"user","content":"Hello"}]' if can_chat else '"prompt":"Once upon"'
     body = f'{{"model":"{name}",{asked},"max_tokens":32}}'
     path = "chat/completions" if can_chat else "completions"
-    key = " -H 'Authorization: Bearer KEY'" if server.api_key is not None else ""
+    key = ' -H "Authorization: Bearer $GROUNDUP_API_KEY"' if server.api_key is not None else ""
     console.print(
         f"curl {server.url}/v1/{path}{key} -H 'Content-Type: application/json' -d {quoted(body)}",
         markup=False,

@@ -48,7 +48,12 @@ def show_load_test(result: LoadTest, plan: Plan | None = None) -> None:
         warn(harmless(problem))
     if result.n_running_after:
         warn(f"The server still generates {plural(result.n_running_after, 'text')}.")
-    if not result.n_lost and not result.n_changed:
+    if result.n_changed:
+        note(
+            "Beside other requests, numbers are rounded in another way, which can change an "
+            "answer. --deterministic keeps every answer the same; it is slower."
+        )
+    elif not result.n_lost:
         note("No answer was lost or changed.")
 
 

@@ -12,12 +12,13 @@ from statistics import fmean
 from typing import Any
 
 from groundup.base.arguments import whole_number
+from groundup.base.sequences import n_common
 from groundup.serve.sse_client import Address, RefusedError
 
 _PATH = "/v1/completions"
 _LONGEST_START_S = 5.0
 _LONGEST_RETRY_S = 2.0
-_N_PROBLEMS = 5
+_N_PROBLEMS, _SHOWN = 5, 24
 _RUNNING = re.compile(r"^groundup_running_texts (\S+)$", re.MULTILINE)
 
 
@@ -238,7 +239,17 @@ async def _client(
         times.n_tokens += answer.n_tokens
         if answer != alone[case]:
             times.n_changed += 1
-            times.problems.append(f"request {case}: {answer} instead of {alone[case]}")
+            times.problems.append(f"request {case}: {_difference(answer, alone[case])}")
+
+
+def _difference(answer: _Answer, alone: _Answer) -> str:
+    """Where two answers begin to differ, in a sentence."""
+    start = n_common(answer.text, alone.text)
+    found, expected = (repr(each.text[start : start + _SHOWN]) for each in (answer, alone))
+    return (
+        f"from character {start} on, {found} instead of {expected} ({answer.n_tokens} tokens, "
+        f"{answer.reason}; alone {alone.n_tokens}, {alone.reason})"
+    )
 
 
 async def _answer(address: Address, body: Mapping[str, Any], times: _Times) -> _Answer:

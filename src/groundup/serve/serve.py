@@ -63,8 +63,8 @@ class Server:
             form=form,
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=config.max_new_tokens,
-            timeout_s=config.timeout_s,
         )
+        _ = self.served.fingerprint  # while the files are those that were read
         access = Access(
             host=config.host, api_key=config.api_key, allowed_hosts=config.allowed_hosts
         )

@@ -20,6 +20,7 @@ from groundup.generation.constraint import Constraint
 from groundup.generation.grammar import GrammarTokens
 from groundup.serve.worker import Worker
 from groundup.tokenizer.conversation import puts_space_before
+from groundup.tokenizer.words import WordTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,6 @@ class ServedModel:
     """Maximum length of a prompt. None: the context of the model."""
     max_new_tokens: int | None = None
     """Maximum length of an answer. None: what the context leaves."""
-    timeout_s: float = 600.0
-    """Time after which an answer ends."""
     created_s: int = field(default_factory=lambda: int(time.time()))
     open_answers: set[Callable[[], None]] = field(default_factory=set)
     """For each answer that is being generated, the function that ends it. They belong to the event
@@ -67,6 +66,8 @@ class ServedModel:
     @cached_property
     def answers_begin_with_space(self) -> bool:
         """Whether the first token of an answer begins with a space that is no part of it."""
+        if isinstance(self.tokenizer, WordTokenizer):
+            return True
         return self.model.chat_template is not None and puts_space_before(self.tokenizer)
 
     @cached_property
@@ -83,7 +84,7 @@ class ServedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name of weights and code: where it is equal, a seed gives the same answer."""
+        """A name of weights, code and settings. Answers can be traced to all three."""
         code = hashlib.sha256()
         package = Path(__file__).parents[1]
         for file in sorted(package.rglob("*.py")):
