@@ -219,15 +219,13 @@ def test_an_answer_follows_a_schema(client: Any, kind: str) -> None:
     assert kind == "json_object" or isinstance(found["n"], int)
 
 
-def test_an_answer_ends_where_the_context_does(client: Any) -> None:
-    messages = [{"role": "user", "content": "ab" * 100}]
-    free = client.chat.completions.create(model="tiny", messages=messages)
+def test_an_answer_ends_where_the_context_does(client: Any, server: Server) -> None:
+    settings = {"model": "tiny", "messages": [{"role": "user", "content": "ab" * 100}]}
+    settings["logit_bias"] = {str(index): -100 for index in server.served.model.stop_ids}
+    free = client.chat.completions.create(**settings)
     assert free.choices[0].finish_reason == "length"
     assert free.usage.total_tokens == CONTEXT + 1  # the last token is not read
-    long = client.chat.completions.create(
-        model="tiny", messages=messages, max_completion_tokens=10**6
-    )
-    assert long.usage == free.usage
+    assert client.chat.completions.create(**settings, max_tokens=10**6).usage == free.usage
 
 
 def test_an_answer_ends_with_its_turn(client: Any) -> None:
