@@ -35,6 +35,8 @@ CONFIGS = {
     ),
     "window": GPTConfig(**SMALL, n_kv_heads=2, qk_norm=False, sliding_window=8),
     "window in one layer": GPTConfig(**SMALL, sliding_window=5, sliding_layers=(1,)),
+    "windows and all": GPTConfig(**SMALL, n_kv_heads=2, layers="wg", window=8),
+    "delta rule": GPTConfig(**SMALL, layers="dw", window=5, bias=True, ngram=2, ngram_rows=50),
 }
 
 

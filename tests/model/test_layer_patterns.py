@@ -1,20 +1,28 @@
 """Layers by pattern: attention in a window, gated delta rule, full attention without positions."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peers import peer
 
 from groundup.base.config import from_mapping, to_mapping
 from groundup.base.errors import UserError
+from groundup.base.machine import memory_in_use_bytes
 from groundup.generation.cache import KVCache
+from groundup.generation.decoder import Decoder
+from groundup.generation.generate import generate
 from groundup.model.attention import attention_formula
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.recomputed_attention import recomputed_attention, span_of
 from groundup.model.rotary import rotary_tables, rotate
 from groundup.reference import attention as reference
+from groundup.train.precision import MixedPrecision
+from groundup.weights.gguf_writer import write_gguf
+from groundup.weights.huggingface import can_export, export_huggingface
 
 SMALL: dict[str, Any] = {
     "vocab_size": 31, "context_length": 400, "d_model": 16, "n_layers": 2, "n_heads": 4,
@@ -179,3 +187,85 @@ def test_refused(settings: dict[str, Any], words: str, helps: dict[str, Any] | N
         GPTConfig(**{**SMALL, **settings})
     if helps is not None:
         assert caught.value.settings == helps
+
+
+def test_prompt_lookup_needs_a_model_that_removes_tokens() -> None:
+    with pytest.raises(UserError, match="gated delta rule"):
+        generate(model_with("d"), [1, 2], 3, prompt_lookup=True)
+    decoder = Decoder(model_with("d"))
+    row = decoder.new_row()
+    decoder.read([1, 2, 3], row)
+    with pytest.raises(UserError, match="cannot be removed"):
+        row.truncate(2)
+
+
+@pytest.mark.parametrize("layers", ["wg", "d", "wwdg"])
+def test_formats_without_such_layers_refuse_them(layers: str, tmp_path: Path) -> None:
+    config = GPTConfig(**{**SMALL, "layers": layers, "ngram": 1, "n_layers": 4})
+    model = GPT(config)
+    assert not can_export(config)
+    with pytest.raises(UserError, match="layers w only"):
+        export_huggingface(model, tmp_path / "out")
+    with pytest.raises(UserError, match="layers is"):
+        write_gguf(model, tmp_path / "model.gguf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_windows_alone_are_exported_as_a_sliding_window(tmp_path: Path) -> None:
+    transformers = peer("transformers")
+    model = model_with("w", ngram=1)
+    export_huggingface(model, tmp_path / "out")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    ids = some_ids(60)
+    with torch.no_grad():
+        torch.testing.assert_close(model(ids), theirs(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layers", ["w", "wd"])
+def test_generated_in_a_batch_as_alone(layers: str) -> None:
+    model, prompts = model_with(layers), [[1, 2, 3], [4] * 30, [7]]
+    together = generate(model, prompts, 20, temperature=0)
+    alone = [generate(model, each, 20, temperature=0, use_cache=False) for each in prompts]
+    assert together == alone
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_100_000_tokens_take_no_more_memory_than_10_000() -> None:
+    sizes = {"vocab_size": 64, "d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 16}
+    model = GPT(GPTConfig(**sizes, context_length=100_001, layers="wd", window=64)).eval()
+    decoder = Decoder(model)
+    row, token = decoder.new_row(), 1
+    grown = []
+    for place in range(100_000):
+        logits = decoder.step([token], [row])[0]
+        token = int(logits.argmax() + place) % 64
+        if place in (10_000, 99_999):
+            grown.append(memory_in_use_bytes(model.device))
+    assert row.length == 100_000
+    assert decoder.n_bytes < 100_000
+    assert grown[1] - grown[0] < 20e6
+
+
+def test_mixed_precision_keeps_the_decays_exact() -> None:
+    model = model_with("dw")
+    rounded = MixedPrecision(model, torch.bfloat16)._rounded_names
+    assert "blocks.0.delta.inputs.weight" in rounded
+    assert not any("decay" in name for name in rounded)
+    ids = some_ids(300)
+    exact, half = model.loss(ids, ids), MixedPrecision(model, torch.bfloat16)(ids, ids)
+    assert float(half.detach()) == pytest.approx(float(exact.detach()), rel=0.01)
+    half.backward()
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in model.parameters())
+
+
+@pytest.mark.parametrize("layers", PATTERNS)
+def test_activation_checkpointing_changes_nothing(layers: str) -> None:
+    model, ids = model_with(layers, dropout=0.2).train(), some_ids(200)
+    found = []
+    for checkpointing in (False, True):
+        torch.manual_seed(1)
+        model.activation_checkpointing = checkpointing
+        found.append(gradients(list(model.parameters()), model.loss(ids, ids)))
+    for plain, again in zip(*found, strict=True):
+        torch.testing.assert_close(plain, again, rtol=1e-5, atol=1e-7)

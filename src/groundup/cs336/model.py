@@ -113,7 +113,7 @@ def from_gpt(model: GPT) -> dict[str, Tensor]:
 def _kind(c: GPTConfig) -> tuple[object, ...]:
     """Everything but the sizes that decides the logits."""
     switches = (c.norm, c.norm_eps, c.positions, c.rotary_layout, c.activation)
-    reach = (c.rotary_scaling, c.sliding_window)
+    reach = (c.rotary_scaling, c.window_of(0), set(c.kinds))
     return *switches, *reach, c.qk_norm, c.ngram, c.bias, c.qkv_bias, c.kv_heads, c.head_width
 
 

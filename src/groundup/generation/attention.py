@@ -12,9 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from groundup.generation.rows import Row, Slab
+from groundup.model.delta import DeltaMixer
+from groundup.model.recomputed_attention import recomputed_attention
 
 _FEW = 32
 """Up to this number of new positions, plain products are faster than torch's fused kernel."""
+_MANY = 8192
+"""Above this number of positions no mask for all of them is made."""
 
 
 def visible(positions: Tensor, n_slots: int, ring: int, window: int | None) -> Tensor:
@@ -105,6 +109,18 @@ class StepAttention:
             mixed[part] = self._attend(run, layer, window, queries[part], keys[part], values[part])
         return mixed
 
+    def delta(self, layer: int, mixer: DeltaMixer, inputs: Tensor, rates: Tensor) -> Tensor:
+        """Return (N, H D) for the inputs (N, 4 H D) and rates (N, 2 H) of a gated delta rule."""
+        mixed = inputs.new_zeros(len(inputs), inputs.shape[1] // 4)
+        for run in self._runs:
+            part = slice(run.first, run.first + run.n_rows)
+            state = run.views[layer][:2]  # (R, H, D, D), (R, 3, 3 H D)
+            new, after = mixer.mix(inputs[part, None], rates[part, None], state)
+            mixed[part] = new[:, 0]
+            for stored, each in zip(state, after, strict=True):
+                stored.copy_(each)
+        return mixed
+
     def _attend(
         self, run: _Run, layer: int, window: int | None, q: Tensor, k: Tensor, v: Tensor
     ) -> Tensor:
@@ -153,6 +169,11 @@ class ReadAttention:
             mixed = torch.bmm(scores.softmax(-1), values).view(G, H // G, T, D)
             return mixed.permute(2, 0, 1, 3).reshape(T, H * D)
         q = queries.transpose(0, 1)[None]  # (1, H, T, D)
+        if window is None and S > _MANY:
+            k, v = keys.mT.contiguous()[None], values[None]  # (1, G, S, D) each
+            new = (k[:, :, S - T :], v[:, :, S - T :])
+            before = (k[:, :, : S - T], v[:, :, : S - T])
+            return recomputed_attention(q, *new, before)[0].transpose(0, 1).reshape(T, H * D)
         is_causal = mask is not None and first == self._start == 0 and window is None
         mixed = F.scaled_dot_product_attention(
             q,
@@ -164,13 +185,22 @@ class ReadAttention:
         )
         return mixed[0].transpose(0, 1).reshape(T, H * D)
 
+    def delta(self, layer: int, mixer: DeltaMixer, inputs: Tensor, rates: Tensor) -> Tensor:
+        """Return (T, H D) for the inputs (T, 4 H D) and rates (T, 2 H) of a gated delta rule."""
+        slab, slot = self._place.slab, self._place.slot
+        state = slab.keys[layer][slot, None], slab.values[layer][slot, None]
+        mixed, after = mixer.mix(inputs[None], rates[None], state)
+        for stored, each in zip(state, after, strict=True):
+            stored.copy_(each)
+        return mixed[0]
+
     def _mask(self, window: int | None, device: torch.device) -> tuple[int, Tensor | None]:
         """The first stored position that is read, and what each query sees from there on."""
         if window not in self._masks:
             stop = self._start + self._n_new
             first = 0 if window is None else max(0, self._start - window + 1)
             mask = None
-            if self._n_new > 1:
+            if self._n_new > 1 and (window is not None or stop <= _MANY or self._n_new <= _FEW):
                 queries = torch.arange(self._start, stop, device=device)[:, None]
                 positions = torch.arange(first, stop, device=device)
                 mask = positions <= queries

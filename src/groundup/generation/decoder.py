@@ -6,7 +6,7 @@ that this machine multiplies fastest. Tests hold it equal to `GPT.forward`.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.generation.attention import ReadAttention, StepAttention
 from groundup.generation.kernels import Form as Form
-from groundup.generation.layers import Layers, make_layers
+from groundup.generation.layers import Attend, Layers, make_layers
 from groundup.generation.rows import Row as Row
 from groundup.generation.rows import Rows
 from groundup.model.config import GPTConfig
@@ -203,7 +203,7 @@ class Decoder:
         ids: Sequence[Sequence[int]],
         before: Sequence[Sequence[int]],
         positions: Sequence[int],
-        attend: Callable[[int, Tensor, Tensor, Tensor], Tensor],
+        attend: Attend,
     ) -> Tensor:
         """Compute the residual stream (N, C) float32 after the last block.
 
@@ -211,7 +211,7 @@ class Decoder:
             ids: Token ids, rows of equal length.
             before: The ids before each row.
             positions: The position of each of the N ids.
-            attend: Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D).
+            attend: What passes between positions.
         """
         tokens = torch.tensor(ids, device=self._device)  # (R, T)
         self.n_computed += tokens.numel()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from groundup.base.errors import UserError
 from groundup.base.sequences import n_common
 from groundup.generation.decoder import Decoder, Row
-from groundup.generation.request import Request
+from groundup.generation.request import Request, check_lookup
 from groundup.generation.sampler import Token
 from groundup.generation.sequence import FinishReason, TextSequence
 
@@ -134,6 +134,7 @@ class Engine:
         """
         config = self.decoder.config
         request.check(config.vocab_size, config.context_length)
+        check_lookup(request, config)
         if request.stop and self._token_bytes is None:
             raise UserError("Stop strings need the text of tokens. Make the engine with it.")
         sequences = tuple(

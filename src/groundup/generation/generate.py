@@ -13,7 +13,7 @@ from groundup.base.arguments import own_checks, whole_number
 from groundup.generation.decoder import Decoder
 from groundup.generation.engine import Engine
 from groundup.generation.prompt import check_prompt, is_batch
-from groundup.generation.request import Request, Sampling
+from groundup.generation.request import Request, Sampling, check_lookup
 from groundup.generation.sampler import Sampler
 from groundup.generation.sequence import warn_of_window, window_start
 from groundup.model.gpt import GPT
@@ -203,6 +203,7 @@ def _request(
         prompt_lookup=prompt_lookup,
     )
     request.check(config.vocab_size, config.context_length)
+    check_lookup(request, config)
     return request
 
 

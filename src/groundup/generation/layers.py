@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +20,34 @@ from groundup.generation.kernels import (
 )
 from groundup.model.block import Block
 from groundup.model.config import GPTConfig
+from groundup.model.delta import DeltaMixer, GatedDelta
 from groundup.model.gpt import GPT
 from groundup.model.lora import LoRALinear
 from groundup.model.quantized import QuantizedWeight
 
 Map = Callable[[Tensor], Tensor]
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""Layer, queries (N, H, D), keys and values (N, G, D) to (N, H D)."""
+
+
+@runtime_checkable
+class Attend(Protocol):
+    """What passes between positions, and stores what later positions need."""
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return (N, H D) for queries (N, H, D), keys and values (N, G, D) of attention."""
+
+    def delta(self, layer: int, mixer: DeltaMixer, inputs: Tensor, rates: Tensor) -> Tensor:
+        """Return (N, H D) for the inputs (N, 4 H D) and rates (N, 2 H) of a gated delta rule."""
 
 
 @dataclass(frozen=True)
 class _Layer:
     attention_norm: Map
     qkv: Product
+    """Of a gated delta rule: its inputs."""
     head_norm: Map | None
+    rotates: bool
+    rates: Product | None
+    mixer: DeltaMixer | None
     out: Product
     mlp_norm: Map
     up: Product
@@ -72,10 +87,17 @@ class Layers:
         queries, keys = heads.narrow(1, 0, H), heads.narrow(1, H, G)
         values = heads.narrow(1, H + G, G)
         for i, layer in enumerate(stack.layers):
-            flat.copy_(layer.qkv(layer.attention_norm(x)))
+            normed = layer.attention_norm(x)
+            if layer.mixer is not None and layer.rates is not None:
+                inputs, rates = layer.qkv(normed).float(), layer.rates(normed).float()
+                mixed = attend.delta(i, layer.mixer, inputs, rates)
+                x.add_(layer.out(mixed.to(dtype)))
+                x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))
+                continue
+            flat.copy_(layer.qkv(normed))
             if layer.head_norm is not None:
                 queries_keys.copy_(layer.head_norm(queries_keys))
-            if pairs is not None and rotation is not None:
+            if layer.rotates and pairs is not None and rotation is not None:
                 pairs.mul_(rotation)
             mixed = attend(i, queries, keys, values)  # (N, H D)
             x.add_(layer.out(mixed.to(dtype)))
@@ -111,11 +133,18 @@ def make_layers(
     matrices: list[Matrix] = []
     for i, block in enumerate(model.blocks):
         assert isinstance(block, Block)
-        start, attention = f"blocks.{i}", block.attention
-        assert attention is not None
+        start, attention, delta = f"blocks.{i}", block.attention, block.delta
+        if attention is not None:
+            matrices += (
+                matrix(f"{start}.attention.qkv.weight", attention.qkv, order),
+                matrix(f"{start}.attention.out.weight", attention.out),
+            )
+        elif delta is not None:
+            matrices += (
+                matrix(f"{start}.delta.inputs.weight", delta.inputs),
+                matrix(f"{start}.delta.out.weight", delta.out),
+            )
         matrices += (
-            matrix(f"{start}.attention.qkv.weight", attention.qkv, order),
-            matrix(f"{start}.attention.out.weight", attention.out),
             matrix(f"{start}.mlp.up.weight", block.mlp.up),
             matrix(f"{start}.mlp.down.weight", block.mlp.down),
         )
@@ -127,7 +156,7 @@ def make_layers(
         dtype = dtype_of(kernel)
         products = iter([make_product(kernel, each) for each in matrices])
         layers = []
-        for block in model.blocks:
+        for i, block in enumerate(model.blocks):
             assert isinstance(block, Block)
             qkv, out, up, down = (next(products) for _ in range(4))
             layers.append(
@@ -135,6 +164,9 @@ def make_layers(
                     attention_norm=_norm(config, block.attention_norm, dtype),
                     qkv=qkv,
                     head_norm=_head_norm(config, block),
+                    rotates=config.rotates(i),
+                    rates=None if block.delta is None else _plain(block.delta.rates, dtype),
+                    mixer=None if block.delta is None else _mixer(block.delta),
                     out=out,
                     mlp_norm=_norm(config, block.mlp_norm, dtype),
                     up=up,
@@ -187,7 +219,8 @@ def _norm(config: GPTConfig, module: nn.Module, dtype: torch.dtype) -> Map:
 
 def _head_norm(config: GPTConfig, block: Block) -> Map | None:
     """The norm of queries and keys, (N, H + G, D)."""
-    assert block.attention is not None
+    if block.attention is None:
+        return None
     query_gain, key_gain = block.attention.query_gain, block.attention.key_gain
     if query_gain is None or key_gain is None:
         return None
@@ -198,6 +231,19 @@ def _head_norm(config: GPTConfig, block: Block) -> Map | None:
     if config.norm == "rms":
         return _rms(D, config.norm_eps, gains, torch.float32)
     return lambda x: F.layer_norm(x, (D,), None, None, config.norm_eps).mul_(gains)
+
+
+def _plain(module: nn.Linear, dtype: torch.dtype) -> Product:
+    """A product with few rows, which no other kernel makes faster."""
+    weight = module.weight.detach().to(dtype, copy=True)
+    return lambda x: F.linear(x, weight)
+
+
+def _mixer(delta: GatedDelta) -> DeltaMixer:
+    mixer = delta.mixer()
+    vectors = (mixer.taps, mixer.decay_log, mixer.decay_bias, mixer.gain)
+    own = (x.detach().to(torch.float32, copy=True) for x in vectors)
+    return DeltaMixer(*own, n_heads=mixer.n_heads, norm_eps=mixer.norm_eps)
 
 
 def _activation(config: GPTConfig) -> Map:

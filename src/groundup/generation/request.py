@@ -9,6 +9,7 @@ from groundup.base.errors import UserError
 from groundup.generation.constraint import Constraint
 from groundup.generation.prompt import check_prompt
 from groundup.generation.sampling import GREEDY_BELOW, check_sampling
+from groundup.model.config import GPTConfig
 
 MOST_LOGPROBS = 20
 """Largest number of likely tokens that are listed at each position."""
@@ -134,6 +135,20 @@ class Request:
 
 
 @own_checks
+def check_lookup(request: Request, config: GPTConfig) -> None:
+    """Check that the model can remove tokens, if prompt lookup needs it.
+
+    Raises:
+        UserError: It cannot.
+    """
+    if request.prompt_lookup and "d" in config.kinds:
+        raise UserError(
+            f"layers is {config.layers!r}, and prompt_lookup removes rejected tokens, which a "
+            "gated delta rule (d) cannot. A model without d, or no prompt_lookup, is expected.",
+            settings={"prompt_lookup": False},
+        )
+
+
 def check_stop(stop: Sequence[str]) -> None:
     """Check stop strings.
 

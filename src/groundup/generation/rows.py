@@ -5,9 +5,10 @@ of them. A row that outgrows its capacity moves to the next slab. A row that is 
 leaves its place to the last row of the slab, so that the places in use have no gaps.
 
 Layers with a sliding window store the last positions only, in a ring: position p is stored at p
-modulo its length, over a position that no later query sees.
+modulo its length, over a position that no later query sees. A gated delta rule stores its state.
 """
 
+import math
 import weakref
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig
+from groundup.model.count import DELTA_TAPS
 
 BLOCK = 128
 """Positions of the smallest capacity."""
@@ -54,13 +56,13 @@ class Slab:
     """Keys and values of several rows of one capacity.
 
     `keys[layer]` is (R, G, D, S) and `values[layer]` (R, G, S, D): in this order the products of
-    attention read both along their last dimension.
+    attention read both along their last dimension. Of a gated delta rule they are its matrices
+    (R, H, D, D), and the last inputs of its convolution (R, 3, 3 H D).
     """
 
     def __init__(self, config: GPTConfig, capacity: int, device: torch.device) -> None:
         self.capacity = capacity
         self._device = device
-        self._shape = (config.kv_heads, config.head_width)
         self.lengths: list[int] = []
         """Stored positions of each layer: the capacity, or less in a ring."""
         for layer in range(config.n_layers):
@@ -70,15 +72,21 @@ class Slab:
         self.places: list[_Place] = []
         self._views: dict[tuple[int, int], list[Views]] = {}
         self._n_slots = 0
-        G, D = self._shape
-        self.keys = [torch.empty(0, G, D, S, device=device) for S in self.lengths]
-        self.values = [torch.empty(0, G, S, D, device=device) for S in self.lengths]
+        H, G, D = config.n_heads, config.kv_heads, config.head_width
+        shapes = [
+            ((H, D, D), (DELTA_TAPS - 1, 3 * H * D)) if kind == "d" else ((G, D, S), (G, S, D))
+            for kind, S in zip(config.kinds, self.lengths, strict=True)
+        ]
+        self.is_state = [kind == "d" for kind in config.kinds]
+        """Which layers are gated delta rules."""
+        self.keys, self.values = (
+            [torch.empty(0, *each[i], device=device) for each in shapes] for i in range(2)
+        )
 
     @property
     def row_bytes(self) -> int:
         """Memory of one row, in bytes."""
-        G, D = self._shape
-        return sum(2 * 4 * G * D * S for S in self.lengths)
+        return sum(4 * math.prod(x.shape[1:]) for x in (*self.keys, *self.values))
 
     def views(self, slot: int, n_rows: int) -> list[Views]:
         """The tensors of neighboring rows, for each layer."""
@@ -126,13 +134,17 @@ class Slab:
 
 
 def copy_row(source: _Place, target: _Place) -> None:
-    """Copy the stored positions of a row to another place."""
-    for old, new in zip(source.slab.keys, target.slab.keys, strict=True):
-        n = min(old.shape[3], source.n_written)
-        new[target.slot, :, :, :n] = old[source.slot, :, :, :n]
-    for old, new in zip(source.slab.values, target.slab.values, strict=True):
-        n = min(old.shape[2], source.n_written)
-        new[target.slot, :, :n] = old[source.slot, :, :n]
+    """Copy the stored positions of a row, and its states, to another place."""
+    old, new = source.slab, target.slab
+    for layer, is_state in enumerate(old.is_state):
+        n = min(old.lengths[layer], source.n_written)
+        keys, values = old.keys[layer][source.slot], old.values[layer][source.slot]
+        if not is_state:
+            new.keys[layer][target.slot, :, :, :n] = keys[:, :, :n]
+            new.values[layer][target.slot, :, :n] = values[:, :n]
+        else:  # also one of zeros: the place may have another
+            new.keys[layer][target.slot] = keys
+            new.values[layer][target.slot] = values
 
 
 class Row:
@@ -169,7 +181,8 @@ class Row:
 
         Raises:
             UserError: The row has fewer positions, or more than `MOST_DRAFT` positions would be
-                removed that were stored in a layer with a sliding window.
+                removed that were stored in a layer with a sliding window, or the model has a gated
+                delta rule, which stores the state after the last position only.
         """
         if not 0 <= length <= self.length:
             raise UserError(f"The row has {self.length} positions and cannot keep {length}.")
@@ -179,6 +192,11 @@ class Row:
             raise UserError(
                 f"{n_removed} positions cannot be removed. The model has layers with a sliding "
                 f"window, and a row keeps {MOST_DRAFT} positions more than the window."
+            )
+        if length < self.length and any(self.place.slab.is_state):
+            raise UserError(
+                f"{self.length - length} positions cannot be removed. The model has layers with a "
+                "gated delta rule, which store the state after the last position only."
             )
         del self.ids[length:]
 
@@ -201,7 +219,7 @@ class Rows:
         """Make an empty row with memory for a number of positions. None: the least."""
         self.collect()
         place = self._slab(min(n_positions or 1, self._config.context_length)).take()
-        row = Row(place, has_ring=self._config.sliding_window is not None)
+        row = Row(place, has_ring="w" in self._config.kinds)
         # Rows may be collected at any moment, also in the middle of a step; rows move later.
         weakref.finalize(row, self._dropped.append, place).atexit = False
         return row

@@ -15,6 +15,8 @@ from torch import Tensor
 from groundup.base.errors import UserError
 from groundup.base.sequences import n_common
 from groundup.generation.decoder import Decoder
+from groundup.model.delta import DeltaMixer
+from groundup.model.state import LayerState
 
 PACKED = 2048
 """Positions that are computed at once; a longer text is computed alone."""
@@ -143,6 +145,10 @@ class _Text:
             starts += [whole[: len(whole) - len(each) + i] for i in range(len(each) - 1)]
         return [start[-n:] for start in starts]
 
+    def lengths(self) -> list[int]:
+        """Number of positions of the prompt after the shared prefix, and of each continuation."""
+        return [self.n_rest, *(len(each) - 1 for each in self.continuations)]
+
     def mask(self, window: int | None, device: torch.device) -> Tensor | None:
         """Which positions each position sees, (n, P + n). None: all before it, without a prefix."""
         if len(self.continuations) == 1 and not self.n_shared and window is None:
@@ -163,17 +169,18 @@ class _Prefix:
 
     @torch.inference_mode()
     def __init__(self, decoder: Decoder, ids: Sequence[int]) -> None:
-        self.keys: list[Tensor] = []
-        """For each layer (G, P, D)."""
-        self.values: list[Tensor] = []
+        self.keys: dict[int, Tensor] = {}
+        """For each layer with attention (G, P, D)."""
+        self.values: dict[int, Tensor] = {}
+        self.states: dict[int, LayerState] = {}
+        """States of the layers with a gated delta rule, by their number."""
         text = _Text(0, ids, [[0]], 0)
         attend = _PackedAttention([text], decoder.windows, None, self)
         decoder.hidden(*_inputs(decoder, [text]), attend)
 
-    def store(self, keys: Tensor, values: Tensor) -> None:
-        """Keep the keys and values (G, P, D) of the next layer."""
-        self.keys.append(keys.clone())
-        self.values.append(values.clone())
+    def store(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Keep the keys and values (G, P, D) of a layer."""
+        self.keys[layer], self.values[layer] = keys.clone(), values.clone()
 
 
 class _PackedAttention:
@@ -195,7 +202,7 @@ class _PackedAttention:
         _, H, D = queries.shape
         q, k, v = (x.transpose(0, 1) for x in (queries, keys, values))  # (H or G, N, D)
         if self._stored is not None:
-            self._stored.store(k, v)
+            self._stored.store(layer, k, v)
         window = self._windows[layer]
         if window not in self._masks:
             self._masks[window] = [text.mask(window, q.device) for text in self._texts]
@@ -217,6 +224,23 @@ class _PackedAttention:
             )
             mixed[part] = found[0].transpose(0, 1)
         return mixed.view(len(mixed), H * D)
+
+    def delta(self, layer: int, mixer: DeltaMixer, inputs: Tensor, rates: Tensor) -> Tensor:
+        """Return (N, H D) for the inputs (N, 4 H D) and rates (N, 2 H) of a gated delta rule."""
+        before = None if self._prefix is None else self._prefix.states[layer]
+        mixed, start = [], 0
+        for text in self._texts:
+            state = before
+            for number, length in enumerate(text.lengths()):
+                part = slice(start, start := start + length)
+                if length:
+                    found, after = mixer.mix(inputs[None, part], rates[None, part], state)
+                    mixed.append(found[0])
+                if not number and length:  # each continuation follows the prompt
+                    state = after
+            if self._stored is not None and state is not None:
+                self._stored.states[layer] = state
+        return torch.cat(mixed)
 
 
 def _batches(texts: Iterator[_Text], n_packed: int) -> Iterator[list[_Text]]:

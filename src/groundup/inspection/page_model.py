@@ -32,7 +32,16 @@ _BASE64_GROWTH = 4 / 3
 _READ = {
     *("vocab_size", "context_length", "d_model", "n_layers", "n_heads", "n_kv_heads", "d_head"),
     *("d_ff", "norm", "norm_eps", "positions", "rotary_layout", "rotary_base", "rotary_scaling"),
-    *("sliding_window", "sliding_layers", "qk_norm", "activation", "ngram", "ngram_rows"),
+    *(
+        "sliding_window",
+        "sliding_layers",
+        "layers",
+        "window",
+        "qk_norm",
+        "activation",
+        "ngram",
+        "ngram_rows",
+    ),
     *("bias", "qkv_bias", "tie_embeddings"),
 }
 """The fields of a config that the page computes with."""
@@ -96,6 +105,11 @@ def page_config(config: GPTConfig) -> dict[str, Any]:
             f"{unknown[0]}."
         )
     layers = range(config.n_layers)
+    if config.is_mixed and set(config.kinds) != {"w"}:
+        raise UserError(
+            f"The model does not run inside this page: its layers are {''.join(config.kinds)}, and "
+            "the page has attention with positions only."
+        )
     return {
         "vocab_size": config.vocab_size,
         "context_length": config.context_length,

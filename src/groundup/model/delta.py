@@ -7,6 +7,7 @@ Source: "Gated Delta Networks: Improving Mamba2 with Delta Rule", figure 1, as i
 """
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
 import torch
@@ -107,50 +108,68 @@ class GatedDelta(nn.Module):
             state: The state after the position before; see `groundup.model.state`. None: zero.
             documents: The documents of a packed row; each starts with a state of zero.
         """
-        H, D = self.n_heads, self.d_head
-        inputs, gates = self.inputs(x).split((3 * H * D, H * D), dim=-1)
+        inputs, rates = self.inputs(x), self.rates(x)
+        mixed, state = self.mixer().mix(inputs, rates, state, documents)
+        return F.dropout(self.out(mixed), self.dropout, self.training), state
+
+    def mixer(self) -> "DeltaMixer":
+        """Return what is between the products with matrices."""
+        own = self.taps, self.decay_log, self.decay_bias, self.gain
+        return DeltaMixer(*own, n_heads=self.n_heads, norm_eps=self.norm_eps)
+
+
+@dataclass(frozen=True)
+class DeltaMixer:
+    """Convolution, gated delta rule, norm and gate: the layer without its products."""
+
+    taps: Float[Tensor, "K W"]
+    decay_log: Float[Tensor, " H"]
+    decay_bias: Float[Tensor, " H"]
+    gain: Float[Tensor, " D"]
+    _: KW_ONLY
+    n_heads: int
+    norm_eps: float
+
+    def mix(
+        self,
+        inputs: Float[Tensor, "B T I"],
+        rates: Float[Tensor, "B T J"],
+        state: LayerState | None = None,
+        documents: Documents | None = None,
+    ) -> tuple[Float[Tensor, "B T W"], LayerState]:
+        """Return the input of the output projection, and the state after the last position.
+
+        Args:
+            inputs: Queries, keys, values and gates of all heads, 4 H D wide.
+            rates: Rates and decays of all heads, 2 H wide.
+            state: As in `GatedDelta`.
+            documents: As in `GatedDelta`.
+        """
+        B, T, width = *inputs.shape[:2], inputs.shape[2] // 4
+        H, D = self.n_heads, width // self.n_heads
+        exact = torch.promote_types(inputs.dtype, torch.float32)
+        inputs, gates = torch.split(inputs, [3 * width, width], dim=-1)
         if state is None:
-            tail = x.new_zeros(len(x), N_TAPS - 1, 3 * H * D)
-            matrices = x.new_zeros(
-                len(x), H, D, D, dtype=torch.promote_types(x.dtype, torch.float32)
-            )
+            tail = inputs.new_zeros(B, N_TAPS - 1, 3 * width)
+            matrices = inputs.new_zeros(B, H, D, D, dtype=exact)
         else:
             matrices, tail = state
         positions = None if documents is None else documents.positions
-        mixed = convolution(inputs, self.taps.to(x.dtype), tail, positions)
-        queries, keys, values = mixed.view(*x.shape[:2], 3, H, D).unbind(2)  # (B, T, H, D) each
-        rate, decay = self.rates_of(x)
-        if x.shape[1] == 1 and not torch.is_grad_enabled():
-            q, k, v, d, r = (each[:, 0] for each in (queries, keys, values, decay, rate))
-            read, matrices = delta_step(q, k, v, d, r, matrices)
-            output = read[:, None].to(x.dtype)
+        mixed = convolution(inputs, self.taps.to(inputs.dtype), tail, positions)
+        q, k, v = mixed.view(B, T, 3, H, D).unbind(2)  # (B, T, H, D) each
+        rate, decay = torch.chunk(rates.to(exact), 2, dim=-1)  # (B, T, H) each
+        rate = rate.sigmoid()
+        decay = -self.decay_log.to(exact).exp() * F.softplus(decay + self.decay_bias)
+        if T == 1 and not torch.is_grad_enabled():
+            q, k, v, decay, rate = (x[:, 0] for x in (q, k, v, decay, rate))
+            read, matrices = delta_step(q, k, v, decay, rate, matrices)
+            read = read[:, None].to(inputs.dtype)
         else:
-            output, matrices = gated_delta_rule(
-                queries,
-                keys,
-                values,
-                decay,
-                rate,
-                matrices,
-                starts=None if positions is None else (positions == 0)[None],
-            )
-        gated = self.gated(output, gates.view_as(output)).flatten(2)
-        tail = torch.cat((tail, inputs[:, -N_TAPS + 1 :]), dim=1)[:, -N_TAPS + 1 :]
-        return F.dropout(self.out(gated), self.dropout, self.training), (matrices, tail)
-
-    def rates_of(
-        self, x: Float[Tensor, "*N C"]
-    ) -> tuple[Float[Tensor, "*N H"], Float[Tensor, "*N H"]]:
-        """Compute the rates of writing, and the logs of the decays, in float32."""
-        rate, decay = self.rates(x).to(torch.promote_types(x.dtype, torch.float32)).chunk(2, -1)
-        return rate.sigmoid(), -self.decay_log.exp() * F.softplus(decay + self.decay_bias)
-
-    def gated(
-        self, output: Float[Tensor, "*N D"], gates: Float[Tensor, "*N D"]
-    ) -> Float[Tensor, "*N D"]:
-        """Normalize the output of each head, and multiply it by the gate."""
-        gain = self.gain.to(output.dtype)
-        return F.rms_norm(output, (self.d_head,), gain, self.norm_eps) * silu(gates)
+            starts = None if positions is None else (positions == 0)[None]
+            read, matrices = gated_delta_rule(q, k, v, decay, rate, matrices, starts=starts)
+        normed = F.rms_norm(read, (D,), self.gain.to(read.dtype), self.norm_eps)
+        tail = torch.cat((tail, inputs[:, 1 - N_TAPS :]), dim=1)[:, 1 - N_TAPS :]
+        return (normed * silu(gates.view_as(normed))).flatten(2), (matrices, tail)
 
 
 class _Convolution(torch.autograd.Function):

@@ -142,8 +142,9 @@ class _GatedDeltaRule(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_output: Tensor, d_state: Tensor) -> tuple[Tensor | None, ...]:
-        *inputs, starts = ctx.saved_tensors[:6]
-        states = ctx.saved_tensors[6:]
+        saved = ctx.saved_tensors  # read once: activation checkpointing allows no more
+        *inputs, starts = saved[:6]
+        states = saved[6:]
         gradients = [torch.empty_like(x) for x in inputs]
         dS = d_state.flatten(0, 1)
         for part, state in zip(reversed(_parts(inputs[0])), reversed(states), strict=True):

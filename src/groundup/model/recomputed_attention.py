@@ -89,7 +89,8 @@ class _RecomputedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
-        queries, keys, _, keys_before, _, cos, sin = ctx.saved_tensors
+        saved = ctx.saved_tensors  # read once: activation checkpointing allows no more
+        queries, keys, _, keys_before, _, cos, sin = saved
         D, R = queries.shape[3], queries.shape[1]
         d_queries, d_keys, d_values = (
             torch.empty_like(queries), torch.zeros_like(keys), torch.zeros_like(keys),
@@ -97,7 +98,7 @@ class _RecomputedAttention(torch.autograd.Function):
         has_before = keys_before is not None
         d_before = [torch.zeros_like(keys_before) if has_before else None for _ in range(2)]
         dropout = _dropout(plan, queries)
-        for tile in _tiles(plan, ctx.saved_tensors):
+        for tile in _tiles(plan, saved):
             N, _, t, _ = tile.queries.shape
             outer = _by_span(_in_spans(gradient, tile))  # (N, R, t, D)
             dq = torch.empty_like(tile.queries)

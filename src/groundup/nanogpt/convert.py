@@ -61,7 +61,7 @@ def to_theirs(model: GPT) -> tuple[dict[str, Any], dict[str, Tensor]]:
         and c.positions == "learned"
         and c.activation in ("gelu", "gelu-exact")
         and not (c.qk_norm or c.ngram > 1 or (c.qkv_bias and not c.bias))
-        and c.sliding_window is None
+        and set(c.kinds) == {"g"}
         and c.kv_heads == c.n_heads
         and c.head_width * c.n_heads == c.d_model
         and c.ff_width == 4 * c.d_model

@@ -22,6 +22,7 @@ from groundup.model.gpt import GPT
 from groundup.weights.checkpoint_format import stored_tensors
 from groundup.weights.gguf_names import ROPE_FREQS, Part, parts_of
 from groundup.weights.gguf_rotary import scaling_keys, wavelength_factors
+from groundup.weights.layer_patterns import difference_of_pattern, without_pattern
 
 GGUFType = Literal["float32", "float16", "q8_0"]
 _TYPES = {"float32": "F32", "float16": "F16", "q8_0": "Q8_0"}
@@ -50,7 +51,9 @@ def gguf_family(config: GPTConfig) -> str:
 
 def _differences(config: GPTConfig) -> list[str]:
     """List the settings that no architecture has, as they are and as they should be."""
-    c = config
+    c = without_pattern(config)
+    if c is None:
+        return [difference_of_pattern(config)]
     is_gpt2 = c.norm == "layer"
     wanted: dict[str, Any] = {"ngram": 1}
     if is_gpt2:

@@ -48,7 +48,7 @@ def is_gpt2(config: GPTConfig) -> bool:
         and not config.qk_norm
         and config.kv_heads == config.n_heads
         and config.head_width * config.n_heads == config.d_model
-        and config.sliding_window is None
+        and set(config.kinds) == {"g"}
     )
 
 

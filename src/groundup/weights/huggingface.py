@@ -14,6 +14,7 @@ from groundup.base.files import atomic_folder, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama, llama_config
+from groundup.weights.layer_patterns import refuse_pattern
 from groundup.weights.special_ids import SpecialIds, one_end
 
 WRITTEN_FILES = frozenset(
@@ -62,6 +63,7 @@ _LONGEST_HEADER = 10**8
 
 def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
     """Write config.json, generation_config.json and model.safetensors into a folder."""
+    refuse_pattern(model.config)
     if not can_export(model.config):
         raise UserError(
             "There is no class of transformers for this combination of model settings. Expected "

@@ -11,6 +11,7 @@ from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.model.config import GPTConfig, RotaryScaling
+from groundup.weights.layer_patterns import without_pattern
 
 CLASSES = {
     "llama": "LlamaForCausalLM",
@@ -36,6 +37,10 @@ def family_of(config: GPTConfig) -> str | None:
     >>> family_of(GPTConfig()), family_of(GPTConfig(qk_norm=False))
     ('qwen3', 'llama')
     """
+    plain = without_pattern(config)
+    if plain is None:
+        return None
+    config = plain
     is_of_kind = (
         config.norm == "rms" and config.positions == "rotary" and config.activation == "swiglu"
     )
@@ -55,8 +60,10 @@ def family_of(config: GPTConfig) -> str | None:
 
 def write_config(config: GPTConfig) -> dict[str, Any]:
     """Build the config.json of the family of a model."""
-    family = family_of(config)
+    family, plain = family_of(config), without_pattern(config)
     assert family is not None
+    assert plain is not None
+    config = plain
     window = config.sliding_window
     if family == "llama":
         more: dict[str, Any] = {"attention_bias": config.bias, "mlp_bias": config.bias}
