@@ -127,8 +127,8 @@ class _InSegments(torch.autograd.Function):
 class _Storage:
     """Memory for the states of all segments, allocated at once.
 
-    Small tensors that stay, between large ones that are freed, would fragment the heap: the process
-    would grow with the number of segments by several times their size.
+    A state may be a view of a much larger tensor, such as the matrices of all chunks of a segment.
+    And small tensors that stay, between large ones that are freed, fragment the heap.
     """
 
     def __init__(self, n_states: int) -> None:
