@@ -1,16 +1,18 @@
 """Long contexts on a CPU.
 
     python benchmarks/bench_long.py layers [--lengths 1024 8192 65536] [--dtypes float32 bfloat16]
+    python benchmarks/bench_long.py step [--tokens 65536 262144 1500000]
 
 `layers`: tokens per second of one layer with its MLP, forward and backward, on one core: attention
 in a window (w), the gated delta rule (d) and full attention (g), with the widths of the small model
-of `groundup story`.
+of `groundup story`. `step`: see bench_segments.py.
 """
 
 import argparse
 import time
 
 import torch
+from bench_segments import add_options, measure_steps
 
 from groundup.model.block import Block
 from groundup.model.config import GPTConfig
@@ -29,7 +31,11 @@ def main() -> None:
     layers.add_argument("--lengths", type=int, nargs="+", default=[1024, 8192, 65_536])
     layers.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
     layers.add_argument("--window", type=int, default=512)
+    add_options(modes.add_parser("step"))
     options = parser.parse_args()
+    if options.mode == "step":
+        measure_steps(options)
+        return
     torch.set_num_threads(1)
     measure_layers(options)
 

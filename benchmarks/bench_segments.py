@@ -1,6 +1,6 @@
 """One exact training step over a long window, in segments: peak memory, time, and the plan.
 
-    python benchmarks/bench_segments.py [--data FOLDER] [--tokens 65536 262144 1500000]
+    python benchmarks/bench_long.py step [--data FOLDER] [--tokens 65536 262144 1500000]
         [--layers wdwd] [--width 192] [--window 512] [--segment 8192] [--dtype auto]
 
 Each step runs in a process of its own: reading the window, forward, backward and the update. Peak
@@ -84,8 +84,8 @@ def step(options: argparse.Namespace) -> None:
     print(json.dumps(result))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `bench_long.py step`."""
     parser.add_argument("--data", type=Path)
     parser.add_argument("--tokens", type=int, nargs="+", default=[65_536, 262_144, 1_500_000])
     parser.add_argument("--layers", default="wdwd")
@@ -93,17 +93,16 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=512)
     parser.add_argument("--segment", type=int, default=8192)
     parser.add_argument("--dtype", default="auto")
-    parser.add_argument("--step", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.step:
-        step(options)
-        return
+
+
+def measure_steps(options: argparse.Namespace) -> None:
+    """Run a step of each length in a process of its own, and print a line for each."""
     with tempfile.TemporaryDirectory() as folder:
         data = options.data or prepared(Path(folder))
         print("tokens, peak MB, planned MB, CPU-s, s, microseconds per token, grown MB, ratio")
         first = None
         for n_tokens in options.tokens:
-            words = [sys.executable, __file__, "--step", "--data", str(data)]
+            words = [sys.executable, __file__, "--data", str(data)]
             words += ["--tokens", str(n_tokens)]
             for name in ("layers", "width", "window", "segment", "dtype"):
                 words += [f"--{name}", str(getattr(options, name))]
@@ -123,4 +122,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    one = argparse.ArgumentParser()
+    add_options(one)
+    step(one.parse_args())

@@ -11,7 +11,9 @@ from torch import Tensor
 
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
+from groundup.model.key_buffer import KeyState
 from groundup.model.loss import head_cross_entropy
+from groundup.planning.memory import states_bytes
 from groundup.train.precision import MixedPrecision
 from groundup.train.segments import SegmentedLoss
 
@@ -112,3 +114,28 @@ def test_validation_keeps_no_states() -> None:
         total = SegmentedLoss(model, torch.float32, 16)(*batch(48), reduction="sum")
         assert total.item() == pytest.approx(model.loss(*batch(48), reduction="sum").item())
     assert total.grad_fn is None
+
+
+@pytest.mark.parametrize("pattern", ["w", "d", "g", "wd"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_planned_bytes_of_the_states_are_kept(pattern: str, dtype: torch.dtype) -> None:
+    config = KINDS[pattern]
+    model, (ids, targets) = lively(config), batch(48)
+    total = SegmentedLoss(model, dtype, 16)(ids, targets, reduction="sum")
+    tensors = [x for state, _ in total.grad_fn.kept for x in state.tensors()]  # type: ignore[union-attr]
+    last = total.grad_fn.kept[-1][0].layers  # type: ignore[union-attr]
+    for layer in last:
+        if isinstance(layer, KeyState):
+            tensors += [*layer.buffer.stored(48), *layer.buffer.gradients(48)]
+    found = sum(x.numel() * x.element_size() for x in tensors)
+    assert found == len(ids) * states_bytes(config, 16, dtype.itemsize)
+
+
+def test_a_kept_state_holds_no_larger_tensor() -> None:
+    """A state may be a view, e.g. of the matrices of all chunks of a segment."""
+    model, rows = lively(replace(KINDS["d"], context_length=960)), batch(960)
+    total = SegmentedLoss(model, torch.float32, 240)(*rows, reduction="sum")
+    (state, _), (other, _) = total.grad_fn.kept[2:]  # type: ignore[union-attr]
+    for x, y in zip(state.tensors(), other.tensors(), strict=True):
+        assert x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
+        assert x.untyped_storage().nbytes() <= 2 * x.nbytes

@@ -51,17 +51,18 @@ class TextState:
 
     def as_leaves(self) -> "TextState":
         """View the state without its history, as leaves that collect their gradients."""
-        return self._with([x.detach().requires_grad_() for x in self.tensors()])
+        return self.with_tensors([x.detach().requires_grad_() for x in self.tensors()])
 
     def detached(self) -> "TextState":
         """View the state without its history, so that gradients stop before it."""
-        return self._with([x.detach() for x in self.tensors()])
+        return self.with_tensors([x.detach() for x in self.tensors()])
 
     def tensors(self) -> list[Tensor]:
         """List the tensors of all layers, those that have gradients."""
         return [x for layer in self.layers if isinstance(layer, tuple) for x in layer]
 
-    def _with(self, tensors: list[Tensor]) -> "TextState":
+    def with_tensors(self, tensors: list[Tensor]) -> "TextState":
+        """The same state with other tensors, in the order of `tensors`."""
         pairs = iter(zip(tensors[::2], tensors[1::2], strict=True))
         layers = (next(pairs) if isinstance(layer, tuple) else layer for layer in self.layers)
         return TextState(self.n_tokens, self.ids, tuple(layers))

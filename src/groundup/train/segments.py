@@ -82,8 +82,11 @@ class _InSegments(torch.autograd.Function):
         state = TextState.start(loss.kinds, ids)
         total = torch.zeros((), device=ids.device, dtype=torch.float64)
         draws = loss.model.training and loss.dropout > 0
-        for here in loss.parts(ids.shape[1]):
+        parts = loss.parts(ids.shape[1])
+        storage = _Storage(len(parts))
+        for here in parts:
             if any(ctx.needs_input_grad):
+                state = storage.take(state)
                 kept.append((state, _random_states(ids.device) if draws else []))
             nats, state = loss.advance(ids[:, here], targets[:, here], state)
             total += nats
@@ -119,6 +122,34 @@ class _InSegments(torch.autograd.Function):
                 for leaf, d_leaf in zip(leaves, found[len(weights) :], strict=True)
             ]
         return None, None, None, *gradients
+
+
+class _Storage:
+    """Memory for the states of all segments, allocated at once.
+
+    A state may be a view of a much larger tensor, such as the matrices of all chunks of a segment.
+    And small tensors that stay, between large ones that are freed, fragment the heap.
+    """
+
+    def __init__(self, n_states: int) -> None:
+        self._n_left = n_states
+        self._rows: list[Tensor] = []
+        self._shapes: list[torch.Size] = []
+
+    def take(self, state: TextState) -> TextState:
+        """Copy a state into the storage, once the shapes are the same as those before."""
+        tensors = state.tensors()
+        shapes = [tensor.shape for tensor in tensors]
+        if shapes != self._shapes:  # the first states of a window grow
+            self._shapes, self._rows = shapes, []
+            self._n_left -= 1
+            return state
+        if not self._rows:
+            self._rows = [x.new_empty(self._n_left, *x.shape) for x in tensors]
+        self._n_left -= 1
+        return state.with_tensors(
+            [row[self._n_left].copy_(x) for row, x in zip(self._rows, tensors, strict=True)]
+        )
 
 
 def _advance(
