@@ -61,6 +61,28 @@ def test_each_target_has_the_tokens_of_its_context():
     assert losses[-1].excess == Difference(mean=0.0, low=0.0, high=0.0, n=2)
 
 
+@torch.no_grad()
+def test_a_context_does_not_cross_the_start_of_a_document():
+    model, ids = lively(CONFIGS["ours"]), text(200)
+    starts = [0, 70, 75, 150, 199]
+    tokens = ArrayTokens(np.array(ids), document_starts=starts)
+    losses = context_losses(Decoder(model, measure=False), tokens, 48, 128, "isolated")
+    assert {each.n_targets for each in losses} == {124}
+    blocks = []
+    for first in (48, 136):
+        nats = []
+        for stop in range(first + 8, first + 65, 8):
+            for target in range(stop - 8, stop):
+                begin = max(each for each in starts if each <= target)
+                end = min([stop, *(each for each in starts if each > target)])
+                if target > begin:
+                    read = torch.tensor([ids[max(begin, end - 1 - 48) : target]])
+                    logits = model(read)[0, -1].log_softmax(-1)
+                    nats.append(-float(logits[ids[target]]))
+        blocks.append(np.mean(nats))
+    assert losses[-1].nats == pytest.approx(np.mean(blocks), abs=1e-5)
+
+
 def test_a_model_that_sees_64_tokens_back_copies_no_further():
     draw = random.Random(1)
     ids = ArrayTokens(np.array([draw.randrange(500) for _ in range(3000)]))
@@ -77,6 +99,7 @@ def _use(*excess: tuple[float, float], copies=()) -> ContextUse:
         ContextLoss(
             n_context=256 << i,
             nats=2 + (low + high) / 2,
+            n_targets=4096,
             excess=Difference(mean=(low + high) / 2, low=low, high=high, n=64),
         )
         for i, (low, high) in enumerate([*excess, (0.0, 0.0)])
@@ -85,7 +108,6 @@ def _use(*excess: tuple[float, float], copies=()) -> ContextUse:
         checkpoint="",
         data="",
         documents="stream",
-        n_targets=4096,
         losses=tuple(rows),
         copies=copies,
     )

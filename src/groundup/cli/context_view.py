@@ -12,7 +12,7 @@ def show_context(config: EvaluateConfig) -> None:
     """Measure the loss by context and by repetition, and print both."""
     result = measure_context(config)
     table(
-        f"Loss of the same {result.n_targets:,} tokens of the validation set, by context",
+        f"Loss of the same {result.longest.n_targets:,} tokens of the validation set, by context",
         ["context", "nats/token", "above the longest", "95 % interval"],
         [
             [f"{e.n_context:,}", f"{e.nats:.4f}", *_cells(e.excess)]
@@ -28,10 +28,7 @@ def show_context(config: EvaluateConfig) -> None:
             f"{result.longest.n_context:,}: the model reads long texts worse."
         )
     if result.documents != "stream":
-        note(
-            f"The model was trained with documents = {result.documents}, and the measured text is "
-            "one stream of documents."
-        )
+        note(f"Contexts end at the start of a document, because documents = {result.documents}.")
     if result.copies:
         table(
             "Passages that the model reads for the second time",

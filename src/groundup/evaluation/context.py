@@ -5,8 +5,10 @@ What all contexts have in common cancels out, token by token, so small differenc
 The context beyond which the loss does not fall any more is the effective window of the model.
 """
 
+import bisect
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +50,8 @@ class ContextLoss:
     """Largest number of tokens before a target; it has at least 7/8 of them, 3/4 below 64."""
     nats: float
     """Mean loss per target."""
+    n_targets: int
+    """Number of tokens that were predicted."""
     excess: Difference
     """The loss minus that with the longest context, of the same targets."""
 
@@ -59,9 +63,7 @@ class ContextUse:
     checkpoint: str
     data: str
     documents: Documents
-    """How the windows of training held documents. The measured text is one stream."""
-    n_targets: int
-    """Number of tokens that were predicted."""
+    """How the windows held documents. Where they are separate, a context does not cross them."""
     losses: tuple[ContextLoss, ...]
     """From the shortest to the longest context."""
     copies: tuple[CopyLoss, ...]
@@ -128,13 +130,12 @@ def measure_context(config: EvaluateConfig) -> ContextUse:
     let_read(model, longest, setting="context_length")
     form = form_of(config.dtype, config.quantize)
     decoder = decoder_of(model, language_model.path, form=form)
-    losses = context_losses(decoder, tokens, longest, n_targets)
+    documents = documents_of(run) if config.documents is None else config.documents
     result = ContextUse(
         checkpoint=language_model.path.name,
         data=str(data),
-        documents=documents_of(run),
-        n_targets=losses[0].excess.n * BLOCK,
-        losses=losses,
+        documents=documents,
+        losses=context_losses(decoder, tokens, longest, n_targets, documents),
         copies=copy_losses(decoder, tokens, longest),
     )
     record_if_possible(
@@ -145,7 +146,11 @@ def measure_context(config: EvaluateConfig) -> ContextUse:
 
 
 def context_losses(
-    decoder: Decoder, tokens: Tokens, longest: int, n_targets: int = N_TARGETS
+    decoder: Decoder,
+    tokens: Tokens,
+    longest: int,
+    n_targets: int = N_TARGETS,
+    documents: Documents = "stream",
 ) -> tuple[ContextLoss, ...]:
     """Compute the loss of the same targets with contexts of 256, 512, ... tokens.
 
@@ -154,22 +159,29 @@ def context_losses(
         tokens: A text of at least `longest` + `n_targets` tokens.
         longest: The longest context. Where it is below 4,096, contexts begin at a sixteenth of it.
         n_targets: Number of targets; a few less where it is no multiple of 64.
+        documents: How windows hold documents. Where they are separate, a context ends at the start
+            of the document, and the first token of a document is not a target.
     """
+    starts = [] if documents == "stream" else tokens.document_starts.tolist()
     found = {}
     for n_context in _contexts(longest):
         _log.info("context of %d tokens", n_context)
         parts = [
-            _stretch_nats(decoder, tokens, start, size, n_context)
+            _stretch_nats(decoder, tokens, start, size, n_context, starts)
             for start, size in _stretches(tokens.n_tokens, longest, n_targets)
         ]
-        found[n_context] = np.concatenate(parts).reshape(-1, BLOCK).mean(axis=1)
+        found[n_context] = np.concatenate(parts).reshape(-1, BLOCK)
+    is_target = ~np.isnan(found[longest])
+    used = is_target.any(axis=1)
+    means = {n_context: np.nanmean(nats[used], axis=1) for n_context, nats in found.items()}
     return tuple(
         ContextLoss(
             n_context=n_context,
             nats=float(nats.mean()),
-            excess=paired_bootstrap(nats, found[longest]),
+            n_targets=int(is_target.sum()),
+            excess=paired_bootstrap(nats, means[longest]),
         )
-        for n_context, nats in found.items()
+        for n_context, nats in means.items()
     )
 
 
@@ -194,24 +206,31 @@ def _stretches(n_tokens: int, longest: int, n_targets: int) -> list[tuple[int, i
 
 
 def _stretch_nats(
-    decoder: Decoder, tokens: Tokens, start: int, size: int, n_context: int
+    decoder: Decoder,
+    tokens: Tokens,
+    start: int,
+    size: int,
+    n_context: int,
+    document_starts: Sequence[int],
 ) -> Float[np.ndarray, " n"]:
-    """Compute the loss of the targets from `start` on, each with at most `n_context` tokens."""
-    parts = list(_parts(start, size, n_context))
-    return np.concatenate(
-        [
-            read_to_the_end(decoder, tokens.read(stop - 1 - n_context, stop).tolist(), n).nats
-            for stop, n in parts
-        ]
-    )
+    """Compute the loss of the targets from `start` on, each with at most `n_context` tokens.
 
-
-def _parts(start: int, size: int, n_context: int) -> Iterator[tuple[int, int]]:
-    """Cut targets into parts of an eighth of the context: where each stops, and how many it has."""
+    They are computed in parts of an eighth of the context. NaN: the token is not a target.
+    """
+    nats = np.full(size, np.nan)
     step = max(min(_LEAST_PART, n_context // 4), n_context // 8, 1)
-    for first in range(0, size, step):
-        n = min(step, size - first)
-        yield start + first + n, n
+    cuts = {*range(start, start + size, step), start + size}
+    cuts |= {each for each in document_starts if start <= each < start + size}
+    for first, stop in itertools.pairwise(sorted(cuts)):
+        begin = 0
+        if document_starts:
+            begin = document_starts[bisect.bisect_right(document_starts, first) - 1]
+        first = max(first, begin + 1)  # nothing predicts the first token of a document
+        if first < stop:
+            ids = tokens.read(max(begin, stop - 1 - n_context), stop).tolist()
+            found = read_to_the_end(decoder, ids, stop - first).nats
+            nats[first - start : stop - start] = found
+    return nats
 
 
 def _sizes(n_tokens: int, wanted: int | None, context: int, where: str) -> tuple[int, int]:
