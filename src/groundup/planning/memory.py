@@ -51,17 +51,19 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         activation_checkpointing=hardware.activation_checkpointing,
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
-    step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
+    kept, temporary = (rounded, {}) if on_cpu else ({}, rounded)
+    step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | temporary
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
     one_layer = count(replace(config.model, n_layers=1), validation_rows(config))
-    validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | rounded
+    validation = {"validation": one_layer.activations_bytes + one_layer.logits_bytes} | temporary
     libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
         "process baseline": memory_in_use_bytes(device) + libraries,
         "weights": memory.weights_bytes // n_shards,
         "gradients": memory.gradients_bytes // n_shards,
         "optimizer": memory.optimizer_bytes // n_shards,
+        **kept,
     }
     most = max(step, muon, validation, key=lambda part: sum(part.values()))
     if on_cpu:
