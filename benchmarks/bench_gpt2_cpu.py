@@ -125,7 +125,8 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto", help="auto, fp32 or bf16 (with --against)")
     options = parser.parse_args()
     if options.against:
-        return compare_versions(options)
+        compare_versions(options)
+        return
     data = open_data(options.data)
     dtype = choose_dtype("auto", torch.device("cpu"))
     if options.rounds:
@@ -165,20 +166,24 @@ def compare_versions(options: argparse.Namespace) -> None:
         for name, worker in workers.items():
             print(file=worker.stdin, flush=True)
             turn = json.loads(worker.stdout.readline())
-            found[name] += [turn] if k else []  # the first one is for the caches
+            found[name] += [turn] if k else []  # the first one allocates the memory
+            print(f"round {k}, {name}: {turn['wall']:.2f} s, {turn['cpu']:.2f} CPU-s", flush=True)
     for worker in workers.values():
         worker.stdin.close()
         worker.wait()
     for name, turns in found.items():
-        wall_s, cpu_s = (statistics.median(turn[kind] for turn in turns) for kind in ("wall", "cpu"))
+        wall_s, cpu_s = (
+            statistics.median(turn[kind] for turn in turns) for kind in ("wall", "cpu")
+        )
         speed = options.steps * B * T / wall_s
         print(f"{name:<14} {speed:8,.0f} tokens/s, {cpu_s / options.steps:.2f} CPU-s per step")
     pairs = list(zip(*found.values(), strict=True))
     for kind in ("wall", "cpu"):
         ratio = statistics.median(other[kind] / this[kind] for this, other in pairs)
         print(f"ratio of {kind} time: {ratio:.3f} (median of {len(pairs)})")
-    losses = [(a, b) for this, other in pairs for a, b in zip(this["nats"], other["nats"])]
-    print(f"largest difference of a loss: {max(abs(a - b) for a, b in losses):.2g} nats")
+    this, other = ([nats for turn in turns for nats in turn["nats"]] for turns in found.values())
+    largest = max(abs(a - b) for a, b in zip(this, other, strict=True))
+    print(f"largest difference of a loss: {largest:.2g} nats")
 
 
 def start_worker(tree: Path, options: argparse.Namespace) -> "subprocess.Popen[str]":

@@ -1,4 +1,4 @@
-"""The rounded copies of the weights that a CPU keeps are always those of the weights as they are."""
+"""The rounded copies of the weights that a CPU keeps follow every change of the weights."""
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ def test_the_parts_of_a_batch_share_the_copies_and_the_gradients_are_float32(mon
     assert casts.n == 1 + (not CONFIG.tie_embeddings)
     kept = {name: weight.grad for name, weight in model.named_parameters()}
     model.zero_grad()
-    monkeypatch.setattr(MixedPrecision, "_round", lambda self, name, weight: weight.to(self.dtype))
+    monkeypatch.setattr(MixedPrecision, "_copy_of", lambda self, name, w: w.to(self.dtype))
     MixedPrecision(model, torch.bfloat16)(*BATCH).backward()
     for name, weight in model.named_parameters():
         assert kept[name].dtype == torch.float32

@@ -13,11 +13,10 @@ from groundup.chat.transcript import Exchange
 from groundup.evaluation.text_generation import token_bytes
 from groundup.generation.text_stream import TextStream
 from groundup.tokenizer.chat_template import ChatTemplate
-from groundup.tokenizer.conversation import render_ids
+from groundup.tokenizer.conversation import answers_begin_with_space, render_ids
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message
-from groundup.tokenizer.words import WordTokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -66,10 +65,7 @@ class ChatSession:
         self._speak = speak
         self._tokenizer = tokenizer
         self._template = template
-        # SentencePiece puts a space before a text, and so before an answer.
-        self._begins_with_space = isinstance(tokenizer, WordTokenizer) or (
-            template is not None and puts_space_before(tokenizer)
-        )
+        self._begins_with_space = answers_begin_with_space(tokenizer, template)
         self._context_length = context_length
         self._stops = {
             tokenizer.special_tokens[name]

@@ -66,25 +66,25 @@ def head_cross_entropy(
 
     With a large vocabulary the logits are by far the largest tensor of a training step. This
     function computes the logits of some positions at a time, and both gradients at once, so the
-    memory does not grow with B x T x V. Small logits are computed in one product, which is faster
-    unless the head is frozen. A GPU has a function of its own, `gpu_cross_entropy`.
+    memory does not grow with B x T x V. Small logits in float32 are stored, which is as fast unless
+    the head is frozen. A GPU has a function of its own, `gpu_cross_entropy`.
 
     Source: "Cut Your Losses in Large-Vocabulary Language Models", section 3, for the observation.
         The gradients of a linear layer under a softmax are in textbooks.
     """
     flat = targets.flatten()
     is_small = targets.numel() * len(head) <= LOGITS_AT_ONCE
+    is_rounded = hidden.dtype != _exact(hidden.dtype) and not torch.compiler.is_compiling()
     if _takes_gpu_loss(hidden):
         total = gpu_cross_entropy(hidden.flatten(0, 1), head, flat)
-    elif is_small and (head.requires_grad or not hidden.requires_grad):
+    elif is_small and not is_rounded and (head.requires_grad or not hidden.requires_grad):
         return cross_entropy(hidden @ head.T, targets, reduction=reduction)
     else:
-        hidden, counted = hidden.flatten(0, 1), flat != IGNORE_INDEX
-        if not bool(counted.all()):
-            hidden, flat = hidden[counted], flat[counted]
         if not torch.is_grad_enabled():
-            head = head.detach()  # a parameter counts as one that needs a gradient here, too
-        total = _HeadCrossEntropy.apply(hidden, head, flat)  # type: ignore[no-untyped-call]
+            head = head.detach()  # in the function below, a parameter would still need a gradient
+        total = _HeadCrossEntropy.apply(  # type: ignore[no-untyped-call]
+            hidden.flatten(0, 1), head, flat
+        )
     return total if reduction == "sum" else total / (flat != IGNORE_INDEX).sum()
 
 
@@ -98,18 +98,24 @@ class _HeadCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
         needs_gradient = any(ctx.needs_input_grad)
-        total = hidden.new_zeros((), dtype=_exact(hidden.dtype))
+        ignored = (targets == IGNORE_INDEX)[:, None]  # (N, 1)
+        targets = targets.clamp(min=0)[:, None].long()
+        # Ignored positions are left out here and not in the much larger gradient of the logits.
+        inputs = hidden.masked_fill(ignored, 0.0) if ctx.needs_input_grad[1] else hidden
+        nats = hidden.new_empty((len(hidden), 1), dtype=_exact(hidden.dtype))
         d_hidden = torch.empty_like(hidden) if needs_gradient else None  # (N, C)
         d_head: Tensor | None = None  # (V, C)
         for part in _parts(len(hidden), len(head), LOGITS_BYTES // hidden.element_size()):
             logits = hidden[part] @ head.T  # (rows, V)
-            total += _sum_of_nats(logits, targets[part], with_gradient=needs_gradient)
+            _softmax_in_place(logits, targets[part], nats[part], minus_target=needs_gradient)
             if d_hidden is not None:
                 torch.mm(logits, head, out=d_hidden[part])
             if ctx.needs_input_grad[1]:  # a frozen head needs none
-                d_head = _plus_product(d_head, logits.T, hidden[part])
+                d_head = _plus_product(d_head, logits.T, inputs[part])
+        if d_hidden is not None:
+            d_hidden.masked_fill_(ignored, 0.0)
         ctx.gradients = d_hidden, d_head
-        return total
+        return nats.masked_fill_(ignored, 0.0).sum()
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -119,29 +125,33 @@ class _HeadCrossEntropy(torch.autograd.Function):
         return d_hidden * outer, d_head, None
 
 
-def _sum_of_nats(
-    logits: Float[Tensor, "N V"], targets: Int[Tensor, " N"], *, with_gradient: bool
-) -> Float[Tensor, ""]:
-    """Sum the cross-entropy. Replace the logits by its gradient: softmax, minus 1 at the target.
+def _softmax_in_place(
+    logits: Float[Tensor, "N V"],
+    targets: Int[Tensor, "N 1"],
+    nats: Float[Tensor, "N 1"],
+    *,
+    minus_target: bool,
+) -> None:
+    """Write the loss of each position, and the gradient of the logits into their memory.
 
-    The exact numbers of a few rows at a time fit in the cache, so the memory is read and written
-    once.
+    The gradient is the softmax minus one at the target. Exact numbers exist of a few rows at a
+    time, which stay in the cache.
     """
-    exact, V = _exact(logits.dtype), logits.shape[1]
-    total = logits.new_zeros((), dtype=exact)
-    rows = max(1, torch.get_num_threads() * _CACHED_LOGITS // V)
-    for block, some in zip(logits.split(rows), targets[:, None].long().split(rows), strict=True):
+    exact = _exact(logits.dtype)
+    rows = max(1, torch.get_num_threads() * _CACHED_LOGITS // logits.shape[1])
+    for block, some, its_nats in zip(
+        logits.split(rows), targets.split(rows), nats.split(rows), strict=True
+    ):
         z = block.to(exact)  # (rows, V)
         highest = z.amax(dim=-1, keepdim=True)
-        below = highest - z.gather(1, some)  # (rows, 1)
+        torch.sub(highest, z.gather(1, some), out=its_nats)
         torch.softmax(z, dim=-1, out=z)
         # The probability of the highest logit is 1 / sum(exp(z - highest)).
-        total += (below - z.amax(dim=-1, keepdim=True).log()).sum()
-        if with_gradient:
+        its_nats -= z.amax(dim=-1, keepdim=True).log()
+        if minus_target:
             z.scatter_add_(1, some, z.new_full((len(z), 1), -1.0))
             if z.dtype != block.dtype:
                 block.copy_(z)
-    return total
 
 
 def _plus_product(

@@ -59,30 +59,31 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
         activation_checkpointing=hardware.activation_checkpointing,
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
-    step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | rounded
-    kept = {}  # by the segments of a step, from the first to the last
-    if hardware.segment is not None:
+    kept, temporary = (rounded, {}) if on_cpu else ({}, rounded)
+    if hardware.segment is not None:  # by the segments of a step, from the first to the last
         kept["states"] = rows * states_bytes(config.model, hardware.segment, dtype.itemsize)
         kept["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
+    step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | temporary
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
     kinds = config.model.kinds
     single = [config.model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
     layers = [count(layer, validation_rows(config)) for layer in single]
     one_layer = max(layer.activations_bytes + layer.logits_bytes for layer in layers)
-    validation = {"validation": one_layer} | rounded
+    validation = {"validation": one_layer} | temporary
     libraries = _LIBRARY_BYTES + _COMPILER_BYTES * is_compiled if on_cpu else 0
     held = {
         "process baseline": memory_in_use_bytes(device) + libraries,
         "weights": memory.weights_bytes // n_shards,
         "gradients": memory.gradients_bytes // n_shards,
         "optimizer": memory.optimizer_bytes // n_shards,
+        **kept,
     }
     most = max(step, muon, validation, key=lambda part: sum(part.values()))
     if on_cpu:
         held["checkpoint copy"] = held["weights"] + held["optimizer"]
         most["allocator overhead"] = int(_OVERHEAD_FRAC * sum(most.values()))
-    return held | most | kept
+    return held | most
 
 
 def states_bytes(config: GPTConfig, segment: int, activation_bytes: int) -> int:

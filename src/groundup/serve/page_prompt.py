@@ -9,7 +9,7 @@ from groundup.base.errors import UserError
 from groundup.chat.cast import Cast, speech
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import prompt_ids, token_bytes
-from groundup.tokenizer.conversation import puts_space_before, render_ids
+from groundup.tokenizer.conversation import answers_begin_with_space, render_ids
 from groundup.tokenizer.template import Message
 
 END_OF_SPEECH = "\n\n"
@@ -86,8 +86,7 @@ def answer_text(language_model: LanguageModel, turn: Turn) -> str:
     if outside := [i for i in turn.ids if not 0 <= i < V]:
         raise UserError(f"An answer has the token id {outside[0]}. Expected ids below {V:,}.")
     text = b"".join(bytes_of(i) for i in turn.ids if i not in hidden).decode(errors="replace")
-    # SentencePiece puts a space before a text, and so before an answer.
-    has_space = language_model.chat_template is not None and puts_space_before(tokenizer)
+    has_space = answers_begin_with_space(tokenizer, language_model.chat_template)
     return text.removeprefix(" ") if has_space else text
 
 

@@ -19,8 +19,7 @@ from groundup.evaluation.text_generation import grammar_tokens, token_bytes
 from groundup.generation.constraint import Constraint
 from groundup.generation.grammar import GrammarTokens
 from groundup.serve.worker import Worker
-from groundup.tokenizer.conversation import puts_space_before
-from groundup.tokenizer.words import WordTokenizer
+from groundup.tokenizer.conversation import answers_begin_with_space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,9 +65,7 @@ class ServedModel:
     @cached_property
     def answers_begin_with_space(self) -> bool:
         """Whether the first token of an answer begins with a space that is no part of it."""
-        if isinstance(self.tokenizer, WordTokenizer):
-            return True
-        return self.model.chat_template is not None and puts_space_before(self.tokenizer)
+        return answers_begin_with_space(self.tokenizer, self.model.chat_template)
 
     @cached_property
     def longest_token_bytes(self) -> int:

@@ -17,6 +17,7 @@ from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.sandbox import at_one_time
 from groundup.tokenizer.template import Message, render, render_prompt
 from groundup.tokenizer.tracked import Marks
+from groundup.tokenizer.words import WordTokenizer
 
 _OTHERS, _ANSWERS = 0, 1
 """Groups of messages: those of the assistant are trained on."""
@@ -95,9 +96,11 @@ def turn_end(tokenizer: Tokenizer, template: ChatTemplate) -> int | None:
     return ends[-1] if ends else None
 
 
-def puts_space_before(tokenizer: Tokenizer) -> bool:
-    """Whether a text, and so an answer, begins with a space: SentencePiece puts one there."""
-    return tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+def answers_begin_with_space(tokenizer: Tokenizer, template: ChatTemplate | None) -> bool:
+    """Whether an answer begins with a space that is no part of it: SentencePiece puts one there."""
+    return isinstance(tokenizer, WordTokenizer) or (
+        template is not None and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+    )
 
 
 def _pieces(

@@ -5,8 +5,8 @@ exact weights, so that updates too small for bfloat16's 8 bits still add up. Act
 bfloat16, which halves the memory traffic of a step; the loss is float32.
 
 On a CPU the copies are kept until the weights change: the parts of a batch and all batches of a
-validation use the same ones. Frozen weights are rounded once. LoRA adapters, and what is beside the language model, such as the
-head of a classifier, stay float32.
+validation use the same ones. Frozen weights are rounded once. LoRA adapters, and what is beside the
+language model, such as the head of a classifier, stay float32.
 """
 
 from collections.abc import Callable
@@ -67,14 +67,16 @@ class MixedPrecision(nn.Module):
         if self.dtype == torch.float32:
             return function(self.model, *arguments)
         rounded = {
-            f"model.{name}": self._frozen[name] if name in self._frozen else self._round(name, weight)
+            f"model.{name}": self._copy_of(name, weight)
             for name, weight in self.model.named_parameters()
             if name in self._rounded_names
         }
         result: T = functional_call(self._call, rounded, (function, *arguments))
         return result
 
-    def _round(self, name: str, weight: Tensor) -> Tensor:
+    def _copy_of(self, name: str, weight: Tensor) -> Tensor:
+        if name in self._frozen:
+            return self._frozen[name]
         if weight.device.type != "cpu" or torch.compiler.is_compiling():
             return weight.to(self.dtype)
         version, address, copy = self._copies.get(name, (-1, -1, None))
