@@ -66,7 +66,8 @@ def stored_lengths(config: GPTConfig, capacity: int) -> list[int]:
 def row_bytes(config: GPTConfig, n_positions: int) -> int:
     """Memory of a row for a number of positions, in bytes."""
     capacity = capacity_for(min(n_positions, config.context_length), config.context_length)
-    return 4 * sum(math.prod(keys) + math.prod(values) for keys, values in _shapes(config, capacity))
+    shapes = _shapes(config, capacity)
+    return 4 * sum(math.prod(keys) + math.prod(values) for keys, values in shapes)
 
 
 def _shapes(config: GPTConfig, capacity: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
