@@ -1,5 +1,7 @@
 """The rounded copies of the weights that a CPU keeps follow every change of the weights."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -8,6 +10,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 from groundup.train.precision import MixedPrecision
+from groundup.weights.checkpoint_format import fill_model, stored_tensors
 
 CONFIG = GPTConfig(vocab_size=11, context_length=8, d_model=16, n_layers=1, n_heads=2)
 IDS = torch.arange(9)[None] % 11
@@ -24,16 +27,21 @@ def _load(model: GPT, optimizer: Optimizer) -> None:
     model.load_state_dict(GPT(CONFIG, seed=2).state_dict())
 
 
+def _fill(model: GPT, optimizer: Optimizer) -> None:
+    fill_model(model, stored_tensors(GPT(CONFIG, seed=2)), where=Path())
+
+
 def _replace(model: GPT, optimizer: Optimizer) -> None:
-    for weight in model.parameters():
-        weight.data = 0.5 * weight.data
+    for _ in range(2):  # the second one could get the memory of the first weights
+        for weight in model.parameters():
+            weight.data = 0.5 * weight.data
 
 
 def _step(model: GPT, optimizer: Optimizer) -> None:
     optimizer.step(1.0)
 
 
-@pytest.mark.parametrize("change", [_step, _write_in_place, _load, _replace])
+@pytest.mark.parametrize("change", [_step, _write_in_place, _load, _fill, _replace])
 @pytest.mark.parametrize("name", ["muon", "adamw"])
 def test_every_change_of_the_weights_is_seen(change, name):
     model = GPT(CONFIG, seed=1)
@@ -49,7 +57,7 @@ def test_every_change_of_the_weights_is_seen(change, name):
         after = kept(*BATCH)
         assert after != before
         assert after == MixedPrecision(model, torch.bfloat16)(*BATCH)
-        if change is _load:
+        if change in (_load, _fill):
             break
 
 

@@ -139,9 +139,8 @@ def _softmax_in_place(
     """
     exact = _exact(logits.dtype)
     rows = max(1, torch.get_num_threads() * _CACHED_LOGITS // logits.shape[1])
-    for block, some, its_nats in zip(
-        logits.split(rows), targets.split(rows), nats.split(rows), strict=True
-    ):
+    parts = (torch.split(tensor, rows) for tensor in (logits, targets, nats))
+    for block, some, its_nats in zip(*parts, strict=True):
         z = block.to(exact)  # (rows, V)
         highest = z.amax(dim=-1, keepdim=True)
         torch.sub(highest, z.gather(1, some), out=its_nats)
@@ -165,7 +164,8 @@ def _plus_product(
         return total.addmm_(left, right)
     total = total.to(exact)
     # Adding numbers of two formats makes a copy: of some rows it stays in the cache.
-    for some, more in zip(total.split(_ROWS_ADDED), (left @ right).split(_ROWS_ADDED), strict=True):
+    parts = (torch.split(tensor, _ROWS_ADDED) for tensor in (total, left @ right))
+    for some, more in zip(*parts, strict=True):
         some += more
     return total
 

@@ -42,7 +42,7 @@ class MixedPrecision(nn.Module):
         self._call = _Call(model)
         low = dtype != torch.float32
         self._rounded_names = _names_in_products(model) if low else frozenset()
-        self._copies: dict[str, tuple[int, int, Tensor]] = {}
+        self._copies: dict[str, tuple[int, Tensor, Tensor]] = {}
         self._frozen = {
             name: weight.detach().to(dtype)
             for name, weight in model.named_parameters()
@@ -79,16 +79,18 @@ class MixedPrecision(nn.Module):
             return self._frozen[name]
         if weight.device.type != "cpu" or torch.compiler.is_compiling():
             return weight.to(self.dtype)
-        version, address, copy = self._copies.get(name, (-1, -1, None))
-        if copy is None or copy.shape != weight.shape:
+        now = weight.detach()  # in the copies, it keeps others from getting this memory
+        version, before, copy = self._copies.get(name, (-1, None, None))
+        if copy is None or copy.shape != now.shape:
             with torch.inference_mode(False):  # or training could not use it later
-                copy = torch.empty_like(weight, dtype=self.dtype, requires_grad=False)
-            version = -1
+                copy = torch.empty_like(now, dtype=self.dtype)
+            before = None
         # torch counts the changes of a tensor in place, as by `load_state_dict`. It does not count
         # those of `weight.data` and of its fused optimizers: `AdamW` does so itself.
-        if (version, address) != (weight._version, weight.data_ptr()):
-            copy.copy_(weight.detach())
-            self._copies[name] = weight._version, weight.data_ptr(), copy
+        is_same = before is not None and before.data_ptr() == now.data_ptr()
+        if not is_same or version != weight._version:
+            copy.copy_(now)
+            self._copies[name] = weight._version, now, copy
         rounded: Tensor = _Rounded.apply(weight, copy)  # type: ignore[no-untyped-call]
         return rounded
 

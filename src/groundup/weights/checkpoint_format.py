@@ -183,7 +183,7 @@ def fill_model(
                 where=where,
             )
         if isinstance(given, Tensor) or tensor.dtype != parameter.dtype:
-            parameter.data.copy_(tensor)
+            parameter.detach().copy_(tensor)  # torch counts this change, not one of `data`
         else:
             parameter.data = tensor
 
