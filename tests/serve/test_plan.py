@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import time
 from statistics import median
+from typing import Any
 
 import pytest
 from decoder_models import CONFIGS, lively, text
@@ -105,5 +106,6 @@ def test_the_server_does_what_was_predicted_within_15_percent() -> None:
         for n_clients in ratios:
             asyncio.run(main(worker, n_clients))
         worker.stop(0)
-    for name, values in {**ratios, "first token": first}.items():
+    checked: dict[Any, list[float]] = {**ratios, "first token": first}
+    for name, values in checked.items():
         assert 0.85 <= median(values) <= 1.15, (name, values)
