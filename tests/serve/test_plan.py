@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import time
 from statistics import median
+from typing import Any
 
 import pytest
 from decoder_models import CONFIGS, lively, text
@@ -38,6 +39,8 @@ def test_the_plan_of_a_short_context_halves_it_and_too_little_memory_is_refused(
     decoder = Decoder(lively(CONFIGS["ours"]))
     plan = make_plan(Engine(decoder, max_rows=2))
     assert (plan.n_prompt, plan.n_new, plan.n_fit) == (24, 24, 2)
+    window = dataclasses.replace(CONFIGS["window"], context_length=500)
+    assert make_plan(Engine(Decoder(lively(window)), max_rows=2)).n_fit == 2
     with pytest.raises(UserError, match=r"24 \+ 24 tokens needs .* More memory is expected"):
         make_plan(Engine(decoder, max_cache_bytes=1000))
 
@@ -63,6 +66,9 @@ def test_speeds_between_the_measured_ones_lie_on_a_line() -> None:
     assert plan.step_s(4, 100) == pytest.approx(0.15)
     assert plan.first_token_s(55) == pytest.approx(0.3)
     assert plan.total_tokens_per_s(4, 100, 200) == pytest.approx(4 * 200 / (4 * 0.5 + 199 * 0.2))
+    slower = dataclasses.replace(plan, token_s=0.01)
+    assert slower.step_s(4, 100) == pytest.approx(0.15 + 4 * 0.01)
+    assert slower.first_token_s(55) == pytest.approx(0.31)
     assert plan.total_tokens_per_s(50) == plan.total_tokens_per_s(8)
 
 
@@ -100,5 +106,6 @@ def test_the_server_does_what_was_predicted_within_15_percent() -> None:
         for n_clients in ratios:
             asyncio.run(main(worker, n_clients))
         worker.stop(0)
-    for name, values in {**ratios, "first token": first}.items():
+    checked: dict[Any, list[float]] = {**ratios, "first token": first}
+    for name, values in checked.items():
         assert 0.85 <= median(values) <= 1.15, (name, values)

@@ -220,7 +220,8 @@ class Rows:
     @property
     def n_bytes(self) -> int:
         """Memory of all keys and values, in bytes."""
-        return sum(slab.n_bytes for slab in self._slabs.values())
+        slabs = list(self._slabs.values())  # a copy: other threads may ask
+        return sum(slab.n_bytes for slab in slabs)
 
     def make_room(self, sizes: Sequence[int]) -> None:
         """Make room for new rows with these numbers of positions, all at once."""

@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
@@ -52,6 +52,8 @@ class Plan:
     """Typical requests that are generated at once."""
     probe_s: float
     """Time that the measurement took."""
+    token_s: float = 0.0
+    """Time for each token beside the engine: its event, JSON and HTTP."""
 
     @property
     def n_rows(self) -> tuple[int, ...]:
@@ -60,7 +62,7 @@ class Plan:
 
     def first_token_s(self, n_prompt: int | None = None) -> float:
         """Predict the time to the first token on an idle server. None: of a typical prompt."""
-        return _on_line(dict(self.reads), n_prompt or self.n_prompt)
+        return self.token_s + _on_line(dict(self.reads), n_prompt or self.n_prompt)
 
     def step_s(self, n_rows: int, length: float | int | None = None) -> float:
         """Predict the time of a step. None: in the middle of a typical answer."""
@@ -69,7 +71,7 @@ class Plan:
             n: _on_line({s.length: s.step_s for s in self.steps if s.n_rows == n}, length)
             for n in self.n_rows
         }
-        return _on_line(times, n_rows)
+        return n_rows * self.token_s + _on_line(times, n_rows)
 
     def total_tokens_per_s(
         self, n_clients: int, n_prompt: int | None = None, n_new: int | None = None
@@ -149,7 +151,7 @@ def make_plan(engine: Engine, *, n_prompt: int = 256, n_new: int = 256) -> Plan:
 def _read_s(engine: Engine, n_prompt: int) -> float:
     """Read a prompt in parts as the engine does, and draw a token."""
     decoder, n = engine.decoder, min(n_prompt, engine.prefill_chunk)
-    sampler = _sampler(decoder)
+    sampler = _sampler()
 
     def part(row: Row, length: int) -> float:
         began_at = time.perf_counter()
@@ -157,15 +159,17 @@ def _read_s(engine: Engine, n_prompt: int) -> float:
         sampler.draw(logits[-1], 1)
         return time.perf_counter() - began_at
 
-    row = decoder.new_row(n_prompt)
-    part(row, n)  # the first one makes buffers
-    row.truncate(0)
-    elapsed_s = part(row, n)
-    if elapsed_s * n_prompt / n > _READ_BUDGET_S:  # a large model
-        return elapsed_s * n_prompt / n
-    while row.length < n_prompt:
-        elapsed_s += part(row, min(n, n_prompt - row.length))
-    return elapsed_s
+    part(decoder.new_row(n), n)  # the first one makes buffers
+    first_s = part(decoder.new_row(n), n)
+    if first_s * n_prompt / n > _READ_BUDGET_S:  # a large model
+        return first_s * n_prompt / n
+
+    def read() -> None:
+        row = decoder.new_row(n_prompt)
+        while row.length < n_prompt:
+            part(row, min(n, n_prompt - row.length))
+
+    return _median_s(read, least=1)
 
 
 def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
@@ -175,7 +179,7 @@ def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
     rows = [decoder.new_row(length + 1) for _ in range(n_rows)]
     for row in rows:
         row.advance([1] * length)  # keys and values are zeros, which are as fast as others
-    samplers = [_sampler(decoder) for _ in rows]
+    samplers = [_sampler() for _ in rows]
 
     def step() -> None:
         logits = decoder.step([1] * n_rows, rows)
@@ -185,19 +189,17 @@ def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
             row.truncate(length)
 
     step()
-    return _median_s(step)
+    return _median_s(step, least=_LEAST_STEPS)
 
 
-def _median_s(run: Callable[[], object]) -> float:
+def _median_s(run: Callable[[], object], *, least: int) -> float:
     seconds: list[float] = []
-    while len(seconds) < _LEAST_STEPS or (
-        sum(seconds) < _STEP_BUDGET_S and len(seconds) < _MOST_STEPS
-    ):
+    while len(seconds) < least or (sum(seconds) < _STEP_BUDGET_S and len(seconds) < _MOST_STEPS):
         began_at = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began_at)
     return median(seconds)
 
 
-def _sampler(decoder: Decoder, prompt: Sequence[int] = ()) -> Sampler:
-    return Sampler(Sampling(), prompt, seed=0)
+def _sampler() -> Sampler:
+    return Sampler(Sampling(), [], seed=0)

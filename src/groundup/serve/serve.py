@@ -26,6 +26,7 @@ class Server:
 
     def __init__(self, config: ServeConfig, folder: Path, port: socket.socket) -> None:
         from groundup.serve.app import make_app
+        from groundup.serve.http_cost import token_cost_s
         from groundup.serve.http_server import HttpServer, address
         from groundup.serve.security import Access
         from groundup.serve.served_model import ServedModel
@@ -49,8 +50,7 @@ class Server:
         )
         limit = None if config.cache_gb is None else int(config.cache_gb * 1e9)
         engine.max_cache_bytes = limit or cache_limit_bytes(engine)
-        self.plan: Plan = make_plan(engine)
-        """What the server will do, measured."""
+        plan = make_plan(engine)
         limits = Limits(
             prompt_tokens=config.max_prompt_tokens,
             answer_tokens=config.max_new_tokens,
@@ -68,7 +68,18 @@ class Server:
         access = Access(
             host=config.host, api_key=config.api_key, allowed_hosts=config.allowed_hosts
         )
-        self._http = HttpServer(make_app(self.served, access), self.served)
+        app = make_app(self.served, access)
+        self.served.worker.start()
+        token_s = token_cost_s(
+            app,
+            self.served.name,
+            self.served.worker,
+            api_key=config.api_key,
+            max_new_tokens=config.max_new_tokens,
+        )
+        self.plan: Plan = replace(plan, token_s=token_s)
+        """What the server will do, measured."""
+        self._http = HttpServer(app, self.served)
 
     def run(self) -> None:
         """Answer requests until Ctrl-C, SIGTERM, or a call of `stop` from another thread.
@@ -79,15 +90,14 @@ class Server:
         from groundup.serve.http_server import listen
 
         listen(self._socket)
-        self.served.worker.start()
         try:
             self._http.run(sockets=[self._socket])
         finally:
-            self.served.worker.drain(0)
             self.close()
 
     def close(self) -> None:
-        """Give the port back, of a server that does not run."""
+        """Give the port back, and end the worker."""
+        self.served.worker.drain(0)
         self._socket.close()
 
     def stop(self) -> None:

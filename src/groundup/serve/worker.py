@@ -177,11 +177,11 @@ class Worker:
     def _deliver(self, events: list[Event]) -> None:
         """Hand the events of one step to the clients, with one call for each event loop."""
         news: defaultdict[asyncio.AbstractEventLoop, list[tuple[_Open, Event]]] = defaultdict(list)
-        for event in events:
-            opened = self._open[event.handle]
-            self._count(event, opened)
-            news[opened.loop].append((opened, event))
-        with self._changed:
+        with self._changed:  # a request that was submitted during the step is open by then
+            for event in events:
+                opened = self._open[event.handle]
+                self._count(event, opened)
+                news[opened.loop].append((opened, event))
             for handle in {event.handle for event in events if event.finish_reason is not None}:
                 if handle.is_finished:
                     del self._open[handle]
