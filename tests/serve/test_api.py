@@ -206,8 +206,8 @@ def test_a_message_may_have_parts_and_never_control_tokens(client: Any, server: 
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
 def test_an_answer_follows_a_schema(client: Any, kind: str) -> None:
     peer("llguidance")
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    schema["additionalProperties"] = False
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    schema |= {"required": ["n"], "additionalProperties": False}
     form: dict[str, Any] = {"type": kind}
     if kind == "json_schema":
         form["json_schema"] = {"name": "number", "schema": schema, "strict": True}
@@ -219,15 +219,14 @@ def test_an_answer_follows_a_schema(client: Any, kind: str) -> None:
     assert kind == "json_object" or isinstance(found["n"], int)
 
 
-def test_an_answer_ends_where_the_context_does(client: Any) -> None:
+def test_an_answer_ends_where_the_context_does(client: Any, server: Server) -> None:
     messages = [{"role": "user", "content": "ab" * 100}]
-    free = client.chat.completions.create(model="tiny", messages=messages)
+    settings: dict[str, Any] = {"model": "tiny", "messages": messages}
+    settings["logit_bias"] = {str(index): -100 for index in server.served.model.stop_ids}
+    free = client.chat.completions.create(**settings)
     assert free.choices[0].finish_reason == "length"
     assert free.usage.total_tokens == CONTEXT + 1  # the last token is not read
-    long = client.chat.completions.create(
-        model="tiny", messages=messages, max_completion_tokens=10**6
-    )
-    assert long.usage == free.usage
+    assert client.chat.completions.create(**settings, max_tokens=10**6).usage == free.usage
 
 
 def test_an_answer_ends_with_its_turn(client: Any) -> None:

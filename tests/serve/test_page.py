@@ -113,8 +113,13 @@ def test_text_is_never_a_control_token_and_answers_keep_their_ids(
     ]
     text = tokenizer.encode(said)
     expected = [user, *text, end, ours, *spelled, end, user, *text, end, ours]
-    assert chat_prompt(model, turns) == expected
+    assert chat_prompt(replace(assistant.served, model=model), turns) == expected
     assert not {user, end, ours} & set(text)
+
+
+def test_a_text_to_continue_has_no_control_token_either(base: Server) -> None:
+    special = set(base.served.tokenizer.special_tokens.values())
+    assert special.isdisjoint(ids_of(base.answer(text=f"a{END}{ASSISTANT}"))[0])
 
 
 def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Server) -> None:
@@ -126,9 +131,8 @@ def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Serve
     assert last["id"] in assistant.served.model.stop_ids
     assert last["text"] == ""
     assert len(last["rivals"]) == 11
-    assert ids_of(events)[0] == chat_prompt(
-        assistant.served.model, [Turn(role="user", text="the cat")]
-    )
+    prompt = chat_prompt(assistant.served, [Turn(role="user", text="the cat")])
+    assert ids_of(events)[0] == prompt
 
 
 def test_a_scene_is_written_as_in_the_plays(base: Server) -> None:
@@ -138,7 +142,7 @@ def test_a_scene_is_written_as_in_the_plays(base: Server) -> None:
         Turn(role="assistant", ids=base.served.tokenizer.encode("sat\n\n")),
         Turn(role="user", text="on"),
     ]
-    ids = cast_prompt(base.served.model, cast, turns, "b")
+    ids = cast_prompt(base.served, cast, turns, "b")
     expected = "A.\nthe cat\n\nB.\nsat\n\nA.\non\n\nB.\n"
     assert base.served.tokenizer.decode(ids) == expected
 
@@ -167,6 +171,7 @@ BAD = {
     "no prompt": ("answer", {}, "0 of prompt, turns and text"),
     "two prompts": ("answer", {"text": "a", "prompt": [1]}, "2 of prompt, turns and text"),
     "a chat": ("answer", {"turns": [{"role": "user", "text": "a"}]}, "no chat template"),
+    "a megabyte": ("answer", {"text": "a" * 10**6}, "tokens, and the context of the model has 96"),
     "a role": ("answer", {"turns": [{"role": "system", "text": "a"}]}, "turns[0].role is 'system'"),
     "unknown": ("answer", {"text": "a", "beams": 2}, "beams is not a parameter"),
     "an id": ("answer", {"prompt": [1, 300]}, "300"),

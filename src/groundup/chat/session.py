@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator
 
 from groundup.base.errors import UsageError, UserError
 from groundup.tokenizer.chat_template import ChatTemplate
-from groundup.tokenizer.conversation import puts_space_before, render_ids
+from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
 from groundup.tokenizer.template import Message
@@ -62,7 +62,10 @@ class ChatSession:
         self._speak = speak
         self._tokenizer = tokenizer
         self._template = template
-        self._begins_with_space = template is not None and puts_space_before(tokenizer)
+        # SentencePiece puts a space before a text, and so before an answer.
+        self._begins_with_space = template is not None and tokenizer.decode(
+            tokenizer.encode("a")
+        ).startswith(" ")
         self._context_length = context_length
         self._max_new_tokens = max_new_tokens
         self._stops = {

@@ -58,8 +58,8 @@ def look(decoder: Decoder, ids: list[int]) -> Lens:
 
     last = decoder.read(ids, decoder.new_row(len(ids)), watch=watch)  # (1, V)
     weights = []
-    for q, chunks, window in zip(queries, keys, decoder.windows, strict=True):
-        k = torch.cat(chunks).transpose(0, 1)[None]  # (1, G, T, D)
+    for q, parts, window in zip(queries, keys, decoder.windows, strict=True):
+        k = torch.cat(parts).transpose(0, 1)[None]  # (1, G, T, D)
         weights.append(attention_weights(q.transpose(0, 1)[None], k, window=window)[0, :, 0])
     return Lens(
         logits=torch.cat((decoder.logits(torch.cat(stream)), last)),

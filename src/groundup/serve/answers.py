@@ -25,7 +25,7 @@ class Choice:
     finish_reason: str | None = None
 
 
-class Form:
+class AnswerWriter:
     """Writes the answers to one request.
 
     Args:

@@ -26,7 +26,7 @@ from groundup.serve.page_answer import Asked, PageAnswer
 from groundup.serve.page_forms import AnswerForm, Form, LookForm
 from groundup.serve.page_prompt import Turn, cast_prompt, chat_prompt
 from groundup.serve.page_tokens import TokenNames
-from groundup.serve.prompts import check_length
+from groundup.serve.prompts import check_length, check_texts
 from groundup.serve.served_model import ServedModel
 
 _FOLDER = Path(__file__).parent / "page"
@@ -134,15 +134,17 @@ class _Page:
         form.check()
         if form.prompt is not None:
             return form.prompt
+        texts = [form.text or "", *(turn.text for turn in form.turns or ())]
+        check_texts(texts, "prompt", self.served)
         if form.text is not None:
             return prompt_ids(self.model, form.text)
         said = form.turns or []
         turns = [Turn(role=each.role, text=each.text, ids=each.ids) for each in said]
         if self.mode == "chat":
-            return chat_prompt(self.model, turns)
+            return chat_prompt(self.served, turns)
         if self.cast is None:
             raise UserError("This model has no chat template. A text to continue is expected.")
-        return cast_prompt(self.model, self.cast, turns, form.character)
+        return cast_prompt(self.served, self.cast, turns, form.character)
 
     def look(self, form: LookForm) -> dict[str, Any]:
         """Look inside the model where it chose a token.

@@ -92,7 +92,7 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
         )
     messages = [each.message for each in form.messages]
     contents = [message.content for message in messages]
-    _check_texts(contents, "messages", served)
+    check_texts(contents, "messages", served)
     try:
         ids, _ = render_ids(
             messages, served.tokenizer, served.model.chat_template, add_generation_prompt=True
@@ -105,7 +105,7 @@ def _chat_ids(form: ChatForm, served: ServedModel) -> list[int]:
 
 def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
     if isinstance(prompt, str):
-        _check_texts([prompt], "prompt", served)
+        check_texts([prompt], "prompt", served)
         try:
             ids = prompt_ids(served.model, prompt)
         except UserError as error:
@@ -122,7 +122,7 @@ def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
     return ids
 
 
-def _check_texts(texts: Sequence[str], param: str, served: ServedModel) -> None:
+def check_texts(texts: Sequence[str], param: str, served: ServedModel) -> None:
     """Refuse texts that are far too long before they are encoded as a whole, or rendered.
 
     That would take up to a hundred bytes of memory for each character, and seconds.

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from groundup.generation.engine import Event
 from groundup.generation.request import Request
-from groundup.serve.answers import Form
+from groundup.serve.answers import AnswerWriter
 from groundup.serve.errors import as_api_error, json_response
 from groundup.serve.listening import Answering, stopping
 from groundup.serve.prompts import Prepared, prepare
@@ -40,24 +40,26 @@ class Answer(Answering):
     async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate, and send the answer whole or in chunks."""
         prepared = await asyncio.to_thread(prepare, self._form, self.served)
-        form = Form(
+        writer = AnswerWriter(
             self.served,
             is_chat=isinstance(self._form, ChatForm),
             n_choices=self._form.n_texts * len(prepared.requests),
             n_logprobs=self._form.n_logprobs,
             has_usage=self._form.has_usage,
         )
-        chunks = self._chunks(form, prepared)
+        chunks = self._chunks(writer, prepared)
         async with aclosing(chunks):
             if self._form.stream:
                 await self._stream(chunks, send)
                 return
             async for _ in chunks:
                 pass
-        answer = json_response(form.whole(prepared.n_prompt_tokens))
+        answer = json_response(writer.whole(prepared.n_prompt_tokens))
         await answer(scope, receive, send)
 
-    async def _chunks(self, form: Form, prepared: Prepared) -> AsyncGenerator[dict[str, Any], None]:
+    async def _chunks(
+        self, writer: AnswerWriter, prepared: Prepared
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield the chunks of a stream while the answer is generated.
 
         Raises:
@@ -65,16 +67,16 @@ class Answer(Answering):
         """
         n = self._form.n_texts
         async with aclosing(_merged(self.served.worker, prepared.requests)) as events:
-            while not form.is_complete:
+            while not writer.is_complete:
                 place, event = await self.next_event(events)
                 if event.finish_reason == "cancelled":
                     raise stopping()
                 if event.finish_reason == "error":
                     raise as_api_error(event.error or RuntimeError())
-                for chunk in form.add(n * place + event.index, event):
+                for chunk in writer.add(n * place + event.index, event):
                     yield chunk
-        if form.has_usage:
-            yield form.usage_chunk(prepared.n_prompt_tokens)
+        if writer.has_usage:
+            yield writer.usage_chunk(prepared.n_prompt_tokens)
 
     async def _stream(self, chunks: AsyncIterator[dict[str, Any]], send: Send) -> None:
         """Send the chunks as server-sent events. An error after the first one is an event, too."""

@@ -64,6 +64,7 @@ class Server:
             max_prompt_tokens=config.max_prompt_tokens,
             max_new_tokens=config.max_new_tokens,
         )
+        _ = self.served.fingerprint  # while the files are those that were read
         access = Access(
             host=config.host, api_key=config.api_key, allowed_hosts=config.allowed_hosts
         )
@@ -92,11 +93,11 @@ class Server:
         try:
             self._http.run(sockets=[self._socket])
         finally:
-            self.served.worker.drain(0)
             self.close()
 
     def close(self) -> None:
-        """Give the port back, of a server that does not run."""
+        """Give the port back, and end the worker."""
+        self.served.worker.drain(0)
         self._socket.close()
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from groundup.generation.constraint import Constraint
 from groundup.generation.grammar import GrammarTokens
 from groundup.serve.worker import Worker
 from groundup.tokenizer.conversation import puts_space_before
+from groundup.tokenizer.words import WordTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,8 @@ class ServedModel:
     @cached_property
     def answers_begin_with_space(self) -> bool:
         """Whether the first token of an answer begins with a space that is no part of it."""
+        if isinstance(self.tokenizer, WordTokenizer):
+            return True
         return self.model.chat_template is not None and puts_space_before(self.tokenizer)
 
     @cached_property
@@ -81,7 +84,7 @@ class ServedModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name of weights and code: where it is equal, a seed gives the same answer."""
+        """A name of weights, code and settings. Answers can be traced to all three."""
         code = hashlib.sha256()
         package = Path(__file__).parents[1]
         for file in sorted(package.rglob("*.py")):

@@ -13,8 +13,7 @@ function heat(element, value) {
 }
 
 export class LookView {
-  constructor(model) {
-    this.model = model;
+  constructor() {
     this.body = el("look-body");
     this.layer = this.head = null;
   }

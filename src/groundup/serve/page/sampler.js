@@ -40,7 +40,7 @@ export class Sampler {
 
   /** The settings of the next answer; each has a seed. */
   get settings() {
-    const settings = { seed: Math.floor(Math.random() * 2 ** 31) };
+    const settings = { seed: Math.floor(Math.random() * 1e6) };
     for (const [field, input] of Object.entries(this.inputs)) {
       const value = input.value === "" ? NEEDED[field] : Number(input.value);
       if (value !== undefined) settings[field.replaceAll("-", "_")] = value;

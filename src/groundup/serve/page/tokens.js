@@ -2,6 +2,7 @@
 // arrow keys go from token to token.
 
 import { alongRow, bits, make, percent, rove, share, shown, tell } from "./dom.js";
+import { textOf } from "./tree.js";
 
 const MOST_BITS = 8;
 
@@ -70,11 +71,13 @@ export class AnswerView {
     this.element.append(this.push(token));
   }
 
-  /** Write a line break at the end, such as the one after a speech, as a sign only. */
+  /** Show line breaks at the end, such as those after a speech, as signs only. */
   trimEnd() {
-    const last = this.spans.at(-1);
-    while (last?.lastChild?.nodeType === Node.TEXT_NODE && !last.lastChild.data.trim() && last.querySelector(".break")) last.lastChild.remove();
-    last?.querySelectorAll(".break").forEach(sign => { if (!sign.nextSibling) sign.classList.add("last"); });
+    const text = textOf(this.node), n = text.slice(text.trimEnd().length).split("\n").length - 1;
+    for (const sign of n ? [...this.element.querySelectorAll(".break")].slice(-n) : []) {
+      sign.classList.add("last");
+      sign.nextSibling.remove();
+    }
   }
 
   mark(i) {
