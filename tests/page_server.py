@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from decoder_models import lively
 
-from groundup.evaluation.load import LanguageModel, load
+from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import text_engine
 from groundup.model.config import GPTConfig
 from groundup.serve.app import make_app
@@ -38,14 +38,9 @@ def small_served(folder: Path, *, can_chat: bool, name: str = "small") -> Served
     return ServedModel(name=name, model=language_model, worker=Worker(engine))
 
 
-def served_of(path: Path) -> ServedModel:
-    model = load(path)
-    return ServedModel(name=path.name, model=model, worker=Worker(text_engine(model)))
-
-
 @contextmanager
-def serving(served: ServedModel, port: int = 0) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(make_app(served), port=port, log_level="warning"))
+def serving(served: ServedModel) -> Iterator[str]:
+    server = uvicorn.Server(uvicorn.Config(make_app(served), port=0, log_level="warning"))
     served.worker.start()
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
     thread.start()

@@ -47,6 +47,13 @@ def test_temperature_zero_is_greedy_and_the_limit_of_small_temperatures() -> Non
     torch.testing.assert_close(next_token_probabilities(z, temperature=1e-6), greedy)
 
 
+@pytest.mark.parametrize("top_p", [5e-324, 1e-46, 1e-9])
+def test_top_p_keeps_one_token_at_least(top_p: float) -> None:
+    """The first two are 0 in single precision."""
+    p = next_token_probabilities(torch.tensor([1.0, 3.0, 2.0]), top_p=top_p)
+    assert p.tolist() == [0.0, 1.0, 0.0]
+
+
 def test_samples_follow_the_distribution() -> None:
     z = torch.tensor([0.1, 0.4, 0.2, 0.3]).log()
     p = next_token_probabilities(z, temperature=0.7, top_k=3, top_p=0.9)

@@ -118,9 +118,8 @@ def test_a_stream_is_the_whole_answer(client: Any, is_chat: bool) -> None:
         else:
             assert "".join(c.text for c in own) == choice.text
             found = [c.logprobs for c in own if c.logprobs]
-            assert [t for c in found for t in c.tokens] == choice.logprobs.tokens
-            logprobs = [p for c in found for p in c.token_logprobs]
-            assert logprobs == choice.logprobs.token_logprobs
+            for key, values in choice.logprobs.to_dict().items():
+                assert [value for c in found for value in c.to_dict()[key]] == values
 
 
 def test_usage_comes_only_when_asked(client: Any) -> None:
@@ -206,8 +205,8 @@ def test_a_message_may_have_parts_and_never_control_tokens(client: Any, server: 
 @pytest.mark.parametrize("kind", ["json_object", "json_schema"])
 def test_an_answer_follows_a_schema(client: Any, kind: str) -> None:
     peer("llguidance")
-    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    schema["additionalProperties"] = False
+    schema: dict[str, Any] = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    schema |= {"required": ["n"], "additionalProperties": False}
     form: dict[str, Any] = {"type": kind}
     if kind == "json_schema":
         form["json_schema"] = {"name": "number", "schema": schema, "strict": True}
@@ -220,7 +219,8 @@ def test_an_answer_follows_a_schema(client: Any, kind: str) -> None:
 
 
 def test_an_answer_ends_where_the_context_does(client: Any, server: Server) -> None:
-    settings = {"model": "tiny", "messages": [{"role": "user", "content": "ab" * 100}]}
+    messages = [{"role": "user", "content": "ab" * 100}]
+    settings: dict[str, Any] = {"model": "tiny", "messages": messages}
     settings["logit_bias"] = {str(index): -100 for index in server.served.model.stop_ids}
     free = client.chat.completions.create(**settings)
     assert free.choices[0].finish_reason == "length"

@@ -113,7 +113,7 @@ def test_text_is_never_a_control_token_and_answers_keep_their_ids(
     ]
     text = tokenizer.encode(said)
     expected = [user, *text, end, ours, *spelled, end, user, *text, end, ours]
-    assert chat_prompt(model, turns) == expected
+    assert chat_prompt(replace(assistant.served, model=model), turns) == expected
     assert not {user, end, ours} & set(text)
 
 
@@ -131,9 +131,8 @@ def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Serve
     assert last["id"] in assistant.served.model.stop_ids
     assert last["text"] == ""
     assert len(last["rivals"]) == 11
-    assert ids_of(events)[0] == chat_prompt(
-        assistant.served.model, [Turn(role="user", text="the cat")]
-    )
+    prompt = chat_prompt(assistant.served, [Turn(role="user", text="the cat")])
+    assert ids_of(events)[0] == prompt
 
 
 def test_a_scene_is_written_as_in_the_plays(base: Server) -> None:
@@ -143,7 +142,7 @@ def test_a_scene_is_written_as_in_the_plays(base: Server) -> None:
         Turn(role="assistant", ids=base.served.tokenizer.encode("sat\n\n")),
         Turn(role="user", text="on"),
     ]
-    ids = cast_prompt(base.served.model, cast, turns, "b")
+    ids = cast_prompt(base.served, cast, turns, "b")
     expected = "A.\nthe cat\n\nB.\nsat\n\nA.\non\n\nB.\n"
     assert base.served.tokenizer.decode(ids) == expected
 

@@ -159,6 +159,7 @@ def test_everything_works_by_keyboard(tmp_path: Path) -> None:
         press("End")
         press("Enter")
         page.wait_for_selector(".lens")
+        assert focused(page, "node.matches('.t.looked')")
         first = page.locator(".lens tbody tr").first.text_content()
         assert first.startswith("model")
         assert page.text_content("#look .head span") in first

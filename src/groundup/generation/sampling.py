@@ -135,8 +135,9 @@ def _nucleus(probabilities: Tensor, top_p: float | int) -> Tensor:
         order, total = candidates[places], ordered.cumsum(dim=0)
         if total[-1] >= top_p:
             break
-    # Keep a token if the more likely ones do not reach top_p: the most likely one is always kept.
-    kept = ordered * (total - ordered < top_p)
+    is_kept = total - ordered < top_p  # the more likely ones do not reach top_p
+    is_kept[0] = True  # also where top_p is 0 in single precision
+    kept = ordered * is_kept
     return torch.zeros_like(probabilities).scatter(0, order, kept / kept.sum())
 
 

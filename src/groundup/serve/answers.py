@@ -1,5 +1,6 @@
 """The answers of OpenAI's API: whole ones, and the chunks of a stream."""
 
+import codecs
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +15,24 @@ LEAST_LOGPROB = -9999.0
 """JSON has no infinity."""
 
 
+_TEXT_KEYS = ("tokens", "token_logprobs", "top_logprobs", "text_offset")
+
+
 @dataclass
 class Choice:
     """One of the texts of an answer while it is generated."""
 
     index: int
     text: str = ""
-    tokens: list[Token] = field(default_factory=list)
     n_tokens: int = 0
     finish_reason: str | None = None
+    logprobs: list[dict[str, Any]] = field(default_factory=list)
+    """An entry for each token, if they were asked for."""
+    n_characters: int = 0
+    """Whole characters of the tokens so far. They may be more than the text: stop strings."""
+    decoder: codecs.IncrementalDecoder = field(
+        default_factory=lambda: codecs.getincrementaldecoder("utf-8")("ignore")
+    )
 
 
 class AnswerWriter:
@@ -67,15 +77,16 @@ class AnswerWriter:
         is_first = choice.n_tokens == 0
         if self._drops_space and not choice.text:
             text = text.removeprefix(" ")
-        start = len(choice.text)
         choice.text += text
         choice.n_tokens += len(event.tokens)
         choice.finish_reason = event.finish_reason
-        choice.tokens += event.tokens
-        logprobs = self._logprobs(event.tokens, start)
+        entries = []
+        if self._n_logprobs is not None:
+            entries = [self._entry(choice, token) for token in event.tokens]
+            choice.logprobs += entries
         chunks = []
         if text or event.tokens:
-            chunks.append(self._chunk(choice, text, logprobs, is_first=is_first))
+            chunks.append(self._chunk(choice, text, self._logprobs(entries), is_first=is_first))
         if event.finish_reason is not None:
             chunks.append(self.last_chunk(choice))
         return chunks
@@ -103,7 +114,7 @@ class AnswerWriter:
                 {
                     "index": choice.index,
                     **about,
-                    "logprobs": self._logprobs(choice.tokens, 0),
+                    "logprobs": self._logprobs(choice.logprobs),
                     "finish_reason": choice.finish_reason,
                 }
             )
@@ -145,18 +156,24 @@ class AnswerWriter:
             "total_tokens": n_prompt_tokens + n_new,
         }
 
-    def _logprobs(self, tokens: Sequence[Token], start: int) -> dict[str, Any] | None:
+    def _entry(self, choice: Choice, token: Token) -> dict[str, Any]:
+        """The log-probabilities of a token."""
+        if self.is_chat:
+            return chat_entry(token, self._token_bytes, self._n_logprobs or 0)
+        offset = choice.n_characters
+        choice.n_characters += len(choice.decoder.decode(self._token_bytes(token.id)))
+        return text_entry(token, self._token_bytes, self._n_logprobs or 0, offset)
+
+    def _logprobs(self, entries: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
         if self._n_logprobs is None:
             return None
         if self.is_chat:
-            return chat_logprobs(tokens, self._token_bytes, self._n_logprobs)
-        return text_logprobs(tokens, self._token_bytes, self._n_logprobs, start)
+            return {"content": entries, "refusal": None}
+        return {key: [entry[key] for entry in entries] for key in _TEXT_KEYS}
 
 
-def chat_logprobs(
-    tokens: Sequence[Token], token_bytes: Callable[[int], bytes], n_top: int
-) -> dict[str, Any]:
-    """Write log-probabilities as chat completions have them, one entry for each token."""
+def chat_entry(token: Token, token_bytes: Callable[[int], bytes], n_top: int) -> dict[str, Any]:
+    """Write the log-probabilities of a token as chat completions have them."""
 
     def entry(index: int, logprob: float) -> dict[str, Any]:
         raw = token_bytes(index)
@@ -166,42 +183,34 @@ def chat_logprobs(
             "bytes": list(raw),
         }
 
-    content = []
-    for token in tokens:
-        found = token.logprobs
-        assert found is not None
-        top = [entry(i, logprob) for i, logprob in found.top] if n_top else []
-        content.append({**entry(token.id, found.drawn), "top_logprobs": top})
-    return {"content": content, "refusal": None}
+    found = token.logprobs
+    assert found is not None
+    top = [entry(i, logprob) for i, logprob in found.top] if n_top else []
+    return {**entry(token.id, found.drawn), "top_logprobs": top}
 
 
-def text_logprobs(
-    tokens: Sequence[Token], token_bytes: Callable[[int], bytes], n_top: int, start: int
+def text_entry(
+    token: Token, token_bytes: Callable[[int], bytes], n_top: int, offset: int
 ) -> dict[str, Any]:
-    """Write log-probabilities as completions have them, in lists with an entry for each token.
+    """Write the log-probabilities of a token as completions have them, under the same names.
 
     A token that is no valid UTF-8 is written as in OpenAI's API.
 
     >>> from groundup.generation.sampler import TokenLogprobs
     >>> token = Token(0, TokenLogprobs(-0.5, ((0, -0.5),)))
-    >>> text_logprobs([token], lambda i: bytes([240, 159]), 1, 0)["tokens"]
-    ['bytes:\\\\xf0\\\\x9f']
+    >>> print(text_entry(token, lambda i: bytes([240, 159]), 0, 7)["tokens"])
+    bytes:\\xf0\\x9f
     """
-    found: dict[str, list[Any]] = {
-        "tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []
-    }  # fmt: skip
-    written = b""
-    for token in tokens:
-        logprobs = token.logprobs
-        assert logprobs is not None
-        listed = logprobs.top if n_top else ()
-        top = {_written(token_bytes(i)): max(logprob, LEAST_LOGPROB) for i, logprob in listed}
-        found["tokens"].append(_written(token_bytes(token.id)))
-        found["token_logprobs"].append(max(logprobs.drawn, LEAST_LOGPROB))
-        found["top_logprobs"].append(top or None)
-        found["text_offset"].append(start + len(written.decode("utf-8", "ignore")))
-        written += token_bytes(token.id)
-    return found
+    found = token.logprobs
+    assert found is not None
+    listed = found.top if n_top else ()
+    top = {_written(token_bytes(i)): max(logprob, LEAST_LOGPROB) for i, logprob in listed}
+    return {
+        "tokens": _written(token_bytes(token.id)),
+        "token_logprobs": max(found.drawn, LEAST_LOGPROB),
+        "top_logprobs": top or None,
+        "text_offset": offset,
+    }
 
 
 def _written(raw: bytes) -> str:

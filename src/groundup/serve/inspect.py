@@ -141,10 +141,10 @@ class _Page:
         said = form.turns or []
         turns = [Turn(role=each.role, text=each.text, ids=each.ids) for each in said]
         if self.mode == "chat":
-            return chat_prompt(self.model, turns)
+            return chat_prompt(self.served, turns)
         if self.cast is None:
             raise UserError("This model has no chat template. A text to continue is expected.")
-        return cast_prompt(self.model, self.cast, turns, form.character)
+        return cast_prompt(self.served, self.cast, turns, form.character)
 
     def look(self, form: LookForm) -> dict[str, Any]:
         """Look inside the model where it chose a token.

@@ -192,7 +192,7 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
         next_token_p95_s=quantile(times.next_s, 0.95),
         single_tokens_per_s=sum(answer.n_tokens for answer in alone) / single_s,
         n_running_after=await _running(address),
-        problems=tuple(times.problems[:_N_PROBLEMS]),
+        problems=tuple(dict.fromkeys(times.problems))[:_N_PROBLEMS],
     )
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 
 from groundup.base.errors import UserError
 from groundup.chat.cast import Cast, speech
-from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.text_generation import prompt_ids, token_bytes
-from groundup.tokenizer.conversation import answers_begin_with_space, render_ids
+from groundup.evaluation.text_generation import prompt_ids
+from groundup.serve.served_model import ServedModel
+from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
 
 END_OF_SPEECH = "\n\n"
@@ -25,7 +25,7 @@ class Turn:
     ids: Sequence[int] = ()
 
 
-def chat_prompt(language_model: LanguageModel, turns: Sequence[Turn]) -> list[int]:
+def chat_prompt(served: ServedModel, turns: Sequence[Turn]) -> list[int]:
     """Encode a conversation up to where the next answer begins.
 
     The ids of answers are kept as they were generated, unless the chat template changes their text.
@@ -33,16 +33,16 @@ def chat_prompt(language_model: LanguageModel, turns: Sequence[Turn]) -> list[in
     Raises:
         UserError: The chat template refuses the messages.
     """
-    tokenizer = language_model.tokenizer
+    tokenizer = served.tokenizer
     written = [
-        Message(turn.role, turn.text if turn.role == "user" else answer_text(language_model, turn))
+        Message(turn.role, turn.text if turn.role == "user" else answer_text(served, turn))
         for turn in turns
     ]
-    ids, mask = render_ids(written, tokenizer, language_model.chat_template)
+    ids, mask = render_ids(written, tokenizer, served.model.chat_template)
     prompt, _ = render_ids(
-        written, tokenizer, language_model.chat_template, add_generation_prompt=True
+        written, tokenizer, served.model.chat_template, add_generation_prompt=True
     )
-    answers = [_without_end(language_model, turn.ids) for turn in turns if turn.role == "assistant"]
+    answers = [_without_end(served, turn.ids) for turn in turns if turn.role == "assistant"]
     at, parts = 0, []
     for counts, group in groupby(mask):
         n = len(list(group))
@@ -54,17 +54,17 @@ def chat_prompt(language_model: LanguageModel, turns: Sequence[Turn]) -> list[in
     remaining = iter(answers)
     kept: list[int] = []
     for counts, part in parts:
-        kept += _replaced(language_model, part, next(remaining)) if counts else part
+        kept += _replaced(served, part, next(remaining)) if counts else part
     return kept + prompt[len(ids) :]
 
 
 def cast_prompt(
-    language_model: LanguageModel, cast: Cast, turns: Sequence[Turn], character: str | None
+    served: ServedModel, cast: Cast, turns: Sequence[Turn], character: str | None
 ) -> list[int]:
     """Encode a scene up to where the speech of a character begins.
 
     Raises:
-        UserError: There is no such character, or a blank line in what is said.
+        UserError: There is no such character.
     """
     cue = cast.cue(character)
     you = cast.partners[cue]
@@ -73,35 +73,33 @@ def cast_prompt(
         if turn.role == "user":
             scene += speech(you, turn.text.strip())
         else:
-            scene += speech(cue, answer_text(language_model, turn).strip())
-    return prompt_ids(language_model, f"{scene}{cue}\n")
+            scene += speech(cue, answer_text(served, turn).strip())
+    return prompt_ids(served.model, f"{scene}{cue}\n")
 
 
-def answer_text(language_model: LanguageModel, turn: Turn) -> str:
+def answer_text(served: ServedModel, turn: Turn) -> str:
     """Decode an answer, without control tokens."""
-    tokenizer = language_model.tokenizer
-    hidden = set(tokenizer.special_tokens.values())
-    bytes_of = token_bytes(tokenizer)
-    V = tokenizer.vocab_size
+    hidden = set(served.tokenizer.special_tokens.values())
+    V = served.tokenizer.vocab_size
     if outside := [i for i in turn.ids if not 0 <= i < V]:
         raise UserError(f"An answer has the token id {outside[0]}. Expected ids below {V:,}.")
-    text = b"".join(bytes_of(i) for i in turn.ids if i not in hidden).decode(errors="replace")
-    has_space = answers_begin_with_space(tokenizer, language_model.chat_template)
-    return text.removeprefix(" ") if has_space else text
+    raw = b"".join(served.token_bytes(i) for i in turn.ids if i not in hidden)
+    text = raw.decode(errors="replace")
+    return text.removeprefix(" ") if served.answers_begin_with_space else text
 
 
-def _without_end(language_model: LanguageModel, ids: Sequence[int]) -> list[int]:
+def _without_end(served: ServedModel, ids: Sequence[int]) -> list[int]:
     last = len(ids)
-    while last and ids[last - 1] in language_model.stop_ids:
+    while last and ids[last - 1] in served.model.stop_ids:
         last -= 1
     return list(ids[:last])
 
 
-def _replaced(language_model: LanguageModel, part: list[int], answer: list[int]) -> list[int]:
+def _replaced(served: ServedModel, part: list[int], answer: list[int]) -> list[int]:
     """Put the ids that were generated in the place of those of the same text."""
-    special = set(language_model.tokenizer.special_tokens.values())
+    special = set(served.tokenizer.special_tokens.values())
     n = next((i for i, index in enumerate(part) if index in special), len(part))
-    decode = language_model.tokenizer.decode
+    decode = served.tokenizer.decode
     if special.isdisjoint(answer) and decode(part[:n]) == decode(answer):
         return answer + part[n:]
     return part

@@ -177,16 +177,18 @@ def _step_s(decoder: Decoder, n_rows: int, length: int) -> float:
     length = min(length, decoder.config.context_length - 1)
     decoder.make_room([length + 1] * n_rows)
     rows = [decoder.new_row(length + 1) for _ in range(n_rows)]
-    for row in rows:
-        row.advance([1] * length)  # keys and values are zeros, which are as fast as others
+    # As texts that joined at different steps, which takes longer than equal lengths.
+    lengths = [max(1, length - i % 8) for i in range(n_rows)]
+    for row, n in zip(rows, lengths, strict=True):
+        row.advance([1] * n)  # keys and values are zeros, which are as fast as others
     samplers = [_sampler() for _ in rows]
 
     def step() -> None:
         logits = decoder.step([1] * n_rows, rows)
         for sampler, after in zip(samplers, logits, strict=True):
             sampler.draw(after, 1)
-        for row in rows:
-            row.truncate(length)
+        for row, n in zip(rows, lengths, strict=True):
+            row.truncate(n)
 
     step()
     return _median_s(step, least=_LEAST_STEPS)

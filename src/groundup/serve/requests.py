@@ -85,7 +85,7 @@ class GenerationForm(_Form):
     # Not in OpenAI's API; other servers have them under these names.
     top_k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None = None
 
     @model_validator(mode="after")
     def _check_stream(self) -> "GenerationForm":

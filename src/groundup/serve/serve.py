@@ -93,11 +93,11 @@ class Server:
         try:
             self._http.run(sockets=[self._socket])
         finally:
-            self.served.worker.drain(0)
             self.close()
 
     def close(self) -> None:
-        """Give the port back, of a server that does not run."""
+        """Give the port back, and end the worker."""
+        self.served.worker.drain(0)
         self._socket.close()
 
     def stop(self) -> None:

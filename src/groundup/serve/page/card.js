@@ -79,7 +79,7 @@ export class Card {
       make("ol", { className: "bars" }, first, ...others),
       make("p", { className: "foot" },
         make("span", { className: "soft" }, "Choose a rival to branch from here."),
-        button("Look inside", () => { const [node, at] = [this.view.node, this.at]; this.hide(); this.actions.look(node, at); })),
+        button("Look inside", () => { const [node, at] = [this.view.node, this.at]; this.back(); this.actions.look(node, at); })),
     );
     this.element.hidden = false;
     this.place();

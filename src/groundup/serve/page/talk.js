@@ -20,7 +20,12 @@ let model, words, sampler, lookView, askForKey, running = null;
 const card = new Card({
   busy: () => running !== null,
   branch,
-  look: (node, i) => { openPanel(); el("sampling").open = false; lookView.show(node, i); },
+  look: (node, i) => {
+    openPanel();
+    el("sampling").open = false;
+    if (!isWide()) el("close").focus();
+    lookView.show(node, i);
+  },
   point: (node, i) => { if (isLooking()) lookView.show(node, i, { later: true }); },
 });
 
