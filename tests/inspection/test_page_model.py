@@ -86,7 +86,11 @@ def tokenizers() -> dict[str, Any]:
     }
 
 
-SHAPES = CONFIGS | {"the default": GPTConfig(vocab_size=512)}
+REFUSED = {name: config for name, config in CONFIGS.items() if config.layers is not None}
+SHAPES = {name: config for name, config in CONFIGS.items() if name not in REFUSED} | {
+    "the default": GPTConfig(vocab_size=512),
+    "windows": dataclasses.replace(CONFIGS["ours"], layers="w", window=8),
+}
 IDS = text(30)
 LOGITS = (torch.randn(40, generator=torch.Generator().manual_seed(3)) * 2).tolist()
 TURNS = [["you", "Do you love me?"], ["model", "Ay, sir."], ["you", "O, speak again!"]]
@@ -188,6 +192,9 @@ def test_what_a_page_cannot_run_is_refused_with_the_reason(monkeypatch) -> None:
     small = lively(CONFIGS["ours"])
     with pytest.raises(UserError, match="patterns gpt2 and gpt4 only"):
         page_model(language_model(small, train_bpe(["ab"], 260, pattern=r"\w+|\W")))
+    for config in REFUSED.values():
+        with pytest.raises(UserError, match="attention with positions only"):
+            module.page_config(config)
     monkeypatch.setattr(module, "LARGEST_BYTES", 1000)
     with pytest.raises(UserError, match="The limit is"):
         page_model(language_model(small))

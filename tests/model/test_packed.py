@@ -128,7 +128,9 @@ def test_no_document_changes_another():
         changed = row.clone()
         changed[0, :6] = (changed[0, :6] + 1) % 60  # the first two documents
         before, after = (model.hidden(ids, lengths=lengths)[0, 6:] for ids in (row, changed))
-        torch.testing.assert_close(before, after, atol=0, rtol=0)
+        # The decays of a gated delta rule are differences of sums over all documents of a chunk.
+        bar = 1e-5 if "d" in config.kinds else 0
+        torch.testing.assert_close(before, after, atol=bar, rtol=0)
 
 
 def test_dropout_acts_on_packed_rows():

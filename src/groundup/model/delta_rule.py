@@ -10,6 +10,7 @@ above. Only the inputs and a few states are stored for the backward pass, which 
 chunks at a time again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +22,8 @@ from torch.autograd.function import once_differentiable
 
 from groundup.model.count import DELTA_CHUNK as CHUNK
 
-_AT_ONCE = 2**17
-"""Values of one kind that are computed at once: they must fit in a processor cache."""
+_AT_ONCE, _AT_ONCE_ON_GPU = 2**17, 2**24
+"""Values of one kind that are computed at once: on a CPU they must fit in its cache."""
 _EPS = 1e-6
 """Keeps a query or a key of length zero from dividing by zero, as in transformers."""
 
@@ -215,8 +216,15 @@ def _of_normalized(gradient: Tensor, y: Tensor, scale: Tensor) -> Tensor:
 def _parts(q: Float[Tensor, "B T H D"]) -> list[slice]:
     """Divide the positions into spans."""
     B, T, H, D = q.shape
-    length = max(1, _AT_ONCE // (B * H * CHUNK * max(D, CHUNK))) * CHUNK
+    at_once = _AT_ONCE_ON_GPU if q.is_cuda else _AT_ONCE
+    length = max(1, at_once // (B * H * CHUNK * max(D, CHUNK))) * CHUNK
     return [slice(start, min(start + length, T)) for start in range(0, T, length)]
+
+
+# A compiler would unroll the loop over chunks.
+_apply: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    _GatedDeltaRule.apply
+)
 
 
 def gated_delta_rule(
@@ -246,10 +254,7 @@ def gated_delta_rule(
     exact = torch.promote_types(queries.dtype, torch.float32)
     if state is None:
         state = queries.new_zeros(B, H, D, D, dtype=exact)
-    result: tuple[Tensor, Tensor] = _GatedDeltaRule.apply(  # type: ignore[no-untyped-call]
-        queries, keys, values, decay, rate, state.to(exact), starts
-    )
-    return result
+    return _apply(queries, keys, values, decay, rate, state.to(exact), starts)
 
 
 def delta_step(

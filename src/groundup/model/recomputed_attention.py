@@ -9,7 +9,7 @@ its own span and of the span before, so rotary angles count from the start of th
 tables have two spans of rows, and are exact at any length of the text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from groundup.model.count import ATTENTION_BLOCK
 from groundup.model.layers import softmax
 from groundup.model.rotary import RotaryLayout, rotate
 
-_AT_ONCE = 2**20
+_AT_ONCE, _AT_ONCE_ON_GPU = 2**20, 2**26
 """Attention weights that exist at a time, unless one position has more: 4 MB of float32."""
 _LEAST_BLOCK = 8
 
@@ -142,7 +142,7 @@ def _tiles(plan: _Plan, tensors: tuple[Any, ...]) -> Iterator[_Tile]:
     GB, R, T, _ = queries.shape
     L = plan.span
     width = min(L, plan.window or L) + ATTENTION_BLOCK
-    at_once = max(1, _AT_ONCE // (GB * R * ATTENTION_BLOCK * width))
+    at_once = max(1, _most(queries) // (GB * R * ATTENTION_BLOCK * width))
     n_whole = T // L
     starts = [0, *range(1, n_whole, at_once), n_whole] if n_whole else [0]
     for first in starts:
@@ -174,7 +174,7 @@ def _weights(plan: _Plan, tile: _Tile) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yield some queries of each span, the keys that they see, and their weights (N, R b, s)."""
     N, R, t, D = tile.queries.shape
     block = min(ATTENTION_BLOCK, t)
-    while block > _LEAST_BLOCK and N * R * block * tile.keys.shape[1] > 4 * _AT_ONCE:
+    while block > _LEAST_BLOCK and N * R * block * tile.keys.shape[1] > 4 * _most(tile.keys):
         block //= 2
     ones = torch.ones(block, block, dtype=torch.bool, device=tile.keys.device)
     later, earlier = ones.triu(1), ones.tril(-1)
@@ -192,6 +192,10 @@ def _weights(plan: _Plan, tile: _Tile) -> Iterator[tuple[slice, slice, Tensor]]:
             cut = seen.start - first  # columns that would be before the first key
             edges[..., : b - cut].masked_fill_(earlier[:b, cut:b], -torch.inf)
         yield slice(start, stop), seen, softmax(scores)
+
+
+def _most(like: Tensor) -> int:
+    return _AT_ONCE_ON_GPU if like.is_cuda else _AT_ONCE
 
 
 def _divided(x: Tensor, dim: int, n: int) -> Tensor:
@@ -219,6 +223,12 @@ def _dropout(plan: _Plan, like: Tensor) -> Any:
     generator = torch.Generator(like.device).manual_seed(plan.seed)
     keep = 1.0 - plan.dropout
     return lambda x: torch.empty_like(x).bernoulli_(keep, generator=generator).div_(keep)
+
+
+# A compiler would unroll the loop over parts.
+_apply: Callable[..., Tensor] = torch.compiler.disable(  # type: ignore[no-untyped-call]
+    _RecomputedAttention.apply
+)
 
 
 def recomputed_attention(
@@ -267,7 +277,5 @@ def recomputed_attention(
     # Layers store the heads first in memory; in this order the reshape copies nothing.
     q = queries.view(B, G, H // G, T, D).transpose(0, 1).reshape(G * B, H // G, T, D)
     earlier = (None, None) if before is None or not P else tuple(map(by_head, before))
-    mixed: Tensor = _RecomputedAttention.apply(  # type: ignore[no-untyped-call]
-        plan, q, by_head(keys), by_head(values), *earlier, *(rotary or (None, None))
-    )
+    mixed = _apply(plan, q, by_head(keys), by_head(values), *earlier, *(rotary or (None, None)))
     return mixed.view(G, B, H // G, T, D).transpose(0, 1).reshape(B, H, T, D)

@@ -30,7 +30,8 @@ class Place(NamedTuple):
 def places(config: GPTConfig) -> dict[str, Place]:
     """List the linear maps of a model by the names of their modules in transformers.
 
-    A model of no family of transformers has the names of Llama.
+    A model of no family of transformers has the names of Llama, and its gated delta rules the names
+    of linear attention.
     """
     D, C, F = config.head_width, config.d_model, config.ff_width
     queries, keys = config.n_heads * D, config.kv_heads * D
@@ -52,10 +53,17 @@ def places(config: GPTConfig) -> dict[str, Place]:
             ("mlp.up_proj", "mlp.up", gate, gate + F, C),
             ("mlp.down_proj", "mlp.down", 0, C, F),
         ]  # fmt: skip
+    delta = [
+        ("linear_attn.q_proj", "delta.inputs", 0, queries, C),
+        ("linear_attn.k_proj", "delta.inputs", queries, 2 * queries, C),
+        ("linear_attn.v_proj", "delta.inputs", 2 * queries, 3 * queries, C),
+        ("linear_attn.out_proj", "delta.out", 0, C, queries),
+        *(row for row in rows if row[1].startswith("mlp.")),
+    ]
     found = (
         Place(f"{start}.{i}.{name}", name, f"blocks.{i}.{ours}", first, last, n_columns)
-        for i in range(config.n_layers)
-        for name, ours, first, last, n_columns in rows
+        for i, kind in enumerate(config.kinds)
+        for name, ours, first, last, n_columns in (delta if kind == "d" else rows)
     )
     return {place.module: place for place in found}
 
