@@ -139,3 +139,4 @@ def test_a_kept_state_holds_no_larger_tensor() -> None:
     for x, y in zip(state.tensors(), other.tensors(), strict=True):
         assert x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
         assert x.untyped_storage().nbytes() <= 2 * x.nbytes
+    assert state.ids.untyped_storage().nbytes() == 0

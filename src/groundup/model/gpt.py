@@ -256,7 +256,7 @@ class GPT(nn.Module):
             x, outgoing = block.segment(x, rotary[block.kind], incoming)
             layers.append(outgoing)
         read = ids if before is None else torch.cat((before, ids), dim=1)
-        last = read[:, max(0, read.shape[1] - self.config.ngram + 1) :]
+        last = read[:, max(0, read.shape[1] - self.config.ngram + 1) :].clone()
         normed: Tensor = self.final_norm(x)  # (B, T, C)
         return normed, TextState(start + ids.shape[1], last, tuple(layers))
 
