@@ -1,12 +1,12 @@
 """Whether long contexts are used: needles, and the loss of mixed layers beside full attention.
 
-    python benchmarks/bench_context.py needle [--layers wg ww] [--steps 500]
+    python benchmarks/bench_context.py needle [--layers wg ww] [--steps 600]
     python benchmarks/bench_context.py loss DATA [--layers wwwg g] [--steps 300] [--seeds 3]
 
 `needle` prepares the text `needles` and trains each pattern of layers with the recipe
 recipes/pretrain/needles.toml. It prints how many values the model tells at each depth of texts of
---tokens tokens, also longer ones than it was trained on. Layers of ww see 62 tokens back: a control
-that must fail beyond.
+--tokens tokens, also longer ones than it was trained on. Layers of ww see 126 tokens back: they are
+the control, which must fail beyond.
 
 `loss` trains each pattern for the same steps with the same seeds on a data folder. It prints the
 validation loss of each run, and the mean difference from the last pattern with its 95 % interval
@@ -89,7 +89,7 @@ def main() -> None:
     modes = parser.add_subparsers(required=True)
     one = modes.add_parser("needle")
     one.set_defaults(measure=needle)
-    one.add_argument("--steps", type=int, default=500)
+    one.add_argument("--steps", type=int, default=600)
     one.add_argument("--tokens", type=int, nargs="+", default=[8192, 65_536])
     two = modes.add_parser("loss")
     two.set_defaults(measure=loss)

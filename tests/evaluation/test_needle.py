@@ -69,9 +69,12 @@ def test_the_command_and_its_record(tmp_path, capsys):
     record = json.loads((run / "evaluation" / "needle-640.json").read_text())
     assert len(record["depths"]) == N_DEPTHS
     assert (record["context_length"], record["chance"]) == (24, 1 / 64)
+    with pytest.raises(UserError, match="needle is not given"):
+        groundup.measure_needle(run, device="cpu")
     with pytest.raises(UserError, match=r"A text of at least \d+ tokens is expected") as error:
         groundup.measure_needle(run, needle=100, device="cpu")
     least = error.value.settings["needle"]
+    assert isinstance(least, int)
     tokenizer = load(run).tokenizer
     assert len(needle_text(tokenizer, least, 1, random.Random(0)).ids) <= least
 

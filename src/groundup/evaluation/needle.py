@@ -18,7 +18,7 @@ import numpy as np
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
@@ -85,7 +85,11 @@ def measure_needle(config: EvaluateConfig) -> NeedleRecall:
     Raises:
         UserError: There is no model, it cannot read as many tokens, or they are too few.
     """
-    assert config.needle is not None
+    if config.needle is None:
+        raise UsageError(
+            "needle is not given. The number of tokens of a text is expected.",
+            settings={"needle": 8192},
+        )
     path = find_run(config.run)
     run = RunFolder.of(path)
     language_model = load(path)
