@@ -12,9 +12,8 @@ import time
 
 import torch
 
-from groundup.model.block import Block
 from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 
 _REPEATS = 3
 _LONG_S = 20.0
