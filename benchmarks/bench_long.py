@@ -14,9 +14,8 @@ import time
 import torch
 from bench_segments import add_options, measure_steps
 
-from groundup.model.block import Block
 from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 
 _REPEATS = 3
 _LONG_S = 20.0

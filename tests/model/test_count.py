@@ -1,6 +1,7 @@
 """FLOPs equal those of torch's counter, and memory equals what autograd saves."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -35,12 +36,13 @@ CONFIGS = [
         qkv_bias=True,
     ),
 ]
+_PATTERNS: list[tuple[str, dict[str, Any]]] = [("w", {"window": 128}), ("dg", {}), ("d", {})]
 PATTERNS = [
     GPTConfig(
         vocab_size=64, context_length=640, d_model=32, n_layers=2, n_heads=4, d_ff=32,
         layers=layers, bias=True, qkv_bias=True, **more,
     )
-    for layers, more in (("w", {"window": 128}), ("dg", {}), ("d", {}))
+    for layers, more in _PATTERNS
 ]  # fmt: skip
 
 

@@ -90,7 +90,8 @@ def test_steps_equal_chunks() -> None:
         *rows, state = inputs
         steps = []
         for t in range(9):
-            one, state = delta_step(*(x[:, t] for x in rows), state)
+            q, k, v, decay, rate = (x[:, t] for x in rows)
+            one, state = delta_step(q, k, v, decay, rate, state)
             steps.append(one)
     torch.testing.assert_close(torch.stack(steps, 1), whole, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(state, last, rtol=1e-5, atol=1e-5)

@@ -1,5 +1,6 @@
 """Layers by pattern: attention in a window, gated delta rule, full attention without positions."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from groundup.generation.decoder import Decoder
 from groundup.generation.generate import generate
 from groundup.model.attention import attention_formula
 from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 from groundup.model.recomputed_attention import recomputed_attention, span_of
 from groundup.model.rotary import rotary_tables, rotate
 from groundup.reference import attention as reference
@@ -41,7 +42,7 @@ def some_ids(n: int, rows: int = 2) -> torch.Tensor:
     return torch.randint(31, (rows, n), generator=torch.Generator().manual_seed(n))
 
 
-def gradients(tensors: list[torch.Tensor], result: torch.Tensor) -> list[torch.Tensor]:
+def gradients(tensors: Sequence[torch.Tensor], result: torch.Tensor) -> list[torch.Tensor]:
     weights = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view_as(result)
     return [result.detach(), *torch.autograd.grad((result * weights).sum(), tensors)]
 
@@ -61,7 +62,7 @@ def test_recomputed_attention_equals_the_formula(
         for heads, n in ((4, n_new), (2, n_before + n_new), (2, n_before + n_new))
     )
     tables = rotary_tables(n_before + n_new, 8, 100.0, exact=True)
-    rotated_q = rotate(q, *(table[n_before:] for table in tables)) if rotates else q
+    rotated_q = rotate(q, tables[0][n_before:], tables[1][n_before:]) if rotates else q
     rotated_k = rotate(k, *tables) if rotates else k
     formula = attention_formula(rotated_q, rotated_k, v, window=window)
     relative = rotary_tables(2 * span_of(window or 1), 8, 100.0, exact=True)
@@ -80,7 +81,10 @@ def test_recomputed_attention_equals_the_formula(
 
 
 def test_a_window_layer_equals_the_numpy_reference() -> None:
-    attention = model_with("w").blocks[0].attention
+    block = model_with("w").blocks[0]
+    assert isinstance(block, Block)
+    attention = block.attention
+    assert attention is not None
     x = torch.randn(1, 300, 16, generator=torch.Generator().manual_seed(2))
     tables = rotary_tables(2 * span_of(9), 4, 100.0)
     seen: list[torch.Tensor] = []
@@ -232,7 +236,13 @@ def test_generated_in_a_batch_as_alone(layers: str) -> None:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_100_000_tokens_take_no_more_memory_than_10_000() -> None:
-    sizes = {"vocab_size": 64, "d_model": 16, "n_heads": 2, "n_layers": 2, "d_ff": 16}
+    sizes: dict[str, Any] = {
+        "vocab_size": 64,
+        "d_model": 16,
+        "n_heads": 2,
+        "n_layers": 2,
+        "d_ff": 16,
+    }
     model = GPT(GPTConfig(**sizes, context_length=100_001, layers="wd", window=64)).eval()
     decoder = Decoder(model)
     row, token = decoder.new_row(), 1

@@ -6,9 +6,8 @@ from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.cs336.weights import BLOCK, Weights, all_names, check_shapes, computed, in_our_names
-from groundup.model.block import Block
 from groundup.model.config import GPTConfig
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 from groundup.model.rotary import RotaryEmbedding
 
 _EPS = 1e-5

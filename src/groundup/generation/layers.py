@@ -18,10 +18,9 @@ from groundup.generation.kernels import (
     dtype_of,
     make_product,
 )
-from groundup.model.block import Block
 from groundup.model.config import GPTConfig
 from groundup.model.delta import DeltaMixer, GatedDelta
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 from groundup.model.lora import LoRALinear
 from groundup.model.quantized import QuantizedWeight
 

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from groundup.base.errors import UserError
 from groundup.model.attention import attention_weights
-from groundup.model.block import Block
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 from groundup.model.multi_head import MultiHeadAttention
 
 

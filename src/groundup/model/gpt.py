@@ -1,4 +1,4 @@
-"""The language model, from its parts.
+"""The language model, from its parts: the block and the GPT class.
 
 Token ids are embedded as vectors; every block adds the outputs of its attention and its MLP to
 them; a final norm and the head compute a logit for each token of the vocabulary at each position.
@@ -13,18 +13,117 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.base.errors import UserError
-from groundup.model.block import Block, make_norm
 from groundup.model.config import GPTConfig, LayerKind
 from groundup.model.delta import GatedDelta
-from groundup.model.layers import Embedding, Linear
+from groundup.model.initial_weights import set_initial_weights
+from groundup.model.layers import MLP, Embedding, LayerNorm, Linear, RMSNorm
 from groundup.model.loss import head_cross_entropy
-from groundup.model.multi_head import KeyValueCache
+from groundup.model.multi_head import KeyValueCache, MultiHeadAttention
 from groundup.model.ngram_embedding import NGramEmbedding
 from groundup.model.packed import Documents, without_padding
 from groundup.model.recompute import recomputed
 from groundup.model.rotary import RotaryEmbedding
-from groundup.model.state import TextState
+from groundup.model.state import AnyLayerState, TextState
 from groundup.model.windowed import rotary_rows
+
+
+def make_norm(config: GPTConfig) -> nn.Module:
+    """Build the norm of the config: RMSNorm, or LayerNorm as in GPT-2."""
+    if config.norm == "rms":
+        return RMSNorm(config.d_model, config.norm_eps)
+    return LayerNorm(config.d_model, config.norm_eps, bias=config.bias)
+
+
+class Block(nn.Module):
+    """One pre-norm transformer layer: x + attention(norm(x)), then x + MLP(norm(x)).
+
+    `GPT.initialize` sets its weights; the constructor leaves them uninitialized.
+
+    Source: "On Layer Normalization in the Transformer Architecture", figure 1 (b), pre-norm.
+    """
+
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.kind = config.kind_of(layer)
+        self.layer = layer
+        self.attention_norm = make_norm(config)
+        """The norm before attention, or before the gated delta rule."""
+        self.attention = None if self.kind == "d" else _attention(config, layer)
+        C, H, D = config.d_model, config.n_heads, config.head_width
+        own = {"norm_eps": config.norm_eps, "dropout": config.dropout}
+        self.delta = GatedDelta(C, H, D, **own) if self.kind == "d" else None
+        self.mlp_norm = make_norm(config)
+        self.mlp = MLP(
+            config.d_model,
+            config.ff_width,
+            activation=config.activation,
+            bias=config.bias,
+            dropout=config.dropout,
+            initialize=False,
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        cache: KeyValueCache | None = None,
+        documents: Documents | None = None,
+    ) -> Float[Tensor, "B T C"]:
+        """Compute the residual stream after attention and MLP."""
+        normed = self.attention_norm(x)
+        if self.attention is not None:
+            x = x + self.attention(normed, rotary, cache, documents=documents)
+        else:
+            assert self.delta is not None
+            state = None if cache is None else cache.states.get(self.layer)
+            mixed, state = self.delta(normed, state, documents)
+            if cache is not None:
+                cache.states[self.layer] = state
+            x = x + mixed
+        stream: Tensor = x + self.mlp(self.mlp_norm(x))  # (B, T, C)
+        return stream
+
+    def segment(
+        self,
+        x: Float[Tensor, "B T C"],
+        rotary: tuple[Tensor, Tensor] | None,
+        state: AnyLayerState | None,
+    ) -> tuple[Float[Tensor, "B T C"], AnyLayerState]:
+        """Compute a segment of a longer text; see `groundup.model.state`.
+
+        Args:
+            x: The residual stream at the positions of the segment.
+            rotary: Cosines and sines of its positions, or of distances in a window.
+            state: What the layer stores of the positions before. None: the segment begins the text.
+        """
+        normed = self.attention_norm(x)
+        if self.attention is not None:
+            mixed, state = self.attention.segment(normed, rotary, state)
+        else:
+            assert self.delta is not None
+            mixed, state = self.delta(normed, state)
+        x = x + mixed
+        return x + self.mlp(self.mlp_norm(x)), state
+
+
+def _attention(config: GPTConfig, layer: int) -> MultiHeadAttention:
+    return MultiHeadAttention(
+        config.d_model,
+        config.n_heads,
+        n_kv_heads=config.kv_heads,
+        d_head=config.head_width,
+        window=config.window_of(layer),
+        relative=config.layers is not None and config.kind_of(layer) == "w",
+        recompute=config.layers is not None,
+        qkv_bias=config.qkv_bias,
+        bias=config.bias,
+        qk_norm=config.norm if config.qk_norm else None,
+        norm_eps=config.norm_eps,
+        rotary_layout=config.rotary_layout,
+        dropout=config.dropout,
+        layer=layer,
+        initialize=False,
+    )
 
 
 def check_ids(
@@ -101,6 +200,8 @@ class GPT(nn.Module):
         )
         self.ngram_embedding = NGramEmbedding(config) if config.ngram > 1 else None
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layers))
+        # For each kind of layer, whether it has rotary positions.
+        self._rotates = {kind: config.rotates(i) for i, kind in enumerate(config.kinds)}
         self.final_norm = make_norm(config)
         self.head = Linear(config.d_model, config.vocab_size, bias=False, initialize=False)
         if config.tie_embeddings:
@@ -122,62 +223,9 @@ class GPT(nn.Module):
 
     @torch.no_grad()
     def initialize(self, seed: int) -> None:
-        """Set every weight from the seed: gains to 1, biases to 0, matrices by `config.init`.
-
-        "gpt2": normal(0, 0.02). The two output projections of a block are divided by sqrt(2 L), so
-        that the sum over all blocks has the same scale at any depth.
-        "zero": the two output projections start at zero, so each block starts as the identity. The
-        other matrices are orthogonal, with singular values of 1, or of sqrt(rows / columns) where
-        there are more rows than columns. The query, key and value matrices are orthogonal per
-        head, because Muon updates them per head. The token embedding is normal(0, 1), or normal(0,
-        1 / C) with a tied head. An untied head starts at zero, so the first loss is ln V.
-        "torch": the defaults of torch's layers: embeddings normal(0, 1), matrices uniform within
-        1 / sqrt(columns).
-        The n-gram embedding starts at zero, the gains of queries and keys at sqrt(qk_gain) each.
-        With `look_back` the heads of the first layer start by attending to the token 1, 2, 3, ...
-        positions back, and their output projection starts orthogonal.
-
-        Source: "Exact solutions to the nonlinear dynamics of learning in deep linear neural
-            networks", section 4, for orthogonal matrices.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        config = self.config
-        for module in self.modules():
-            if isinstance(module, GatedDelta):
-                module.initialize(generator, config.init, config.n_layers)
-        for name, parameter in self.named_parameters():
-            shape = parameter.shape
-            if ".delta." in name:
-                continue
-            if name.endswith("bias") or name.startswith("ngram_embedding"):
-                parameter.zero_()
-            elif name.endswith(("query_gain", "key_gain")):
-                parameter.fill_(config.qk_gain**0.5)
-            elif parameter.ndim == 1:
-                parameter.fill_(1.0)
-            elif config.init == "torch":
-                if "embedding" in name:
-                    parameter.normal_(generator=generator)
-                else:
-                    bound = shape[1] ** -0.5
-                    parameter.uniform_(-bound, bound, generator=generator)
-            elif config.init == "gpt2":
-                is_output = name.endswith(("attention.out.weight", "mlp.down.weight"))
-                std = 0.02 / (2 * config.n_layers) ** 0.5 if is_output else 0.02
-                parameter.normal_(0.0, std, generator=generator)
-            elif (
-                name.endswith(("attention.out.weight", "mlp.down.weight")) or name == "head.weight"
-            ):
-                parameter.zero_()
-            elif "embedding" in name:
-                std = 1.0 / config.d_model if config.tie_embeddings else 1.0
-                parameter.normal_(0.0, std, generator=generator)
-            elif name.endswith("attention.qkv.weight"):
-                for head in torch.split(parameter, config.head_width):
-                    nn.init.orthogonal_(head, generator=generator)
-            else:
-                gain = max(1.0, shape[0] / shape[1]) ** 0.5
-                nn.init.orthogonal_(parameter, gain=gain, generator=generator)
+        """Set every weight from the seed, as `set_initial_weights` describes."""
+        generator, config = torch.Generator().manual_seed(seed), self.config
+        set_initial_weights(self, config, generator)
         if config.look_back:
             first = self.blocks[0]
             assert isinstance(first, Block)
@@ -282,15 +330,15 @@ class GPT(nn.Module):
 
         Windows of `config.layers` rotate by distances, unless there are several documents.
         """
-        config = self.config
         tables: dict[LayerKind, tuple[Tensor, Tensor] | None] = {}
-        for kind in set(config.kinds):
+        for kind, rotates in self._rotates.items():
             tables[kind] = None
-            if self.rotary is None or not config.rotates(config.kinds.index(kind)):
+            if self.rotary is None or not rotates:
                 continue
             if documents is not None:
                 cos, sin = self.rotary.at(documents.positions)
-            elif kind == "w" and config.layers is not None:
+            elif kind == "w" and self.config.layers is not None:
+                config = self.config
                 n_rows = rotary_rows(config.window_width, x.shape[1], x, config.head_width)
                 cos, sin = self.rotary.between(0, n_rows)
             else:

@@ -15,8 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from groundup.base.errors import UserError
-from groundup.model.block import Block
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 from groundup.model.layers import Linear
 from groundup.model.lora_config import LoRAConfig
 

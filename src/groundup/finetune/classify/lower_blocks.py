@@ -19,8 +19,7 @@ from groundup.base.results import written_if_possible
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row, RowBatches
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
-from groundup.model.block import Block
-from groundup.model.gpt import GPT
+from groundup.model.gpt import GPT, Block
 
 _log = logging.getLogger(__name__)
 
