@@ -13,6 +13,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
 from groundup.planning.memory import count_memory
 from groundup.train.config import PretrainConfig
+from groundup.train.distributed import World
 
 C = TypeVar("C", bound=PretrainConfig)
 
@@ -31,20 +32,21 @@ def with_segments(config: C) -> C:
     Args:
         config: The settings of the run, with the vocabulary of its data.
     """
-    hardware = config.hardware
-    if hardware.segment is not None or _refused(config):
+    if config.hardware.segment is not None or _refused(config):
         return config
-    usable = usable_memory_bytes(choose_device(hardware.device))
-    one_window = replace_settings(config, grad_accumulation_steps=config.batch_size)
-    needed = total_bytes(one_window)
-    if needed <= usable:
-        return config
-    segment = best_segment(config)
-    if segment is None:
-        return config
-    chosen = replace_settings(config, segment=segment)
-    if total_bytes(chosen) > usable:
-        return config  # `check_memory` refuses it
+    # The same in all processes, whose memory may differ.
+    world = World.join(choose_device(config.hardware.device))
+    segment = int(world.of_first(float(_needed_segment(config))))
+    return replace_settings(config, segment=segment) if segment else config
+
+
+def _needed_segment(config: PretrainConfig) -> int:
+    """Return the segment to choose. 0: none is needed, or none helps."""
+    usable = usable_memory_bytes(choose_device(config.hardware.device))
+    needed = total_bytes(replace_settings(config, grad_accumulation_steps=config.batch_size))
+    segment = best_segment(config) if needed > usable else None
+    if segment is None or total_bytes(replace_settings(config, segment=segment)) > usable:
+        return 0  # `check_memory` refuses what does not fit
     _log.warning(
         "A window of %s tokens takes %.1f GB of memory at once, and %.1f GB are free. Each step is "
         "computed in segments of %s tokens, with the same gradients.",
@@ -53,7 +55,7 @@ def with_segments(config: C) -> C:
         usable / 1e9,
         f"{segment:,}",
     )
-    return chosen
+    return segment
 
 
 def best_segment(config: PretrainConfig) -> int | None:
