@@ -77,6 +77,14 @@ def test_train_time_stops_at_the_limit_of_passes(data):
     assert "60m is enough time" in result.warnings[0]
 
 
+def test_a_budget_stops_where_the_text_supports_no_more(data):
+    result = plan(settings(data, budget="1h"))
+    assert result.n_passes == pytest.approx(40, rel=0.1)
+    assert result.total_s < 60
+    assert [text for text in result.warnings if "1h is more than the text supports" in text]
+    assert not any("overfitting" in text for text in result.warnings)
+
+
 def test_names_what_does_not_fit_and_what_does(data):
     big = dataclasses.replace(MODEL, context_length=64, d_model=512, n_layers=1)
     rows = 20_000_000  # one batch of them takes more memory than any machine of today has

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
 from groundup.base.duration import parse_duration_s
+from groundup.base.fields import replace_settings
 from groundup.base.machine import free_disk_bytes, usable_memory_bytes
 from groundup.model.count import flops_per_token, parameters_by_part
-from groundup.planning.budget import choose, duration_s
+from groundup.planning.budget import choose, duration_s, most_steps
 from groundup.planning.compilation import with_compilation
 from groundup.planning.config import PlanConfig
 from groundup.planning.memory import (
@@ -99,10 +100,11 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     if budget_s is not None:
         chosen = choose(config, data, budget_s, given)
         assert isinstance(chosen, PlanConfig)  # it changes settings of this config
-        config = chosen
+        # The choice is made again below, for its reason.
+        config = replace_settings(chosen, compile=config.hardware.compile)
     choosing_s = time.monotonic() - began_at
     config = replace(config, model=with_vocabulary(config, data).model)
-    config, compilation = with_compilation(config, _given_s(config))
+    config, compilation = with_compilation(config, budget_s or _given_s(config))
     texts = TextUse(config, data)
     parameters = parameters_by_part(config.model)
     check_memory(config)
@@ -120,6 +122,12 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
         steps = _steps_within(left_s, step_s, validation_s, every)
+        if steps > (most := most_steps(config, data.n_train_tokens)):
+            steps, budget_s = most, None
+            warnings.append(
+                f"{config.budget} is more than the text supports. The run ends after {most:,} "
+                "steps."
+            )
     elif config.train_time is not None:
         seconds = parse_duration_s(config.train_time, "train_time") - speed.compile_s
         steps = _steps_within(seconds, step_s, validation_s, every)
@@ -132,7 +140,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
             steps = most
     n_passes = steps * config.batch_size / texts.n_windows
     n_targets = texts.n_targets(steps * config.batch_size)
-    if n_passes > config.max_passes:
+    if n_passes > config.max_passes and config.budget is None:
         warnings.append(
             f"The run makes {n_passes:.0f} passes over the text: expect overfitting. More text "
             "helps more than more steps."
