@@ -71,7 +71,7 @@ def _every_printed_command_parses(capsys: pytest.CaptureFixture[str]) -> Iterato
     yield
     wrong = []
     before = list(console.typed)
-    for command in list(console.suggested):
+    for command in dict.fromkeys(console.suggested):
         for part in command.split(" && "):
             words = shlex.split(part)
             if words[0] != "groundup":

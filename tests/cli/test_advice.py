@@ -87,6 +87,8 @@ def test_from_an_empty_folder(start: str, empty: Path) -> None:
 @pytest.mark.parametrize("start", NO_DATA)
 def test_without_data(start: str, empty: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("mine.txt").write_text("my own text")
+    # In place of all of Shakespeare, which takes seconds to prepare.
+    monkeypatch.setattr("groundup.text.prepare.default_text", lambda: "python-reference")
     assert follow(f"groundup {start}")[-1] == "groundup prepare --out data"
 
 

@@ -25,7 +25,8 @@ ON_A_RUN = {
     "serve": "--try 1",
     "instruct": "--steps 1 --batch-size 2 --test-per-kind 1 --max-new-tokens 2",
     "prefer": "--records pairs.jsonl --steps 1 --batch-size 2 --max-new-tokens 2",
-    "reinforce": "--steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30",
+    "reinforce": "--steps 1 --batch-size 2 --least-start 0 --shots 0 --test-items 30 "
+    "--test-samples 1 --max-new-tokens 2",
     "chat": "--ask hello --max-new-tokens 2",
     "explain": "",
     "report": "",

@@ -141,7 +141,7 @@ def test_any_seed_below_2_to_the_63(
     shape = "--context-length 16 --d-model 8 --n-layers 1 --n-heads 1 --dropout 0.1"
     for words in (
         f"generate --samples 2 --max-new-tokens 2 --seed {seed}",
-        f"chat runs/model --ask hello --max-new-tokens 2 --temperature 1 --seed {seed}",
+        f"chat runs/model/assistant --ask hello --max-new-tokens 2 --temperature 1 --seed {seed}",
         f"windows --seed {seed}",
         f"prepare text.txt --out other --no-audit --seed {seed}",
         f"{train} {shape} --out runs/seed --seed {seed}",

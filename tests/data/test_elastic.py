@@ -1,8 +1,7 @@
 """Ranks, micro-batches, reading ahead: nothing of it changes what a batch contains."""
 
 import json
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed import start, wait
 
 from groundup.base.errors import UserError
 from groundup.data.book import create_dataloader_v1
@@ -37,13 +37,13 @@ def windows(kind: str) -> Windows | Mixture:
 KINDS = ["book", "exact", "isolated", "packed", "padded", "mixture"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=30)
 @given(
     kind=st.sampled_from(KINDS),
     schedule=st.lists(
-        st.tuples(st.sampled_from([1, 2, 3, 4, 6, 12]), st.integers(0, 3), st.integers(1, 4)),
+        st.tuples(st.sampled_from([1, 2, 3, 6]), st.integers(0, 3), st.integers(1, 4)),
         min_size=1,
-        max_size=4,
+        max_size=3,
     ),
     order=st.sampled_from(["permuted", "sequential", "torch"]),
     seed=st.integers(0, 5),
@@ -52,12 +52,12 @@ def test_any_ranks_any_reading_ahead_after_any_batch(
     kind: str, schedule: list[tuple[int, int, int]], order: str, seed: int
 ) -> None:
     """A run that is stopped and goes on with other ranks has the batches of a run on one."""
-    alone = Loader(windows(kind), 12, seed=seed, order=order)  # type: ignore[arg-type]
+    alone = Loader(windows(kind), 6, seed=seed, order=order)  # type: ignore[arg-type]
     state = alone.state_dict()
     for world_size, n_ahead, n_batches in schedule:
         options = {"seed": seed, "order": order, "world_size": world_size, "n_ahead": n_ahead}
         ranks = [
-            Loader(windows(kind), 12, rank=rank, **options)  # type: ignore[arg-type]
+            Loader(windows(kind), 6, rank=rank, **options)  # type: ignore[arg-type]
             for rank in range(world_size)
         ]
         for rank in ranks:
@@ -117,34 +117,27 @@ def test_the_run_s_processes_share_each_batch(
     assert (loader.rank, loader.world_size) == (1, 2)
 
 
-def test_a_state_saved_under_torchrun_on_4_goes_on_on_2_and_alone(tmp_path: Path) -> None:
-    """Real processes, started by torchrun: each writes its stretches of three batches."""
-    worker = tmp_path / "worker.py"
-    worker.write_text(
-        """
-import json, os, sys
-import numpy as np
-from groundup.data.loader import Loader
-from groundup.data.windows import Windows
+def read_stretch(rank: int, world_size: int, state_file: Path, out: str) -> None:
+    """Write the rows of three batches, and the state after them."""
+    windows = Windows(np.arange(500), 6, 2)
+    loader = Loader(windows, 8, seed=3, rank=rank, world_size=world_size, n_ahead=2)
+    if state_file.exists():
+        loader.load_state_dict(json.loads(state_file.read_text()))
+    rows = [next(loader)[0].tolist() for _ in range(3)]
+    Path(f"{out}-{rank}").write_text(json.dumps([rows, loader.state_dict()]))
+    loader.close()
 
-state_file, out = sys.argv[1:]
-rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-windows = Windows(np.arange(500), 6, 2)
-loader = Loader(windows, 8, seed=3, rank=rank, world_size=world_size, n_ahead=2)
-if os.path.exists(state_file):
-    loader.load_state_dict(json.load(open(state_file)))
-rows = [next(loader)[0].tolist() for _ in range(3)]
-json.dump([rows, loader.state_dict()], open(f"{out}-{rank}", "w"))
-loader.close()
-"""
-    )
+
+def test_a_state_saved_by_4_processes_goes_on_in_2_and_alone(tmp_path: Path) -> None:
+    """Real processes, each with its own threads; torchrun: tests/pretraining/test_parallel.py."""
     state = tmp_path / "state.json"
     alone = Loader(Windows(np.arange(500), 6, 2), 8, seed=3)
     for world_size in (4, 2, 1):
-        out = tmp_path / f"on-{world_size}"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += [f"--nproc-per-node={world_size}", str(worker), str(state), str(out)]
-        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        out = str(tmp_path / f"on-{world_size}")
+        processes = [
+            start(partial(read_stretch, rank, world_size, state, out)) for rank in range(world_size)
+        ]
+        assert [wait(process, 60) for process in processes] == [0] * world_size
         told = [json.loads(Path(f"{out}-{rank}").read_text()) for rank in range(world_size)]
         for i in range(3):
             joined = [row for rows, _ in told for row in rows[i]]

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
+from peers import peer
 
 from groundup.base.errors import UserError
 from groundup.train.schedule import (
@@ -71,10 +71,8 @@ def theirs(make: Any, n_steps: int, **settings: Any) -> list[float]:
 @pytest.mark.parametrize("decay", ["linear", "cosine"])
 def test_linear_and_cosine_equal_transformers(decay: Any, n_steps: int, warmup_steps: int) -> None:
     ours = {"linear": linear_schedule, "cosine": cosine_schedule}[decay]
-    make: Any = {
-        "linear": get_linear_schedule_with_warmup,
-        "cosine": get_cosine_schedule_with_warmup,
-    }[decay]
+    # Imported here: it takes seconds, in every process that collects this file.
+    make = getattr(peer("transformers"), f"get_{decay}_schedule_with_warmup")
     wanted = theirs(make, n_steps, num_warmup_steps=warmup_steps, num_training_steps=n_steps)
     found = [ours(step, n_steps, warmup_steps=warmup_steps) for step in range(n_steps)]
     assert found == pytest.approx(wanted, abs=1e-12)
