@@ -27,7 +27,7 @@ class Copier(Decoder):
     def new_row(self, n_positions: int | None = None) -> Any:
         return SimpleNamespace(ids=[], latest={})
 
-    def read(self, ids: Sequence[int], row: Any, *, n_last: int = 1) -> Tensor:
+    def read(self, ids: Sequence[int], row: Any, *, n_last: int = 1, watch: None = None) -> Tensor:  # type: ignore[override]
         logits = torch.zeros(n_last, self.config.vocab_size)
         for i, token in enumerate(ids):
             place = row.latest.get(token)

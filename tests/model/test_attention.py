@@ -80,8 +80,9 @@ def test_gradients_of_blocks_are_those_of_small_changes(window: int | None, drop
     def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         torch.manual_seed(1)
         first = torch.tensor([[0, 0, 0, 2, 2]])
-        settings = {"window": window, "dropout": dropout, "block": 2}
-        return attention_blocks(q, k, v, visible_from=first, **settings)
+        return attention_blocks(
+            q, k, v, visible_from=first, window=window, dropout=dropout, block=2
+        )
 
     assert torch.autograd.gradcheck(attend, random_qkv(1, 2, 1, 5, 5, 2))
 

@@ -33,7 +33,7 @@ def test_segments_give_what_the_formula_gives(
     with torch.no_grad():
         outputs = [KeyState(buffer, i).attend(*(part(x, i) for x in whole))[0] for i in starts]
     torch.testing.assert_close(torch.cat(outputs, 2), expected, rtol=0, atol=1e-5)
-    found = []
+    found: list[tuple[Tensor, ...]] = []
     for start in reversed(starts):
         leaves = [part(x, start).requires_grad_() for x in whole]
         mixed, _ = KeyState(buffer, start).attend(*leaves)

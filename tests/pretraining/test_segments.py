@@ -144,8 +144,7 @@ def test_what_does_not_fit_in_segments_either_is_refused_with_what_does(
     for config, words in ((full, "or .* GB in segments of"), (learned, "The learned positions")):
         with pytest.raises(UserError, match=words) as caught:
             check_memory(with_segments(config))
-        fitting_settings = caught.value.settings
-        assert fitting_settings is not None
+        fitting_settings: dict[str, Any] = caught.value.settings or {}
         assert fitting_settings["layers"] == "wd"
         fits = replace(
             config,
@@ -158,7 +157,7 @@ def test_what_does_not_fit_in_segments_either_is_refused_with_what_does(
         check_memory(fits)
 
 
-BAD = {
+BAD: dict[str, dict[str, Any]] = {
     "A segment has 17 tokens and a window has 16": {"segment": 17},
     "segment is 0. A whole number of at least 1": {"segment": 0},
     "segment is -4": {"segment": -4},

@@ -89,4 +89,5 @@ def test_the_parts_of_a_batch_share_the_copies_and_the_gradients_are_float32(mon
     MixedPrecision(model, torch.bfloat16)(*BATCH).backward()
     for name, weight in model.named_parameters():
         assert kept[name].dtype == torch.float32
+        assert weight.grad is not None
         torch.testing.assert_close(kept[name], 3 * weight.grad)
