@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from groundup.base.malloc import GrowthReturner
 from groundup.base.targets import IGNORE_INDEX
 from groundup.model.gpt import GPT
 from groundup.model.loss import head_cross_entropy
@@ -102,26 +103,42 @@ class _InSegments(torch.autograd.Function):
         weights = loss.trained()
         gradients = [torch.zeros_like(weight) for weight in weights]
         d_after: list[Tensor] = []  # that of the state after the last segment is zero
+        growth = GrowthReturner()
         for here in reversed(loss.parts(ids.shape[1])):
             kept, random = ctx.kept.pop()
-            state = kept.as_leaves()
-            with torch.enable_grad(), _replayed(random, ids.device):
-                nats, after = loss.advance(ids[:, here], targets[:, here], state)
-            leaves = state.tensors()
-            found = torch.autograd.grad(
-                (nats, *after.tensors()[: len(d_after)]),
-                (*weights, *leaves),
-                (outer.to(nats.dtype), *d_after),
-                allow_unused=True,
-            )
-            for gradient, more in zip(gradients, found, strict=False):
-                if more is not None:
-                    gradient += more
-            d_after = [
-                torch.zeros_like(leaf) if d_leaf is None else d_leaf
-                for leaf, d_leaf in zip(leaves, found[len(weights) :], strict=True)
-            ]
+            with _replayed(random, ids.device):
+                d_after = _backward(
+                    loss, ids[:, here], targets[:, here], kept, outer, d_after, gradients
+                )
+            growth.step(ids.device)  # what stays between two segments fragments the heap
         return None, None, None, *gradients
+
+
+def _backward(
+    loss: SegmentedLoss,
+    ids: Tensor,
+    targets: Tensor,
+    before: TextState,
+    outer: Tensor,
+    d_after: list[Tensor],
+    gradients: list[Tensor],
+) -> list[Tensor]:
+    """Add to the gradients of the weights; return that of the state before the segment."""
+    weights, state = loss.trained(), before.as_leaves()
+    with torch.enable_grad():
+        nats, after = loss.advance(ids, targets, state)
+    leaves = state.tensors()
+    found = torch.autograd.grad(
+        (nats, *after.tensors()[: len(d_after)]),
+        (*weights, *leaves),
+        (outer.to(nats.dtype), *d_after),
+        allow_unused=True,
+    )
+    for gradient, more in zip(gradients, found, strict=False):
+        if more is not None:
+            gradient += more
+    d_before = zip(leaves, found[len(weights) :], strict=True)
+    return [torch.zeros_like(leaf) if d_leaf is None else d_leaf for leaf, d_leaf in d_before]
 
 
 class _Storage:
