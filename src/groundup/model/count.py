@@ -9,8 +9,8 @@ from groundup.model.config import GPTConfig
 LOGITS_AT_ONCE = 2**24
 """Number of logits that are kept for the backward pass at most: 64 MB of float32."""
 LOGITS_BYTES = 2**28
-"""Above that, their gradient is computed at once. A CPU computes those of so many positions in one
-part: each part but the first adds another gradient of the head."""
+"""Above that, their gradient is computed at once. A CPU computes logits of up to this size in
+one part: each part but the first adds another gradient of the head."""
 HEAD_ROWS = 128
 """On a GPU the head has a multiple of this number of rows inside the loss."""
 _GPU_ROWS, _GPU_LOGITS = 2**13, 2**31
