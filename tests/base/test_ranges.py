@@ -13,6 +13,7 @@ import groundup
 from groundup.base.errors import UserError
 from groundup.base.fields import Config, field_kinds
 from groundup.base.fields import checked as check_values
+from groundup.base.kinds import OptionName
 from groundup.model.config import GPTConfig
 from groundup.train.optimizer import OptimizerConfig
 
@@ -62,6 +63,7 @@ def test_every_number_has_a_range(cls: type, name: str, type_: type) -> None:
     wrong += [10**30, 2**63, 1.5] if type_ is int else []
     wrong += [-1] if name == "seed" else []
     wrong += [1e300] if "rate" in name or cls in (GPTConfig, OptimizerConfig) else []
+    flat = kind.find(OptionName)
     for value in wrong:
-        with pytest.raises(UserError, match=name):
+        with pytest.raises(UserError, match=name if flat is None else flat.name):
             checked(cls, name, value)

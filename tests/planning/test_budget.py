@@ -16,7 +16,7 @@ from groundup.base.results import read_results, record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
 from groundup.model.count import flops_per_token, parameters_by_part
-from groundup.planning import budget, memory
+from groundup.planning import budget, fitting, memory
 from groundup.planning.budget import agree, choose, duration_s
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
@@ -182,11 +182,11 @@ def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
     monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)
     assert choose(wishes, text, 600.0).hardware.grad_accumulation_steps > 1
     whole, given = PretrainConfig(data=wishes.data, budget="10m"), {"grad_accumulation_steps"}
-    monkeypatch.setattr(memory, "usable_memory_bytes", lambda device: needed)
+    monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: needed)
     chosen = choose(whole, text, 600.0, given)
     assert chosen.hardware.grad_accumulation_steps == 1
     assert agree(chosen, whole, given)
-    monkeypatch.setattr(memory, "usable_memory_bytes", lambda device: 1000)
+    monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: 1000)
     with pytest.raises(UserError, match="of memory"):
         choose(whole, text, 600.0, given)
 
@@ -326,6 +326,7 @@ def test_compiling_is_not_taken_from_the_steps(data, monkeypatch, clock):
 def test_plan_reckons_with_the_time_not_with_steps(data, machine, monkeypatch):
     machine(2e11)
     monkeypatch.setattr("groundup.planning.plan.probe", budget.probe)
+    monkeypatch.setattr(budget, "_MOST_PASSES", 1e9)
     shown = plan(PlanConfig(data=data, budget="10m"))
     assert shown.steps * shown.step_s == pytest.approx(600.0, rel=0.1)
     typed = plan(PlanConfig(data=data, budget="10m", steps=40))
@@ -335,8 +336,9 @@ def test_plan_reckons_with_the_time_not_with_steps(data, machine, monkeypatch):
         PlanConfig(data=data, budget="10m", train_time="3m")
 
 
-def test_plan_shows_the_choice(data, machine):
+def test_plan_shows_the_choice(data, machine, monkeypatch):
     machine(2e11)
+    monkeypatch.setattr(budget, "_MOST_PASSES", 1e9)
     shown = plan(replace_settings(PlanConfig(), data=data, budget="10m", probe_s=0.2, threads=1))
     assert shown.n_parameters > 0
     assert shown.steps > 600

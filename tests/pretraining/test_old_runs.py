@@ -47,8 +47,8 @@ def test_an_unfinished_one_is_resumed_and_ends_with_the_same_weights(old):
     result = pretrain(config)
     assert (result.run.resolve(), result.resumed_from_step) == (old.resolve(), 6)
     again = load_file(old / "checkpoints" / "step-000012" / "model.safetensors")
-    for name, weight in done.items():  # another processor may have made them
-        torch.testing.assert_close(again[name], weight, atol=1e-4, rtol=1e-3)
+    for name, weight in done.items():  # bfloat16, which other versions round in other places
+        torch.testing.assert_close(again[name], weight, atol=4e-3, rtol=1e-3)
 
 
 def test_it_is_compared_with_a_new_one(old):

@@ -149,7 +149,7 @@ def check_lookup(request: Request, config: GPTConfig) -> None:
         )
 
 
-def check_stop(stop: Sequence[str]) -> None:
+def check_stop(stop: Sequence[object]) -> None:
     """Check stop strings.
 
     Raises:

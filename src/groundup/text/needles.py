@@ -33,7 +33,7 @@ def lines(names: Sequence[str], values: Mapping[str, str], draw: random.Random) 
 
     >>> some = lines(["bako"], {"bako": "tiru"}, random.Random(1))
     >>> [next(some) for _ in range(4)]
-    ['bako tiru', 'the sun is warm', 'bako tiru', 'bako tiru']
+    ['bako tiru', 'bako tiru', 'the sky is blue', 'bako tiru']
     """
     while True:
         if names and draw.random() < _PAIRS_FRAC:
@@ -63,7 +63,7 @@ def needle_documents(n_lines: int = _N_LINES, seed: int = 0) -> Iterator[Documen
         seed: The random seed.
 
     >>> next(needle_documents()).text.splitlines()[:2]
-    ['zure vofa', 'zure vofa']
+    ['bini buso', 'fenu bufi']
     """
     draw = random.Random(seed)
     n_written = 0

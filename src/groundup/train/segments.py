@@ -39,7 +39,7 @@ class SegmentedLoss(MixedPrecision):
     >>> model = GPT(GPTConfig(vocab_size=11, d_model=16, n_layers=1, n_heads=2), seed=1)
     >>> loss = SegmentedLoss(model, torch.float32, segment=2)
     >>> round(loss(torch.tensor([[1, 2, 3]]), torch.tensor([[2, 3, 4]])).item(), 2)
-    2.4
+    2.61
     """
 
     def __init__(self, model: GPT, dtype: torch.dtype, segment: int) -> None:
