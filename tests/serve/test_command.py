@@ -44,7 +44,7 @@ def test_a_model_without_a_template_is_tried_with_a_text(
     assert "/v1/completions -H" in capsys.readouterr().out
 
 
-def test_what_is_served(runs: Path) -> None:
+def test_what_is_served(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = chat_run(runs / "story")
     assert find_model(run) == find_model(Path("story")) == find_model(Path("owner/story")) == run
     assert model_name(run) == "story"
@@ -53,6 +53,10 @@ def test_what_is_served(runs: Path) -> None:
     shutil.copytree(run / "tokenizer", assistant / "tokenizer")
     (assistant / "assistant.json").write_text("{}")
     assert find_model(run) == assistant
+    with monkeypatch.context() as patch:  # of a run that was trained on plays the cast answers
+        patch.setattr("groundup.serve.find_model.cast_of", lambda path: object())
+        assert find_model(run) == run
+        assert find_model(assistant) == assistant
     assert model_name(assistant) == "story/assistant"
     checkpoint = run / "checkpoints" / "step-000000"
     assert find_model(checkpoint) == checkpoint

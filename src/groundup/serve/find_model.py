@@ -5,15 +5,19 @@ from pathlib import Path
 
 from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run
-from groundup.base.newest_run import RUNS, newest_tuned
+from groundup.base.newest_run import RUNS, newest_chat
 from groundup.base.run import RunFolder
+from groundup.chat.open_cast import cast_of
 from groundup.weights.find_source import SMOLLM2, short_name
 
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
 
 
 def find_model(path: Path | None) -> Path:
-    """Return the folder of the model to serve; of a run with assistants, that of the newest.
+    """Return the folder of the model to serve: who answers in `groundup chat`.
+
+    In a run that was trained on plays, this is the run itself, with its cast; otherwise what was
+    fine-tuned for chats last, or the run.
 
     Raises:
         UserError: There is no such run, or the model has not been imported.
@@ -24,7 +28,7 @@ def find_model(path: Path | None) -> Path:
     run = RunFolder.of(found)
     if run.path != found:
         return found
-    return newest_tuned(found, "assistant") or found
+    return found if cast_of(found) is not None else newest_chat(found) or found
 
 
 def model_name(folder: Path) -> str:
