@@ -30,15 +30,15 @@ def trained(data: Path, out: Path, **settings: object) -> NeedleRecall:
     return groundup.measure_needle(out, needle=8192, device="cpu")
 
 
-@pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_wg_finds_needles_at_8192_tokens(data: Path, tmp_path: Path) -> None:
     found = trained(data, tmp_path / "run")
     assert min(each.recall.value for each in found.depths) >= 0.9
 
 
-@pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_windows_alone_find_none_that_they_do_not_reach(data: Path, tmp_path: Path) -> None:
     found = trained(data, tmp_path / "run", layers="ww", steps=200)
     assert min(each.n_back for each in found.depths) > 2 * 63

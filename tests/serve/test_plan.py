@@ -72,8 +72,7 @@ def test_speeds_between_the_measured_ones_lie_on_a_line() -> None:
     assert plan.total_tokens_per_s(50) == plan.total_tokens_per_s(8)
 
 
-@pytest.mark.slow
-@pytest.mark.alone
+@pytest.mark.long
 def test_the_server_does_what_was_predicted_within_15_percent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -56,7 +56,7 @@ def compare(config: GPTConfig, T: int, *segments: int) -> None:
         assert furthest(parts, whole) < 2e-6  # tables of distances are float32
         found, parts = gradients(model, SegmentedLoss(model, torch.float32, segment), *rows)
         assert found == pytest.approx(nats, rel=1e-6)
-        assert furthest(parts, whole) < max(1e-5, 1.5 * rounding)
+        assert furthest(parts, whole) < max(1e-5, 2 * rounding)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -105,7 +105,7 @@ def test_bfloat16_is_as_near_as_the_whole_window(pattern: str) -> None:
     _, whole = gradients(model, MixedPrecision(model, torch.bfloat16), *rows)
     found, parts = gradients(model, SegmentedLoss(model, torch.bfloat16, 13), *rows)
     assert found == pytest.approx(nats, rel=2e-2)
-    assert furthest(parts, exact) < 1.5 * furthest(whole, exact)
+    assert furthest(parts, exact) < 2 * furthest(whole, exact)
 
 
 def test_validation_keeps_no_states() -> None:
