@@ -14,7 +14,7 @@ from torchrun import curve, run
 from groundup.base.errors import UserError
 from groundup.model.gpt import GPT
 from groundup.model.state import TextState
-from groundup.planning import fitting
+from groundup.planning import fitting, memory
 from groundup.planning.fitting import check_memory, total_bytes, with_segments
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.config import PretrainConfig
@@ -99,6 +99,8 @@ def long_run(data: Path, **changes: Any) -> PretrainConfig:
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
     monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: n_bytes)
+    # Tests before this one have left memory in the process.
+    monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 4 * 10**8)
 
 
 def test_segments_are_chosen_where_a_window_does_not_fit_and_kept_on_resuming(
