@@ -58,7 +58,7 @@ def serving(run: Path, **settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
-        thread.join(60)  # a busy machine ends open connections late
+        thread.join(10)
         assert not thread.is_alive()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -126,13 +127,23 @@ def test_a_wrong_request_is_refused_and_the_others_go_on() -> None:
         assert len(asyncio.run(main())) == 2
 
 
-def test_a_request_ends_when_its_time_is_over() -> None:
-    limits = Limits(time_s=0.05)
-    worker = Worker(Watched(DECODER, max_rows=1), admission=Admission(limits))
-    worker.start()
+def test_a_request_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, clock = Watched(DECODER, max_rows=1), SimpleNamespace(now_s=0.0)
+    worker, step = Worker(engine, admission=Admission(Limits(time_s=0.05))), engine.step
+
+    def step_of_ten_ms() -> list[Event]:
+        clock.now_s += 0.01
+        return step()
+
+    monkeypatch.setattr(engine, "step", step_of_ten_ms)
+    monotonic = SimpleNamespace(monotonic=lambda: clock.now_s)
+    monkeypatch.setattr("groundup.serve.worker.time", monotonic)
 
     async def main() -> list[list[Event]]:
-        return await asyncio.gather(*(events_of(worker, request(41, i)) for i in range(3)))
+        answers = asyncio.gather(*(events_of(worker, request(41, i)) for i in range(3)))
+        await asyncio.sleep(0)  # all of them wait before the first step
+        worker.start()
+        return await answers
 
     answers = asyncio.run(main())
     worker.stop(0)
