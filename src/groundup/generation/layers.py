@@ -96,18 +96,16 @@ class Layers:
                 if watch is not None:
                     watch(i, x, x.new_empty(0), x.new_empty(0))
                 inputs, rates = layer.qkv(normed).float(), layer.rates(normed).float()
-                mixed = attend.delta(i, layer.mixer, inputs, rates)
-                x.add_(layer.out(mixed.to(dtype)))
-                x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))
-                continue
-            flat.copy_(layer.qkv(normed))
-            if layer.head_norm is not None:
-                queries_keys.copy_(layer.head_norm(queries_keys))
-            if layer.rotates and pairs is not None and rotation is not None:
-                pairs.mul_(rotation)
-            if watch is not None:
-                watch(i, x, queries, keys)
-            mixed = attend(i, queries, keys, values)  # (N, H D)
+                mixed = attend.delta(i, layer.mixer, inputs, rates)  # (N, H D)
+            else:
+                flat.copy_(layer.qkv(normed))
+                if layer.head_norm is not None:
+                    queries_keys.copy_(layer.head_norm(queries_keys))
+                if layer.rotates and pairs is not None and rotation is not None:
+                    pairs.mul_(rotation)
+                if watch is not None:
+                    watch(i, x, queries, keys)
+                mixed = attend(i, queries, keys, values)  # (N, H D)
             x.add_(layer.out(mixed.to(dtype)))
             x.add_(layer.down(activate(layer.up(layer.mlp_norm(x)))))
         return x

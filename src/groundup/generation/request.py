@@ -134,7 +134,6 @@ class Request:
         check_stop(self.stop)
 
 
-@own_checks
 def check_lookup(request: Request, config: GPTConfig) -> None:
     """Check that the model can remove tokens, if prompt lookup needs it.
 
@@ -149,7 +148,8 @@ def check_lookup(request: Request, config: GPTConfig) -> None:
         )
 
 
-def check_stop(stop: Sequence[object]) -> None:
+@own_checks
+def check_stop(stop: Sequence[str]) -> None:
     """Check stop strings.
 
     Raises:

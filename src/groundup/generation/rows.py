@@ -65,8 +65,7 @@ def stored_lengths(config: GPTConfig, capacity: int) -> list[int]:
 
 def row_bytes(config: GPTConfig, n_positions: int) -> int:
     """Memory of a row for a number of positions, in bytes."""
-    capacity = capacity_for(min(n_positions, config.context_length), config.context_length)
-    shapes = _shapes(config, capacity)
+    shapes = _shapes(config, capacity_for(n_positions, config.context_length))
     return 4 * sum(math.prod(keys) + math.prod(values) for keys, values in shapes)
 
 
@@ -323,8 +322,7 @@ class Rows:
             del self._slabs[place.slab.capacity]
 
     def _slab(self, n_positions: int) -> Slab:
-        context = self._config.context_length
-        capacity = capacity_for(min(n_positions, context), context)
+        capacity = capacity_for(n_positions, self._config.context_length)
         if capacity not in self._slabs:
             self._slabs[capacity] = Slab(self._config, capacity, self._device)
         return self._slabs[capacity]

@@ -271,17 +271,7 @@ class MultiHeadAttention(nn.Module):
             mixed, after = state.attend(queries, keys, values, dropout=dropout)
             return self._output(mixed), after
         if self.relative:
-            assert self.window is not None
-            mixed = windowed_attention(
-                queries,
-                keys,
-                values,
-                state,
-                window=self.window,
-                rotary=rotary,
-                layout=self.rotary_layout,
-                dropout=dropout,
-            )
+            mixed = self._in_window(queries, keys, values, state, rotary)
         elif state is None and not _is_long(queries, queries.shape[2]):
             mixed = attention_fused(queries, keys, values, window=self.window, dropout=dropout)
         else:
@@ -301,14 +291,26 @@ class MultiHeadAttention(nn.Module):
         cache: KeyValueCache | None,
     ) -> Float[Tensor, "B H T D"]:
         """Attend in a window. A cache has the keys without rotation."""
-        assert self.window is not None
         queries, keys, values = self.project(x, None)
         before = None
         if cache is not None:
             all_keys, all_values = cache.append(self.layer, keys, values)
+            assert self.window is not None
             stop = all_keys.shape[2] - keys.shape[2]
             first = max(0, stop - self.window + 1)
             before = (all_keys[:, :, first:stop], all_values[:, :, first:stop])
+        return self._in_window(queries, keys, values, before, rotary)
+
+    def _in_window(
+        self,
+        queries: Float[Tensor, "B H T D"],
+        keys: Float[Tensor, "B G T D"],
+        values: Float[Tensor, "B G T D"],
+        before: LayerState | None,
+        rotary: tuple[Tensor, Tensor] | None,
+    ) -> Float[Tensor, "B H T D"]:
+        """Attend to the last positions, of which some are before these, and rotate by distances."""
+        assert self.window is not None
         return windowed_attention(
             queries,
             keys,

@@ -22,8 +22,7 @@ from groundup.base.machine import free_memory_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
 from groundup.planning.compilation import with_compilation
-from groundup.planning.fitting import check_memory
-from groundup.planning.memory import count_memory
+from groundup.planning.fitting import check_memory, total_bytes
 from groundup.planning.scaling import expected_loss
 from groundup.planning.throughput import Speed, probe
 from groundup.train.config import PretrainConfig
@@ -270,7 +269,7 @@ def shape_settings(shape: tuple[int, int]) -> dict[str, int]:
 def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | None:
     """Split the batch until it fits in memory. None: that does not help, or may not be changed."""
     free = _MEMORY_FRAC * free_memory_bytes(choose_device(config.hardware.device))
-    while sum(count_memory(config).values()) > free:
+    while total_bytes(config) > free:
         parts = config.hardware.grad_accumulation_steps
         if parts >= config.batch_size or "grad_accumulation_steps" in given:
             return None

@@ -1,5 +1,6 @@
 """The requests of OpenAI's API. What this server does not honor is refused by name, not ignored."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -112,9 +113,9 @@ class GenerationForm(_Form):
         return "max_tokens", self.max_tokens
 
     @property
+    @abstractmethod
     def n_logprobs(self) -> int | None:
         """Number of likely tokens to list. None: no log-probabilities."""
-        raise NotImplementedError
 
     def sampling(self, seed: int) -> Sampling:
         """How tokens are drawn. What is not given is as in OpenAI's API: from all tokens, at 1."""
