@@ -88,11 +88,12 @@ def test_a_conversation_at_a_terminal(run: Path) -> None:
     terminal.type("\x1b[A")  # up: both lines
     terminal.wait_for("second line")
     terminal.type("\x03")  # at the prompt, it drops what was typed
-    terminal.wait_for("Ctrl-D or /quit ends the chat")
+    terminal.wait_for(r"Ctrl-D or /quit ends the chat[^$]*you >")
     terminal.type("/temperature 0.5\r")
-    terminal.wait_for("temperature: 0.5")
+    terminal.wait_for(r"temperature: 0\.5[^$]*you >")
     terminal.type("/save talk\r")
-    terminal.wait_for("Saved to talk.jsonl and talk.txt")
+    # Before the next prompt, the terminal would take Ctrl-D for itself.
+    terminal.wait_for(r"Saved to talk\.jsonl and talk\.txt[^$]*you >")
     terminal.type("\x04")  # Ctrl-D
     assert terminal.status() == 0
     assert "0 questions answered.\n" in terminal.plain

@@ -99,8 +99,6 @@ def long_run(data: Path, **changes: Any) -> PretrainConfig:
 
 def with_memory(monkeypatch: pytest.MonkeyPatch, n_bytes: int) -> None:
     monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: n_bytes)
-    # Tests before this one have left memory in the process.
-    monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 4 * 10**8)
 
 
 def test_segments_are_chosen_where_a_window_does_not_fit_and_kept_on_resuming(
@@ -143,6 +141,8 @@ def test_what_does_not_fit_in_segments_either_is_refused_with_what_does(
     full = with_vocabulary(settings(data, model=model, batch_size=1), open_data(data))
     learned = replace(full, model=replace(full.model, positions="learned", qk_norm=False))
     with_memory(monkeypatch, 3 * 10**9)
+    # Tests before this one have left memory in the process.
+    monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 4 * 10**8)
     for config, words in ((full, "or .* GB in segments of"), (learned, "The learned positions")):
         with pytest.raises(UserError, match=words) as caught:
             check_memory(with_segments(config))
