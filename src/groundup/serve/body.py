@@ -12,6 +12,8 @@ MOST_BYTES = 2**20
 """Size of a body. A prompt of 128k tokens fits."""
 MOST_DEPTH = 64
 """How deep lists and objects may be nested."""
+MOST_CONTAINERS = 20_000
+"""Lists and objects in a body. Python needs half a second to make 300,000 of them."""
 _TIMEOUT_S = 30.0
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _OPENING, _CLOSING = (np.frombuffer(signs, dtype=np.uint8) for signs in (b"[{", b"]}"))
@@ -44,9 +46,15 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         raise ApiError(
             f"The request was not complete after {_TIMEOUT_S:.0f} seconds.", status=408
         ) from error
-    if depth(bytes(body)) > MOST_DEPTH:
+    n_containers, depth = containers(bytes(body))
+    if depth > MOST_DEPTH:
         raise ApiError(
             f"The JSON is nested more than {MOST_DEPTH} deep. Fewer levels are expected."
+        )
+    if n_containers > MOST_CONTAINERS:
+        raise ApiError(
+            f"The JSON has {n_containers:,} lists and objects. At most {MOST_CONTAINERS:,} are "
+            "expected."
         )
     return bytes(body)
 
@@ -65,15 +73,16 @@ def replayed(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def depth(text: bytes) -> int:
-    """How deep the lists and objects of a JSON text are nested.
+def containers(text: bytes) -> tuple[int, int]:
+    """Count the lists and objects of a JSON text; return also how deep they are nested.
 
-    >>> depth(b'{"a": [1, [2]], "b": "[[[["}')
-    3
+    >>> containers(b'{"a": [1, [2], [3]], "b": "[[[["}')
+    (4, 3)
     """
     marks = np.frombuffer(_STRING.sub(b"", text), dtype=np.uint8)
-    steps = np.isin(marks, _OPENING).astype(np.int32) - np.isin(marks, _CLOSING)
-    return int(steps.cumsum().max(initial=0))
+    is_opening, is_closing = np.isin(marks, _OPENING), np.isin(marks, _CLOSING)
+    depth = is_opening.astype(np.int32) - is_closing
+    return int(is_opening.sum()), int(depth.cumsum().max(initial=0))
 
 
 def _check_type(headers: dict[bytes, bytes]) -> None:
