@@ -110,8 +110,15 @@ def next_token_probabilities(
 
 
 def draw(probabilities: Float[Tensor, "V"], generator: torch.Generator) -> int:
-    """Sample one token id."""
-    return int(torch.multinomial(probabilities, 1, generator=generator).item())
+    """Sample one token id: the first one whose cumulative probability exceeds a random number.
+
+    This takes one random number; `torch.multinomial` takes one for each token of the vocabulary.
+    The sums are in float64, so that no token of probability 0 is drawn, not even after the last
+    likely one.
+    """
+    cumulative = probabilities.cumsum(dim=0, dtype=torch.float64)  # (V,)
+    number = torch.rand((), dtype=torch.float64, generator=generator) * cumulative[-1]
+    return int(torch.searchsorted(cumulative, number, right=True))
 
 
 def _is_among_best(values: Tensor, k: int) -> Tensor:
