@@ -2,6 +2,7 @@
 
 import ast
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Callable
 from graphlib import CycleError, TopologicalSorter
@@ -40,6 +41,16 @@ def test_no_package_holds_more_than_15_percent_of_the_lines() -> None:
 
 def test_no_file_is_longer_than_400_lines() -> None:
     assert [file.name for file in FILES if n_lines(file) > 400] == []
+
+
+def test_shapes_are_checked_wherever_they_are_annotated() -> None:
+    settings = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    options = settings["tool"]["pytest"]["ini_options"]["addopts"].split("--jaxtyping-packages=")
+    *checked, _ = options[1].split(",")
+    for file in FILES:
+        if "from jaxtyping import" in file.read_text(encoding="utf-8"):
+            name = ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
+            assert any(f"{name}.".startswith(f"{package}.") for package in checked), name
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

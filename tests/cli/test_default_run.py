@@ -1,5 +1,6 @@
 """Without RUN every command takes the same run and names it; a folder of another kind is named."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -172,7 +173,8 @@ def test_compare_proposes_runs_that_exist(
 
 
 def test_a_line_of_the_own_text_is_shown(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    text = Path("data/corpus/validation.jsonl").read_text()
+    documents = Path("data/corpus/validation.jsonl").read_text().splitlines()
+    text = "\n".join(json.loads(document)["text"] for document in documents)
     for place in ("data", "runs/model", "data/tokenizer"):
         assert main(["tokens", place, "--most", "1"]) == 0
         line = capsys.readouterr().out.splitlines()[1].replace("|", "")
