@@ -25,7 +25,7 @@ class Terminal:
     def __init__(self, words: list[str]) -> None:
         self.screen = ""
         self.pid, self._fd = pty.fork()
-        if self.pid == 0:  # pragma: no cover
+        if self.pid == 0:
             os.environ |= {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from groundup.base.results import read_results
-from groundup.base.run import RunFolder
 from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
 from groundup.pretraining.doctor import doctor
@@ -90,9 +89,7 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
     assert kept == {"ending", *(stage.verb for stage in STAGES)}
     assert read_results(run / "data")["plan"]["n_passes"] <= MAX_PASSES
     trained = read_results(run)["pretrain"]
-    last = RunFolder(run).read_metrics(names=("validation_loss_nats",))[-1]
-    best_nats = trained["validation_loss_nats"]
-    assert last["validation_loss_nats"] <= 1.005 * best_nats, "a test of 1.8 seconds is noisy"
+    assert trained["best_step"] == trained["steps"]
     assert not [f for f in doctor(run).findings if f.rule == OVERFITTING]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Not run yet" not in page

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tiny_server import CHAT, USER, address, chat_run, send
 
+from groundup.generation.engine import Event
 from groundup.serve.http_server import bind
 from groundup.serve.serve import Server, open_server
 
@@ -72,13 +73,19 @@ def test_a_client_that_leaves_frees_its_rows(
     assert send(server, "/health", None, method="GET")[0] == 200
 
 
-def test_the_time_of_an_answer_is_limited(tmp_path: Path) -> None:
+def test_the_time_of_an_answer_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends as an answer that was cut off, with what was generated."""
     from tiny_server import serving
 
     with serving(chat_run(tmp_path / "tiny"), timeout_s=0.2) as server:
-        step = server.served.worker.engine.step
-        server.served.worker.engine.step = lambda: (time.sleep(0.02), step())[1]  # type: ignore
+        engine = server.served.worker.engine
+        step = engine.step
+
+        def slow_step() -> list[Event]:
+            time.sleep(0.02)
+            return step()
+
+        monkeypatch.setattr(engine, "step", slow_step)
         status, _, body = send(server, CHAT, json.dumps(LONG))
         (choice,) = json.loads(body)["choices"]
         assert (status, choice["finish_reason"]) == (200, "length")
