@@ -31,7 +31,7 @@ COMMAND = [sys.executable, "-m", "groundup.cli.main", "story", "text.txt", "--tr
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     text = "\n\n".join(document.text for document in python_reference())
-    (tmp_path / "text.txt").write_text(text[:60_000], encoding="utf-8")
+    (tmp_path / "text.txt").write_text(text[:240_000], encoding="utf-8")
     return tmp_path
 
 
