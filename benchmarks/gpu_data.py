@@ -8,8 +8,8 @@ import numpy as np
 from groundup.data.store import TokenStore
 from groundup.tokenizer.characters import CharacterTokenizer
 
-_FIRST_CHARACTER = 0x4E00
-"""From here on Unicode has enough characters for any vocabulary."""
+_FIRST_CHARACTER = 0x20000
+"""From here on there are 900,000 characters and no surrogate."""
 
 _DOCUMENT_TOKENS = 600
 """Length of a document, for isolated documents."""

@@ -189,7 +189,6 @@ def test_the_order_keeps_a_block_and_no_more() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("kind", KINDS)
 def test_batches_come_to_the_gpu_as_they_are(kind: str) -> None:
     here = Loader(windows(kind), 6)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from finetune_jobs import KINDS, MODEL, N_STEPS, config_of, make_job, train
 from small_runs import KilledError, kill_at
 
@@ -15,12 +14,6 @@ from groundup.finetune.plan import plan_fine_tuning
 from groundup.finetune.training import fine_tune, open_fine_tuning
 
 pytestmark = pytest.mark.gpu
-
-
-@pytest.fixture(autouse=True)
-def _gpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
 
 
 def losses(run: RunFolder) -> list[float]:

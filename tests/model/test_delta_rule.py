@@ -9,11 +9,23 @@ import torch.nn.functional as F
 from peers import peer
 from torch import Tensor
 
+from groundup.model import delta_rule as rule_module
 from groundup.model.delta import N_TAPS, GatedDelta, convolution
 from groundup.model.delta_rule import CHUNK, delta_step, gated_delta_rule
 from groundup.reference import delta_rule as reference
 
 LENGTHS = [1, 5, CHUNK, 3 * CHUNK + 1, 1500]
+
+
+@pytest.fixture(params=[False, True], ids=["one chunk after another", "all chunks at once"])
+def _order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a CPU, and as on a GPU."""
+    if request.param:
+        monkeypatch.setattr(rule_module, "_in_parallel", lambda _: True)
+        monkeypatch.setattr(rule_module, "_AT_ONCE", rule_module._AT_ONCE_ON_GPU)
+
+
+in_both_orders = pytest.mark.usefixtures("_order")
 
 
 def some_inputs(n: int, dtype: torch.dtype = torch.float32, d_head: int = 16) -> list[Tensor]:
@@ -48,6 +60,7 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
     assert worst <= 1e-5 * (1e-3 + largest)
 
 
+@in_both_orders
 @pytest.mark.parametrize("n", LENGTHS[:4])
 def test_equals_the_reference(n: int) -> None:
     inputs = some_inputs(n)
@@ -56,6 +69,7 @@ def test_equals_the_reference(n: int) -> None:
         np.testing.assert_allclose(found.detach().numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
+@in_both_orders
 @pytest.mark.parametrize("n", LENGTHS)
 def test_equals_transformers_in_values_and_gradients(n: int) -> None:
     theirs = qwen3_next()
@@ -73,6 +87,7 @@ def test_equals_transformers_in_values_and_gradients(n: int) -> None:
         assert_near(found, other)
 
 
+@in_both_orders
 def test_gradients_are_those_of_the_function() -> None:
     inputs = [x[:1].detach().requires_grad_() for x in some_inputs(70, torch.float64, 3)]
     starts = torch.zeros(1, 70, dtype=torch.bool)
@@ -97,6 +112,7 @@ def test_steps_equal_chunks() -> None:
     torch.testing.assert_close(state, last, rtol=1e-5, atol=1e-5)
 
 
+@in_both_orders
 def test_equal_keys_stay_exact() -> None:
     """The worst case of a chunk: each value overwrites the one before."""
     q = torch.ones(1, 200, 1, 4)

@@ -198,7 +198,6 @@ torch.testing.assert_close(results[0], results[1], atol=2e-3, rtol=2e-2)
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("rows", [64, 10_000])
 def test_on_a_gpu_the_gradients_are_those_of_the_cpu(monkeypatch, rows, compiled):

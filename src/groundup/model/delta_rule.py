@@ -107,13 +107,77 @@ def _positions(x: Tensor, like: Tensor) -> Tensor:
 
 def _scan(span: _Span, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the state before each chunk (N, n, D, D), what is written, and the last state."""
-    before, written = [], []
     keys = (span.k * span.to_end).mT  # (N, n, D, C)
+    if _in_parallel(state):
+        factors = _scaled_identity(span.whole, state) - keys @ span.known
+        before_all, state = _recurrence(factors, keys @ span.new, state)
+        return before_all, span.new - span.known @ before_all, state
+    before, written = [], []
     for i in range(span.q.shape[1]):
         before.append(state)
         written.append(torch.baddbmm(span.new[:, i], span.known[:, i], state, alpha=-1))
         state = torch.baddbmm(span.whole[:, i] * state, keys[:, i], written[-1])
     return torch.stack(before, 1), torch.stack(written, 1), state
+
+
+def _scan_back(
+    span: _Span, d_written: Tensor, d_before: Tensor, dS: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of the state after each chunk, of what is written, of the first state.
+
+    Args:
+        span: The chunks.
+        d_written: Gradient of what is written, as far as the outputs of the chunk need it.
+        d_before: The same of the state before each chunk.
+        dS: Gradient of the state after the last chunk.
+    """
+    keys = span.k * span.to_end  # (N, n, C, D)
+    if _in_parallel(dS):
+        factors = _scaled_identity(span.whole, dS) - span.known.mT @ keys
+        terms = d_before - span.known.mT @ d_written
+        after_all, dS = _recurrence(factors.flip(1), terms.flip(1), dS)
+        after_all = after_all.flip(1)
+        return after_all, d_written + keys @ after_all, dS
+    after = []
+    for i in reversed(range(d_written.shape[1])):
+        after.append(dS)
+        d_written[:, i] += keys[:, i] @ dS
+        dS = torch.baddbmm(span.whole[:, i] * dS, span.known[:, i].mT, d_written[:, i], alpha=-1)
+        dS += d_before[:, i]
+    return torch.stack(after[::-1], 1), d_written, dS
+
+
+def _in_parallel(state: Tensor) -> bool:
+    """Whether to compute all chunks at once, with twice the work: a GPU waits for single ones."""
+    return state.is_cuda
+
+
+def _scaled_identity(scale: Float[Tensor, "N n 1 1"], like: Tensor) -> Float[Tensor, "N n D D"]:
+    return scale * torch.eye(like.shape[-1], dtype=like.dtype, device=like.device)
+
+
+def _recurrence(
+    factors: Float[Tensor, "N n D D"],
+    terms: Float[Tensor, "N n D D"],
+    state: Float[Tensor, "N D D"],
+) -> tuple[Float[Tensor, "N n D D"], Float[Tensor, "N D D"]]:
+    """Compute S <- factor S + term for each of n pairs; return S before each, and the last one.
+
+    Two steps in a row are one step with other matrices. So half as many steps give every second
+    state, and the states between follow from those: about 2 log n products instead of n.
+
+    Source: "Prefix Sums and Their Applications", section 1.4.
+    """
+    n = factors.shape[1]
+    if n == 1:
+        return state[:, None], factors[:, 0] @ state + terms[:, 0]
+    if n % 2:
+        before, last = _recurrence(factors[:, :-1], terms[:, :-1], state)
+        return torch.cat((before, last[:, None]), 1), factors[:, -1] @ last + terms[:, -1]
+    (first, second), (term, next_term) = ((x[:, ::2], x[:, 1::2]) for x in (factors, terms))
+    even, last = _recurrence(second @ first, second @ term + next_term, state)
+    odd = first @ even + term
+    return torch.stack((even, odd), 2).flatten(1, 2), last
 
 
 class _GatedDeltaRule(torch.autograd.Function):
@@ -164,16 +228,8 @@ class _GatedDeltaRule(torch.autograd.Function):
 def _backward_of(span: _Span, state: Tensor, outer: Tensor, dS: Tensor) -> tuple[Tensor, ...]:
     """Gradients of queries, keys, values, decays, rates and of the state before the span."""
     before, written, _ = _scan(span, state)
-    read, keys = span.q * span.from_start, span.k * span.to_end
-    d_written = span.scores.mT @ outer
-    d_before = read.mT @ outer
-    after = []  # the gradient of the state after each chunk
-    for i in reversed(range(outer.shape[1])):
-        after.append(dS)
-        d_written[:, i] += keys[:, i] @ dS
-        dS = torch.baddbmm(span.whole[:, i] * dS, span.known[:, i].mT, d_written[:, i], alpha=-1)
-        dS += d_before[:, i]
-    d_after = torch.stack(after[::-1], 1)  # (N, n, D, D)
+    read = span.q * span.from_start
+    d_after, d_written, dS = _scan_back(span, span.scores.mT @ outer, read.mT @ outer, dS)
     D = outer.shape[-1]
     d_solved = torch.cat((d_written, -d_written @ before.mT), -1)
     d_values, d_keys = torch.split(span.inverse.mT @ d_solved, D, dim=-1)  # of `written` in `_span`

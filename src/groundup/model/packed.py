@@ -222,9 +222,24 @@ def variable_length_kernel() -> Callable[..., Any] | None:
             from torch.nn.attention.varlen import varlen_attn  # new in torch 2.10
 
             names = inspect.signature(varlen_attn).parameters.keys()
-            if {"window_size", "enable_gqa"} <= names:
+            if "enable_gqa" in names:
                 _found_kernel[0] = varlen_attn
+            elif "window_size" in names:  # torch 2.11
+                _found_kernel[0] = _with_repeated_heads(varlen_attn)
     return _found_kernel[0]
+
+
+def _with_repeated_heads(kernel: Callable[..., Any]) -> Callable[..., Any]:
+    """Give each query head its own copy of the keys and values: this kernel cannot share them."""
+
+    def attend(
+        q: Tensor, k: Tensor, v: Tensor, *positions: Any, enable_gqa: bool, **more: Any
+    ) -> Any:
+        if enable_gqa:
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+        return kernel(q, k, v, *positions, **more)
+
+    return attend
 
 
 def flash(
