@@ -9,8 +9,10 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background by a shell
@@ -53,6 +55,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _shapes_unchecked_on_a_gpu(request: pytest.FixtureRequest) -> Iterator[None]:
+    """`torch.compile` cannot trace the checks of shapes, which the tests of a CPU make."""
+    on_gpu = request.node.get_closest_marker("gpu") is not None
+    if on_gpu:
+        jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    if on_gpu:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,8 @@ def test_the_curve_is_that_of_the_cpu(tmp_path: Path) -> None:
             if hasattr(module, "dropout"):
                 module.dropout = 0.0
         curves.append(losses(train(tmp_path / device, job)[0]))
-    assert curves[1] == pytest.approx(curves[0], abs=1e-3)
+    assert curves[1][:4] == pytest.approx(curves[0][:4], abs=1e-3)
+    assert curves[1] == pytest.approx(curves[0], rel=2e-3)  # roundings grow from step to step
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,7 @@ def _order(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """As on a CPU, and as on a GPU."""
     if request.param:
         monkeypatch.setattr(rule_module, "_in_parallel", lambda _: True)
-        monkeypatch.setattr(rule_module, "_AT_ONCE", rule_module._AT_ONCE_ON_GPU)
+        monkeypatch.setattr(rule_module, "DELTA_AT_ONCE", rule_module.DELTA_AT_ONCE_ON_GPU)
 
 
 in_both_orders = pytest.mark.usefixtures("_order")

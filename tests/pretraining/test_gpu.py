@@ -124,8 +124,7 @@ def test_a_checkpoint_goes_to_a_cpu_and_back(data):
         path.read_text().replace('device = "cuda"', 'device = "cpu"')
     )
     assert pretrain(replace_settings(broken, device="cpu")).resumed_from_step == 5
-    for name, tensor in final_weights(broken.out).items():
-        torch.testing.assert_close(tensor, stored[name], atol=2e-2, rtol=2e-2)
+    assert losses(broken.out) == pytest.approx(losses(run), abs=1e-3)
 
 
 def test_memory_comes_out_as_planned(data):

@@ -24,6 +24,10 @@ LONG = 1024
 """Positions up to which full attention of a model with `layers` stores its weights in bfloat16."""
 DELTA_CHUNK = 64
 """Positions that the gated delta rule computes by one product of matrices."""
+DELTA_AT_ONCE, DELTA_AT_ONCE_ON_GPU = 2**17, 2**24
+"""Values of one kind that it computes at once: on a CPU they must fit in its cache."""
+_DELTA_KINDS = 29
+"""Kinds of values in its backward pass, in float32. Measured."""
 DELTA_TAPS = 4
 """Positions that its convolution reads, the current one included."""
 
@@ -181,11 +185,11 @@ def memory_bytes(
     Activations are the tensors that the backward pass needs, counted for the code of `model/`
     without `torch.compile`: the inputs of matrix products, norms and activation functions, and the
     queries, keys, values and output of attention. A CPU stores more: the attention weights where
-    `attention_blocks` runs, and float32 copies in the norms where activations are bfloat16. The
-    logits are stored three times: as computed, as log-probabilities, and as gradient. Above
-    `LOGITS_AT_ONCE` they are stored once, with the gradient of the head. A GPU computes those of
-    `gpu_loss_rows` positions at a time, and a compiled step there computes the outputs of norms and
-    activation functions again.
+    `attention_blocks` runs, normalized inputs, and float32 copies in the norms where activations
+    are bfloat16. Logits in float32 are stored three times: as computed, as log-probabilities, and
+    as gradient. In bfloat16, and above `LOGITS_AT_ONCE`, they are stored once, with the gradient of
+    the head. A GPU computes those of `gpu_loss_rows` positions at a time, and a compiled step there
+    computes the outputs of norms and activation functions again.
 
     Args:
         config: Architecture of the model.
@@ -211,10 +215,11 @@ def memory_bytes(
         for layer in range(config.n_layers)
     ]
     mlp = C + config.ff_width * (4 if config.activation == "swiglu" else 2)
-    # RMSNorm stores its input and the normalized input, LayerNorm its input.
-    norm = 2 * C if config.norm == "rms" else C
+    # A norm stores its input, and RMSNorm on a CPU the normalized input.
+    norm = 2 * C if config.norm == "rms" and on_cpu else C
     norm_bytes = norm * (4 if copies and config.norm == "rms" else activation_bytes)
-    others = (mlp + 2 * C * bool(config.dropout)) * activation_bytes + 2 * norm_bytes
+    dropped = 2 * C * bool(config.dropout) * (activation_bytes if on_cpu else 1)
+    others = mlp * activation_bytes + dropped + 2 * norm_bytes
     others += 4 * query_key * (copies and config.qk_norm)
     each = [others + mixer * activation_bytes for mixer in mixers]
     if compiled and not on_cpu:
@@ -231,16 +236,20 @@ def memory_bytes(
     n_logits = tokens * config.vocab_size
     if on_cpu:
         logits_bytes = n_logits * 4 * 3
-        if n_logits > LOGITS_AT_ONCE:
+        if n_logits > LOGITS_AT_ONCE or (copies and not compiled):
             logits_bytes = min(n_logits * activation_bytes, LOGITS_BYTES)
             logits_bytes += config.vocab_size * C * (4 + activation_bytes)
     else:
         logits_bytes = _gpu_logits_bytes(config, tokens, activation_bytes, compiled=compiled)
+    activations_bytes = tokens * per_token_bytes
+    if "d" in config.kinds and not on_cpu:
+        n_values = tokens * H * max(D, DELTA_CHUNK)
+        activations_bytes += _DELTA_KINDS * 4 * min(n_values, DELTA_AT_ONCE_ON_GPU)
     return Memory(
         weights_bytes=n_parameters * weight_bytes,
         gradients_bytes=n_parameters * weight_bytes,
         optimizer_bytes=int(n_parameters * optimizer_values_per_weight * 4),
-        activations_bytes=tokens * per_token_bytes,
+        activations_bytes=activations_bytes,
         logits_bytes=logits_bytes,
     )
 
@@ -266,7 +275,9 @@ def _mixer_values(
     of_pattern = config.layers is not None
     if of_pattern and kind == "w":  # the weights and the rotation are computed again
         return attention + 2 * (H + G) * D * config.qk_norm
-    attention += (H + G) * D * (config.qk_norm + config.rotates(layer))
+    rotates = config.rotates(layer)
+    # A GPU stores what the norm reads and what the rotation writes.
+    attention += (H + G) * D * (config.qk_norm + rotates if on_cpu else config.qk_norm or rotates)
     recomputes = in_segments or (of_pattern and T > LONG)
     if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
         # Attention weights, and keys and values repeated for every query head.

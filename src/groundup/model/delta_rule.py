@@ -20,10 +20,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from groundup.model.count import DELTA_AT_ONCE, DELTA_AT_ONCE_ON_GPU
 from groundup.model.count import DELTA_CHUNK as CHUNK
 
-_AT_ONCE, _AT_ONCE_ON_GPU = 2**17, 2**24
-"""Values of one kind that are computed at once: on a CPU they must fit in its cache."""
 _EPS = 1e-6
 """Keeps a query or a key of length zero from dividing by zero, as in transformers."""
 
@@ -272,7 +271,7 @@ def _of_normalized(gradient: Tensor, y: Tensor, scale: Tensor) -> Tensor:
 def _parts(q: Float[Tensor, "B T H D"]) -> list[slice]:
     """Divide the positions into spans."""
     B, T, H, D = q.shape
-    at_once = _AT_ONCE_ON_GPU if q.is_cuda else _AT_ONCE
+    at_once = DELTA_AT_ONCE_ON_GPU if q.is_cuda else DELTA_AT_ONCE
     length = max(1, at_once // (B * H * CHUNK * max(D, CHUNK))) * CHUNK
     return [slice(start, min(start + length, T)) for start in range(0, T, length)]
 
