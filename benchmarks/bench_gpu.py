@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_bare import VARIANTS, bare_tokens_per_s
-from gpu_data import character_data, random_data
+from gpu_data import character_data, random_data, write_documents
 
 from groundup.base.config import from_mapping, read_recipe
 from groundup.base.fields import leaves
@@ -308,7 +308,8 @@ class Bench:
             if text is None or tokenizer is None:
                 random_data(data, self.sizes.vocab_size, self.sizes.random_tokens)
             else:
-                words = ["prepare", str(text), "--tokenizer", str(tokenizer), "--out", str(data)]
+                write_documents(text, source := self.folder / "documents.jsonl")
+                words = ["prepare", str(source), "--tokenizer", str(tokenizer), "--out", str(data)]
                 self._timed([sys.executable, "-m", "groundup.cli.main", *words])
                 self.sizes.vocab_size = TokenStore.open(data / "train").vocab_size
         return data

@@ -70,7 +70,8 @@ def step(options: argparse.Namespace) -> None:
     planned = count_memory(config)
     setup = prepare_training(config, data)
     cpu_s, clock_s = time.process_time(), time.perf_counter()
-    done = next(train_steps(setup.batches, setup.training_loss, setup.optimizer, setup.schedule))
+    parts = (setup.batches, setup.training_loss, setup.optimizer, setup.schedule)
+    done = next(train_steps(*parts, read_late=False))  # without the next step
     result = {
         "tokens": n_tokens,
         "peak_bytes": peak_memory_bytes(setup.model.device),

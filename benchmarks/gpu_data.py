@@ -1,5 +1,6 @@
 """The data of bench_gpu.py, where no text with GPT-2's tokenizer is given."""
 
+import json
 from pathlib import Path
 from pydoc_data.topics import topics
 
@@ -12,6 +13,7 @@ _FIRST_CHARACTER = 0x20000
 """From here on there are 900,000 characters and no surrogate."""
 
 _DOCUMENT_TOKENS = 600
+_DOCUMENT_CHARACTERS = 2000
 """Length of a document, for isolated documents."""
 
 
@@ -20,6 +22,17 @@ def random_data(folder: Path, vocab_size: int, n_tokens: int) -> None:
     characters = map(chr, range(_FIRST_CHARACTER, _FIRST_CHARACTER + vocab_size - 1))
     ids = np.random.default_rng(0).integers(vocab_size - 1, size=n_tokens)
     _write(folder, CharacterTokenizer(characters), ids)
+
+
+def write_documents(text: Path, out: Path) -> None:
+    """Write the paragraphs of a text as JSON lines, several in a document."""
+    documents = [""]
+    for paragraph in text.read_text(encoding="utf-8").split("\n\n"):
+        if len(documents[-1]) > _DOCUMENT_CHARACTERS:
+            documents.append("")
+        documents[-1] += paragraph + "\n\n"
+    lines = (json.dumps({"text": document}) for document in documents)
+    out.write_text("\n".join(lines), encoding="utf-8")
 
 
 def character_data(folder: Path, text: Path | None, most: int | None) -> None:

@@ -109,7 +109,8 @@ def test_no_step_waits_for_the_gpu(data, optimizer):
 
 def test_a_checkpoint_goes_to_a_cpu_and_back(data):
     """The padding of the head is not in it: shapes and bits are those of the vocabulary."""
-    config = settings(data, device="cuda", dtype="fp32")
+    model = GPTConfig(context_length=16, d_model=16, n_layers=2, n_heads=2)
+    config = settings(data, model=model, device="cuda", dtype="fp32")
     run = pretrain(config).run
     stored = final_weights(run)
     here = load_model(run / "checkpoints" / "step-000012")

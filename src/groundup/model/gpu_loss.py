@@ -121,6 +121,8 @@ def _plus_product(
     """total + left @ right. Of bfloat16 factors the product is added before it is rounded."""
     if total.dtype == left.dtype:
         return torch.addmm(total, left, right)
+    if total.is_cuda and torch.compiler.is_compiling():  # torch 2.11 cannot compile the next one
+        return total + torch.mm(left, right, out_dtype=total.dtype)
     if total.is_cuda:
         return torch.addmm(total, left, right, out_dtype=total.dtype)
     return total + (left @ right).to(total.dtype)

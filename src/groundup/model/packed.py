@@ -102,9 +102,11 @@ class Documents:
         else:
             assert n_tokens is not None
             longest = row_length
-        ends = F.pad(lengths.cumsum(0), (1, 0))  # (n + 1,)
+        stops = lengths.cumsum(0)  # (n,)
+        ends = F.pad(stops, (1, 0))  # (n + 1,)
         places = torch.arange(n_tokens, device=lengths.device)
-        document = torch.searchsorted(ends[1:], places, right=True)  # (N,)
+        # Not in a slice of `ends`, which the compiler of torch 2.11 refuses for a GPU.
+        document = torch.searchsorted(stops, places, right=True)  # (N,)
         return cls(lengths, places - ends[document], ends.to(torch.int32), longest, row_length)
 
 
