@@ -35,8 +35,8 @@ DELTA_TAPS = 4
 def gpu_loss_rows(vocab_size: int, *, compiled: bool) -> int:
     """Number of positions whose logits a GPU computes at a time.
 
-    A compiled step stores them once, in the format of the activations, and computes all of them if
-    it can. Otherwise there are float32 copies.
+    A compiled step stores them in the format of the activations, and computes all of them if it can.
+    Otherwise there are float32 copies.
 
     >>> gpu_loss_rows(50_257, compiled=False), gpu_loss_rows(50_257, compiled=True)
     (8192, 42690)
@@ -288,12 +288,12 @@ def _mixer_values(
 def _gpu_logits_bytes(
     config: GPTConfig, tokens: int, activation_bytes: int, *, compiled: bool
 ) -> int:
-    """Logits, their softmax and their gradient, which are one tensor in a compiled step; the padded
-    head, its gradient, and that of the hidden states."""
+    """Logits, their softmax and their gradient, in the format of the activations if the step is
+    compiled; the padded head, its gradient, and that of the hidden states."""
     C, V = config.d_model, _padded(config.vocab_size)
     most = gpu_loss_rows(config.vocab_size, compiled=compiled)
     in_parts = 2 * activation_bytes + (4 if activation_bytes < 4 else 0)
-    per_logit = activation_bytes if compiled else in_parts
+    per_logit = 3 * activation_bytes if compiled else in_parts
     head = V * C * (activation_bytes + (4 if tokens > most else activation_bytes))
     return min(tokens, most) * V * per_logit + head + tokens * C * activation_bytes
 
