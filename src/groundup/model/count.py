@@ -35,8 +35,8 @@ DELTA_TAPS = 4
 def gpu_loss_rows(vocab_size: int, *, compiled: bool) -> int:
     """Number of positions whose logits a GPU computes at a time.
 
-    A compiled step stores them in the format of the activations, and computes all of them if it can.
-    Otherwise there are float32 copies.
+    A compiled step stores them in the format of the activations, and computes all of them if it
+    can. Otherwise there are float32 copies.
 
     >>> gpu_loss_rows(50_257, compiled=False), gpu_loss_rows(50_257, compiled=True)
     (8192, 42690)
