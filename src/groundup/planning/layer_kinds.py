@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from groundup.base.device import choose_device
 from groundup.base.fields import replace_settings
 from groundup.base.machine import usable_memory_bytes
+from groundup.base.malloc import give_back
 from groundup.planning.fitting import best_segment, total_bytes
 from groundup.planning.throughput import probe
 from groundup.train.config import PretrainConfig
@@ -69,6 +70,7 @@ def _cost(config: PretrainConfig, data: Data, pattern: str, free: int) -> LayerC
     config = replace(replace_settings(config, segment=None, compile="off"), model=model)
     at_once, segment = total_bytes(config), best_segment(config)
     step_s = probe(config, data, _PROBE_S).step_s
+    give_back()  # the memory in use now is a part of the next estimate
     in_segments = None if segment is None else replace_settings(config, segment=segment)
     needed = None if in_segments is None else total_bytes(in_segments)
     kinds = set(pattern)
