@@ -1,6 +1,6 @@
 """Whether long contexts are used: needles, and the loss of mixed layers beside full attention.
 
-    python benchmarks/bench_context.py needle [--layers wg ww] [--steps 600]
+    python benchmarks/bench_context.py needle [--layers wg ww] [--steps 1500]
     python benchmarks/bench_context.py loss DATA [--layers wwwg g] [--steps 300] [--seeds 3]
 
 `needle` prepares the text `needles` and trains each pattern of layers with the recipe
@@ -89,7 +89,7 @@ def main() -> None:
     modes = parser.add_subparsers(required=True)
     one = modes.add_parser("needle")
     one.set_defaults(measure=needle)
-    one.add_argument("--steps", type=int, default=600)
+    one.add_argument("--steps", type=int, default=1500)
     one.add_argument("--tokens", type=int, nargs="+", default=[8192, 65_536])
     two = modes.add_parser("loss")
     two.set_defaults(measure=loss)
