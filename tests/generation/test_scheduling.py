@@ -98,6 +98,49 @@ def test_one_bad_text_does_not_affect_the_others(monkeypatch: pytest.MonkeyPatch
     assert text_of(events, good) == alone
 
 
+def test_a_step_that_fails_ends_the_texts_that_it_reads_and_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(Decoder(MODEL), prefill_chunk=4)
+    writing = [engine.submit(request([i, 2], 20)) for i in range(2)]
+    engine.step()
+    reading = engine.submit(request(list(range(10)), 5, sampling=Sampling(temperature=0)))
+    step, calls = Decoder.step, iter(range(1000))
+
+    def fails_once(self: Decoder, *args: Any) -> Any:
+        if next(calls) == 0:
+            raise MemoryError("no memory")
+        return step(self, *args)
+
+    monkeypatch.setattr(Decoder, "step", fails_once)
+    events = engine.step()
+    ended = [event for event in events if event.finish_reason is not None]
+    assert [event.handle for event in ended] == writing
+    assert all(isinstance(event.error, MemoryError) for event in ended)
+    later = engine.submit(request([5, 6], 5, sampling=Sampling(temperature=0)))
+    events = run(engine)
+    expected = [(reading, list(range(10))), (later, [5, 6])]
+    for handle, ids in expected:
+        assert text_of(events, handle) == generate(MODEL, ids, 5, temperature=0)
+
+
+@pytest.mark.parametrize("name", ["new_row", "make_room"])
+def test_texts_without_memory_end_as_they_join(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def fails(*_: Any) -> None:
+        raise MemoryError("no memory")
+
+    engine = Engine(Decoder(MODEL))
+    writing = engine.submit(request([1, 2], 5))
+    events = engine.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(Decoder, name, fails)
+        joining = [engine.submit(request([3, i], 5)) for i in range(2)]
+        found = engine.step()
+    assert [event.handle for event in found if event.finish_reason == "error"] == joining
+    events += found + run(engine)
+    assert len(text_of(events, writing)) == 5
+
+
 def test_finish_reasons() -> None:
     text = generate(MODEL, [1, 2], 60, temperature=0)
 

@@ -6,7 +6,8 @@ text has the same tokens whatever else is generated.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from groundup.base.errors import UserError
@@ -237,12 +238,15 @@ class Engine:
                     break
             reserved += needed
             joining.append(self._waiting.popleft())
-        if len(joining) > 1:
-            self.decoder.make_room([sequence.first_positions for _, sequence in joining])
-        for handle, sequence in joining:
+        self._running += joining
+        sequences = [sequence for _, sequence in joining]
+        with _failing(sequences):
+            if len(joining) > 1:
+                self.decoder.make_room([sequence.first_positions for sequence in sequences])
+        for sequence in sequences:
             if sequence.finish_reason is None:
-                sequence.begin(self.decoder, self._row_with(sequence.tokens))
-            self._running.append((handle, sequence))
+                with _failing([sequence]):
+                    sequence.begin(self.decoder, self._row_with(sequence.tokens))
 
     def _decode(self, sequences: list[TextSequence]) -> None:
         """Read the one token of each text that was drawn last, all together, and draw the next."""
@@ -254,9 +258,10 @@ class Engine:
                     ready.remove(sequence)
                     self._read(sequence, [*sequence.unread, *draft], draft)
         if ready:
-            logits = self.decoder.step([s.unread[0] for s in ready], [_row(s) for s in ready])
-            for i, sequence in enumerate(ready):
-                sequence.take(logits[i : i + 1])
+            with _failing(ready):
+                logits = self.decoder.step([s.unread[0] for s in ready], [_row(s) for s in ready])
+                for i, sequence in enumerate(ready):
+                    sequence.take(logits[i : i + 1])
 
     def _prefill(self, sequences: list[TextSequence]) -> None:
         """Read the next part of prompts, in turn: a long one does not keep the others waiting."""
@@ -276,14 +281,10 @@ class Engine:
 
     def _read(self, sequence: TextSequence, ids: list[int], draft: list[int] | None = None) -> None:
         draft = draft or []
-        try:
+        with _failing([sequence]):
             logits = self.decoder.read(ids, _row(sequence), n_last=1 + len(draft))
-        except Exception as error:  # for example out of memory; the other texts go on
-            sequence.error = error
-            sequence.finish("error")
-            return
-        if draft or not sequence.unread:
-            sequence.take(logits, draft)
+            if draft or not sequence.unread:
+                sequence.take(logits, draft)
 
     def _leave(self, sequence: TextSequence) -> None:
         row, sequence.row = sequence.row, None
@@ -312,6 +313,16 @@ class Engine:
         except UserError:  # a sliding window no longer holds the positions before
             return None
         return found
+
+
+@contextmanager
+def _failing(sequences: Sequence[TextSequence]) -> Iterator[None]:
+    """End these texts if the block fails, for example out of memory; the others go on."""
+    try:
+        yield
+    except Exception as error:
+        for sequence in sequences:
+            sequence.fail(error)
 
 
 def _row(sequence: TextSequence) -> Row:

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 FinishReason = Literal["stop", "length", "cancelled", "error"]
 """stop: a stop id, a stop string or a constraint ended the text; length: max_new_tokens were
-generated, or the context is full; error: no token could be drawn."""
+generated, or the context is full; error: no token could be computed or drawn."""
 _MOST_RESERVED = 512
 """New tokens that a row has memory for from the beginning; most texts end early."""
 
@@ -141,23 +141,25 @@ class TextSequence:
             draft: The tokens that were read after the last one.
         """
         assert self.row is not None
-        n_before = len(self.tokens)
         try:
-            for i, after in enumerate(logits):
-                token = self._sampler.draw(after, self.n_left)
-                self._add(token)
-                is_as_guessed = i < len(draft) and token.id == draft[i]
-                if self.finish_reason is not None or not is_as_guessed:
-                    break
+            self._draw(logits, draft)
+            if self.finish_reason is None:
+                self.row.truncate(min(self.row.length, len(self.tokens) - 1 - self._start))
+                self._slide()
         except Exception as error:  # of this text only
-            self.error = error
-            self.finish("error")
+            self.fail(error)
+
+    def _draw(self, logits: Tensor, draft: Sequence[int]) -> None:
+        n_before = len(self.tokens)
+        for i, after in enumerate(logits):
+            token = self._sampler.draw(after, self.n_left)
+            self._add(token)
+            is_as_guessed = i < len(draft) and token.id == draft[i]
+            if self.finish_reason is not None or not is_as_guessed:
+                break
         if draft and self._lookup is not None:
             n_accepted = max(0, len(self.tokens) - n_before - 1)
             self._lookup.record(len(self.tokens), len(draft), n_accepted)
-        if self.finish_reason is None:
-            self.row.truncate(min(self.row.length, len(self.tokens) - 1 - self._start))
-            self._slide()
 
     def finish(self, reason: FinishReason) -> None:
         """End the text."""
@@ -167,6 +169,12 @@ class TextSequence:
                 self._piece += self._text.close()
                 if self._text.stopped and reason == "length":
                     self.finish_reason = "stop"
+
+    def fail(self, error: Exception) -> None:
+        """End the text because of an error, unless it has ended."""
+        if self.finish_reason is None:
+            self.error = error
+            self.finish("error")
 
     def news(self) -> tuple[tuple[Token, ...], str]:
         """Return the tokens and the text since the last call."""
