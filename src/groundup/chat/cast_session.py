@@ -86,7 +86,7 @@ class CastSession:
         self._n_forgotten = 0
         return self.exchanges.pop().question
 
-    def put_back(self, exchange: Exchange) -> None:
+    def restore(self, exchange: Exchange) -> None:
         """Add the exchange that `undo` has removed."""
         self.exchanges.append(exchange)
         self.speaker = exchange.answerer

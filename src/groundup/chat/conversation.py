@@ -66,7 +66,7 @@ class Conversation:
             yield from self.session.ask(question)
         finally:
             if len(self.session.exchanges) == n_kept:
-                self.session.put_back(*removed)
+                self.session.restore(*removed)
                 self.n_saved, self.generator.tokens, self.generator.was_cut = before
 
     def save(self, name: str) -> list[Path]:

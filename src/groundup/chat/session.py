@@ -103,7 +103,7 @@ class ChatSession:
         self.n_forgotten = 0  # those that fit again are not left out
         return question
 
-    def put_back(self, exchange: Exchange) -> None:
+    def restore(self, exchange: Exchange) -> None:
         """Add the exchange that `undo` has removed."""
         self.messages.append(Message(role="user", content=exchange.question))
         self.messages.append(Message(role="assistant", content=exchange.answer))
