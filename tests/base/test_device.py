@@ -46,6 +46,6 @@ def test_a_missing_optional_dependency_names_the_install_command():
     with pytest.raises(UserError) as caught:
         needed("nosuchpackage.part", "ray", "--engine ray")
     assert str(caught.value) == (
-        "--engine ray: nosuchpackage is not installed. It is an optional dependency. "
-        "Try: pip install 'groundup[ray]'"
+        "--engine ray: nosuchpackage is not installed. It is a package of the extra ray. "
+        "Try: pip install -c constraints.txt -e '.[ray]'"
     )

@@ -100,7 +100,7 @@ def test_the_terminal_lets_another_character_answer() -> None:
     screen: list[str] = []
     say: Callable[[str], None] = lambda line: screen.append(f"{line}\n")  # noqa: E731
     talk = around(chat)
-    assert converse(talk, lambda: next(lines), screen.append, say, interactive=True) == 2
+    assert converse(talk, lambda: next(lines), screen.append, say, interactive=True).n_answered == 2
     assert "".join(screen).splitlines() == [
         "Juliet > Ay.",
         "You speak as Juliet, and ROMEO answers.",

@@ -11,7 +11,7 @@ from small_chat import TOKENIZER, conversation, real
 
 from groundup.base.terminated import Terminated
 from groundup.chat.conversation import Conversation
-from groundup.chat.terminal import converse
+from groundup.chat.terminal import Outcome, converse
 from groundup.finetune.instruct.config import InstructConfig
 from groundup.records.conversations import read_conversations
 from groundup.tokenizer.template import Message, render_prompt
@@ -35,8 +35,8 @@ def talk(
     def write(piece: str) -> None:
         written[0] += piece
 
-    n = converse(chat, read, write, said.append, interactive=interactive)
-    return written[0].splitlines(), said, n
+    outcome = converse(chat, read, write, said.append, interactive=interactive)
+    return written[0].splitlines(), said, outcome.n_answered
 
 
 def test_a_conversation_answers_and_obeys() -> None:
@@ -44,7 +44,7 @@ def test_a_conversation_answers_and_obeys() -> None:
     answers, said, n_answered = talk(
         chat, ["hi", "", "/reset", "/dance", "a" * 60, "bye", "/quit", "never"], interactive=False
     )
-    assert (answers, n_answered) == (["hello", "see you"], 2)
+    assert (answers, n_answered) == (["hello", "", "see you"], 2)
     assert said[0] == "The conversation was cleared."
     assert said[1].startswith("There is no command /dance. /help lists the commands.")
     assert said[2] == (
@@ -137,6 +137,29 @@ def test_settings_change_the_answers() -> None:
     assert said[-1].startswith("With temperature 0 the answer would be the same.")
 
 
+def test_a_retry_that_gives_no_answer_keeps_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = real(context_length=100)
+    talk(chat, ["a question of many tokens with an answer"])
+    before, tokens = chat.session.exchanges, chat.generator.tokens
+    assert len(before) == 1
+    _, said, n = talk(chat, ["/temperature 1", "/max-new-tokens 90", "/retry"])
+    assert n == 0
+    assert "tokens with the chat template" in said[-1]
+    assert (chat.session.exchanges, chat.generator.tokens) == (before, tokens)
+
+    def stopped(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chat.generator._decoder, "hidden", stopped)
+    _, said, _ = talk(chat, ["/max-new-tokens 20", "/retry"])
+    assert said[-1] == "The answer was stopped."
+    assert (chat.session.exchanges, chat.generator.tokens) == (before, tokens)
+    monkeypatch.undo()
+    talk(chat, ["/retry"])
+    assert [each.question for each in chat.session.exchanges] == [before[0].question]
+    assert chat.session.exchanges != before
+
+
 def test_an_answer_of_the_maximum_length_is_said_to_be_cut() -> None:
     chat = real()
     _, said, _ = talk(chat, ["/max-new-tokens 3", "hi"])
@@ -163,7 +186,8 @@ def test_ctrl_c_stops_an_answer_and_sigterm_ends_the_chat(
     said: list[str] = []
     lines = iter(["hi", "and?", None])
     if interactive and kind is KeyboardInterrupt:
-        assert converse(chat, lambda: next(lines), write, said.append, interactive=True) == 1
+        outcome = converse(chat, lambda: next(lines), write, said.append, interactive=True)
+        assert outcome == Outcome(n_answered=1, n_failed=0)
         assert said == ["The answer was stopped. What was written of it is kept."]
         assert [each.answer for each in chat.session.exchanges] == ["a l", "well"]
     else:

@@ -118,12 +118,21 @@ def test_a_pipe_gets_answers_only(
 ) -> None:
     lines = iter(["Hi\n", "/top-k 5\n", "/temprature 1\n", "x" * 4500 + "\n", "Bye", ""])
     monkeypatch.setattr("sys.stdin.readline", lambda: next(lines), raising=False)
-    assert main(["chat", "chatty", "--max-new-tokens", "2"]) == 0
+    assert main(["chat", "chatty", "--max-new-tokens", "2"]) == 1
     out, err = capsys.readouterr()
-    assert len(out.splitlines()) == 2
+    first, failed, last = out.splitlines()
+    assert (bool(first), failed, bool(last)) == (True, "", True)
+    assert err.endswith("error: 2 lines of the input had an error. See above.\n")
     assert "top-k: 5\n" in err
     assert "Did you mean /temperature?" in err
     assert "At most 4,094 fit beside an answer of 2." in err
+
+
+def test_weights_that_are_not_quantized_are_refused_with_the_command(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", "chatty", "--ask", "Hi", "--quantize", "file"]) == 1
+    assert "Try: groundup chat chatty --ask Hi --quantize int8\n" in capsys.readouterr().err
 
 
 def test_a_history_that_cannot_be_kept_is_refused(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_hub_name_without_the_package_prints_what_to_install(
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError) as caught:
         find_source(Path("owner/name"))
-    assert caught.value.command == "pip install 'groundup[hub]'"
+    assert caught.value.command == "pip install -c constraints.txt -e '.[hub]'"
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

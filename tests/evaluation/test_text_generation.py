@@ -117,7 +117,7 @@ def test_a_decoder_is_made_once_until_a_weight_changes(model: LanguageModel) -> 
     with torch.no_grad():
         weight.neg_()
     assert model.generate("the", 5, temperature=0) == before
-    with pytest.raises(UserError, match=r"not quantized.*--quantize int8"):
+    with pytest.raises(UserError, match=r"not quantized.*Try: quantize='int8'"):
         decoder_of(model.model, model.path, form="file")
 
 

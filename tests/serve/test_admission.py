@@ -42,7 +42,7 @@ def test_requests_are_taken_while_memory_and_places_to_wait_last() -> None:
     ("asked", "said"),
     [
         (request(101, 10), "prompt has 101 tokens, and the server takes prompts of up to 100"),
-        (request(10, 51), "51 new tokens are asked for, and the server generates up to 50"),
+        (request(10, 51), "max_new_tokens is 51, and the server generates up to 50"),
         (request(10, 10, n=9), "n is 9. The server has room for 8 texts of this length"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_missing_package_is_named_with_the_command(
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UserError, match=f"{package} is not installed") as info:
         open_server(chat_run(runs / "tiny"))
-    assert info.value.command == "pip install 'groundup[serve]'"
+    assert info.value.command == "pip install -c constraints.txt -e '.[serve]'"
 
 
 def test_other_machines_need_a_key(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,7 +48,8 @@ class Faulty:
             yield b"HTTP/1.1 400 Bad\r\nContent-Length: 4\r\n\r\nno n"
             return
         yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        text = "changed" if fault == "changed" else f"answer to {prompt} \N{GRINNING FACE}"
+        texts = {"changed": "changed", "short": "shor"}
+        text = texts.get(fault, f"answer to {prompt} \N{GRINNING FACE}")
         reason = None if fault == "no reason" else "length"
         events: list[Any] = [{"choices": [{"text": c, "finish_reason": None}]} for c in text]
         if fault == "error":
@@ -109,6 +110,15 @@ def test_each_fault_is_counted() -> None:
     said = " ".join(result.problems)
     for words in ("ended early", "out of memory", "no finish reason", "instead of"):
         assert words in said
+
+
+@pytest.mark.parametrize("faults", [["", "short"], ["short"]])
+def test_an_answer_that_a_limit_has_ended_is_not_called_changed(faults: list[str]) -> None:
+    result, _ = run({"one": list(faults)})
+    assert (result.n_lost, result.n_changed) == (0, 0)
+    assert result.n_cut + result.n_complete == result.n_requests == 12
+    assert (result.n_cut == 1) == (len(faults) == 2), "of a request that is cut alone, all are"
+    assert "request 0: 4 of 5 tokens, then the time limit of the server" in result.problems[0]
 
 
 def test_clients_that_leave_are_not_lost() -> None:

@@ -10,13 +10,14 @@ def needed(module: str, extra: str, where: str) -> Any:
     """Import an optional package.
 
     Raises:
-        UserError: The package is not installed. The error contains the install command.
+        UserError: The package is not installed. The error contains the command that installs all
+            packages of the extra.
     """
     try:
         return importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"{module.partition('.')[0]} is not installed. It is an optional dependency.",
+            f"{module.partition('.')[0]} is not installed. It is a package of the extra {extra}.",
             where=where,
-            command=f"pip install 'groundup[{extra}]'",
+            command=f"pip install -c constraints.txt -e '.[{extra}]'",
         ) from error

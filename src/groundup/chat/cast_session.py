@@ -86,6 +86,11 @@ class CastSession:
         self._n_forgotten = 0
         return self.exchanges.pop().question
 
+    def restore(self, exchange: Exchange) -> None:
+        """Add the exchange that `undo` has removed."""
+        self.exchanges.append(exchange)
+        self.speaker = exchange.answerer
+
     def ask(self, question: str) -> Generator[str, None, None]:
         """Yield the answer to what you say, and keep both in the scene.
 

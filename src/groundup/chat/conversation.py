@@ -4,6 +4,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from groundup.base.errors import UserError
 from groundup.chat.answer_generator import AnswerGenerator
 from groundup.chat.cast_session import CastSession
 from groundup.chat.session import ChatSession
@@ -48,6 +49,25 @@ class Conversation:
         self.generator.forget()
         self.n_saved = -1
         return self.session.undo()
+
+    def retry(self) -> Generator[str, None, None]:
+        """Stream another answer to the last question. The old one is kept if none begins.
+
+        Raises:
+            UserError: Nothing was answered yet, or as the session.
+        """
+        removed = self.session.exchanges[-1:]
+        before = self.n_saved, self.generator.tokens, self.generator.was_cut
+        question = self.undo()
+        if question is None:
+            raise UserError("Nothing was answered yet.")
+        n_kept = len(self.session.exchanges)
+        try:
+            yield from self.session.ask(question)
+        finally:
+            if len(self.session.exchanges) == n_kept:
+                self.session.restore(*removed)
+                self.n_saved, self.generator.tokens, self.generator.was_cut = before
 
     def save(self, name: str) -> list[Path]:
         """Write the conversation to new files, as `transcript.save`."""

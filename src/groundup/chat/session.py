@@ -103,6 +103,11 @@ class ChatSession:
         self.n_forgotten = 0  # those that fit again are not left out
         return question
 
+    def restore(self, exchange: Exchange) -> None:
+        """Add the exchange that `undo` has removed."""
+        self.messages.append(Message(role="user", content=exchange.question))
+        self.messages.append(Message(role="assistant", content=exchange.answer))
+
     def ask(self, question: str) -> Generator[str, None, None]:
         """Stream the answer to a question, piece by piece, and keep both in the conversation.
 

@@ -4,12 +4,22 @@ It reads and writes through the functions that it is given, so that it runs the 
 in a pipe and in a test.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 
 from groundup.base.errors import UserError
 from groundup.base.terminated import Terminated
 from groundup.chat.commands import QUIT, RETRY, available, find, is_command
 from groundup.chat.conversation import Conversation
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the lines of a chat."""
+
+    n_answered: int
+    n_failed: int
+    """Messages and commands that got an error message."""
 
 
 def converse(
@@ -19,11 +29,11 @@ def converse(
     say: Callable[[str], None],
     *,
     interactive: bool = False,
-) -> int:
+) -> Outcome:
     """Answer message after message until `/quit` or the end of the input.
 
     A message that cannot be answered (too long) gets an error message, and the conversation
-    continues.
+    continues. If it is not interactive, an empty line takes the place of the answer.
 
     Args:
         conversation: The conversation.
@@ -32,9 +42,6 @@ def converse(
         say: Writes a line that is no answer.
         interactive: Whether Ctrl-C stops an answer and the conversation continues. Each answer
             then begins with the name of who gives it.
-
-    Returns:
-        The number of questions answered.
 
     Raises:
         KeyboardInterrupt: After Ctrl-C if the conversation is not interactive, or after SIGTERM.
@@ -45,7 +52,7 @@ def converse(
         try:
             text = read()
             if text is None or not loop.handle(text):
-                return loop.n_answered
+                return Outcome(loop.n_answered, loop.n_failed)
         except KeyboardInterrupt as stop:
             if not interactive or isinstance(stop, Terminated):
                 raise
@@ -63,7 +70,7 @@ class _Loop:
     ) -> None:
         self.conversation, self.write, self.say = conversation, write, say
         self.interactive = interactive
-        self.n_answered = 0
+        self.n_answered = self.n_failed = 0
 
     def handle(self, text: str) -> bool:
         """Carry out a command or answer a message. False: the chat ends."""
@@ -73,28 +80,25 @@ class _Loop:
                 if name == QUIT:
                     return False
                 if name == RETRY:
-                    self._answer(self._question())
+                    self._answer(self._retried())
                 elif (run := available(self.conversation)[name].run) is not None:
                     self.say(run(self.conversation, argument))
             elif text.strip():
-                self._answer(text)
+                self._answer(self.conversation.ask(text))
         except UserError as error:
+            self.n_failed += 1
             self.say(f"{error.located}{_command_for(error)}")
         return True
 
-    def _question(self) -> str:
-        """Remove the last exchange to ask its question again."""
+    def _retried(self) -> Generator[str, None, None]:
+        """Ask the last question again."""
         if self.conversation.generator.temperature == 0 and self.conversation.session.exchanges:
             raise UserError(
                 "With temperature 0 the answer would be the same. Set /temperature 0.8 first."
             )
-        question = self.conversation.undo()
-        if question is None:
-            raise UserError("Nothing was answered yet.")
-        return question
+        return self.conversation.retry()
 
-    def _answer(self, question: str) -> None:
-        pieces = self.conversation.ask(question)
+    def _answer(self, pieces: Generator[str, None, None]) -> None:
         started = False
         try:
             for piece in pieces:
@@ -104,6 +108,10 @@ class _Loop:
                 self.write(piece)
             self.write("\n")
             self.n_answered += 1
+        except UserError:
+            if started or not self.interactive:
+                self.write("\n")
+            raise
         except KeyboardInterrupt as stop:
             pieces.close()  # keeps what was written so far
             if not self.interactive or isinstance(stop, Terminated):

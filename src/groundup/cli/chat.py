@@ -2,6 +2,7 @@
 
 import sys
 
+from groundup.base.errors import UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.surrogates import without_surrogates
 from groundup.chat.assistant import find_assistant, open_conversation
@@ -12,7 +13,11 @@ from groundup.cli.console import harmless, write
 
 
 def run(config: ChatConfig) -> int:
-    """Hold the conversation; return the number of questions answered."""
+    """Hold the conversation; return the number of questions answered.
+
+    Raises:
+        UserError: A question cannot be answered. In a pipe, the others are answered first.
+    """
     run = find_run(config.run, "assistant")
     conversation = open_conversation(config)
     if config.ask is None and sys.stdin.isatty() and sys.stdout.isatty():
@@ -29,7 +34,11 @@ def run(config: ChatConfig) -> int:
         write("\n")
         return 1
     # Answers only, one per question, so that the output of a pipe is the list of answers.
-    return converse(conversation, _read_line, write, _print_error)
+    outcome = converse(conversation, _read_line, write, _print_error)
+    if outcome.n_failed:
+        lines = "1 line" if outcome.n_failed == 1 else f"{outcome.n_failed:,} lines"
+        raise UserError(f"{lines} of the input had an error. See above.")
+    return outcome.n_answered
 
 
 def _read_line() -> str | None:

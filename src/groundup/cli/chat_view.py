@@ -33,7 +33,8 @@ def at_terminal(run: Path, conversation: Conversation, history: Path | None) -> 
     )
     if history is not None:
         note(f"Messages are kept in {history}")
-    n_answered = converse(conversation, read, _Wrapped().write, note, interactive=True)
+    outcome = converse(conversation, read, _Wrapped().write, note, interactive=True)
+    n_answered = outcome.n_answered
     questions = "1 question" if n_answered == 1 else f"{n_answered} questions"
     unsaved = "" if conversation.is_saved else " The conversation is not saved."
     note(f"{questions} answered.{unsaved}")

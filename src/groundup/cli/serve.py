@@ -2,7 +2,7 @@
 
 from groundup.base.errors import quoted
 from groundup.cli.console import console, heading, next_command, note
-from groundup.cli.serve_view import show_load_test, show_plan
+from groundup.cli.serve_view import check_load_test, show_load_test, show_plan
 from groundup.serve.config import ServeConfig
 from groundup.serve.serve import Server, open_server, try_server
 
@@ -13,7 +13,9 @@ def run(config: ServeConfig) -> None:
     heading(f"serve {server.folder}")
     show_plan(server.plan)
     if config.try_clients is not None:
-        show_load_test(try_server(server, config.try_clients), server.plan)
+        result = try_server(server, config.try_clients)
+        show_load_test(result, server.plan)
+        check_load_test(result, config)
         next_command(f"groundup serve {quoted(server.folder)}")
         return
     _show_address(server)

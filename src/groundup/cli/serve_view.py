@@ -1,6 +1,10 @@
 """Tables of `groundup serve`: the plan, and the result of a load test."""
 
+import math
+
+from groundup.base.errors import UserError
 from groundup.cli.console import harmless, note, plural, table, warn
+from groundup.serve.config import ServeConfig
 from groundup.serve.load_test import LoadTest
 from groundup.serve.plan import Plan
 
@@ -35,7 +39,8 @@ def show_load_test(result: LoadTest, plan: Plan | None = None) -> None:
         predicted += f"; the plan said {speed:,.0f}"
     rows = [
         ["requests", f"{result.n_requests:,}", f"of {plural(result.n_clients, 'client')} at once"],
-        ["lost", f"{result.n_lost:,}", "no complete answer"],
+        ["lost", f"{result.n_lost:,}", "no answer, or one without its end"],
+        ["cut", f"{result.n_cut:,}", "fewer tokens than asked for"],
         ["changed", f"{result.n_changed:,}", "not the answer that the request has alone"],
         ["refused", f"{result.n_refused:,}", "sent again later"],
         ["speed", f"{result.tokens_per_s:,.0f} tokens/s", predicted],
@@ -48,13 +53,37 @@ def show_load_test(result: LoadTest, plan: Plan | None = None) -> None:
         warn(harmless(problem))
     if result.n_running_after:
         warn(f"The server still generates {plural(result.n_running_after, 'text')}.")
-    if result.n_changed:
-        note(
-            "Beside other requests, numbers are rounded in another way, which can change an "
-            "answer. --deterministic keeps every answer the same; it is slower."
+    if not (result.n_lost or result.n_cut or result.n_changed):
+        note("No answer was lost, cut or changed.")
+
+
+def check_load_test(result: LoadTest, config: ServeConfig) -> None:
+    """Check that every client got the answer that it gets alone.
+
+    Raises:
+        UserError: An answer was lost, cut or changed.
+    """
+    answers = f"of {plural(result.n_requests, 'answer')}"
+    if result.n_lost:
+        raise UserError(f"{result.n_lost:,} {answers} were lost. The lines above say why.")
+    if result.n_cut:
+        raise UserError(
+            f"{result.n_cut:,} {answers} were cut: timeout_s is {config.timeout_s:g}, and their "
+            "time was over. A longer time, or fewer clients, is expected.",
+            settings={"timeout_s": max(600, math.ceil(2 * config.timeout_s))},
         )
-    elif not result.n_lost:
-        note("No answer was lost or changed.")
+    if result.n_changed and config.deterministic:
+        raise UserError(
+            f"{result.n_changed:,} {answers} are not those of the same requests alone, although "
+            "the server is deterministic. This is a bug."
+        )
+    if result.n_changed:
+        raise UserError(
+            f"{result.n_changed:,} {answers} are not those of the same requests alone: beside "
+            "other requests, numbers are rounded in another way. A deterministic server keeps "
+            "every answer the same; it is slower.",
+            settings={"deterministic": True},
+        )
 
 
 def _times(p50_s: float, p95_s: float) -> list[str]:

@@ -4,7 +4,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError
 from groundup.generation.decoder import Decoder, Form
 from groundup.model.gpt import GPT
 from groundup.model.lora import lora_layers
@@ -66,6 +66,6 @@ def _blocks(folder: Path) -> dict[str, QuantizedWeight]:
             "The weights of this model are not quantized. A model that was imported from a GGUF "
             "file of type Q4_0, Q4_1 or Q8_0 is expected.",
             where=folder,
-            command=f"groundup generate {quoted(folder)} --quantize int8",
+            settings={"quantize": "int8"},
         )
     return found

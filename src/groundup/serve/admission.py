@@ -80,15 +80,13 @@ class Admission:
             Busy: Too many texts wait already.
         """
         self._check_limits(request)
-        context = engine.decoder.config.context_length
-        n_positions = min(len(request.ids) + request.max_new_tokens, context)
         texts = [s for handle in opened for s in handle.sequences if s.finish_reason is None]
-        sizes = [text.most_positions for text in texts] + [n_positions] * request.n
+        sizes = [text.most_positions for text in texts] + _sizes([request], engine)
         n_fit = fitting(engine, sizes)
         n_beyond = len(sizes) - n_fit - self.limits.n_waiting
         if n_beyond <= 0:
             return
-        n_alone = fitting(engine, [n_positions] * request.n) + self.limits.n_waiting
+        n_alone = self.n_room([request], engine)
         if request.n > n_alone:
             raise UserError(
                 f"n is {request.n}. The server has room for {n_alone} texts of this length."
@@ -100,6 +98,15 @@ class Admission:
             retry_after_s=max(1, wait_s),
         )
 
+    def n_room(self, requests: Sequence[Request], engine: Engine) -> int:
+        """How many of the texts of requests, in order, an idle server generates or lets wait.
+
+        Args:
+            requests: The requests, which are sent together.
+            engine: Has the limits of rows and memory.
+        """
+        return fitting(engine, _sizes(requests, engine)) + self.limits.n_waiting
+
     def _check_limits(self, request: Request) -> None:
         limits = self.limits
         if limits.prompt_tokens is not None and len(request.ids) > limits.prompt_tokens:
@@ -109,8 +116,8 @@ class Admission:
             )
         if limits.answer_tokens is not None and request.max_new_tokens > limits.answer_tokens:
             raise UserError(
-                f"{request.max_new_tokens:,} new tokens are asked for, and the server generates "
-                f"up to {limits.answer_tokens:,}. A smaller number is expected."
+                f"max_new_tokens is {request.max_new_tokens:,}, and the server generates up to "
+                f"{limits.answer_tokens:,}. A smaller number is expected."
             )
 
 
@@ -127,6 +134,16 @@ def fitting(engine: Engine, sizes: Sequence[int]) -> int:
         if n_left < 0:
             return n_fit
     return min(len(sizes), engine.max_rows)
+
+
+def _sizes(requests: Sequence[Request], engine: Engine) -> list[int]:
+    """Number of positions of each text of requests, at most."""
+    context = engine.decoder.config.context_length
+    return [
+        min(len(request.ids) + request.max_new_tokens, context)
+        for request in requests
+        for _ in range(request.n)
+    ]
 
 
 def _next_end(texts: Sequence[TextSequence], n: int) -> int:

@@ -86,11 +86,14 @@ def containers(text: bytes) -> tuple[int, int]:
 
 
 def _check_type(headers: dict[bytes, bytes]) -> None:
-    kind, _, parameters = headers.get(b"content-type", b"").decode("latin-1").partition(";")
+    given = headers.get(b"content-type", b"").decode("latin-1")
+    kind, _, parameters = given.partition(";")
     charset = parameters.strip().lower().removeprefix("charset=").strip('"')
     if kind.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
         raise ApiError(
-            f"The Content-Type is {kind[:60]!r}. application/json in UTF-8 is expected.", status=415
+            f"The Content-Type is {given[:100]!r}. application/json in UTF-8, without another "
+            "parameter, is expected.",
+            status=415,
         )
     if headers.get(b"content-encoding", b"identity").lower() != b"identity":
         raise ApiError("The body is compressed. A plain body is expected.", status=415)

@@ -1,6 +1,7 @@
 """The load test of a server: many clients at once, whose answers are compared with single ones."""
 
 import asyncio
+import json
 import math
 import random
 import re
@@ -68,8 +69,11 @@ class LoadTest:
     """Requests whose client left early."""
     n_lost: int
     """Requests that failed."""
+    n_cut: int
+    """Answers that the time limit of the server or the end of the context made shorter than asked
+    for, beside others or alone."""
     n_changed: int
-    """Answers that differ from those of the same requests alone."""
+    """Complete answers that differ from those of the same requests alone."""
     n_refused: int
     """How often the server was busy. The client sent these requests again."""
     n_tokens: int
@@ -98,6 +102,10 @@ class _Answer:
     n_prompt: int
     n_tokens: int
 
+    def is_cut(self, n_asked: int) -> bool:
+        """Whether a limit other than the number of tokens ended it."""
+        return self.reason == "length" and self.n_tokens < n_asked
+
 
 class _Times:
     """What the clients note."""
@@ -107,7 +115,7 @@ class _Times:
         self.next_s: list[float] = []
         self.problems: list[str] = []
         self.n_requests = self.n_complete = self.n_left = 0
-        self.n_lost = self.n_changed = self.n_refused = self.n_tokens = 0
+        self.n_lost = self.n_cut = self.n_changed = self.n_refused = self.n_tokens = 0
 
 
 def random_prompts(
@@ -181,6 +189,7 @@ async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) 
         n_complete=times.n_complete,
         n_left=times.n_left,
         n_lost=times.n_lost,
+        n_cut=times.n_cut,
         n_changed=times.n_changed,
         n_refused=times.n_refused,
         n_tokens=times.n_tokens,
@@ -235,6 +244,15 @@ async def _client(
             times.n_lost += 1
             times.problems.append(f"request {case}: {type(error).__name__}: {error}")
             continue
+        n_asked = bodies[case]["max_tokens"]
+        cut = next((each for each in (answer, alone[case]) if each.is_cut(n_asked)), None)
+        if cut is not None:
+            times.n_cut += 1
+            times.problems.append(
+                f"request {case}: {cut.n_tokens} of {n_asked} tokens, then the time limit of the "
+                "server or the end of the context"
+            )
+            continue
         times.n_complete += 1
         times.n_tokens += answer.n_tokens
         if answer != alone[case]:
@@ -271,7 +289,7 @@ async def _once(address: Address, body: Mapping[str, Any], times: _Times) -> _An
     async with aclosing(address.stream(_PATH, body)) as events:
         async for event in events:
             if "error" in event:
-                raise ValueError(event["error"])
+                raise RefusedError(200, json.dumps(event), None)
             if event.get("usage"):
                 n_prompt = event["usage"]["prompt_tokens"]
                 n_tokens = event["usage"]["completion_tokens"]

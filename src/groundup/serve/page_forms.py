@@ -2,31 +2,30 @@
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Len
-from pydantic import BaseModel, ConfigDict
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import Field
 
 from groundup.base.errors import UserError
 from groundup.generation.request import Sampling
+from groundup.serve import parameters
+from groundup.serve.parameters import Form as Form
+from groundup.serve.parameters import Part, length
 
 _LONGEST = 1_000_000
+_MOST_TURNS = 10_000
 
-Id = Annotated[int, Ge(0)]
-Ids = Annotated[list[Id], Len(0, _LONGEST)]
-Text = Annotated[str, Len(0, _LONGEST)]
-
-
-class Form(BaseModel):
-    """A JSON object without other fields."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+Id = Annotated[int, Ge(0), Lt(2**31)]
+Ids = Annotated[list[Id], length(0, _LONGEST, "token id")]
+SomeIds = Annotated[list[Id], length(1, _LONGEST, "token id")]
+Text = Annotated[parameters.Text, length(0, _LONGEST, "character")]
 
 
-class TurnForm(Form):
+class TurnForm(Part):
     """A message as text, or an answer as the ids that were generated."""
 
     role: Literal["user", "assistant"]
     text: Text = ""
-    ids: Ids = []
+    ids: Ids = Field(default_factory=list)
 
 
 class AnswerForm(Form):
@@ -36,21 +35,21 @@ class AnswerForm(Form):
         UserError: More or fewer are.
     """
 
-    prompt: Ids | None = None
+    prompt: SomeIds | None = None
     """The prompt of an answer before, as ids."""
-    turns: Annotated[list[TurnForm], Len(1, 10_000)] | None = None
+    turns: Annotated[list[TurnForm], length(1, _MOST_TURNS)] | None = None
     """A conversation."""
     text: Text | None = None
     """A text to continue."""
     character: Text | None = None
     """Who answers in a play. None: one of those who speak most."""
-    answer: Ids = []
+    answer: Ids = Field(default_factory=list)
     """The tokens that the answer begins with."""
     max_new_tokens: Annotated[int, Ge(1), Le(_LONGEST)] = 256
-    temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
+    temperature: Annotated[float, Ge(0), Field(allow_inf_nan=False)] = 0.8
+    top_k: Annotated[int, Ge(1), Lt(2**31)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    min_p: Annotated[float, Ge(0), Le(1)] | None = None
     seed: Annotated[int, Ge(0), Le(2**63 - 1)] = 0
 
     def check(self) -> None:
@@ -63,11 +62,7 @@ class AnswerForm(Form):
 
     @property
     def sampling(self) -> Sampling:
-        """The sampling settings.
-
-        Raises:
-            UserError: One is out of its range.
-        """
+        """The sampling settings."""
         return Sampling(
             temperature=self.temperature,
             top_k=self.top_k,
@@ -80,5 +75,5 @@ class AnswerForm(Form):
 class LookForm(Form):
     """A token, and the ids before it."""
 
-    ids: Ids
+    ids: SomeIds
     token: Id

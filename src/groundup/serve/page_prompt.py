@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from groundup.base.errors import UserError
 from groundup.chat.cast import Cast, speech
 from groundup.evaluation.text_generation import prompt_ids
+from groundup.serve.errors import ApiError
 from groundup.serve.served_model import ServedModel
 from groundup.tokenizer.conversation import render_ids
 from groundup.tokenizer.template import Message
@@ -32,6 +32,7 @@ def chat_prompt(served: ServedModel, turns: Sequence[Turn]) -> list[int]:
 
     Raises:
         UserError: The chat template refuses the messages.
+        ApiError: An answer has an id that is not in the vocabulary.
     """
     tokenizer = served.tokenizer
     written = [
@@ -65,6 +66,7 @@ def cast_prompt(
 
     Raises:
         UserError: There is no such character.
+        ApiError: An answer has an id that is not in the vocabulary.
     """
     cue = cast.cue(character)
     you = cast.partners[cue]
@@ -78,11 +80,17 @@ def cast_prompt(
 
 
 def answer_text(served: ServedModel, turn: Turn) -> str:
-    """Decode an answer, without control tokens."""
+    """Decode an answer, without control tokens.
+
+    Raises:
+        ApiError: An id is not in the vocabulary.
+    """
     hidden = set(served.tokenizer.special_tokens.values())
     V = served.tokenizer.vocab_size
     if outside := [i for i in turn.ids if not 0 <= i < V]:
-        raise UserError(f"An answer has the token id {outside[0]}. Expected ids below {V:,}.")
+        raise ApiError(
+            f"An answer has the token id {outside[0]}. Expected ids below {V:,}.", param="turns"
+        )
     raw = b"".join(served.token_bytes(i) for i in turn.ids if i not in hidden)
     text = raw.decode(errors="replace")
     return text.removeprefix(" ") if served.answers_begin_with_space else text

@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -60,9 +68,56 @@ class Unused:
         return {"enum": [None, *self.harmless]}
 
 
+class Form(BaseModel):
+    """A JSON object without other fields."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, value: Any) -> Any:
+        for key in value if isinstance(value, dict) else ():
+            if has_surrogates(key):
+                raise wrong(
+                    f"The key {shown(key)} has half of a surrogate pair. Valid Unicode is expected."
+                )
+        return value
+
+
+class Part(Form):
+    """A JSON object in another one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_object(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise wrong(f"This parameter is {shown(value)}. A JSON object is expected.")
+        return value
+
+
+def length(least: int, most: int, noun: str = "item") -> BeforeValidator:
+    """Check the length of a list or a text before what is in it."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, (list, str)) and len(value) < least:
+            raise wrong(f"This parameter has no {noun}s. At least {least} {noun} is expected.")
+        if isinstance(value, (list, str)) and len(value) > most:
+            raise wrong(
+                f"This parameter has {len(value):,} {noun}s. At most {most:,} are expected."
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
 def _text(value: str) -> str:
     if has_surrogates(value):
-        raise wrong("The text has half of a surrogate pair. Valid Unicode is expected.")
+        raise wrong("This parameter has half of a surrogate pair. Valid Unicode is expected.")
+    return value
+
+
+def _schema(value: dict[str, Any]) -> dict[str, Any]:
+    _text(json.dumps(value, ensure_ascii=False))
     return value
 
 
@@ -74,7 +129,13 @@ def _content(value: Any) -> str:
     texts = []
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
-        if kind != "text" or not isinstance(part.get("text"), str) or len(part) > 2:
+        if kind == "text" and (others := sorted(part.keys() - {"type", "text"})):
+            raise wrong(
+                f"The content has a part of the type 'text' with {shown(others[0])}, which is not "
+                "a parameter of this server. Leave it out.",
+                code="unknown_parameter",
+            )
+        if kind != "text" or not isinstance(part.get("text"), str):
             raise wrong(
                 f"The content has a part of the type {shown(kind)}. This server reads text only: "
                 'expected {"type": "text", "text": ...}.'
@@ -142,6 +203,7 @@ _SOME_STRING = {"type": "string", "minLength": 1}
 _IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}, "minItems": 1}
 
 Text = Annotated[str, AfterValidator(_text)]
+Schema = Annotated[dict[str, Any], AfterValidator(_schema)]
 Content = Annotated[
     Any,
     AfterValidator(_content),

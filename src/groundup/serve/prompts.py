@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from groundup.base.arguments import shown
 from groundup.base.errors import UserError
 from groundup.evaluation.text_generation import prompt_ids
 from groundup.generation.request import Request
@@ -50,21 +51,21 @@ def prepare(form: GenerationForm, served: ServedModel) -> Prepared:
             constraint = None if schema is None else served.json_constraint(schema)
         except UserError as error:
             raise of_user(error, "response_format") from error
-    return Prepared(
-        requests=tuple(
-            Request(
-                ids=ids,
-                max_new_tokens=_max_new_tokens(form, ids, served),
-                sampling=form.sampling(seed=secrets.randbits(62)),
-                n=form.n_texts,
-                stop_ids=served.model.stop_ids,
-                stop=form.stop or (),
-                logprobs=form.n_logprobs,
-                constraint=constraint,
-            )
-            for ids in prompts
+    requests = tuple(
+        Request(
+            ids=ids,
+            max_new_tokens=_max_new_tokens(form, ids, served),
+            sampling=form.sampling(seed=secrets.randbits(62)),
+            n=form.n_texts,
+            stop_ids=served.model.stop_ids,
+            stop=form.stop or (),
+            logprobs=form.n_logprobs,
+            constraint=constraint,
         )
+        for ids in prompts
     )
+    _check_room(requests, served)
+    return Prepared(requests=requests)
 
 
 def check_model(name: str, served: ServedModel) -> None:
@@ -115,7 +116,7 @@ def _prompt_ids(prompt: str | Sequence[int], served: ServedModel) -> list[int]:
         outside = [i for i in ids if not 0 <= i < V]
         if outside:
             raise ApiError(
-                f"prompt has the token id {outside[0]}, and the vocabulary ends at {V - 1}.",
+                f"prompt has the token id {shown(outside[0])}, and the vocabulary ends at {V - 1}.",
                 param="prompt",
             )
     check_length(ids, "prompt", served)
@@ -170,6 +171,21 @@ def _check_logit_bias(form: GenerationForm, served: ServedModel) -> None:
             f"logit_bias has the token id {outside[0]}, and the vocabulary ends at {V - 1}.",
             param="logit_bias",
         )
+
+
+def _check_room(requests: Sequence[Request], served: ServedModel) -> None:
+    """Check that the texts of a request can be generated or wait together on an idle server."""
+    worker, n, n_prompts = served.worker, requests[0].n, len(requests)
+    n_room = worker.admission.n_room(requests, worker.engine)
+    if n * n_prompts <= n_room:
+        return
+    texts = f"n is {n}"
+    if n_prompts > 1:
+        texts = f"prompt has {n_prompts} prompts and n is {n}, which makes {n * n_prompts} texts"
+    raise ApiError(
+        f"{texts}. The server has room for {n_room} texts of this length.",
+        param="n" if n_prompts == 1 else "prompt",
+    )
 
 
 def _max_new_tokens(form: GenerationForm, ids: Sequence[int], served: ServedModel) -> int:

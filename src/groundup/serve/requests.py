@@ -4,46 +4,51 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, model_validator
+from pydantic import FailFast, Field, model_validator
 
 from groundup.generation.request import MOST_LOGPROBS, Sampling
 from groundup.serve.parameters import (
     Content,
+    Form,
     LogitBias,
+    Part,
     Penalty,
     Prompts,
+    Schema,
     Stops,
     Text,
     Unused,
+    length,
     wrong,
 )
 from groundup.tokenizer.template import Message
 
 _MOST_MESSAGES = 2_048
+_LONGEST_NAME = 64
 _Length = Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class StreamOptions(_Form):
+class StreamOptions(Part):
     """What a stream has beside the text."""
 
     include_usage: bool = False
     include_obfuscation: Annotated[Any, Unused((False,))] = None
 
 
-class JsonSchema(_Form):
+class JsonSchema(Part):
     """The schema of an answer."""
 
-    name: Annotated[Text, Field(max_length=64)]
-    json_schema: Annotated[dict[str, Any], Field(alias="schema")]
+    name: Annotated[
+        Text,
+        Field(json_schema_extra={"maxLength": _LONGEST_NAME}),
+        length(0, _LONGEST_NAME, "character"),
+    ]
+    json_schema: Annotated[Schema, Field(alias="schema")]
     description: Text | None = None
     strict: bool | None = None
 
 
-class ResponseFormat(_Form):
+class ResponseFormat(Part):
     """Whether an answer is any text, a JSON object, or JSON of a schema."""
 
     type: Literal["text", "json_object", "json_schema"]
@@ -66,7 +71,7 @@ class ResponseFormat(_Form):
         return {"type": "object"} if self.json_schema is None else self.json_schema.json_schema
 
 
-class GenerationForm(_Form):
+class GenerationForm(Form):
     """What both kinds of requests have."""
 
     model: Text
@@ -152,7 +157,7 @@ class CompletionForm(GenerationForm):
         return self.logprobs
 
 
-class MessageForm(_Form):
+class MessageForm(Part):
     """A message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -173,7 +178,10 @@ class ChatForm(GenerationForm):
     """A request to answer in a conversation."""
 
     messages: Annotated[
-        list[MessageForm], FailFast(), Field(min_length=1, max_length=_MOST_MESSAGES)
+        list[MessageForm],
+        FailFast(),
+        Field(min_length=1, max_length=_MOST_MESSAGES),
+        length(1, _MOST_MESSAGES),
     ]
     max_completion_tokens: _Length | None = None
     logprobs: bool | None = None

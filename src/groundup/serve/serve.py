@@ -8,6 +8,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.device import choose_device
+from groundup.base.errors import UserError
 from groundup.base.extras import needed
 from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import load
@@ -17,6 +18,7 @@ from groundup.serve.config import ServeConfig
 from groundup.serve.find_model import find_model, model_name
 from groundup.serve.load_test import Load, LoadTest, load_test, random_prompts
 from groundup.serve.plan import Plan, cache_limit_bytes, make_plan
+from groundup.serve.sse_client import RefusedError
 
 KEY_VARIABLE = "GROUNDUP_API_KEY"
 
@@ -144,14 +146,18 @@ def try_server(server: Server, n_clients: int) -> LoadTest:
     """
     served = server.served
     longest = max(1, min(64, served.context_length // 4))
+    longest_prompt = min(longest, served.max_prompt_tokens or longest)
     prompts = random_prompts(
-        8, served.tokenizer.vocab_size, shortest=min(8, longest), longest=longest
+        8, served.tokenizer.vocab_size, shortest=min(8, longest_prompt), longest=longest_prompt
     )
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        load = Load(n_clients=n_clients, n_new=longest)
+        n_new = min(longest, served.max_new_tokens or longest)
+        load = Load(n_clients=n_clients, n_new=n_new)
         return load_test(server.url, served.name, prompts, load, api_key=server.api_key)
+    except RefusedError as error:
+        raise UserError(f"The server refuses a request of the test: {error.message}") from error
     finally:
         server.stop()
         thread.join()

@@ -24,6 +24,14 @@ class RefusedError(Exception):
         self.status, self.body, self.retry_after_s = status, body, retry_after_s
         super().__init__(f"{status}: {body}")
 
+    @property
+    def message(self) -> str:
+        """The sentence in the body, where it has the form of OpenAI's API; otherwise the body."""
+        try:
+            return str(json.loads(self.body)["error"]["message"])
+        except (ValueError, KeyError, TypeError):
+            return self.body
+
 
 class Address:
     """A server, and what every request to it sends.

@@ -24,7 +24,7 @@ export class Sampler {
     this.inputs = {};
     el("sampler").replaceChildren(...FIELDS.map(([field, properties]) => {
       const input = this.inputs[field] = make("input", {
-        type: "number", inputMode: "decimal", placeholder: "off", value: stored[field] ?? "", ...properties,
+        type: "number", inputMode: "decimal", placeholder: NEEDED[field] ?? "off", value: stored[field] ?? "", ...properties,
         "aria-describedby": `about-${field}`, oninput: () => this.save(),
       });
       return make("label", { title: properties.title }, make("span", {}, field), input,
