@@ -48,7 +48,12 @@ def sent(server: Server, schema: Any, short: dict[str, Any]) -> Counter[tuple[st
         for mode in list(schemathesis.GenerationMode)[: 1 if operation.method == "get" else 2]:
 
             @given(case=operation.as_strategy(generation_mode=mode))
-            @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+            @settings(
+                max_examples=30,
+                derandomize=True,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+            )
             def check(case: Any) -> None:
                 if isinstance(case.body, dict):
                     for name, value in short.items():
