@@ -77,6 +77,7 @@ class Server:
             api_key=config.api_key,
             max_new_tokens=config.max_new_tokens,
         )
+        self.served.worker.reset_counts()
         self.plan: Plan = replace(plan, token_s=token_s)
         """What the server will do, measured."""
         self._http = HttpServer(app, self.served)
