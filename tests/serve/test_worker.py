@@ -172,18 +172,23 @@ def test_a_step_that_fails_ends_its_texts_and_the_worker_goes_on(
 
 
 def test_a_worker_keeps_no_request_that_has_ended() -> None:
-    with running() as worker:
-        refs = []
-        for seed in range(3):
-            asked = request(2, seed)
-            refs.append(weakref.ref(asked))
-            asyncio.run(events_of(worker, asked))
+    async def main() -> None:
+        staying = asyncio.create_task(events_of(worker, request(41)))
+        await asyncio.sleep(0)
+        asked = request(1, 1)
+        ended = weakref.ref(asked)
+        await events_of(worker, asked)
         del asked
-        give_up_at = time.monotonic() + 5
-        while any(ref() is not None for ref in refs) and time.monotonic() < give_up_at:
-            asyncio.run(events_of(worker, request(1)))
-            gc.collect()
-        assert [ref() for ref in refs] == [None] * 3
+        await asyncio.sleep(0.02)  # the thread has begun another step
+        gc.collect()
+        assert worker._open
+        assert ended() is None
+        await staying
+
+    worker = Worker(Watched(DECODER), admission=Admission(Limits(time_s=60)))
+    worker.start()
+    asyncio.run(main())
+    worker.stop(0)
 
 
 def test_a_busy_server_refuses_a_request_and_says_when_to_come_back() -> None:
