@@ -50,8 +50,8 @@ def test_a_client_that_leaves_frees_its_rows(
     begun = worker.counts.n_new_tokens
 
     def slow_step() -> Any:
-        time.sleep(0.01)
         seen.append(worker.engine.n_running)
+        time.sleep(0.01)
         return step()
 
     monkeypatch.setattr(worker.engine, "step", slow_step)
@@ -69,8 +69,8 @@ def test_a_client_that_leaves_frees_its_rows(
                     time.sleep(0.002)
     left_at = len(seen)
     wait_until_idle(server)
-    # One step may run when the connection closes, one may begin before the loop sees it.
-    assert len(seen) - left_at <= 3
+    # One step may begin before the loop sees that the client has left; the next ends the texts.
+    assert len(seen) - left_at <= 2
     assert worker.counts.n_new_tokens - begun < 30 * n
     assert send(server, "/health", None, method="GET")[0] == 200
 
