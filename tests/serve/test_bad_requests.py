@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from peers import peer
 from tiny_server import CHAT, CONTEXT, SIZE, TEXT, USER, address, send
 
 from groundup.serve.serve import Server
@@ -138,6 +139,55 @@ def test_both_counts_of_a_prompt_that_is_too_long_are_named(server: Server) -> N
     assert error["code"] == "context_length_exceeded"
 
 
+SCHEMAS: list[tuple[Any, str]] = [
+    ({"enum": [f"value{i}" for i in range(60_000)]}, "16,384"),
+    ({"type": "integer", "multipleOf": 999_983}, "999983. At most 20,000"),
+    ({"allOf": [{"multipleOf": 997}, {"multipleOf": 1003}]}, "999991. At most 20,000"),
+    (
+        {"type": "object", "properties": {f"k{i}": {"type": "null"} for i in range(600)}},
+        "Current row has",
+    ),
+    ({"type": "string", "pattern": "(?=a)b" * 2000}, "look-around"),
+    ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "cannot be followed"),
+    ({"allOf": [{"type": "string", "pattern": f"^.*{c}.{{50}}x"} for c in "abcdef"]}, "cannot be"),
+]
+
+
+@pytest.mark.parametrize(("schema", "says"), SCHEMAS, ids=lambda value: str(value)[:30])
+def test_a_schema_that_cannot_be_followed_is_refused(
+    server: Server, schema: Any, says: str
+) -> None:
+    peer("llguidance")
+    # The first use makes the tokens of the grammar.
+    made = {"type": "json_object"}
+    body = {"model": "tiny", "prompt": "the", "max_tokens": 1}
+    assert send(server, TEXT, json.dumps({**body, "response_format": made}))[0] == 200
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    status, error = refused(server, TEXT, {**body, "response_format": form})
+    assert (status, error["param"]) == (400, "response_format")
+    assert says in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("answer", {"text": "a" * 10**6}),
+        ("answer", {"prompt": [1] * 300_000}),
+        ("answer", {"turns": [{"role": "user", "text": "ab"}] * 9_000}),
+        ("answer", {"turns": [{"role": "user", "text": "a"}] * 10_001}),
+        ("answer", {"text": "a", "answer": [1] * 300_000}),
+        ("answer", {"text": "a", "character": 3}),
+        ("answer", {"text": "a", "temperature": -1}),
+        ("look", {"ids": [1] * 300_000, "token": 1}),
+        ("look", {"ids": [1], "token": 10**30}),
+        ("model", {"x" * 10**6: 1}),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_bad_request_of_the_page_is_refused(server: Server, path: str, body: Any) -> None:
+    assert refused(server, f"/page/{path}", body)[0] == 400
+
+
 @pytest.mark.parametrize("missing", ["model", "messages"])
 def test_a_missing_parameter_is_named(server: Server, missing: str) -> None:
     body = {"model": "tiny", "messages": USER}
@@ -175,12 +225,9 @@ def test_a_long_body_without_a_length_is_refused(server: Server) -> None:
     connection.putheader("Content-Type", "application/json")
     connection.putheader("Transfer-Encoding", "chunked")
     connection.endheaders()
-    try:
-        for piece in parts:
-            connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-        connection.send(b"0\r\n\r\n")
-    except (BrokenPipeError, ConnectionResetError):
-        return  # the server has closed the connection after its answer
+    for piece in parts:  # the server reads on after its answer, so that the client can read it
+        connection.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+    connection.send(b"0\r\n\r\n")
     assert connection.getresponse().status == 413
 
 

@@ -1,7 +1,9 @@
 """The worker: clients that stay, leave and are cut off, and an engine that fails."""
 
 import asyncio
+import gc
 import time
+import weakref
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from types import SimpleNamespace
@@ -153,6 +155,42 @@ def test_a_request_ends_when_its_time_is_over(monkeypatch: pytest.MonkeyPatch) -
     assert worker.counts.n_late == 3
 
 
+def test_a_step_that_fails_ends_its_texts_and_the_worker_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> None:
+        raise MemoryError
+
+    with running() as worker:
+        with monkeypatch.context() as patched:
+            patched.setattr(Decoder, "step", fails)
+            last = asyncio.run(events_of(worker, request()))[-1]
+        assert (last.finish_reason, type(last.error)) == ("error", MemoryError)
+        assert worker.is_healthy
+        assert len(asyncio.run(events_of(worker, request(5)))) == 5
+        assert (worker.counts.n_failed, worker.counts.n_cancelled) == (1, 0)
+
+
+def test_a_worker_keeps_no_request_that_has_ended() -> None:
+    async def main() -> None:
+        staying = asyncio.create_task(events_of(worker, request(41)))
+        await asyncio.sleep(0)
+        asked = request(1, 1)
+        ended = weakref.ref(asked)
+        await events_of(worker, asked)
+        del asked
+        await asyncio.sleep(0.02)  # the thread has begun another step
+        gc.collect()
+        assert worker._open
+        assert ended() is None
+        await staying
+
+    worker = Worker(Watched(DECODER), admission=Admission(Limits(time_s=60)))
+    worker.start()
+    asyncio.run(main())
+    worker.stop(0)
+
+
 def test_a_busy_server_refuses_a_request_and_says_when_to_come_back() -> None:
     worker = Worker(Watched(DECODER, max_rows=2), admission=Admission(Limits(n_waiting=1)))
     worker.start()
@@ -168,7 +206,9 @@ def test_a_busy_server_refuses_a_request_and_says_when_to_come_back() -> None:
     assert worker.counts.n_refused == 2
 
 
-def test_an_engine_that_fails_ends_all_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_fails_ends_all_requests(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> list[Any]:
         clients = [asyncio.create_task(events_of(worker, request(40, i))) for i in range(3)]
         await asyncio.sleep(0.01)
@@ -178,7 +218,7 @@ def test_an_engine_that_fails_ends_all_requests(monkeypatch: pytest.MonkeyPatch)
 
         monkeypatch.setattr(Engine, "_decode", fails)
         ended = await asyncio.wait_for(asyncio.gather(*clients, return_exceptions=True), 5)
-        with pytest.raises(UnavailableError, match="a bug"):
+        with pytest.raises(UnavailableError, match=r"ZeroDivisionError at test_worker.py:\d+"):
             await events_of(worker, request())
         return ended
 
@@ -187,6 +227,9 @@ def test_an_engine_that_fails_ends_all_requests(monkeypatch: pytest.MonkeyPatch)
         ended = asyncio.run(main())
         assert not worker.is_healthy
     assert all(isinstance(each, UnavailableError) for each in ended)
+    assert "The engine failed: ZeroDivisionError at test_worker.py" in caplog.text
+    for said in (caplog.text, *map(str, ended)):
+        assert "a bug" not in said, "it may quote a conversation"
 
 
 def test_stop_ends_open_requests_with_a_last_event() -> None:

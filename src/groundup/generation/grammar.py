@@ -1,21 +1,31 @@
 """Constraints to a JSON schema or a regular expression, with the library llguidance."""
 
 import json
+import math
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from groundup.base.arguments import shown
 from groundup.base.errors import UserError
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """White space is fixed: otherwise a model can write nothing else for ever."""
 _CLOSING = [bytes([byte]) for byte in b'"}],:01ntf[{']
 """Tokens that end a JSON text soon, the best first."""
+MOST_SCHEMA_BYTES = 16_384
+"""Size of a JSON schema. llguidance needs up to a second and 50 MB for one of this size."""
+MOST_MULTIPLE = 20_000
+"""Least common multiple of the `multipleOf` of a schema: its automaton has this many states."""
+_LEXER_FUEL = 200_000
+"""A fifth of the default of llguidance, which may take four seconds."""
 _LONGEST_ENDING = 500
+_LONGEST_REASON = 150
 _RESERVE = 16
 
 
@@ -48,7 +58,8 @@ class GrammarTokens:
         """Make constraints to the JSON texts that a schema describes.
 
         Raises:
-            UserError: The schema is not JSON, or has keywords that llguidance does not support.
+            UserError: The schema is not JSON, is too large, or has keywords that llguidance does
+                not support.
         """
         what = "The JSON schema cannot be used."
         try:
@@ -56,6 +67,7 @@ class GrammarTokens:
             grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, defaults=_COMPACT)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{what} {error}") from error
+        _check_size(text)
         return self._checked(grammar, what)
 
     def regex(self, pattern: str) -> Callable[[], "Grammar"]:
@@ -68,9 +80,13 @@ class GrammarTokens:
         return self._checked(grammar, "The regular expression cannot be used.")
 
     def _checked(self, grammar: str, what: str) -> Callable[[], "Grammar"]:
-        first = _llguidance().LLMatcher(self.tokenizer, grammar, log_level=0)
+        llguidance = _llguidance()
+        limits = llguidance.LLParserLimits(initial_lexer_fuel=_LEXER_FUEL, verbose_errors=False)
+        first = llguidance.LLMatcher(self.tokenizer, grammar, log_level=0, limits=limits)
         if first.is_error():
-            raise UserError(f"{what} {' '.join(str(first.get_error()).split())}")
+            raise UserError(f"{what} {_reason(first)}")
+        # Some errors occur only where the tokens are compared with the grammar.
+        Grammar(self, first.deep_copy()).allowed(1)
         return lambda: Grammar(self, first.deep_copy())
 
 
@@ -119,7 +135,7 @@ class Grammar:
     def _allowed(self, matcher: Any) -> np.ndarray[Any, np.dtype[np.bool_]]:
         matcher.unsafe_compute_mask_ptr(self._mask.data_ptr(), 4 * len(self._mask))
         if matcher.is_error():
-            raise UserError(f"The grammar cannot be followed. {matcher.get_error()}")
+            raise UserError(f"The grammar cannot be followed. {_reason(matcher)}")
         words = self._mask.numpy()
         words = words if sys.byteorder == "little" else words.byteswap()
         bits = np.unpackbits(words.view(np.uint8), bitorder="little")
@@ -150,6 +166,46 @@ class Grammar:
             matcher.consume_token(token)
             path.append(token)
         return path
+
+
+def _reason(matcher: Any) -> str:
+    """Why a matcher failed. The lines in the middle of the message repeat the grammar."""
+    lines = str(matcher.get_error()).strip().splitlines() or ["unknown error"]
+    first, last = (line.strip()[:_LONGEST_REASON] for line in (lines[0], lines[-1]))
+    return (f"{first} {last}" if first.endswith(":") else first).rstrip(".") + "."
+
+
+def _check_size(schema: str) -> None:
+    """Refuse a JSON schema for which llguidance needs much time or memory."""
+    n_bytes = len(schema.encode())
+    if n_bytes > MOST_SCHEMA_BYTES:
+        raise UserError(
+            f"The JSON schema has {n_bytes:,} bytes. At most {MOST_SCHEMA_BYTES:,} are expected."
+        )
+    multiple = math.lcm(*_multiples(json.loads(schema)))
+    if multiple > MOST_MULTIPLE:
+        raise UserError(
+            f"The least common multiple of multipleOf in the JSON schema is {shown(multiple)}. At "
+            f"most {MOST_MULTIPLE:,} is expected."
+        )
+
+
+def _multiples(schema: Any) -> Iterator[int]:
+    """The values of `multipleOf` without the decimal point.
+
+    >>> list(_multiples({"items": {"multipleOf": 0.25}, "multipleOf": 30}))
+    [30, 25]
+    """
+    parts: Any = schema if isinstance(schema, list) else ()
+    if isinstance(schema, dict):
+        parts = schema.values()
+        value = schema.get("multipleOf")
+        if isinstance(value, (int, float)) and math.isfinite(value):
+            number = Decimal(str(value)).normalize()
+            exponent = int(number.as_tuple().exponent)
+            yield abs(int(number.scaleb(-min(exponent, 0))))
+    for part in parts:
+        yield from _multiples(part)
 
 
 class _Adapter:

@@ -30,6 +30,8 @@ class Choice:
     """An entry for each token, if they were asked for."""
     n_characters: int = 0
     """Whole characters of the tokens so far. They may be more than the text: stop strings."""
+    drops_space: bool = False
+    """Whether the text begins with a space that is no part of it, and has not come yet."""
     decoder: codecs.IncrementalDecoder = field(
         default_factory=lambda: codecs.getincrementaldecoder("utf-8")("ignore")
     )
@@ -56,9 +58,9 @@ class AnswerWriter:
         has_usage: bool,
     ) -> None:
         self.is_chat, self.has_usage, self._n_logprobs = is_chat, has_usage, n_logprobs
-        self.choices = [Choice(index) for index in range(n_choices)]
+        drops_space = is_chat and served.answers_begin_with_space
+        self.choices = [Choice(index, drops_space=drops_space) for index in range(n_choices)]
         self._token_bytes = served.token_bytes
-        self._drops_space = is_chat and served.answers_begin_with_space
         self._about = {
             "id": f"{'chatcmpl' if is_chat else 'cmpl'}-{secrets.token_hex(12)}",
             "created": int(time.time()),
@@ -75,8 +77,8 @@ class AnswerWriter:
         """Take what is new of a text; return its chunks, which a whole answer has no use for."""
         choice, text = self.choices[index], event.text
         is_first = choice.n_tokens == 0
-        if self._drops_space and not choice.text:
-            text = text.removeprefix(" ")
+        if text and choice.drops_space:
+            text, choice.drops_space = text.removeprefix(" "), False
         choice.text += text
         choice.n_tokens += len(event.tokens)
         choice.finish_reason = event.finish_reason

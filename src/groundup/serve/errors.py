@@ -1,7 +1,6 @@
 """Errors in the form of OpenAI's API: a sentence, the parameter that it is about, and a code."""
 
 import logging
-import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from starlette.responses import Response
 from groundup.base.arguments import shown
 from groundup.base.errors import UserError
 from groundup.serve.admission import Busy
+from groundup.serve.failure import described
 from groundup.serve.worker import UnavailableError
 
 _log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class ApiError(Exception):
     """An error that a client receives.
 
     Args:
-        message: Whole sentences: what was found, then what is expected.
+        message: Whole sentences: what was found, then what is expected. A long one is cut.
         param: The parameter that it is about, such as "messages[0].role". None: no single one.
         status: The HTTP status.
         code: A word for programs. None: the one that is usual for the status.
@@ -55,6 +55,8 @@ class ApiError(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
+        if len(message) > _LONGEST:
+            message = message[: _LONGEST - 4] + " ..."
         self.message, self.param, self.status = message, param, status
         self.code = code or _CODES.get(status, "invalid_value")
         self.headers = dict(headers or {})
@@ -108,11 +110,9 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(str(error), status=503)
     if isinstance(error, UserError):
         return of_user(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "an unknown place"
-    _log.error("A request failed: %s at %s", type(error).__name__, place)
+    _log.error("A request failed: %s", described(error))
     return ApiError(
-        f"The server failed ({type(error).__name__}). This is a bug of the server.", status=500
+        f"The server failed ({described(error)}). This is a bug of the server.", status=500
     )
 
 
@@ -165,7 +165,7 @@ def of_validation(problem: Mapping[str, Any]) -> ApiError:
         return ApiError("The body is not a JSON object. A JSON object is expected.")
     expected = problem["msg"].replace("Input should", "It should", 1).rstrip(".")
     shape = f" with {len(found)} entries" if isinstance(found, (list, dict)) else ""
-    return ApiError(f"{param} is {shown(found)}{shape}. {expected}."[:_LONGEST], param=param)
+    return ApiError(f"{param} is {shown(found)}{shape}. {expected}.", param=param)
 
 
 def _param(location: tuple[Any, ...]) -> str | None:

@@ -7,13 +7,17 @@ import os
 import socket
 import urllib.error
 import urllib.request
+from functools import partial
 from types import FrameType
+from typing import Any
 
 import orjson
 import uvicorn
 from starlette.types import ASGIApp
 
 from groundup.base.errors import UserError, quoted
+from groundup.serve.connection import Connection
+from groundup.serve.failure import described
 from groundup.serve.served_model import ServedModel
 
 _log = logging.getLogger(__name__)
@@ -23,6 +27,8 @@ GRACE_S = 1.0
 _LAST_CHUNK_S = 1.0
 """Time after that, for the last chunks; a step of the engine is not waited for any longer."""
 _BACKLOG = 2048
+_CONNECTIONS_PER_TEXT = 4
+"""Connections for each text that is generated or waits; the others are refused, or idle."""
 
 
 class HttpServer(uvicorn.Server):
@@ -31,12 +37,19 @@ class HttpServer(uvicorn.Server):
     Args:
         app: The application.
         served: The model, whose worker is drained.
+        least_connections: Number of connections that are open at once in any case.
     """
 
-    def __init__(self, app: ASGIApp, served: ServedModel) -> None:
+    def __init__(self, app: ASGIApp, served: ServedModel, least_connections: int = 0) -> None:
+        limits = served.worker.admission.limits
+        n_texts = served.worker.engine.max_rows + limits.n_waiting
+        most = max(_CONNECTIONS_PER_TEXT * n_texts, least_connections)
+        # Its messages quote texts, and nobody is to act on a client that has left.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=partial(Connection, most=most, send_s=limits.time_s),  # type: ignore[arg-type]
                 lifespan="off",
                 ws="none",
                 log_config=None,
@@ -74,6 +87,11 @@ class HttpServer(uvicorn.Server):
             raise KeyboardInterrupt
         self.should_exit = True
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve."""
+        asyncio.get_running_loop().set_exception_handler(_name_error)
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End open requests with a last chunk, then close all connections."""
         for server in self.servers:
@@ -86,6 +104,12 @@ class HttpServer(uvicorn.Server):
             await super().shutdown(sockets)
         finally:
             end.cancel()
+
+
+def _name_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nothing has caught, without its message."""
+    error = context.get("exception")
+    _log.error("A task failed: %s", "no exception" if error is None else described(error))
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -5,8 +5,11 @@ encoded again. Text becomes ids on the server only, and never a control token.
 """
 
 import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Body
 from starlette.responses import Response
@@ -21,13 +24,15 @@ from groundup.evaluation.text_generation import prompt_ids
 from groundup.inspection.lens import look
 from groundup.serve.admission import Busy
 from groundup.serve.errors import ApiError, json_response
-from groundup.serve.listening import Listening
+from groundup.serve.listening import Answering
 from groundup.serve.page_answer import Asked, PageAnswer
 from groundup.serve.page_forms import AnswerForm, Form, LookForm
 from groundup.serve.page_prompt import Turn, cast_prompt, chat_prompt
 from groundup.serve.page_tokens import TokenNames
 from groundup.serve.prompts import check_length, check_texts
 from groundup.serve.served_model import ServedModel
+
+T = TypeVar("T")
 
 _FOLDER = Path(__file__).parent / "page"
 _TYPES = {
@@ -173,14 +178,20 @@ class _Page:
         }
 
 
-class _Look(Listening):
+class _Look(Answering):
     """A look inside the model; only one is computed at a time."""
 
     def __init__(self, page: _Page, form: LookForm) -> None:
-        super().__init__()
+        super().__init__(page.served)
         self._page, self._form = page, form
 
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def generate(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Look, and send what was found."""
+        async with aclosing(self._found()) as found:
+            answer = json_response(await self.next_event(found))
+        await answer(scope, receive, send)
+
+    async def _found(self) -> AsyncGenerator[dict[str, Any], None]:
         """Wait for the looks before, then look. A client that has left leaves the queue."""
         page = self._page
         if page.n_waiting >= _N_WAITING:
@@ -190,8 +201,28 @@ class _Look(Listening):
             await page.is_looking.acquire()
         finally:
             page.n_waiting -= 1
-        look = asyncio.ensure_future(asyncio.to_thread(page.look, self._form))
+        look = _in_thread(lambda: page.look(self._form))
         # A thread cannot be cancelled: the next look waits for its end even if the client has left.
         look.add_done_callback(lambda _: page.is_looking.release())
-        found = await asyncio.shield(look)
-        await json_response(found)(scope, receive, send)
+        outcome = await asyncio.shield(look)
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome
+
+
+def _in_thread(function: Callable[[], T]) -> asyncio.Future[T | Exception]:
+    """Call a function in a thread that does not keep the process from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T | Exception] = loop.create_future()
+
+    def run() -> None:
+        outcome: T | Exception
+        try:
+            outcome = function()
+        except Exception as error:
+            outcome = error
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(future.set_result, outcome)
+
+    threading.Thread(target=run, name="groundup-look", daemon=True).start()
+    return future

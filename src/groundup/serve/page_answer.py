@@ -97,6 +97,7 @@ class PageAnswer(Answering):
                     n_left -= 1
                     yield {"token": text.shown(token)}
                     if self._is_over(token.id, text, asked):
+                        event.handle.end("stop")
                         yield {"end": "stop"}
                         return
                 if event.error is not None:

@@ -65,8 +65,8 @@ class AnswerText:
         if index in self._names.controls:
             return ""
         piece = self._decoder.decode(self._names.bytes_of(index))
-        if self._strips_space and not self.text:
-            piece = piece.removeprefix(" ")
+        if piece and self._strips_space:
+            piece, self._strips_space = piece.removeprefix(" "), False
         self.text += piece
         return piece
 

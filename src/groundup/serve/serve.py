@@ -79,9 +79,11 @@ class Server:
             api_key=config.api_key,
             max_new_tokens=config.max_new_tokens,
         )
+        self.served.worker.reset_counts()
         self.plan: Plan = replace(plan, token_s=token_s)
         """What the server will do, measured."""
-        self._http = HttpServer(app, self.served)
+        # Each client of a test may still be closing its last connection.
+        self._http = HttpServer(app, self.served, least_connections=2 * (config.try_clients or 0))
 
     def run(self) -> None:
         """Answer requests until Ctrl-C, SIGTERM, or a call of `stop` from another thread.

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from groundup.generation.engine import Engine, Event, Handle
 from groundup.generation.request import Request
 from groundup.serve.admission import Admission, Busy
 from groundup.serve.counts import Counts
+from groundup.serve.failure import described
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +52,6 @@ class Worker:
         """How long a step takes now: the mean of the last ones, in seconds."""
         self._counts = Counts()
         self._open: dict[Handle, _Open] = {}
-        self._in_time: deque[_Open] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._stop_at: float | None = None
@@ -94,12 +94,18 @@ class Worker:
             cache_bytes=engine.decoder.n_bytes,
         )
 
+    def reset_counts(self) -> None:
+        """Forget what was done so far. No request is open."""
+        with self._changed:
+            self._counts = Counts()
+
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Yield the events of a request, until all its texts have ended.
 
         The request is taken when the first event is awaited. Closing the generator or cancelling
         the task cancels the request: its row is free within two steps. A generator that may be
-        left early belongs in `contextlib.aclosing`.
+        left early belongs in `contextlib.aclosing`. A reader that has all it needs calls `end` of
+        the handle before: such a request is not counted as cancelled.
 
         Raises:
             UserError: The request is wrong, or beyond a limit of the server.
@@ -107,18 +113,19 @@ class Worker:
             UnavailableError: The server stops, or its engine failed.
         """
         opened = self._submit(request)
-        n_going_on = request.n
+        n_going_on, has_failed = request.n, False
         try:
             while n_going_on:
                 event = await opened.events.get()
                 if isinstance(event, Exception):
                     raise event
                 n_going_on -= event.finish_reason is not None
+                has_failed |= event.finish_reason == "error"
                 yield event
         finally:
             if n_going_on and not opened.handle.is_finished:
+                self._counts.n_cancelled += opened.handle.ended_as is None and not has_failed
                 opened.handle.cancel()
-                self._counts.n_cancelled += 1
 
     def _submit(self, request: Request) -> _Open:
         with self._changed:
@@ -131,7 +138,6 @@ class Worker:
                 raise
             handle = self.engine.submit(request)
             opened = self._open[handle] = _Open(handle, asyncio.get_running_loop())
-            self._in_time.append(opened)
             self._counts.n_requests += 1
             self._counts.n_prompt_tokens += len(request.ids)
             self._changed.notify()
@@ -140,8 +146,7 @@ class Worker:
     def _check_available(self) -> None:
         if self.error is not None:
             raise UnavailableError(
-                f"The engine failed ({type(self.error).__name__}: {self.error}). Start the server "
-                "again."
+                f"The engine failed ({described(self.error)}). Start the server again."
             )
         if self._stop_at is not None:
             raise UnavailableError("The server is stopping. It takes no more requests.")
@@ -160,7 +165,7 @@ class Worker:
                 self._counts.busy_s += step_s
                 self._deliver(events)
         except Exception as error:  # a bug must not leave clients waiting
-            _log.exception("The engine failed.")
+            _log.error("The engine failed: %s", described(error))
             self.error = error
         finally:
             self._end_all()
@@ -208,15 +213,15 @@ class Worker:
     def _end_late(self) -> None:
         """End the requests whose time is over."""
         limit_s = self.admission.limits.time_s
+        if limit_s is None:
+            return
         with self._changed:
-            while self._in_time:
-                opened = self._in_time[0]
-                if opened.handle in self._open:
-                    if limit_s is None or time.monotonic() < opened.asked_at + limit_s:
-                        return
+            for opened in self._open.values():  # in the order in which they were taken
+                if time.monotonic() < opened.asked_at + limit_s:
+                    return
+                if opened.handle.ended_as is None:
                     opened.handle.end("length")
                     self._counts.n_late += 1
-                self._in_time.popleft()
 
     def _end_all(self) -> None:
         """Tell the clients of all open requests that the engine failed."""
@@ -226,7 +231,8 @@ class Worker:
             if self._stop_at is None and self.error is None:
                 self.error = RuntimeError("The thread of the engine ended.")
         for each in opened:
-            error = UnavailableError(f"The engine failed: {self.error}")
+            about = "" if self.error is None else f" ({described(self.error)})"
+            error = UnavailableError(f"The engine failed{about}. Start the server again.")
             try:
                 each.loop.call_soon_threadsafe(each.events.put_nowait, error)
             except RuntimeError:  # the loop is closed: nobody listens
