@@ -135,14 +135,14 @@ def test_a_model_that_is_deleted_is_served_on(
     with serving(run) as server:
         assert server.served.gone() is None
         weights = run / "checkpoints" / "step-000000"
-        (weights / "model.json").write_text('{"weights": {"model.safetensors": "0"}}')
-        assert server.served.gone() == "was replaced"
         for file in weights.iterdir():
             file.unlink()
         asyncio.run(server._http._check_model())
         asyncio.run(server._http._check_model())
         (record,) = [r for r in caplog.records if r.name == "groundup.serve.http_server"]
         assert "was deleted. The server goes on" in record.getMessage()
+        (weights / "model.json").write_text('{"weights": {"model.safetensors": "0"}}')
+        assert server.served.gone() == "was replaced"
         assert send(server, CHAT, json.dumps({**LONG, "max_tokens": 2}))[0] == 200
 
 

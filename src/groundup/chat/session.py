@@ -124,14 +124,14 @@ class ChatSession:
         prompt = self._fit(message)
         self.messages.append(message)
         stream = TextStream(token_bytes(self._tokenizer))
-        answer, is_complete = "", False
+        answer, is_complete, drops_space = "", False, self._begins_with_space
         try:
             for token in self._speak(prompt, self.max_new_tokens):
                 if token in self._stops:
                     break
                 piece = stream.push(token)
-                if self._begins_with_space and not answer:
-                    piece = piece.removeprefix(" ")
+                if piece and drops_space:
+                    piece, drops_space = piece.removeprefix(" "), False
                 if piece:
                     answer += piece
                     yield piece

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from groundup.base.arguments import shown
 from groundup.base.errors import UserError
+from groundup.base.extras import needed
 
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """White space is fixed: otherwise a model can write nothing else for ever."""
@@ -64,10 +65,12 @@ class GrammarTokens:
         what = "The JSON schema cannot be used."
         try:
             text = schema if isinstance(schema, str) else json.dumps(schema)
+            _check_size(text)
             grammar = _llguidance().LLMatcher.grammar_from_json_schema(text, defaults=_COMPACT)
+        except UserError:
+            raise
         except (ValueError, RecursionError) as error:
             raise UserError(f"{what} {error}") from error
-        _check_size(text)
         return self._checked(grammar, what)
 
     def regex(self, pattern: str) -> Callable[[], "Grammar"]:
@@ -225,11 +228,4 @@ class _Adapter:
 
 
 def _llguidance() -> Any:
-    try:
-        import llguidance
-    except ImportError as error:
-        raise UserError(
-            "JSON schemas and regular expressions need the package llguidance.",
-            command="pip install 'groundup[structured]'",
-        ) from error
-    return llguidance
+    return needed("llguidance", "structured", "JSON schemas and regular expressions")

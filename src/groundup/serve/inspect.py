@@ -23,7 +23,7 @@ from groundup.chat.open_cast import cast_of
 from groundup.evaluation.text_generation import prompt_ids
 from groundup.inspection.lens import look
 from groundup.serve.admission import Busy
-from groundup.serve.errors import ApiError, json_response
+from groundup.serve.errors import ApiError, json_response, of_user
 from groundup.serve.listening import Answering
 from groundup.serve.page_answer import Asked, PageAnswer
 from groundup.serve.page_forms import AnswerForm, Form, LookForm
@@ -132,7 +132,10 @@ class _Page:
             is_speech=self.mode == "cast",
         )
         check_length(asked.request.ids, "prompt", self.served)
-        asked.request.check(self.model.tokenizer.vocab_size, self.served.context_length)
+        try:
+            asked.request.check(self.model.tokenizer.vocab_size, self.served.context_length)
+        except UserError as error:
+            raise of_user(error, "prompt") from error
         return asked
 
     def _prompt(self, form: AnswerForm) -> list[int]:
@@ -144,6 +147,8 @@ class _Page:
         if form.text is not None:
             return prompt_ids(self.model, form.text)
         said = form.turns or []
+        # Before they are decoded.
+        check_length([index for each in said for index in each.ids], "turns", self.served)
         turns = [Turn(role=each.role, text=each.text, ids=each.ids) for each in said]
         if self.mode == "chat":
             return chat_prompt(self.served, turns)
@@ -155,12 +160,17 @@ class _Page:
         """Look inside the model where it chose a token.
 
         Raises:
-            UserError: The text is too long, or an id is not in the vocabulary.
+            ApiError: The text is too long, or an id is not in the vocabulary.
         """
         V = self.model.tokenizer.vocab_size
         if form.token >= V:
-            raise UserError(f"The token id is {form.token}. Expected an id below {V:,}.")
-        seen = look(self.decoder, form.ids)
+            raise ApiError(
+                f"The token id is {form.token}. Expected an id below {V:,}.", param="token"
+            )
+        try:
+            seen = look(self.decoder, form.ids)
+        except UserError as error:
+            raise of_user(error, "ids") from error
         layers = [
             {
                 "top": self.names.top(row, form.token, _N_LENS)[:_N_LENS],
