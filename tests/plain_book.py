@@ -49,8 +49,9 @@ class Norm(nn.Module):
 
 class Gelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
-        half, root = 0.5 * x, math.sqrt(2.0 / math.pi)
-        return half * (1 + (torch.tensor(root) * (x + 0.044715 * x.pow(3))).tanh())
+        # The root of a tensor: on some processors its last bit is not that of math.sqrt.
+        half, root = 0.5 * x, torch.tensor(2.0 / math.pi).sqrt()
+        return half * (1 + (root * (x + 0.044715 * x.pow(3))).tanh())
 
 
 class Net(nn.Module):

@@ -176,7 +176,7 @@ def test_without_the_harness_the_install_command_is_named(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    with pytest.raises(groundup.UserError, match=r"pip install 'groundup\[lm-eval\]'"):
+    with pytest.raises(groundup.UserError, match=r"-c constraints.txt -e '.\[lm-eval\]'"):
         groundup.LMEval(folder / "run")
 
 

@@ -169,5 +169,5 @@ def test_the_run_draws_its_curves_and_writes_for_tensorboard(data):
 
 def test_without_the_extra_the_line_to_type_is_told(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard", None)
-    with pytest.raises(UserError, match=r"pip install 'groundup\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"-c constraints.txt -e '.\[tensorboard\]'"):
         pretrain(settings(data, tensorboard=True))

@@ -206,7 +206,7 @@ def test_a_missing_tensorboard_is_named_before_the_first_step(
 
     monkeypatch.setattr(extras.importlib, "import_module", missing)
     data = make_data(tmp_path / "data")
-    with pytest.raises(UserError, match=r"pip install 'groundup\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"-c constraints.txt -e '.\[tensorboard\]'"):
         pretrain(settings(data, tensorboard=True))
     assert not (tmp_path / "run").exists()
 

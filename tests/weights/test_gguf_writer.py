@@ -94,7 +94,8 @@ def test_a_file_in_float32_opens_as_the_same_model(tmp_path: Path, name: str) ->
     assert pretrained.family == name.split(",")[0].split(" ")[0] == gguf_family(ours.config)
     ids = torch.arange(96)[None]
     with torch.no_grad():
-        torch.testing.assert_close(back(ids), ours(ids), rtol=1e-5, atol=1e-5)
+        # In float64, because other rows of the same matrix are rounded in another order.
+        torch.testing.assert_close(back.double()(ids), ours.double()(ids), rtol=1e-9, atol=1e-9)
     if ours.config.rotary_layout == "half" and "without" not in name:
         c = ours.config
         sizes: dict[str, Any] = {
