@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ from groundup.serve.serve import Server, open_server
 LONG = {"model": "tiny", "messages": USER, "logit_bias": {"70": 100}}
 
 
-def request(server: Server, body: dict[str, Any]) -> bytes:
-    host, port = address(server)
+def posted(path: str, body: dict[str, Any], at: tuple[str, int]) -> bytes:
+    """A request, as its bytes."""
+    host, port = at
     data = json.dumps(body).encode()
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+def request(server: Server, body: dict[str, Any]) -> bytes:
+    return posted(CHAT, body, address(server))
 
 
 def wait_until_idle(server: Server, within_s: float = 5.0) -> None:
@@ -166,13 +172,11 @@ os._exit(0)  # as the command line does; Python needs a while to end torch
 """
 
 
-@pytest.mark.slow
-@pytest.mark.alone
-@pytest.mark.parametrize(("step_s", "is_twice"), [(0.1, False), (30.0, False), (30.0, True)])
-def test_ctrl_c_ends_open_streams_with_a_last_chunk(
-    tmp_path: Path, step_s: float, is_twice: bool
-) -> None:
-    """Four clients: two read their streams, one waits for its first token, one for all."""
+@contextmanager
+def process_of_server(
+    tmp_path: Path, step_s: float
+) -> Iterator[tuple[subprocess.Popen[str], tuple[str, int]]]:
+    """A server in a process of its own, and its address."""
     with closing(bind("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-c", SCRIPT, str(chat_run(tmp_path / "tiny")), str(port)]
@@ -183,22 +187,41 @@ def test_ctrl_c_ends_open_streams_with_a_last_chunk(
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)
-        clients = []
-        for is_stream in (True, True, True, False):
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
-            data = json.dumps({**LONG, "stream": is_stream}).encode()
-            head = f"POST {CHAT} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-            head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-            client.sendall(head.encode() + data)
-            clients.append(client)
+        yield process, ("127.0.0.1", port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def asking(at: tuple[str, int], path: str, body: dict[str, Any]) -> socket.socket:
+    """Connect, and send a request."""
+    client = socket.create_connection(at, timeout=10)
+    client.sendall(posted(path, body, at))
+    return client
+
+
+def assert_a_second_one_ends_it(process: subprocess.Popen[str]) -> None:
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=2)
+    assert process.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+@pytest.mark.parametrize(("step_s", "is_twice"), [(0.1, False), (30.0, False), (30.0, True)])
+def test_ctrl_c_ends_open_streams_with_a_last_chunk(
+    tmp_path: Path, step_s: float, is_twice: bool
+) -> None:
+    """Four clients: two read their streams, one waits for its first token, one for all."""
+    with process_of_server(tmp_path, step_s) as (process, at):
+        bodies = ({**LONG, "stream": is_stream} for is_stream in (True, True, True, False))
+        clients = [asking(at, CHAT, body) for body in bodies]
         time.sleep(1.0)
         began_at = time.monotonic()
         process.send_signal(signal.SIGINT)
         if is_twice:
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=2)
-            assert process.returncode == 130
+            assert_a_second_one_ends_it(process)
             return
         answers = [read_all(client) for client in clients]
         assert time.monotonic() - began_at < 3.0
@@ -209,39 +232,23 @@ def test_ctrl_c_ends_open_streams_with_a_last_chunk(
                 assert b"data: [DONE]" in answer
             assert b"The server is stopping" in answer
         assert answers[3].startswith(b"HTTP/1.1 503")
+        assert process.stdout is not None
         assert process.stdout.read() == "stopped\n"
         assert process.returncode == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("is_twice", [False, True])
 def test_ctrl_c_does_not_wait_for_a_look_inside(tmp_path: Path, is_twice: bool) -> None:
-    with closing(bind("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-c", SCRIPT, str(chat_run(tmp_path / "tiny")), str(port), "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.3)
-        clients = []
-        for _ in range(2):  # one look is computed, and one waits
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
-            head = f"POST /page/look HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-            head += "Content-Type: application/json\r\nContent-Length: 22\r\n\r\n"
-            client.sendall(head.encode() + b'{"ids": [1],"token":1}')
-            clients.append(client)
+    with process_of_server(tmp_path, 0) as (process, at):
+        body = {"ids": [1], "token": 1}
+        clients = [asking(at, "/page/look", body) for _ in range(2)]  # one is computed, one waits
         time.sleep(0.5)
         began_at = time.monotonic()
         process.send_signal(signal.SIGINT)
         if is_twice:
-            time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=2)
-            assert process.returncode == 130
+            assert_a_second_one_ends_it(process)
             return
         for client in clients:
             answer = read_all(client)
@@ -249,10 +256,8 @@ def test_ctrl_c_does_not_wait_for_a_look_inside(tmp_path: Path, is_twice: bool) 
             assert b"The server is stopping" in answer
         process.wait(timeout=3)
         assert time.monotonic() - began_at < 3.0
+        assert process.stdout is not None
         assert process.stdout.read() == "stopped\n"
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_server_stops_during_a_look_inside(

@@ -86,11 +86,7 @@ class Admission:
         n_beyond = len(sizes) - n_fit - self.limits.n_waiting
         if n_beyond <= 0:
             return
-        n_alone = self.n_room([request], engine)
-        if request.n > n_alone:
-            raise UserError(
-                f"n is {request.n}. The server has room for {n_alone} texts of this length."
-            )
+        self.check_room([request], engine)
         wait_s = math.ceil(_next_end(texts[:n_fit], n_beyond) * step_s)
         raise Busy(
             f"The server generates {n_fit} texts, and {len(texts) - n_fit} wait. Send the request "
@@ -98,14 +94,24 @@ class Admission:
             retry_after_s=max(1, wait_s),
         )
 
-    def n_room(self, requests: Sequence[Request], engine: Engine) -> int:
-        """How many of the texts of requests, in order, an idle server generates or lets wait.
+    def check_room(self, requests: Sequence[Request], engine: Engine) -> None:
+        """Check that an idle server generates the texts of requests, or lets them wait.
 
         Args:
-            requests: The requests, which are sent together.
+            requests: The requests, which are sent together and have the same n.
             engine: Has the limits of rows and memory.
+
+        Raises:
+            UserError: It has no room for all of them.
         """
-        return fitting(engine, _sizes(requests, engine)) + self.limits.n_waiting
+        n, n_prompts = requests[0].n, len(requests)
+        n_room = fitting(engine, _sizes(requests, engine)) + self.limits.n_waiting
+        if n * n_prompts <= n_room:
+            return
+        texts = f"n is {n}"
+        if n_prompts > 1:
+            texts = f"prompt has {n_prompts} prompts and {texts}, which makes {n * n_prompts} texts"
+        raise UserError(f"{texts}. The server has room for {n_room} texts of this length.")
 
     def _check_limits(self, request: Request) -> None:
         limits = self.limits

@@ -26,9 +26,10 @@ from groundup.serve.admission import Busy
 from groundup.serve.errors import ApiError, json_response, of_user
 from groundup.serve.listening import Answering
 from groundup.serve.page_answer import Asked, PageAnswer
-from groundup.serve.page_forms import AnswerForm, Form, LookForm
+from groundup.serve.page_forms import AnswerForm, LookForm
 from groundup.serve.page_prompt import Turn, cast_prompt, chat_prompt
 from groundup.serve.page_tokens import TokenNames
+from groundup.serve.parameters import Form
 from groundup.serve.prompts import check_length, check_texts
 from groundup.serve.served_model import ServedModel
 

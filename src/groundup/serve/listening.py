@@ -18,29 +18,8 @@ from groundup.serve.served_model import ServedModel
 T = TypeVar("T")
 
 
-class Listening(Response):
-    """A response whose work is cancelled when the client closes the connection."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Work until the end, or until the client has left."""
-        work = asyncio.ensure_future(self.work(scope, receive, send))
-        left = asyncio.ensure_future(_client_left(receive))
-        try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            work.cancel()
-            left.cancel()
-            await asyncio.gather(work, left, return_exceptions=True)
-        if not work.cancelled():
-            work.result()  # raises what it has raised
-
-    @abstractmethod
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Make the response and send it."""
-
-
-class Answering(Listening):
-    """A response for which the model generates.
+class Answering(Response):
+    """A response for which the model works. It is cancelled when the client closes the connection.
 
     Args:
         served: The model.
@@ -52,14 +31,26 @@ class Answering(Listening):
         self._wait: asyncio.Timeout | None = None
         self._is_ended = False
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Work until the end, or until the client has left."""
+        work = asyncio.ensure_future(self._work(scope, receive, send))
+        left = asyncio.ensure_future(_client_left(receive))
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            left.cancel()
+            await asyncio.gather(work, left, return_exceptions=True)
+        if not work.cancelled():
+            work.result()  # raises what it has raised
+
     def end(self) -> None:
         """End the answer now, because the server stops."""
         self._is_ended = True
         if self._wait is not None:
             self._wait.reschedule(0.0)
 
-    async def work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Generate, and send the answer."""
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.served.open_answers.add(self.end)
         try:
             await self.generate(scope, receive, send)

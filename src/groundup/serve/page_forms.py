@@ -8,8 +8,7 @@ from pydantic import Field
 from groundup.base.errors import UserError
 from groundup.generation.request import Sampling
 from groundup.serve import parameters
-from groundup.serve.parameters import Form as Form
-from groundup.serve.parameters import Part, length
+from groundup.serve.parameters import Form, Part, length
 
 _LONGEST = 1_000_000
 _MOST_TURNS = 10_000

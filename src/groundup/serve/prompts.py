@@ -64,7 +64,10 @@ def prepare(form: GenerationForm, served: ServedModel) -> Prepared:
         )
         for ids in prompts
     )
-    _check_room(requests, served)
+    try:
+        served.worker.admission.check_room(requests, served.worker.engine)
+    except UserError as error:
+        raise of_user(error, "n" if len(requests) == 1 else "prompt") from error
     return Prepared(requests=requests)
 
 
@@ -171,21 +174,6 @@ def _check_logit_bias(form: GenerationForm, served: ServedModel) -> None:
             f"logit_bias has the token id {outside[0]}, and the vocabulary ends at {V - 1}.",
             param="logit_bias",
         )
-
-
-def _check_room(requests: Sequence[Request], served: ServedModel) -> None:
-    """Check that the texts of a request can be generated or wait together on an idle server."""
-    worker, n, n_prompts = served.worker, requests[0].n, len(requests)
-    n_room = worker.admission.n_room(requests, worker.engine)
-    if n * n_prompts <= n_room:
-        return
-    texts = f"n is {n}"
-    if n_prompts > 1:
-        texts = f"prompt has {n_prompts} prompts and n is {n}, which makes {n * n_prompts} texts"
-    raise ApiError(
-        f"{texts}. The server has room for {n_room} texts of this length.",
-        param="n" if n_prompts == 1 else "prompt",
-    )
 
 
 def _max_new_tokens(form: GenerationForm, ids: Sequence[int], served: ServedModel) -> int:
