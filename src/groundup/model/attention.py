@@ -154,6 +154,30 @@ def attention_fused(
     return scaled_dot_product_attention(queries, keys, values, mask, dropout=dropout)
 
 
+def attention_of_the_last(
+    queries: Float[Tensor, "B H t D"],
+    keys: Float[Tensor, "B G S D"],
+    values: Float[Tensor, "B G S D"],
+    *,
+    dropout: float | int = 0.0,
+) -> Float[Tensor, "B H t D"]:
+    """Attend from the last t of S positions.
+
+    Flash attention, on a GPU, aligns them at the end without a mask of t x S.
+    """
+    from torch.nn.attention.bias import causal_lower_right  # which imports torch's compiler
+
+    mixed: Tensor = F.scaled_dot_product_attention(
+        queries,
+        keys,
+        values,
+        attn_mask=causal_lower_right(queries.shape[2], keys.shape[2]),
+        dropout_p=dropout,
+        enable_gqa=queries.shape[1] != keys.shape[1],
+    )
+    return mixed
+
+
 def by_blocks(context_length: int, dtype: torch.dtype, device: torch.device) -> bool:
     """Whether `attention_blocks` trains faster than torch's fused kernel.
 

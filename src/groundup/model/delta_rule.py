@@ -22,6 +22,7 @@ from torch.autograd.function import once_differentiable
 
 from groundup.model.count import DELTA_AT_ONCE, DELTA_AT_ONCE_ON_GPU
 from groundup.model.count import DELTA_CHUNK as CHUNK
+from groundup.model.uncompiled import not_compiled
 
 _EPS = 1e-6
 """Keeps a query or a key of length zero from dividing by zero, as in transformers."""
@@ -277,9 +278,7 @@ def _parts(q: Float[Tensor, "B T H D"]) -> list[slice]:
 
 
 # A compiler would unroll the loop over chunks.
-_apply: Callable[..., tuple[Tensor, Tensor]] = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    _GatedDeltaRule.apply
-)
+_apply: Callable[..., tuple[Tensor, Tensor]] = not_compiled(_GatedDeltaRule.apply)
 
 
 def gated_delta_rule(

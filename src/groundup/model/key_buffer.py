@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.attention.bias import causal_lower_right
+
+from groundup.model.attention import attention_of_the_last
 
 _QUERIES, _KEYS = 256, 1024
 """Queries and keys of one product."""
@@ -126,15 +126,7 @@ class _Flash:
     def __init__(self, queries: Tensor, keys: Tensor, values: Tensor, *, dropout: float) -> None:
         with torch.enable_grad():
             queries, keys, values = (x.detach().requires_grad_() for x in (queries, keys, values))
-            # It aligns fewer queries than keys at the end, without a mask.
-            self._mixed: Tensor = F.scaled_dot_product_attention(
-                queries,
-                keys,
-                values,
-                attn_mask=causal_lower_right(queries.shape[2], keys.shape[2]),
-                dropout_p=dropout,
-                enable_gqa=queries.shape[1] != keys.shape[1],
-            )
+            self._mixed = attention_of_the_last(queries, keys, values, dropout=dropout)
         self.leaves = (queries, keys, values)
         self.mixed = self._mixed.detach()
 

@@ -6,11 +6,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
-from torch.nn.attention.bias import causal_lower_right
 
 from groundup.base.errors import UserError
 from groundup.model.attention import (
     attention_fused,
+    attention_of_the_last,
     causal_mask,
     scaled_dot_product_attention,
 )
@@ -340,16 +340,7 @@ def _attention_after(
     if state is None or window is not None or not (queries.is_cuda and is_half):
         return recomputed_attention(queries, keys, values, state, window=window, dropout=dropout)
     keys, values = torch.cat((state[0], keys), dim=2), torch.cat((state[1], values), dim=2)
-    # Flash attention aligns fewer queries than keys at the end, without a mask of T x S.
-    mixed: Tensor = F.scaled_dot_product_attention(
-        queries,
-        keys,
-        values,
-        attn_mask=causal_lower_right(queries.shape[2], keys.shape[2]),
-        dropout_p=dropout,
-        enable_gqa=queries.shape[1] != keys.shape[1],
-    )
-    return mixed
+    return attention_of_the_last(queries, keys, values, dropout=dropout)
 
 
 def _is_long(queries: Tensor, n_keys: int) -> bool:

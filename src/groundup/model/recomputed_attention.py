@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from groundup.model.count import ATTENTION_BLOCK
 from groundup.model.layers import softmax
 from groundup.model.rotary import RotaryLayout, rotate
+from groundup.model.uncompiled import not_compiled
 
 _AT_ONCE, _AT_ONCE_ON_GPU = 2**20, 2**26
 """Attention weights that exist at a time, unless one position has more: 4 MB of float32."""
@@ -226,9 +227,7 @@ def _dropout(plan: _Plan, like: Tensor) -> Any:
 
 
 # A compiler would unroll the loop over parts.
-_apply: Callable[..., Tensor] = torch.compiler.disable(  # type: ignore[no-untyped-call]
-    _RecomputedAttention.apply
-)
+_apply: Callable[..., Tensor] = not_compiled(_RecomputedAttention.apply)
 
 
 def recomputed_attention(
