@@ -1,6 +1,7 @@
 """Real weights: SmolLM2-135M-Instruct here, in transformers, and in llama.cpp."""
 
 import random
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,15 @@ def theirs() -> Any:
 
 @torch.inference_mode()
 def check_logits(ours: LanguageModel, theirs: Any) -> None:
+    """In float64 both give the same logits. In float32 neither is exact, and ours are as close."""
+    exact, theirs_exact = deepcopy(ours.model).double(), deepcopy(theirs).double()
     for text in (*PROMPTS, *CANARIES):
         ids = torch.tensor([ours.tokenizer.encode(text)])
-        difference = (ours.model(ids) - theirs(ids).logits).abs().max()
-        assert difference <= 1e-4, (text, difference)
+        logits, expected = exact(ids), theirs_exact(ids).logits
+        assert (logits - expected).abs().max() <= 1e-4, text
+        our_error = (ours.model(ids) - logits).abs().max()
+        their_error = (theirs(ids).logits - expected).abs().max()
+        assert our_error <= 2 * their_error <= 1e-3, (text, our_error, their_error)
 
 
 def test_the_logits_are_those_of_transformers(ours: LanguageModel, theirs: Any) -> None:
