@@ -118,7 +118,7 @@ def test_data_that_is_incomplete(command: str, missing: str, project: Path) -> N
         "evaluate data/train",
         "generate run/model --samples 1 --max-new-tokens 2",
         "explain text.txt",
-        pytest.param("chat runs/first --ask hello", marks=pytest.mark.slow),  # trains an assistant
+        pytest.param("chat runs/first --ask hello", marks=pytest.mark.long),  # trains an assistant
         "chat data --ask hello",
         "doctor data",
         "export data --out hf",

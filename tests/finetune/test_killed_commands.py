@@ -48,7 +48,7 @@ def without_times(value: Any) -> Any:
     [
         pytest.param("instruct", 8),
         pytest.param("pretrain", 6),
-        *(pytest.param(name, 8, marks=pytest.mark.slow) for name in OTHERS),
+        *(pytest.param(name, 5, marks=pytest.mark.slow) for name in OTHERS),
     ],
 )
 def test_a_killed_command(tmp_path: Path, name: str, n_kills: int) -> None:

@@ -143,7 +143,7 @@ def test_a_table_comes_back_equal_or_is_refused(
 
 
 @pytest.mark.slow
-@settings(max_examples=4_000, suppress_health_check=list(HealthCheck), deadline=None)
+@settings(max_examples=2_000, suppress_health_check=list(HealthCheck), deadline=None)
 @given(
     rows=TABLES,
     writer=st.sampled_from(list(WRITERS)),
