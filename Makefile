@@ -11,7 +11,7 @@ IN_PARALLEL := -n logical --maxprocesses 8 --dist loadfile
 INSTALLED := $(VENV)/.installed
 INSTALLED_DEV := $(VENV)/.installed-dev
 
-.PHONY: help story test slow clean
+.PHONY: help story test types-of-src types-of-tests slow clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+: .*##' Makefile | sed 's/:.*##/ -/'
@@ -22,10 +22,15 @@ story: $(INSTALLED)  ## train from raw text to an assistant; TEXT=my.txt uses yo
 test: $(INSTALLED_DEV)  ## lint, types, import contract, tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/mypy --config-file tests/mypy.ini
+	$(MAKE) -j2 types-of-src types-of-tests
 	$(BIN)/lint-imports
 	$(BIN)/pytest $(IN_PARALLEL)
+
+types-of-src:
+	$(BIN)/mypy
+
+types-of-tests:
+	$(BIN)/mypy --config-file tests/mypy.ini
 
 slow: $(INSTALLED_DEV)  ## the tests marked slow; those that use all cores or the real clock one after another
 	$(BIN)/pytest -m 'slow and not alone' $(IN_PARALLEL)

@@ -15,8 +15,6 @@ from groundup.model.count import count_parameters, parameters_by_part
 from groundup.model.gpt import GPT, check_ids
 from groundup.model.loss import cross_entropy
 
-pytestmark = pytest.mark.alone
-
 SMALL: dict[str, Any] = {
     "vocab_size": 31, "context_length": 16, "d_model": 24, "n_layers": 2, "n_heads": 4
 }  # fmt: skip

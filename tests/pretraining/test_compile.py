@@ -17,8 +17,6 @@ from groundup.planning.plan import plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train import build
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.mark.slow
 def test_the_curve_is_that_of_plain_steps(folder):

@@ -23,8 +23,6 @@ from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.train.config import PretrainConfig
 from groundup.train.step import Step
 
-pytestmark = pytest.mark.alone
-
 
 def test_leaves_a_whole_run_folder(data):
     seen: list[Step] = []

@@ -86,7 +86,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert whole.after == resumed.after
 
 
-@pytest.mark.parametrize("n_kills", [5, pytest.param(12, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n_kills", [4, pytest.param(12, marks=pytest.mark.long)])
 def test_a_killed_run_ends_with_the_same_weights(tmp_path: Path, n_kills: int) -> None:
     base = write_base(tmp_path / "base")
     runs = run_killed("digit_reward:train_in", tmp_path, str(base), n_kills=n_kills, seed=3)
