@@ -150,16 +150,18 @@ def fill_the_disk(step):
     if step.step == 7:  # from here on no file may pass a kilobyte, as on a disk that is full
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
-    pretrain(settings(Path(sys.argv[2])), fill_the_disk)
+    pretrain(settings(Path(sys.argv[2]), segment=int(sys.argv[3]) or None), fill_the_disk)
 except UserError as error:
     print(error)
 """
 
 
-def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on_later(data):
+@pytest.mark.parametrize("segment", [None, pytest.param(5, marks=pytest.mark.slow)])
+def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on_later(data, segment):
     """A real process whose writes fail: the system refuses every byte beyond the limit."""
-    whole = pretrain(settings(data, out=data.parent / "whole"))
+    whole = pretrain(settings(data, out=data.parent / "whole", segment=segment))
     command = [sys.executable, "-c", _RUN, str(Path(__file__).parents[1]), str(data)]
+    command.append(str(segment or 0))
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "cannot be written" in done.stdout
@@ -169,7 +171,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on_later(dat
     assert not list((run / "checkpoints").glob(".*"))
     for line in (run / "metrics.jsonl").read_text().splitlines()[:-1]:
         json.loads(line)
-    result = pretrain(settings(data))
+    result = pretrain(settings(data, segment=segment))
     assert result.run == run
     assert result.resumed_from_step >= 5
     assert_same_weights(whole.run, run)
