@@ -10,7 +10,7 @@ import pytest
 BENCH = Path(__file__).parents[1] / "benchmarks" / "bench_gpu.py"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_part_gives_its_rows(tmp_path: Path) -> None:
     parts = "nanogpt gpt2 large characters variants"
     command = [sys.executable, str(BENCH), "--tiny", "--out", str(tmp_path), "--only", parts]

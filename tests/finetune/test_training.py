@@ -87,7 +87,7 @@ def test_kill_9_at_random_moments(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_kill_9_many_times(tmp_path: Path, kind: str) -> None:
-    check_killed_runs(tmp_path, kind, n_kills=8, seed=7)
+    check_killed_runs(tmp_path, kind, n_kills=5, seed=7)
 
 
 def test_checkpoints_hold_what_is_trained(tmp_path: Path) -> None:
