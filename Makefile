@@ -33,8 +33,8 @@ types-of-tests:
 	$(BIN)/mypy --config-file tests/mypy.ini
 
 slow: $(INSTALLED_DEV)  ## the tests marked slow; those that use all cores or the real clock one after another
-	$(BIN)/pytest -m 'slow and not alone' $(IN_PARALLEL)
-	$(BIN)/pytest -m 'slow and alone'
+	$(BIN)/pytest -m 'slow and not alone' $(IN_PARALLEL) $$(grep -rl mark.slow tests --include='*.py')
+	$(BIN)/pytest -m 'slow and alone' $$(grep -rl mark.alone tests --include='*.py')
 
 clean:  ## remove the virtual environments
 	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newer

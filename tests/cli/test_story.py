@@ -20,8 +20,6 @@ from groundup.story.stages import STAGES
 from groundup.text.builtin import python_reference
 from groundup.train.curve_checks import OVERFITTING
 
-pytestmark = pytest.mark.alone
-
 # Where Ctrl-C met a dataclass in the making, CPython ends the process by the signal after all;
 # a shell reads 130 from both.
 STOPPED = (130, -signal.SIGINT)

@@ -27,9 +27,9 @@ def alone(tmp_path_factory) -> list[float]:
 @pytest.mark.parametrize(
     ("kind", "n"),
     [
-        pytest.param(kind, n, marks=[] if (kind, n) == ("fsdp", 2) else pytest.mark.slow)
-        for kind in ("ddp", "fsdp")
-        for n in (2, 4)
+        ("fsdp", 2),
+        pytest.param("fsdp", 4, marks=pytest.mark.slow),
+        pytest.param("ddp", 2, marks=pytest.mark.slow),
     ],
 )
 def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
