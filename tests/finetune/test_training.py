@@ -33,12 +33,20 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
         assert torch.equal(weight, b[name]), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.fixture(scope="module", params=KINDS)
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, RunFolder]:
+    """A run of each kind that was never stopped."""
+    run, _ = train(tmp_path_factory.mktemp("calm") / "calm", make_job(request.param))
+    return request.param, run
+
+
 @pytest.mark.parametrize("at", [1, 6, 7])
 def test_a_run_that_is_resumed_ends_with_the_same_weights(
-    tmp_path: Path, kind: str, at: int
+    tmp_path: Path, uninterrupted: tuple[str, RunFolder], at: int
 ) -> None:
-    calm, _ = train(tmp_path / "calm", make_job(kind))
+    kind, calm = uninterrupted
     job = make_job(kind)
     run, unfinished = open_fine_tuning(tmp_path / "other", job.config)
     assert not unfinished

@@ -40,7 +40,7 @@ PARTS = st.sampled_from(
 HOSTILE = st.lists(PARTS, max_size=6).map("".join)
 TURNS = st.sampled_from([["user"], ["system", "user"], ["user", "assistant", "user"],
                          ["user", "assistant"]])  # fmt: skip
-SOME, MANY = settings(max_examples=100, deadline=None), settings(max_examples=3000, deadline=None)
+SOME, MANY = settings(max_examples=100, deadline=None), settings(max_examples=1000, deadline=None)
 ANY = {"kind": st.sampled_from(sorted(TOKENIZERS)), "name": st.sampled_from(sorted(CHAT)),
        "roles": TURNS, "prompt": st.booleans()}  # fmt: skip
 
