@@ -15,14 +15,12 @@ for layers, window in (("d", None), ("w", 64)):
     config = GPTConfig(vocab_size=31, d_model=16, n_layers=1, n_heads=2, context_length=2048,
                        layers=layers, window=window)
     model = GPT(config, seed=1)
-    compiled = torch.compile(model, dynamic=False, backend="aot_eager")
+    compiled = torch.compile(model, dynamic=False, backend="eager")
     for n in (256, 2048):
         torch._dynamo.reset()
         counters.clear()
         ids = torch.arange(n)[None] % 31
-        logits = compiled(ids)
-        logits.sum().backward()
-        torch.testing.assert_close(logits, model(ids))
+        torch.testing.assert_close(compiled(ids), model(ids))
         print(counters["stats"]["calls_captured"])
 """
 

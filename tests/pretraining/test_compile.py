@@ -31,15 +31,20 @@ def test_the_curve_is_that_of_plain_steps(folder):
 def test_separate_documents_are_compiled_once(tmp_path):
     """In shapes that do not depend on the documents, with the curve of plain steps."""
     make_documents(tmp_path / "data", messages(1), messages(2, 20))
-    plain = curve(run(tmp_path, 1, documents="packed"))
-    wishes: dict[str, Any] = {"documents": "packed", "compile": True}
+    wishes: dict[str, Any] = {"documents": "packed", "model": {"n_layers": 1}}
+    plain = curve(run(tmp_path, 1, **wishes))
+    wishes["compile"] = True
     compiled = run(tmp_path, 1, grad_accumulation_steps=2, activation_checkpointing=True, **wishes)
     assert curve(compiled) == pytest.approx(plain, abs=1e-4)
 
 
 @pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_weights(folder):
-    wishes: dict[str, Any] = {"compile": True, "dtype": "bf16", "model": {"dropout": 0.1}}
+    wishes: dict[str, Any] = {
+        "compile": True,
+        "dtype": "bf16",
+        "model": {"dropout": 0.1, "n_layers": 1},
+    }
     whole = run(folder, 1, out=str(folder / "whole"), **wishes)
     broken = str(folder / "broken")
     run(folder, 1, out=broken, stop_at=7, fails=True, **wishes)
