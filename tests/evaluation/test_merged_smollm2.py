@@ -23,7 +23,7 @@ TEST = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["lora", pytest.param("dora", marks=pytest.mark.long)])
+@pytest.mark.parametrize("variant", ["lora", "dora"])
 def test_merged_smollm2_is_the_unmerged_one(tmp_path: Path, variant: str) -> None:
     run = import_pretrained(ImportConfig(source=smollm2(), out=tmp_path / "run")).run
     language_model = load(run)

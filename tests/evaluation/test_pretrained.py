@@ -272,7 +272,7 @@ def test_the_commands_printed_for_an_imported_model_work(
 
 
 def test_a_config_far_larger_than_the_weights_takes_no_memory(tmp_path: Path) -> None:
-    folder = write_foreign(tmp_path / "hf", config={"n_embd": 10**8, "n_layer": 10**5})
+    folder = write_foreign(tmp_path / "hf", config={"n_embd": 10**7, "n_layer": 10**6})
     with pytest.raises(UserError, match="parameters, and the weights have"):
         import_pretrained(ImportConfig(source=folder, out=tmp_path / "run"))
 

@@ -46,7 +46,7 @@ def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fsdp", pytest.param("ddp", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_separate_documents_and_mixtures(tmp_path, kind):
     """Also where the part of a process has no target: most documents have one token."""
     for name, seed in (("data", 1), ("other", 3)):
@@ -60,7 +60,7 @@ def test_separate_documents_and_mixtures(tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_micro_batches_and_recomputing_change_nothing(folder, alone, kind):
     out = run(folder, 2, parallel=kind, grad_accumulation_steps=2, activation_checkpointing=True)
     assert curve(out) == pytest.approx(alone, abs=1e-5)
@@ -84,7 +84,7 @@ def test_saved_alone_goes_on_in_parts(folder, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", pytest.param("fsdp", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_a_worker_is_killed_and_the_job_goes_on(folder, alone, kind):
     out = run(folder, 2, parallel=kind, kill=1, restarts=1)
     assert (folder / "killed").exists()
@@ -103,7 +103,7 @@ def test_the_optimiser_of_four_is_that_of_one(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fsdp", pytest.param("ddp", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_each_process_drops_other_activations_and_low_precision_learns(folder, kind):
     out = run(folder, 2, parallel=kind, dtype="bf16", model={"dropout": 0.1})
     losses = curve(out)

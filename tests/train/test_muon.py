@@ -14,7 +14,7 @@ def best_polynomial(low: float, high: float) -> np.ndarray:
     x = np.linspace(low, high, 4000)
     powers = np.stack([x, x**3, x**5], axis=1)
     weights = np.full(len(x), 1 / len(x))
-    for _ in range(1000):
+    for _ in range(3000):
         root = np.sqrt(weights)
         coefficients = np.linalg.lstsq(powers * root[:, None], root, rcond=None)[0]
         weights *= np.abs(1 - powers @ coefficients)
