@@ -1,6 +1,8 @@
 """A step in segments has the loss and the gradients of the whole window."""
 
 import copy
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -140,3 +142,37 @@ def test_a_kept_state_holds_no_larger_tensor() -> None:
         assert x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
         assert x.untyped_storage().nbytes() <= 2 * x.nbytes
     assert state.ids.untyped_storage().nbytes() == 0
+
+
+_PEAK = """
+import sys, torch
+from groundup.base.machine import peak_memory_bytes
+from groundup.base.malloc import keep_freed
+from groundup.model.config import GPTConfig
+from groundup.model.gpt import GPT
+from groundup.planning.memory import states_bytes
+from groundup.train.segments import LARGEST_KEPT_BYTES, SegmentedLoss
+
+T, segment = int(sys.argv[1]), 1024
+keep_freed(largest_bytes=LARGEST_KEPT_BYTES)
+torch.set_num_threads(1)
+config = GPTConfig(
+    vocab_size=256, context_length=T, d_model=64, n_layers=2, n_heads=2, layers="wd", window=256
+)
+loss = SegmentedLoss(GPT(config, seed=1), torch.float32, segment)
+loss(*torch.randint(256, (2, 1, T))).backward()
+print(peak_memory_bytes(torch.device("cpu")) - states_bytes(config, segment, 4) - 16 * T)
+"""
+
+
+@pytest.mark.slow
+def test_memory_grows_by_the_states_and_16_bytes_per_token() -> None:
+    """What stays allocated between two segments does not fragment the heap."""
+
+    def beside(T: int) -> int:
+        done = subprocess.run(
+            [sys.executable, "-c", _PEAK, str(T)], check=True, capture_output=True
+        )
+        return int(done.stdout)
+
+    assert beside(2**17) - beside(2**14) < 8e6

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     import torch
 
 _EVERY_BYTES = 2**26
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # as in malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # as in malloc.h
+_N_MMAPS = 65_536  # glibc's default of M_MMAP_MAX
 
 
 class MemoryReturner:
@@ -60,15 +61,21 @@ class GrowthReturner:
             self._just_returned = True
 
 
-def keep_freed() -> None:
+def keep_freed(*, largest_bytes: int | None = None) -> None:
     """Keep memory that is freed from now on in the process: each training step reuses it.
 
     By default glibc returns large tensors to the system and allocates them again in every step,
     and the kernel zeroes each page first: a fifth of a step at GPT-2's shape.
+
+    Args:
+        largest_bytes: Return larger tensors to the system all the same, so that they do not
+            fragment the heap; at most 32 MiB, glibc's limit. None: keep tensors of any size.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_MMAP_MAX, 0 if largest_bytes is None else _N_MMAPS)
+        if largest_bytes is not None:
+            libc.mallopt(_M_MMAP_THRESHOLD, largest_bytes)
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 

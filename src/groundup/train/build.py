@@ -22,7 +22,7 @@ from groundup.train.job import BatchLoader
 from groundup.train.optimizer import Optimizer
 from groundup.train.precision import MixedPrecision
 from groundup.train.schedule import ClockSchedule, Schedule
-from groundup.train.segments import SegmentedLoss
+from groundup.train.segments import LARGEST_KEPT_BYTES, SegmentedLoss
 
 _log = logging.getLogger(__name__)
 _VALIDATION_TOKENS, _VALIDATION_LOGITS = 2**12, 2**24
@@ -102,7 +102,7 @@ def prepare_training(config: PretrainConfig, data: Data) -> Setup:
     world = World.join(device)
     world.seed = config.seed
     set_threads(hardware.threads)
-    keep_freed()
+    keep_freed(largest_bytes=None if hardware.segment is None else LARGEST_KEPT_BYTES)
     if hardware.deterministic and device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

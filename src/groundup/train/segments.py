@@ -12,6 +12,7 @@ Source: "Training Deep Nets with Sublinear Memory Cost", section 3, along time i
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -19,12 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from groundup.base.malloc import GrowthReturner
 from groundup.base.targets import IGNORE_INDEX
 from groundup.model.gpt import GPT
 from groundup.model.loss import head_cross_entropy
 from groundup.model.state import TextState
 from groundup.train.precision import MixedPrecision
+
+LARGEST_KEPT_BYTES = 2**23
+"""Larger tensors, kept for reuse, would fragment the heap more with each segment. Measured."""
 
 
 class SegmentedLoss(MixedPrecision):
@@ -87,8 +90,8 @@ class _InSegments(torch.autograd.Function):
         storage = _Storage(len(parts))
         for here in parts:
             if any(ctx.needs_input_grad):
-                state = storage.take(state)
-                kept.append((state, _random_states(ids.device) if draws else []))
+                state, random = storage.take(state, _random_states(ids.device) if draws else [])
+                kept.append((state, random))
             nats, state = loss.advance(ids[:, here], targets[:, here], state)
             total += nats
         ctx.loss, ctx.kept = loss, kept
@@ -103,14 +106,12 @@ class _InSegments(torch.autograd.Function):
         weights = loss.trained()
         gradients = [torch.zeros_like(weight) for weight in weights]
         d_after: list[Tensor] = []  # that of the state after the last segment is zero
-        growth = GrowthReturner()
         for here in reversed(loss.parts(ids.shape[1])):
             kept, random = ctx.kept.pop()
             with _replayed(random, ids.device):
                 d_after = _backward(
                     loss, ids[:, here], targets[:, here], kept, outer, d_after, gradients
                 )
-            growth.step(ids.device)  # what stays between two segments fragments the heap
         return None, None, None, *gradients
 
 
@@ -142,31 +143,39 @@ def _backward(
 
 
 class _Storage:
-    """Memory for the states of all segments, allocated at once.
+    """Memory for what all segments keep, allocated at once.
 
     A state may be a view of a much larger tensor, such as the matrices of all chunks of a segment.
-    And small tensors that stay, between large ones that are freed, fragment the heap.
+    And what stays allocated between large tensors that are freed fragments the heap, however small
+    it is: the objects of the tensors, too, are made before.
     """
 
-    def __init__(self, n_states: int) -> None:
-        self._n_left = n_states
-        self._rows: list[Tensor] = []
+    def __init__(self, n_segments: int) -> None:
+        self._n_left = n_segments
+        self._rows: list[tuple[Tensor, ...]] = []
         self._shapes: list[torch.Size] = []
 
-    def take(self, state: TextState) -> TextState:
-        """Copy a state into the storage, once the shapes are the same as those before."""
-        tensors = state.tensors()
+    def take(self, state: TextState, random: list[Tensor]) -> tuple[TextState, list[Tensor]]:
+        """Copy what a segment keeps, once the shapes are the same as those before.
+
+        Args:
+            state: The state before the segment.
+            random: The states of the random number generators.
+        """
+        tensors = [*random, state.ids, *state.tensors()]
         shapes = [tensor.shape for tensor in tensors]
         if shapes != self._shapes:  # the first states of a window grow
             self._shapes, self._rows = shapes, []
             self._n_left -= 1
-            return state
+            return state, random
         if not self._rows:
-            self._rows = [x.new_empty(self._n_left, *x.shape) for x in tensors]
+            rows = (x.new_empty(self._n_left, *x.shape).unbind() for x in tensors)
+            self._rows = list(zip(*rows, strict=True))
         self._n_left -= 1
-        return state.with_tensors(
-            [row[self._n_left].copy_(x) for row, x in zip(self._rows, tensors, strict=True)]
-        )
+        copies = [to.copy_(x) for to, x in zip(self._rows.pop(), tensors, strict=True)]
+        n = len(random)
+        kept = replace(state, ids=copies[n])
+        return kept.with_tensors(copies[n + 1 :]), copies[:n]
 
 
 def _advance(
@@ -183,9 +192,9 @@ def _replayed(states: list[Tensor], device: torch.device) -> Iterator[None]:
         yield
         return
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.set_rng_state(states[0])
+        torch.set_rng_state(states[0].clone())  # torch 2.13 crashes with a row of a larger tensor
         if device.type == "cuda":
-            torch.cuda.set_rng_state(states[1], device)
+            torch.cuda.set_rng_state(states[1].clone(), device)
         yield
 
 
