@@ -1,4 +1,4 @@
-"""Several processes, started by torchrun, train the model that one process trains."""
+"""Several processes train the model that one process trains."""
 
 import string
 from pathlib import Path
@@ -33,7 +33,7 @@ def alone(tmp_path_factory) -> list[float]:
     ],
 )
 def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
-    out = run(folder, n, parallel=kind)
+    out = run(folder, n, parallel=kind, torchrun=n == 2)
     assert curve(out) == pytest.approx(alone, abs=1e-5)
     # What is left is an ordinary run: whole files that anybody opens.
     assert {path.name for path in (out / "checkpoints").glob("*/*")} == {
@@ -86,7 +86,7 @@ def test_saved_alone_goes_on_in_parts(folder, alone):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_a_worker_is_killed_and_the_job_goes_on(folder, alone, kind):
-    out = run(folder, 2, parallel=kind, kill=1, restarts=1)
+    out = run(folder, 2, parallel=kind, kill=1, torchrun=True, restarts=1)
     assert (folder / "killed").exists()
     assert curve(out) == pytest.approx(alone, abs=1e-5)
     assert read_results(out)["pretrain"]["resumed_from_step"] >= 4
