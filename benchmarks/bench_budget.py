@@ -83,7 +83,7 @@ def settings(
     config = with_vocabulary(PretrainConfig(data=folder), data)
     n_layers, d_model = shape
     choice = budget._settings(
-        config.model, frozenset(), (n_layers, d_model), n_targets, data.n_train_tokens
+        config, frozenset(), (n_layers, d_model), n_targets, data.n_train_tokens
     )
     if dropout is not None:
         choice["dropout"] = dropout

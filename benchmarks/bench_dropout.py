@@ -40,9 +40,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             config = PretrainConfig(data=options.data, out=Path(folder) / "run")
             config = with_vocabulary(config, data)
-            choice = budget._settings(
-                config.model, frozenset(), (n_layers, d_model), n_targets, n_train
-            )
+            choice = budget._settings(config, frozenset(), (n_layers, d_model), n_targets, n_train)
             config = replace_settings(config, **{**choice, "dropout": dropout})
             steps = n_targets // (config.batch_size * config.model.context_length)
             config = replace_settings(

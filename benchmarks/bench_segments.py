@@ -68,6 +68,7 @@ def step(options: argparse.Namespace) -> None:
     data = open_data(options.data)
     config = with_vocabulary(config, data)
     planned = count_memory(config)
+    del planned["checkpoint copy"]  # only whole runs write checkpoints
     setup = prepare_training(config, data)
     cpu_s, clock_s = time.process_time(), time.perf_counter()
     parts = (setup.batches, setup.training_loss, setup.optimizer, setup.schedule)

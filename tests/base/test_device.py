@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 
+from groundup.base import machine
 from groundup.base.device import choose_device, choose_dtype, set_threads
 from groundup.base.errors import UserError
 from groundup.base.extras import needed
+from groundup.base.machine import free_memory_bytes, usable_memory_bytes
 
 MIB = 1 << 20
 NEW = (
@@ -40,6 +43,35 @@ def test_wrong_settings_name_one_that_helps():
     if not torch.cuda.is_available():
         with pytest.raises(UserError, match=r"No CUDA device.* Try: device='cpu'"):
             choose_device("cuda")
+
+
+def test_a_gpu_that_is_named_is_the_one_that_torch_uses(monkeypatch):
+    """Its events and its random numbers are those of the current device."""
+    chosen: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    assert choose_device("cuda") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert choose_device("cuda") == torch.device("cuda:1")
+    assert chosen == [torch.device("cuda:1")] * 2
+
+
+def test_memory_that_torch_keeps_for_reuse_is_free(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 45)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    gpu = torch.device("cuda")
+    assert (free_memory_bytes(gpu), usable_memory_bytes(gpu)) == (90, 95)
+
+
+@pytest.mark.parametrize(("age_s", "counted_s"), [(2.0, 2.0), (500.0, 0.0), (-3.0, 0.0)])
+def test_the_age_of_a_process_counts_where_it_was_started_for_the_command(
+    monkeypatch, age_s, counted_s
+):
+    monkeypatch.setattr(machine, "process_age_s", lambda: age_s)
+    assert time.monotonic() - machine.started_at() == pytest.approx(counted_s, abs=0.5)
 
 
 def test_a_missing_optional_dependency_names_the_install_command():

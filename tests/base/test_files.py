@@ -77,3 +77,17 @@ def test_text_with_surrogates_can_be_written(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text("utf-8") == "caf\ufffd \ufffd grün"
     files.write_json(tmp_path / "b", {"name": name, "other": "ü"})
     assert files.read_json(tmp_path / "b") == {"name": name, "other": "ü"}
+
+
+def test_a_link_to_a_folder_stays_and_its_folder_is_replaced(tmp_path: Path) -> None:
+    there, link = tmp_path / "disk" / "there", tmp_path / "here" / "link"
+    there.mkdir(parents=True)
+    link.parent.mkdir()
+    (there / "old").touch()
+    link.symlink_to(there)
+    with files.atomic_folder(link) as temporary:
+        (temporary / "new").touch()
+    assert link.is_symlink()
+    assert [path.name for path in there.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["there"]
+    assert [path.name for path in link.parent.iterdir()] == ["link"]

@@ -17,6 +17,8 @@ from groundup.cli.verbs import VERBS
     ("command", "typed", "meant"),
     [
         ("pretrain", "--lr", "--learning-rate"),
+        ("encode", "--force", "--overwrite"),
+        ("prepare", "--replace", "--overwrite"),
         ("pretrain", "--grad-clip", "--max-grad-norm"),
         ("pretrain", "--hidden-size", "--d-model"),
         ("pretrain", "--resume", "same command"),

@@ -68,7 +68,13 @@ def test_ids_that_the_tokenizer_does_not_have_are_named(data: Path, tmp_path: Pa
 
 @pytest.mark.parametrize(
     ("name", "format", "free"),
-    [("t.bin", "nanogpt", "t-2.bin"), ("t.bin", "megatron", "t-2.bin"), ("t", "llmc", "t-2")],
+    [
+        ("t.bin", "nanogpt", "t-2.bin"),
+        ("t.bin", "megatron", "t-2.bin"),
+        ("t", "llmc", "t-2"),
+        ("t", "megatron", "t-2"),
+        ("t.v1", "megatron", "t-2.v1"),
+    ],
 )
 def test_nothing_is_replaced_without_overwrite(
     data: Path, tmp_path: Path, name: str, format: str, free: str

@@ -1,5 +1,6 @@
 """The loss on held-out text: every target once, whatever the batch, beside a plain count."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from decoder_models import CONFIGS, lively
 from small_runs import make_data, settings
 
 import groundup
 from groundup.base.errors import UserError
 from groundup.data.store import TokenStore
+from groundup.evaluation import loss as loss_module
 from groundup.evaluation.load import load
 from groundup.evaluation.loss import evaluate_loss
 from groundup.model.config import GPTConfig
@@ -101,3 +104,14 @@ def test_evaluate_takes_a_shorter_context(tmp_path: Path) -> None:
     assert groundup.evaluate(run=run, context_length=2).nats != groundup.evaluate(run=run).nats
     with pytest.raises(UserError, match=f"the model has a context of {T} tokens"):
         groundup.evaluate(run=run, context_length=T + 1)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "windows and all", "delta rule"])
+def test_long_windows_are_computed_in_segments(store, monkeypatch, name):
+    model = lively(dataclasses.replace(CONFIGS[name], vocab_size=100, context_length=48))
+    whole = evaluate_loss(model, store, batch_size=2)
+    monkeypatch.setattr(loss_module, "_LONG", 48)
+    monkeypatch.setattr(loss_module, "_AT_ONCE", 20)
+    monkeypatch.setattr(loss_module, "_LEAST_SEGMENT", 10)
+    monkeypatch.setattr(GPT, "loss", None)
+    assert evaluate_loss(model, store, batch_size=2).nats == pytest.approx(whole.nats, abs=1e-6)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from decoder_models import CONFIGS, lively
 from peers import peer
 from small_corpus import write_corpus
 
@@ -86,13 +87,15 @@ def test_choices_and_schemas(model: LanguageModel, seed: int) -> None:
         model.generate("", choices=choices, json_schema=schema)
 
 
-def test_the_probabilities_of_choices_are_products_over_their_tokens(model: LanguageModel) -> None:
+@pytest.mark.parametrize("name", ["ours", "windows and all", "delta rule"])
+def test_the_probabilities_of_choices_are_products_over_their_tokens(name: str) -> None:
     ids, choices = [5, 6, 7], [[1], [2, 3], [2, 4, 5]]
-    found = choice_probabilities(Decoder(model.model), ids, choices)
+    model = lively(CONFIGS[name])
+    found = choice_probabilities(Decoder(model), ids, choices)
     totals = []
     for choice in choices:
         with torch.inference_mode():
-            logprobs = model.model(torch.tensor([ids + choice])).log_softmax(-1)[0]
+            logprobs = model(torch.tensor([ids + choice])).log_softmax(-1)[0]
         totals.append(sum(float(logprobs[len(ids) - 1 + i, c]) for i, c in enumerate(choice)))
     expected = torch.tensor(totals).softmax(0).tolist()
     assert found == pytest.approx(expected, rel=1e-4)

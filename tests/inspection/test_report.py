@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from browser import run_script
+from untrained_run import untrained_run
 
 import groundup
 from groundup.base.config import from_mapping
@@ -269,3 +270,11 @@ def test_an_imported_model_has_a_report(run: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to draw") as caught:
         groundup.report(tmp_path / "run", card=tmp_path / "card.png")
     assert caught.value.command == f"groundup generate {tmp_path / 'run'}"
+
+
+def test_a_model_without_attention_has_a_report_without_it(tmp_path: Path) -> None:
+    run = untrained_run(tmp_path / "run", layers="d")
+    page = report_of(run).read_text(encoding="utf-8")
+    assert Page(page).open == []
+    with pytest.raises(UserError, match="without d is expected"):
+        groundup.explain(run)

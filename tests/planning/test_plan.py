@@ -44,6 +44,11 @@ def test_counts_what_is_built(data):
     assert result.total_s == pytest.approx(50 * result.step_s + 3 * result.validation_s)
 
 
+def test_a_warmup_that_is_longer_than_the_run_is_refused(data):
+    with pytest.raises(UserError, match=r"60 steps is too long for 50 steps.*warmup_steps=5"):
+        plan(settings(data, steps=50, schedule="cosine", warmup_steps=60))
+
+
 def test_a_run_ends_within_the_predicted_range(tmp_path):
     words = "\n".join(topics[name] for name in sorted(topics))  # real text that Python ships
     data = make_data(tmp_path / "data", words[:80_000], words[80_000:90_000])

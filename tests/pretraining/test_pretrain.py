@@ -194,7 +194,7 @@ def test_changed_data_is_refused_on_resume(data):
     with pytest.raises(KilledError):
         pretrain(settings(data), kill_at(6))
     make_data(data, TEXT + "and the dog barks.")
-    with pytest.raises(UserError):
+    with pytest.raises(UserError, match=r"The text has changed .* Try: out='.*run-2'"):
         pretrain(settings(data))
 
 

@@ -41,6 +41,8 @@ def test_the_plan_of_a_short_context_halves_it_and_too_little_memory_is_refused(
     assert (plan.n_prompt, plan.n_new, plan.n_fit) == (24, 24, 2)
     window = dataclasses.replace(CONFIGS["window"], context_length=500)
     assert make_plan(Engine(Decoder(lively(window)), max_rows=2)).n_fit == 2
+    delta = dataclasses.replace(CONFIGS["delta rule"], context_length=500)
+    assert make_plan(Engine(Decoder(lively(delta)), max_rows=2)).n_fit == 2
     with pytest.raises(UserError, match=r"24 \+ 24 tokens needs .* More memory is expected"):
         make_plan(Engine(decoder, max_cache_bytes=1000))
 

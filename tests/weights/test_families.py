@@ -328,3 +328,13 @@ def test_no_other_layout_drops_a_window(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError):
             convert(GPT(config))
+
+
+@pytest.mark.parametrize("first", [-(10**12), "1", True])
+def test_a_number_of_layers_without_windows_that_is_none_is_refused(
+    tmp_path: Path, first: object
+) -> None:
+    about = {**QWEN2, **SLIDING, "max_window_layers": first, "vocab_size": V}
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match="max_window_layers is"):
+        import_huggingface(tmp_path)

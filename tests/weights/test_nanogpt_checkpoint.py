@@ -1,5 +1,6 @@
 """A ckpt.pt of nanoGPT is read with its logits; any other pickle is refused and runs nothing."""
 
+import dataclasses
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,8 +12,10 @@ import torch
 from plain_nanogpt import PlainGPT
 
 from groundup.base.errors import UserError
+from groundup.model.config import GPTConfig
 from groundup.weights.find_source import open_source
 from groundup.weights.nanogpt import open_nanogpt
+from groundup.weights.nanogpt_writer import check_nanogpt
 from groundup.weights.sources import build_model
 
 ARGS: dict[str, Any] = {
@@ -148,3 +151,17 @@ def test_other_and_damaged_files_are_refused_in_one_sentence(
         open_nanogpt(path)
     assert caught.value.where == path
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"sliding_window": 64}, "sliding_window"),
+        ({"layers": "wg", "window": 64}, "layers"),
+        ({"layers": "dg"}, "layers"),
+    ],
+)
+def test_a_window_is_not_dropped_silently(changes: dict[str, Any], name: str) -> None:
+    config = dataclasses.replace(GPTConfig.gpt2("124M"), **changes)
+    with pytest.raises(UserError, match=f"nanoGPT does not compute this model.*{name} is"):
+        check_nanogpt(config)

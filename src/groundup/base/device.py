@@ -53,7 +53,8 @@ def choose_device(name: str = "auto") -> "torch.device":
         )
     if device == torch.device("cuda") and "LOCAL_RANK" in os.environ:
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # its events and random numbers are those that torch uses
     return device
 
 

@@ -45,12 +45,15 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; on success it is synced and renamed to `path`.
 
-    An existing folder at `path` is replaced as the last step.
+    An existing folder at `path`, or the one that a link there leads to, is replaced as the last
+    step.
 
     Raises:
         UserError: The location cannot be written to, or the disk is full.
     """
     goal = Path(path)
+    if goal.is_symlink():
+        goal = goal.resolve()  # the link stays: it may lead to a larger disk
     temporary, old = _beside(goal), _beside(goal)
     try:
         temporary.mkdir(parents=True)
@@ -178,7 +181,9 @@ def _give_default_modes(files: list[Path]) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows cannot open folders, and syncs only what is open for writing
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+FRESH_S = 30.0
+"""A process that is younger when its budget starts was started for it: its age counts, too."""
+
 
 def memory_in_use_bytes(device: "torch.device") -> int:
     """Memory that this process uses now, in bytes: on the GPU for a CUDA device, else in RAM."""
@@ -24,11 +27,12 @@ def memory_in_use_bytes(device: "torch.device") -> int:
 
 
 def free_memory_bytes(device: "torch.device") -> int:
-    """Memory that is still available, in bytes."""
+    """Memory that is still available, in bytes; on a GPU with what torch keeps for reuse."""
     if device.type == "cuda":
         import torch
 
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     import psutil
 
     return int(psutil.virtual_memory().available)
@@ -78,6 +82,15 @@ def process_age_s() -> float:
     import psutil
 
     return time.time() - float(psutil.Process().create_time())
+
+
+def started_at() -> float:
+    """When the command of this process was started, by `time.monotonic()`.
+
+    That is when the process was started, or now, if it is older and calls several commands.
+    """
+    age_s, now_s = process_age_s(), time.monotonic()
+    return now_s - age_s if 0.0 < age_s < FRESH_S else now_s
 
 
 def usable_cores() -> int:

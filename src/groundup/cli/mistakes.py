@@ -113,6 +113,7 @@ _OTHER_NAMES = {
     "--pattern": "--pre-tokenizer --regex --split-pattern",
     "--from-format": "--from --input-format --reads",
     "--to-format": "--to --output-format --writes --format",
+    "--overwrite": "--force --replace --yes",
     "--config": "--recipe-file --config-file --yaml --toml",
 }
 """What other tools call our options, the most usual tools first; a name may mean several."""
@@ -131,7 +132,6 @@ _EXPLAINED = {
     "--num-epochs": _EPOCHS,
     "--num-train-epochs": _EPOCHS,
     "--vocab-size": "The vocabulary is that of the tokenizer: `groundup train-tokenizer` sets it.",
-    "--force": "Choose another folder with --out.",
     "--gpu": _GPU,
     "--gpus": _GPU,
     "--cuda": _GPU,
@@ -168,7 +168,6 @@ _OTHER_COMMANDS = {
     "test": "evaluate",
     "tokenize": "encode",
     "download": "import",
-    "serve": "chat",
 }
 """What other tools call our commands."""
 

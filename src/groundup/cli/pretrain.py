@@ -1,11 +1,10 @@
 """`groundup pretrain`: a progress line, samples, and the first steps in detail."""
 
 import math
-import time
 from collections.abc import Set
 
 from groundup.base.errors import quoted
-from groundup.base.machine import process_age_s
+from groundup.base.machine import started_at
 from groundup.cli.console import next_command, note, progress, style, table
 from groundup.cli.training_view import TrainingView
 from groundup.pretraining.pretrain import pretrain
@@ -15,13 +14,13 @@ from groundup.train.config import PretrainConfig
 
 def run(config: PretrainConfig, given: Set[str] = frozenset()) -> PretrainResult:
     """Train a model and print its progress."""
-    started_at = time.monotonic() - process_age_s()  # a budget includes the time of imports
+    began_at = started_at()  # a budget includes the time of imports
     with progress("pretrain", config.steps) as line:
         view = TrainingView(line)
         if config.budget is not None:
             line.say(f"Choosing a model for {config.budget} on this machine ...")
         result = pretrain(
-            config, view.step, view.sample, view.finding, view.choice, started_at, given
+            config, view.step, view.sample, view.finding, view.choice, began_at, given
         )
     # Perplexity is the exponential of the loss.
     before, after = result.first_validation_loss_nats, result.validation_loss_nats

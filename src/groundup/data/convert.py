@@ -9,6 +9,7 @@ from groundup.base.free_name import free_file_name
 from groundup.data.config import ConvertConfig
 from groundup.data.interchange import read_tokens, write_tokens
 from groundup.data.manifest import is_store
+from groundup.data.megatron import megatron_files
 from groundup.data.store import TokenStore
 from groundup.data.token_blocks import file_size
 from groundup.text.corpus import SIDES
@@ -52,7 +53,7 @@ def convert(config: ConvertConfig) -> ConvertResult:
 
 def _refuse_taken(config: ConvertConfig) -> None:
     out = config.out
-    written = [out, out.with_suffix(".idx")] if config.to_format == "megatron" else [out]
+    written = list(megatron_files(out)) if config.to_format == "megatron" else [out]
     taken = next((path for path in written if path.exists()), None)
     if taken is not None and not config.overwrite:
         raise UserError(

@@ -22,13 +22,23 @@ MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
 _CODES = {8: "<u2", 4: "<i4"}
 
 
+def megatron_files(path: Path) -> tuple[Path, Path]:
+    """The files of tokens and of the index, which begin with the same name.
+
+    >>> [file.name for file in megatron_files(Path("corpus.v2"))]
+    ['corpus.v2.bin', 'corpus.v2.idx']
+    """
+    prefix = path.with_suffix("") if path.suffix in (".bin", ".idx") else path
+    return prefix.with_name(f"{prefix.name}.bin"), prefix.with_name(f"{prefix.name}.idx")
+
+
 def write_megatron(store: TokenStore, path: Path) -> list[Path]:
     """Write both files; return their paths.
 
     Raises:
         UserError: The format cannot hold a document, or the path cannot be written to.
     """
-    bin_path, idx_path = path.with_suffix(".bin"), path.with_suffix(".idx")
+    bin_path, idx_path = megatron_files(path)
     lengths = np.diff(np.append(store.document_starts, store.n_tokens))
     if lengths.max(initial=0) >= 2**31:
         raise UserError(
@@ -59,7 +69,7 @@ def read_megatron(
     Raises:
         UserError: A file is missing or not valid, or the ids are not of this vocabulary.
     """
-    bin_path, idx_path = path.with_suffix(".bin"), path.with_suffix(".idx")
+    bin_path, idx_path = megatron_files(path)
     head, _ = read_head(idx_path)
     if head[:9] != MEGATRON_MAGIC or len(head) < 34:
         raise UserError(

@@ -7,6 +7,7 @@ does not depend on the batch size, and two models are compared on the same bytes
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,14 @@ from groundup.base.targets import IGNORE_INDEX
 from groundup.data.protocol import Tokens
 from groundup.data.windows import Documents, Windows
 from groundup.model.gpt import GPT
+from groundup.model.loss import head_cross_entropy
+from groundup.model.state import TextState
 from groundup.tokenizer.protocol import Tokenizer
+
+_LONG = 2**14
+"""Context length from which on a window is computed in segments, for less memory."""
+_AT_ONCE, _LEAST_SEGMENT = 2**15, 512
+"""Tokens that are then computed at once, and the fewest of one window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +126,7 @@ def evaluate_loss(
             batch = [inputs, targets]
             if documents != "stream":
                 batch.append(windows.document_lengths(some))
-            nats = (loss or model.loss)(
+            nats = (loss or _loss_of(model, length, len(some), documents))(
                 *(torch.from_numpy(np.ascontiguousarray(x)).to(model.device) for x in batch),
                 reduction="sum",
             )
@@ -134,6 +142,28 @@ def evaluate_loss(
         n_targets=n_targets,
         n_bytes=None if lengths is None else n_bytes,
     )
+
+
+def _loss_of(
+    model: GPT, context_length: int, n_rows: int, documents: Documents
+) -> Callable[..., Tensor]:
+    """Return the loss of a model, computed in segments where windows are long."""
+    if context_length < _LONG or documents != "stream":
+        return model.loss
+    segment = max(_LEAST_SEGMENT, _AT_ONCE // n_rows)
+
+    def loss(ids: Tensor, targets: Tensor, reduction: Literal["sum"]) -> Tensor:
+        state = TextState.start(model.config.kinds, ids)
+        total = torch.zeros((), device=ids.device)
+        for start in range(0, ids.shape[1], segment):
+            here = slice(start, start + segment)
+            hidden, state = model.segment(ids[:, here], state)
+            total += head_cross_entropy(
+                hidden, model.head.weight, targets[:, here], reduction=reduction
+            )
+        return total
+
+    return loss
 
 
 def loss_windows(

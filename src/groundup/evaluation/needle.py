@@ -29,7 +29,7 @@ from groundup.evaluation.intervals import Share, wilson
 from groundup.evaluation.load import load
 from groundup.evaluation.reading import let_read, read_to_the_end
 from groundup.generation.decoder import Decoder
-from groundup.text.needles import NAMES, VALUES, draw_values, lines
+from groundup.text.needles import FILLERS, NAMES, VALUES, draw_values, lines
 from groundup.tokenizer.protocol import Tokenizer
 
 _log = logging.getLogger(__name__)
@@ -189,8 +189,15 @@ def needle_text(
         draw: Draws the names, the values and the lines.
 
     Raises:
-        UserError: The names at the depths and at the end would be most of the text.
+        UserError: The text is too short for its lines and questions.
     """
+    least = _least_tokens(tokenizer, N_DEPTHS * at_once)
+    if least > n_tokens:
+        raise UserError(
+            f"needle is {n_tokens:,}. A text of at least {least:,} tokens is expected with the "
+            "tokenizer of this model.",
+            settings={"needle": least},
+        )
     encode = functools.cache(lambda line: tokenizer.encode(line + "\n"))
     values = draw_values(draw)
     asked = draw.sample(NAMES, N_DEPTHS * at_once)
@@ -198,23 +205,18 @@ def needle_text(
     pairs = {name: f"{name} {values[name]}" for name in asked}
     ids = list(getattr(tokenizer, "begin_ids", []))
     stop = n_tokens - sum(len(encode(pair)) for pair in pairs.values())
-    least = len(ids) + 3 * (n_tokens - stop)
-    if least > n_tokens:
-        raise UserError(
-            f"needle is {n_tokens:,}. A text of at least {least:,} tokens is expected with the "
-            "tokenizer of this model.",
-            settings={"needle": least},
-        )
     planted: dict[str, int] = {}
     for line in lines(others, values, draw):
         n = len(planted)
-        if n < len(asked) and len(ids) >= stop * (n + 0.5) / len(asked):
+        is_due = n < len(asked) and len(ids) >= stop * (n + 0.5) / len(asked)
+        if is_due:
             line = pairs[asked[n]]
-            planted[asked[n]] = len(ids)
         if len(ids) + len(encode(line)) > stop:
             break
+        if is_due:
+            planted[asked[n]] = len(ids)
         ids.extend(encode(line))
-    assert len(planted) == len(asked)
+    assert len(planted) == len(asked), "`_least_tokens` leaves room for all"
     questions = []
     for name in draw.sample(asked, len(asked)):
         pair = pairs[name]
@@ -229,3 +231,14 @@ def needle_text(
         )
         ids.extend(encode(pair))
     return NeedleText(ids=ids, questions=questions)
+
+
+def _least_tokens(tokenizer: Tokenizer, n_asked: int) -> int:
+    """Tokens of the shortest text with room for this many names, whichever lines are drawn.
+
+    The last name is due where 1 / (2 n_asked) of the text is left, up to one line later.
+    """
+    n_name = max(len(tokenizer.encode(name)) for name in NAMES)
+    n_value = max(len(tokenizer.encode(f" {value}\n")) for value in VALUES)
+    n_line = max(n_name + n_value, *(len(tokenizer.encode(f"{line}\n")) for line in FILLERS))
+    return n_asked * (n_name + n_value) + 2 * n_asked * 2 * n_line

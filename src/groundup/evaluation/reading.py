@@ -75,4 +75,4 @@ def let_read(model: GPT, n_tokens: int, *, setting: str) -> None:
     window = config.window_width if "w" in (config.layers or "") else config.window
     model.config = replace(config, context_length=n_tokens, window=window)
     if model.rotary is not None:
-        model.rotary.context_length = n_tokens
+        model.rotary.extend(n_tokens)

@@ -123,15 +123,17 @@ def choice_probabilities(
         ids: Token ids of the prompt.
         choices: Token ids of each continuation.
     """
-    row = decoder.new_row(len(ids) + max(map(len, choices)))
+    row = decoder.new_row(len(ids))
     first = decoder.read(ids, row)
     totals = []
     for choice in choices:
         logits = first
         if len(choice) > 1:
+            # A copy: some layers cannot go back to the end of the prompt.
+            copy = decoder.copied_row(row, len(ids), len(ids) + len(choice))
             logits = first.new_empty(len(choice), first.shape[1])
-            logits[0], logits[1:] = first[0], decoder.read(choice[:-1], row, n_last=len(choice) - 1)
-            row.truncate(len(ids))
+            logits[0] = first[0]
+            logits[1:] = decoder.read(choice[:-1], copy, n_last=len(choice) - 1)
         logprobs = logits.double().log_softmax(dim=1)
         totals.append(logprobs[range(len(choice)), list(choice)].sum())
     shares: list[float] = first.new_tensor(totals).double().softmax(dim=0).tolist()

@@ -6,7 +6,7 @@ import time
 
 from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
-from groundup.base.machine import process_age_s
+from groundup.base.machine import FRESH_S, process_age_s
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
 from groundup.finetune.plan import count_batches, measure_steps
@@ -14,8 +14,6 @@ from groundup.finetune.plan import count_batches, measure_steps
 _log = logging.getLogger(__name__)
 _AFTER_S, _DISK_BYTES_PER_S = 1.5, 2e8
 """Time after the last step, for figures, pages and a checkpoint; disk throughput."""
-_FRESH_S = 30.0
-"""A process that is younger when its budget starts was started for it: its age counts, too."""
 _MARGIN = 1.1
 _FEWEST_STEPS = 3
 
@@ -55,7 +53,7 @@ def seconds_for_steps(
     budget_s = parse_duration_s(job.config.budget, "budget")
     after_s = _AFTER_S + checkpoint_bytes(job) / _DISK_BYTES_PER_S + validation_s + job.after_s
     spent_s = time.monotonic() - started_at
-    if 0 < process_age_s() - spent_s < _FRESH_S:
+    if 0 < process_age_s() - spent_s < FRESH_S:
         spent_s = process_age_s()
     left_s = budget_s - spent_s - after_s
     if left_s < _FEWEST_STEPS * step_s:

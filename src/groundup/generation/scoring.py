@@ -139,7 +139,8 @@ class _Text:
 
     def before(self, n: int) -> list[list[int]]:
         """The last n ids before each position."""
-        starts = [list(self._prompt[: self.n_shared + i]) for i in range(self.n_rest)]
+        ends = range(self.n_shared, self.n_shared + self.n_rest)
+        starts = [list(self._prompt[max(0, end - n) : end]) for end in ends]
         for each in self.continuations:
             whole = [*self._prompt[-n:], *each]
             starts += [whole[: len(whole) - len(each) + i] for i in range(len(each) - 1)]

@@ -228,11 +228,11 @@ def _attention(results: RunResults, text: str) -> dict[str, Any] | None:
     tokenizer, model = results.language_model.tokenizer, results.language_model.model
     try:
         ids = tokenizer.encode(text)[: min(LONGEST_SENTENCE, model.config.context_length)]
-    except UserError:  # characters that were not in the training text
+        if not ids:
+            return None
+        seen = capture(model, ids)
+    except UserError:  # characters that were not in the training text, or layers without attention
         return None
-    if not ids:
-        return None
-    seen = capture(model, ids)
     return {
         "tokens": [tokenizer.decode([index]) for index in ids],
         "weights": [

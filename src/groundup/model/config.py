@@ -186,7 +186,9 @@ class GPTConfig(Config):
             return replace(self, n_layers=n_layers)
         kept = "".join(self.kind_of(first + i) for i in range(n_layers))
         window = self.window if "w" in kept else None
-        return replace(self, n_layers=n_layers, layers=kept, window=window)
+        rotates = kept[0] == "w" or set(kept) == {"g"}
+        look_back = self.look_back and rotates
+        return replace(self, n_layers=n_layers, layers=kept, window=window, look_back=look_back)
 
     @property
     def is_mixed(self) -> bool:

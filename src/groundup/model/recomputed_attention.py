@@ -103,7 +103,9 @@ class _RecomputedAttention(torch.autograd.Function):
             N, _, t, _ = tile.queries.shape
             outer = _by_span(_in_spans(gradient, tile))  # (N, R, t, D)
             dq = torch.empty_like(tile.queries)
-            dk, dv = torch.zeros_like(tile.keys), torch.zeros_like(tile.values)
+            # In float32 at least: many blocks of queries add to the same keys.
+            exact = torch.promote_types(tile.keys.dtype, torch.float32)
+            dk, dv = (torch.zeros_like(x, dtype=exact) for x in (tile.keys, tile.values))
             for here, seen, weights in _weights(plan, tile):
                 k, v = tile.keys[:, seen], tile.values[:, seen]
                 q = tile.queries[:, :, here].reshape(N, -1, D)

@@ -190,6 +190,11 @@ class RotaryEmbedding(nn.Module):
         # No buffer, because a model that is converted to bfloat16 still needs it in float32.
         self._frequencies, self._scale = rotary_frequencies(d_head, base, scaling)
 
+    def extend(self, context_length: int) -> None:
+        """Allow more positions."""
+        self.context_length = context_length
+        self.exact = self.exact or context_length > _EXACT_FROM
+
     def forward(
         self, x: Float[Tensor, "*N T D"], positions: Int[Tensor, "*M T"] | None = None
     ) -> Float[Tensor, "*N T D"]:

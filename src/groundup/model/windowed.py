@@ -63,7 +63,8 @@ def windowed_attention(
         _told.append(True)
         _log.warning(
             "Attention in a window is computed in parts: torch's flash attention with windows "
-            "needs a newer torch, bfloat16 and no dropout, and it is several times as fast."
+            "needs a newer torch, bfloat16, no dropout, and heads whose width is a multiple of 8 "
+            "up to 256, and it is several times as fast."
         )
     return recomputed_attention(
         queries, keys, values, before, window=window, rotary=rotary, layout=layout, dropout=dropout

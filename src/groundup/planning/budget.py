@@ -19,10 +19,9 @@ from groundup.base.errors import UserError
 from groundup.base.fields import changed_settings, leaves, marked, replace_settings, setting
 from groundup.base.kinds import Mark
 from groundup.base.machine import free_memory_bytes
-from groundup.model.config import GPTConfig
 from groundup.model.count import parameters_by_part
 from groundup.planning.compilation import with_compilation
-from groundup.planning.fitting import check_memory, total_bytes
+from groundup.planning.fitting import check_memory, total_bytes, with_segments
 from groundup.planning.scaling import expected_loss
 from groundup.planning.throughput import Speed, probe
 from groundup.train.config import PretrainConfig
@@ -152,7 +151,7 @@ def choose(
 
 
 def _checked(config: PretrainConfig, seconds: float) -> PretrainConfig:
-    config, _ = with_compilation(config, seconds)
+    config, _ = with_compilation(with_segments(config), seconds)
     check_memory(config)
     return config
 
@@ -185,7 +184,7 @@ def _with_larger_batch(
     n_steps = min(int(seconds / speed.step_s), most_steps(config, n_train))
     n_targets = n_steps * _batch_tokens(config)
     # A faster run makes more passes over the text, which decide on dropout and weight decay.
-    choice = _settings(config.model, given, None, n_targets, n_train)
+    choice = _settings(config, given, None, n_targets, n_train)
     measured = ("batch_size", "context_length", "rotary_base")
     config = _fill(config, {n: v for n, v in choice.items() if n not in measured}, given)
     return _fill(config, _intervals(config, n_targets, speed.window_s, seconds), given)
@@ -216,11 +215,13 @@ def _try(
     config = with_vocabulary(config, data)
     n_train = data.n_train_tokens
     n_targets = n_train  # a first guess, for the batch of the probe
+    settings = partial(_settings, config, given, shape, n_train=n_train)
     for _ in range(2):
-        choice = _settings(config.model, given, shape, n_targets, n_train)
-        fitting = _split_to_fit(_fill(config, choice, given), given)
+        config = _fill(config, settings(n_targets=n_targets), given)
+        if "context_length" in given:
+            config = with_segments(config)
+        fitting = _split_to_fit(config, given)
         if fitting is None:
-            config = _fill(config, choice, given)
             return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
         # Not compiled: that would take longer than the search. The ratios are much the same.
         speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
@@ -234,7 +235,7 @@ def _try(
         tokens = _batch_tokens(fitting)
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
         n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
-    chosen = _fill(config, _settings(config.model, given, shape, n_targets, n_train), given)
+    chosen = _fill(config, settings(n_targets=n_targets), given)
     chosen = _split_to_fit(chosen, given) or chosen
     chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
     parts = parameters_by_part(chosen.model)
@@ -268,7 +269,9 @@ def shape_settings(shape: tuple[int, int]) -> dict[str, int]:
 
 def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | None:
     """Split the batch until it fits in memory. None: that does not help, or may not be changed."""
-    free = _MEMORY_FRAC * free_memory_bytes(choose_device(config.hardware.device))
+    device = choose_device(config.hardware.device)
+    # The same in all processes, whose memory may differ.
+    free = _MEMORY_FRAC * World.join(device).of_first(float(free_memory_bytes(device)))
     while total_bytes(config) > free:
         parts = config.hardware.grad_accumulation_steps
         if parts >= config.batch_size or "grad_accumulation_steps" in given:
@@ -289,19 +292,20 @@ def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = froz
 
 
 def _settings(
-    model: GPTConfig,
+    config: PretrainConfig,
     given: Set[str],
     shape: tuple[int, int] | None,
     n_targets: int,
     n_train: int,
 ) -> dict[str, Any]:
     """What suits a run with this number of targets; docs/experiments.md has the measurements."""
-    n = n_processes()
+    model, n = config.model, n_processes()
     context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
+    context_length = max(context_length, model.window or 1, config.hardware.segment or 1)
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
     has_biases = model.qkv_bias or "qkv_bias" not in given
-    looks_back = model.positions == "rotary" and model.qk_norm and has_biases
+    looks_back = model.rotates(0) and model.qk_norm and has_biases
     size = shape or (model.n_layers, model.d_model)
     n_parameters = block_parameters(size) + 2 * model.vocab_size * size[1]
     overfitting = n_parameters / n_train * (n_targets / n_train) ** 0.5

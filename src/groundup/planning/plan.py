@@ -31,6 +31,7 @@ from groundup.planning.text_use import TextUse
 from groundup.planning.throughput import probe
 from groundup.train.build import validation_sets
 from groundup.train.data import open_texts, with_vocabulary
+from groundup.train.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +139,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
                 f"{most:,} steps, after {config.max_passes:g} passes over the text."
             )
             steps = most
+    Schedule.of(config.schedule, steps)  # refuses a warmup that is too long
     n_passes = steps * config.batch_size / texts.n_windows
     n_targets = texts.n_targets(steps * config.batch_size)
     if n_passes > config.max_passes and config.budget is None:

@@ -43,7 +43,7 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
         seconds: How long to measure.
     """
     n_rows = config.batch_size // n_processes()
-    config, times = _shortened(config)
+    config, times = _shortened(replace_settings(config, warmup_steps=0))
     n_rows = 1 if times == 1.0 else n_rows
     setup = prepare_training(config, data)
     began_at = time.perf_counter()
@@ -87,7 +87,7 @@ def _shortened(config: PretrainConfig) -> tuple[PretrainConfig, float]:
     model, segment = config.model, config.hardware.segment or 0
     widest = max(model.window_of(layer) or 0 for layer in range(model.n_layers))
     T, short = model.context_length, max(_LONG, 2 * segment, 2 * widest)
-    if 2 * short >= T:
+    if short >= T:
         return config, 1.0
     ratio = flops_per_token(model) * T / (flops_per_token(model, short) * short)
     n = n_processes()

@@ -43,7 +43,8 @@ def check_data(
             None: all of it.
     """
     for text, other in itertools.product(data.texts, repeat=2):
-        yield from _leak(text.train, other.validation, max_train_tokens)
+        where = f" ({text.train.folder} and {other.validation.folder})" if data.others else ""
+        yield from _leak(text.train, other.validation, max_train_tokens, where)
     yield from _targets(loader)
     for text in data.texts:
         yield from _vocabulary(text.train, data.tokenizer)
@@ -80,13 +81,15 @@ def leaked_share(train: Tokens, validation: Tokens, max_train_tokens: int | None
     return float(np.isin(passages, np.concatenate(found)).mean())
 
 
-def _leak(train: Tokens, validation: Tokens, max_train_tokens: int | None) -> Iterator[Finding]:
+def _leak(
+    train: Tokens, validation: Tokens, max_train_tokens: int | None, where: str
+) -> Iterator[Finding]:
     share = leaked_share(train, validation, max_train_tokens)
     if share > _LEAK_SHARE:
         yield Finding(
             rule=LEAK,
-            message=f"{share:.0%} of the validation passages also occur in the training text, so "
-            "the validation loss measures memorization.",
+            message=f"{share:.0%} of the validation passages also occur in the training text"
+            f"{where}, so the validation loss measures memorization.",
             fix="Remove the copies from the text, and read it again with `groundup prepare`.",
         )
 

@@ -10,7 +10,7 @@ from groundup.planning.budget import duration_s, most_steps
 from groundup.planning.memory import checkpoint_bytes
 from groundup.pretraining.data_checks import check_data
 from groundup.pretraining.samples import write_sample
-from groundup.train.build import Setup
+from groundup.train.build import Setup, validation_sets
 from groundup.train.job import Job
 
 _log = logging.getLogger(__name__)
@@ -39,7 +39,9 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
         assert config.budget is not None
         spent_s = time.monotonic() - started_at
         after_s = _AFTER_S + checkpoint_bytes(config) / _DISK_BYTES_PER_S
-        after_s += validation_s / config.batch_size * config.validation.validation_windows
+        n_windows = sum(map(len, validation_sets(config, data)))
+        window_s = validation_s / min(config.batch_size, n_windows)
+        after_s += window_s * min(config.validation.validation_windows, n_windows)
         budget_s = duration_s(config.budget)
         left_s = budget_s - spent_s - after_s
         if left_s < budget_s / 2:

@@ -95,8 +95,8 @@ def pretrain(
             stack.enter_context(run.log_to_file())
         job = pretraining_job(setup, run, started_at)
         trainer = Trainer(job, run, on_step, on_sample, on_finding)
+        manifest = describe(setup, run)  # before the time for steps begins
         trainer.start(unfinished)
-        manifest = describe(setup, run)
         if world.is_first:
             run.write_manifest(manifest)
         resumed_from = trainer.progress.step

@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import glob
 import hashlib
 import shutil
 import sys
@@ -80,7 +81,8 @@ def _unfinished(out: Path) -> list[Path]:
     """Find the unfinished stories of this name."""
     if not out.parent.is_dir():
         return []
-    named = sorted(path for path in out.parent.glob(f"{out.name}*") if path.is_dir())
+    names = f"{glob.escape(out.name)}*"
+    named = sorted(path for path in out.parent.glob(names) if path.is_dir())
     return [path for path in named if not (path / "story" / "done.json").exists()]
 
 
@@ -98,8 +100,13 @@ def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
     for source in sources:
         digest.update(source.encode())
         path = Path(source)
-        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
-                state = file.stat()
-                digest.update(f"{file}:{state.st_size}:{state.st_mtime_ns}".encode())
+        if path.is_dir():
+            found = sorted(path.rglob("*"))
+        elif path.exists():
+            found = [path]
+        else:
+            found = sorted(map(Path, glob.glob(source, recursive=True)))
+        for file in filter(Path.is_file, found):
+            state = file.stat()
+            digest.update(f"{file}:{state.st_size}:{state.st_mtime_ns}".encode())
     return digest.hexdigest()

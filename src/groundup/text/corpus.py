@@ -202,12 +202,16 @@ def verify_corpus(corpus: Path) -> None:
     for side, size in read_sizes(corpus).items():
         file = corpus / f"{side}.jsonl"
         if sha256_file(file, size.n_file_bytes) != size.sha256:
-            raise UserError(
-                "This file is corrupt: its checksum differs from the one in manifest.json. "
-                "Prepare the same sources again.",
-                where=file,
-                command=_prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
-            )
+            raise _corrupt(corpus, side)
+
+
+def _corrupt(corpus: Path, side: str) -> UserError:
+    return UserError(
+        "This file is corrupt: its checksum differs from the one in manifest.json. "
+        "Prepare the same sources again.",
+        where=corpus / f"{side}.jsonl",
+        command=_prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
+    )
 
 
 def read_corpus(data: Path, side: str) -> Iterator[Document]:
@@ -225,7 +229,7 @@ def read_corpus_pieces(
     """Read the pieces of one side between two byte offsets, which must be at line starts.
 
     Raises:
-        UserError: There is no corpus.
+        UserError: There is no corpus, or a line of it is no record.
     """
     if stop is None:
         stop = read_sizes(data / "corpus")[cast(Side, side)].n_file_bytes
@@ -234,9 +238,13 @@ def read_corpus_pieces(
         while start < stop:
             line = file.readline()
             start += len(line)
-            record = orjson.loads(line)
-            is_first, is_last = "continued" not in record, "more" not in record
-            yield Piece(record["name"], record["text"], is_first, is_last)
+            try:
+                record = orjson.loads(line)
+                is_first, is_last = "continued" not in record, "more" not in record
+                piece = Piece(record["name"], record["text"], is_first, is_last)
+            except (ValueError, KeyError, TypeError) as error:
+                raise _corrupt(data / "corpus", side) from error
+            yield piece
 
 
 def corpus_file(data: Path, side: str) -> Path:

@@ -140,6 +140,7 @@ def _write_corpus(
     size = 0
     options = _options(config) if held is None else held["options"]
     splitter = Splitter(
+        may_leave_empty=held is not None,
         validation_frac=options["validation_frac"],
         seed=options["seed"],
         rule=None if held is None else held["rule"],
@@ -280,8 +281,10 @@ def _is_in(held: dict[str, Any] | None, source: Source) -> bool:
     """Whether a corpus contains this source already, or left it out and it has not changed."""
     if held is None or None in source.stamp:
         return False
-    unread = [source.stamp, source.changed_ns] in held.get("unread", [])
-    return unread or source.stamp in held.get("stamps", [])
+    # Without the name, which depends on the word that the file was found by.
+    unread = [[stamp[1:], changed_ns] for stamp, changed_ns in held.get("unread", [])]
+    stamps = [stamp[1:] for stamp in held.get("stamps", [])]
+    return [source.stamp[1:], source.changed_ns] in unread or source.stamp[1:] in stamps
 
 
 def _result(

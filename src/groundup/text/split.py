@@ -71,6 +71,7 @@ class Splitter:
         seed: The random seed, which is combined with the hash of each document.
         rule: The rule to apply; None chooses it as described above.
         spool_in: A folder for pieces that have to wait; None uses the temporary folder.
+        may_leave_empty: Whether all pieces may be on one side: they are added to others.
 
     Raises:
         UserError: The fraction is not between 0 and 1.
@@ -83,6 +84,7 @@ class Splitter:
         seed: int = 1234,
         rule: Rule | None = None,
         spool_in: Path | None = None,
+        may_leave_empty: bool = False,
     ) -> None:
         if not 0 < validation_frac < 1:
             raise UserError(
@@ -91,7 +93,7 @@ class Splitter:
                 settings={"validation_frac": 0.1},
             )
         self.validation_frac, self.seed, self.rule = validation_frac, seed, rule
-        self._spool_in = spool_in
+        self._spool_in, self._may_leave_empty = spool_in, may_leave_empty
 
     def split(self, pieces: Iterable[Piece]) -> Iterator[tuple[Side, Piece]]:
         """Assign each piece to a side; the pieces of a document stay together and in order.
@@ -104,10 +106,11 @@ class Splitter:
         for side, piece in self._split(stream):
             n_characters[side] += len(piece.text)
             yield side, piece
-        if not all(n_characters.values()):
+        if not all(n_characters.values()) and not self._may_leave_empty:
             raise UserError(
-                f"The text has only {sum(n_characters.values()):,} characters, which cannot be "
-                "split into a training and a validation set. A longer text is expected.",
+                f"The text has {sum(n_characters.values()):,} characters, and a validation "
+                f"fraction of {self.validation_frac:g} leaves the training or the validation set "
+                "empty. A longer text, or another fraction, is expected.",
             )
 
     def _split(self, stream: Iterator[Piece]) -> Iterator[tuple[Side, Piece]]:

@@ -54,6 +54,7 @@ class Trainer:
         self.on_step, self.on_sample, self.on_finding = on_step, on_sample, on_finding
         self.checkpoints = folder.checkpoints_path
         self._tensorboard: TensorBoardWriter | None = None
+        self._input_findings: list[Finding] = []
         self.progress: Progress
         self.checks: CurveChecks
 
@@ -90,7 +91,7 @@ class Trainer:
         """
         world, keep = self.world, self.job.keep_checkpoints
         if world.is_first and self.progress.step == 0:
-            for finding in self._initial_findings():
+            for finding in (*self._input_findings, *self.checks.start()):
                 self._report(finding)
         with (
             self._tensorboard_open(),
@@ -132,6 +133,8 @@ class Trainer:
             if job.write_inputs is not None:
                 job.write_inputs()
             drop_metrics_after(self.folder, 0)
+            if job.check_inputs is not None:  # before the time for steps begins
+                self._input_findings = list(job.check_inputs())
         before = time.monotonic()
         first_loss_nats = None if job.first_validation is None else job.first_validation()
         validation_s = time.monotonic() - before
@@ -162,7 +165,15 @@ class Trainer:
                 "The best checkpoint, of step %d, is missing; the next best one replaces it.", best
             )
             self.progress = replace(self.progress, best_step=None, best_loss_nats=None)
-        job.loader.load_state_dict(self.progress.loader)
+        try:
+            job.loader.load_state_dict(self.progress.loader)
+        except UserError as error:
+            raise UserError(
+                "The text has changed since this checkpoint was written, so the next batches would "
+                "be others. The same text is expected, or another folder for a new run.",
+                where=checkpoint,
+                settings={"out": f"{self.folder.path}-2"},
+            ) from error
         if self.world.is_first:
             point_to(self.checkpoints, self.progress)
             drop_metrics_after(self.folder, self.progress.step)
@@ -177,11 +188,6 @@ class Trainer:
             learning_rate=self.job.optimizer.learning_rate,
             first_validation_loss_nats=self.progress.first_validation_loss_nats,
         )
-
-    def _initial_findings(self) -> Iterator[Finding]:
-        if self.job.check_inputs is not None:
-            yield from self.job.check_inputs()
-        yield from self.checks.start()
 
     def _run_steps(self, checkpoints: CheckpointWriter, stop: StopRequest) -> None:
         job, schedule = self.job, self._schedule()

@@ -9,7 +9,6 @@ from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from groundup.base.errors import UsageError
@@ -28,6 +27,7 @@ from groundup.weights.adapter_tensors import (
     adapters_by_module,
     read_one,
 )
+from groundup.weights.checkpoint_format import save_tensors
 from groundup.weights.gpt2 import is_gpt2
 from groundup.weights.safetensors_file import read_header_and_metadata
 
@@ -85,10 +85,10 @@ def save_adapter(
         if each.magnitude is not None:
             tensors[name + MAGNITUDE_NAME] = each.magnitude
     sha256 = base_sha256 or weights_sha256(model)
-    metadata = {"format": "pt", "producer": "groundup", "base_sha256": sha256}
+    metadata = {"producer": "groundup", "base_sha256": sha256}
     with atomic_folder(folder) as temporary:
         ready = {name: tensor.float().cpu().clone() for name, tensor in tensors.items()}
-        save_file(ready, temporary / WEIGHTS_FILE, metadata=metadata)
+        save_tensors(ready, temporary / WEIGHTS_FILE, **metadata)
         write_json(
             temporary / CONFIG_FILE,
             {

@@ -188,17 +188,23 @@ def fill_model(
             parameter.data = tensor
 
 
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+def save_tensors(tensors: dict[str, Tensor], path: Path, **metadata: str) -> None:
     """Write a safetensors file; the caller makes sure that it is complete or absent.
+
+    Args:
+        tensors: The tensors by name.
+        path: The file.
+        metadata: What its header says besides the format.
 
     Raises:
         OSError: The file cannot be written.
     """
+    header = {"format": "pt", **metadata}
     try:
         if _is_utf8(path):
-            save_file(tensors, path, metadata={"format": "pt"})
+            save_file(tensors, path, metadata=header)
         else:
-            path.write_bytes(save(tensors, metadata={"format": "pt"}))
+            path.write_bytes(save(tensors, metadata=header))
     except SafetensorError as error:  # a full disk is reported by this exception too
         raise OSError(str(error)) from error
 

@@ -7,13 +7,12 @@ internet access and without custom code. `huggingface_folder` reads such folders
 import json
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, write_json
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.weights import gpt2, llama, llama_config
+from groundup.weights.checkpoint_format import save_tensors
 from groundup.weights.layer_patterns import refuse_pattern
 from groundup.weights.special_ids import SpecialIds, one_end
 
@@ -79,7 +78,7 @@ def write_huggingface(model: GPT, folder: Path, ids: SpecialIds) -> None:
         folder / "config.json", {**about, **ids.config, "dtype": dtype, "torch_dtype": dtype}
     )
     write_json(folder / "generation_config.json", dict(ids.generation))
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt", **_PRODUCER})
+    save_tensors(tensors, folder / "model.safetensors", **_PRODUCER)
 
 
 def _is_own_export(folder: Path) -> bool:

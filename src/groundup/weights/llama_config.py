@@ -200,6 +200,11 @@ def _sliding(
     types = about.get("layer_types")
     if types is None:
         first = about.get("max_window_layers", 28)
+        if type(first) is not int or first < 0:
+            raise UserError(
+                f"max_window_layers is {first!r}. A whole number of at least 0 is expected.",
+                where=where,
+            )
         layers = tuple(range(first, n_layers))
     else:
         known = {_SLIDING, "full_attention"}

@@ -37,6 +37,9 @@ def check_nanogpt(config: GPTConfig) -> None:
     }
     if not config.bias:
         wanted["qkv_bias"] = False
+    if set(config.kinds) != {"g"}:
+        pattern = "layers" if config.layers is not None else "sliding_window"
+        wanted[pattern] = None
     wrong = [
         f"{name} is {getattr(config, name)!r} instead of {value!r}"
         for name, value in wanted.items()

@@ -67,6 +67,16 @@ def write_prompts(folder: Path, records: list[dict[str, str]]) -> Path:
     return file
 
 
+def test_fewer_prompts_than_a_batch_are_refused(
+    config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
+) -> None:
+    records = [{"prompt": f"{n} + 1 =", "completion": f"{n + 1}"} for n in range(70)]
+    file = write_prompts(tmp_path, records)
+    config = replace(config, prompts=file, test_items=30, batch_size=64)
+    with pytest.raises(UserError, match=r"40 prompts are left.*Try: batch_size=40"):
+        make_items(config, language_model)
+
+
 def test_prompts_of_a_file(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:

@@ -97,6 +97,21 @@ def test_folds_without_records(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "Folds need a file of records" in fails(capsys, str(run), "--folds", "5")
 
 
+def test_folds_beside_a_budget(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run.parent / "a.json"
+    path.write_text(json.dumps([GOOD]))
+    found = fails(capsys, str(run), "--records", str(path), "--folds", "5", "--budget", "10m")
+    assert "so budget does not apply" in found
+
+
+def test_too_few_records_for_a_test_set(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = run.parent / "a.json"
+    path.write_text(json.dumps([{**GOOD, "instruction": f"say {i}"} for i in range(9)]))
+    found = fails(capsys, str(run), "--records", str(path), "--split", "in-order")
+    assert "leave the training set or the test set empty" in found
+    assert found.endswith("--split random")
+
+
 def test_groups_that_cannot_be_divided(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.parent / "a.json"
     path.write_text(json.dumps([{**GOOD, "instruction": "say it" + "!" * i} for i in range(5)]))

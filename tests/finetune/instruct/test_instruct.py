@@ -19,6 +19,7 @@ from groundup.evaluation.export import export
 from groundup.evaluation.load import load
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.config import LORA_ABOVE, InstructConfig
+from groundup.finetune.instruct.forgetting import PlainText
 from groundup.finetune.instruct.instruct import instruct, show_records
 from groundup.finetune.instruct.result import InstructResult
 from groundup.finetune.instruct.synthetic import GRADERS
@@ -140,6 +141,18 @@ def test_an_interrupted_run_is_resumed(config: InstructConfig) -> None:
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
     assert instruct(again).folder == out.with_name("out-2"), "a finished run is not changed"
+
+
+def test_plain_text_that_the_tokenizer_cannot_encode_stops_nothing(
+    config: InstructConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*_: object) -> float:
+        raise UserError("The character 'x' was not in the training text.")
+
+    monkeypatch.setattr(PlainText, "bits_per_byte", refused)
+    result = instruct(dataclasses.replace(config, steps=1))
+    assert (result.plain_before, result.plain_after) == (None, None)
+    assert "The loss on plain text is missing: The character 'x'" in caplog.text
 
 
 def test_folds_test_every_record_once(config: InstructConfig) -> None:

@@ -57,9 +57,15 @@ def make_items(config: ReinforceConfig, language_model: LanguageModel) -> Items:
             settings={"test_items": MIN_ITEMS},
         )
     generator = random.Random(config.seed)
-    if config.prompts is None:
-        return _additions(config, language_model, generator)
-    return _from_file(config, language_model, generator)
+    make = _additions if config.prompts is None else _from_file
+    items = make(config, language_model, generator)
+    if (n := len(items.train)) < config.batch_size:
+        raise UsageError(
+            f"{n} prompts are left for training, and batch_size is {config.batch_size}. A batch of "
+            "at most as many different prompts is expected.",
+            settings={"batch_size": max(1, n)},
+        )
+    return items
 
 
 def _additions(

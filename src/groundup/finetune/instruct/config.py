@@ -106,6 +106,11 @@ class InstructConfig(FineTuneConfig):
             super(FineTuneConfig, self).__post_init__()
         else:
             super().__post_init__()
+        if self.folds is not None and self.budget is not None:
+            raise UserError(
+                "Cross-validation (folds) trains several models, so budget does not apply.",
+                settings={"budget": "none"},
+            )
         if self.folds is not None and self.records is None:
             raise UserError(
                 "Folds need a file of records (records): synthetic records have a test set of "

@@ -186,6 +186,14 @@ def _divided(
         ends = int(0.85 * n_read), int(0.85 * n_read) + int(0.1 * n_read)
         place = np.searchsorted(ends, rows.origins, side="right")
         train, test, validation = (np.flatnonzero(place == k).tolist() for k in range(3))
+        if not train or not test:
+            raise UserError(
+                f"The {n} records that fit, of {n_read}, leave the training set or the test set "
+                "empty when they are divided in order. More records, or a random split, are "
+                "expected.",
+                where=config.records,
+                settings={"split": "random"},
+            )
         return train, validation, test
     try:
         found = split(

@@ -18,6 +18,7 @@ from groundup.base.environment import now
 from groundup.base.errors import UsageError, as_usage_error
 from groundup.base.files import write_json, write_text
 from groundup.base.folder_kinds import find_run
+from groundup.base.optional import going_on
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import ASSISTANT_MARK, LanguageModel
 from groundup.evaluation.merged import MergeReport, merge_and_save
@@ -109,7 +110,9 @@ def instruct(
         on_prepared(prepared)
     run, _ = open_fine_tuning(wanted, config)
     text, dtype = plain_text(opened.run), choose_dtype(config.dtype, foundation.model.device)
-    plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer, dtype)
+    plain_before = None
+    with going_on("The loss on plain text"):
+        plain_before = text.bits_per_byte(foundation.model, foundation.tokenizer, dtype)
     folds = before = None
     bits_before = bits_after = None
     if dataset.groups is None:
@@ -156,9 +159,10 @@ def instruct(
         merge_difference=None if merged is None else merged.max_logit_difference,
         warnings=after.warnings,
     )
-    with after.step("Measuring the loss on plain text"):
-        plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer, dtype)
-        result = dataclasses.replace(result, plain_after=plain_after)
+    if plain_before is not None:
+        with after.step("Measuring the loss on plain text"):
+            plain_after = text.bits_per_byte(assistant.model, assistant.tokenizer, dtype)
+            result = dataclasses.replace(result, plain_after=plain_after)
     with after.step("Testing the assistant"):
         if folds is not None:
             loss, evaluation = folds.loss_after_nats, folds.evaluation
