@@ -66,7 +66,7 @@ def test_times_and_memory():
 
 
 def test_the_error_of_float32_angles():
-    (said,) = (float(x) for x in re.findall(r"wrong by up to ([\d.]+) at\nT = 1,500,000", PAGE))
+    (said,) = (float(x) for x in re.findall(r"wrong by up to ([\d.]+)\s+at\s+T = 1,500,000", PAGE))
     frequencies, _ = rotary_frequencies(64, 10_000.0)
     exact = 10_000.0 ** -(torch.arange(32, dtype=torch.float64) / 32)
     positions = torch.arange(T - 10_000, T)[:, None]

@@ -73,5 +73,5 @@ def test_a_share_is_between_0_and_1(frac: float) -> None:
 
 
 def test_a_text_too_short_to_split() -> None:
-    with pytest.raises(UserError, match="A longer text is expected"):
+    with pytest.raises(UserError, match="A longer text, or another fraction, is expected"):
         split_documents([Document("a", "x")])

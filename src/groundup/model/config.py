@@ -178,6 +178,8 @@ class GPTConfig(Config):
     @property
     def kinds(self) -> tuple[LayerKind, ...]:
         """Kind of each layer, in order."""
+        if self.layers is None and self.sliding_window is None:
+            return ("g",) * self.n_layers
         return tuple(self.kind_of(layer) for layer in range(self.n_layers))
 
     def with_layers(self, n_layers: int, first: int = 0) -> "GPTConfig":

@@ -1,5 +1,6 @@
 """The tuned recipes: what is trained and cached, and the same weights after an interruption."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from small_runs import KilledError, kill_at
 
 from groundup.base.errors import UserError
 from groundup.finetune.batches import RowBatches, label_row
+from groundup.finetune.classify import tuned
 from groundup.finetune.classify.classifier import load_classifier
 from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig, Method
@@ -23,6 +25,8 @@ from groundup.finetune.classify.lower_blocks import (
     upper_states,
 )
 from groundup.finetune.classify.tuned import choose_weights, class_weights
+from groundup.finetune.job import FineTuning
+from groundup.finetune.training import Trained, fine_tune
 from groundup.weights.checkpoint_format import load_tensors
 
 WORDS = "log mat cat dog sat the on and".split()  # noqa: SIM905
@@ -143,3 +147,19 @@ def test_baselines_and_frozen_scores_come_before_the_training(config: ClassifyCo
         on_scores=lambda models: seen.append(models[-1].name),
     )
     assert seen == ["frozen model", "step", "step"]
+
+
+def test_a_budget_begins_with_the_command_and_reserves_time_for_the_test(
+    config: ClassifyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs: list[FineTuning] = []
+
+    def kept(job: FineTuning, *args: Any, **more: Any) -> Trained:
+        jobs.append(job)
+        return fine_tune(job, *args, **more)
+
+    monkeypatch.setattr(tuned, "fine_tune", kept)
+    began_at = time.monotonic()
+    classify(replace(config, steps=2, budget="60s"))
+    assert jobs[0].started_at == pytest.approx(began_at, abs=0.5)
+    assert jobs[0].after_s > 0

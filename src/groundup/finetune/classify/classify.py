@@ -68,7 +68,7 @@ def classify(
         UserError: The labels are invalid (see `read_examples`), the text is too short to make
             labels from it, the run contains no model, or the classifier cannot be written.
     """
-    started_at = time.perf_counter()
+    started_at = time.monotonic()
     config = replace(config, run=find_run(config.run))
     assert config.run is not None
     examples = examples_of(config)
@@ -77,7 +77,9 @@ def classify(
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
     wanted = target_folder(config.run, config.out, "classifier", foundation.model)
     materials = gather(config, foundation, examples, products_dtype(config, foundation))
+    began_at = time.monotonic()
     frozen = frozen_model(config, materials, on_tokens)
+    reading_s = time.monotonic() - began_at
     trained = None
     if config.method == "frozen":
         loaded, base = frozen.loaded, foundation.path
@@ -90,7 +92,11 @@ def classify(
         if on_scores is not None:
             on_scores([scores_of(model, examples) for model in probabilities])
         run, _ = open_fine_tuning(wanted, config)
-        job = tuning_job(config, materials, on_tokens)
+        # The tuned model reads the validation set and the test set once more at the end.
+        parts = examples.split.train, examples.split.validation, examples.split.test
+        n_train, n_validation, n_test = map(len, parts)
+        after_s = reading_s * (n_validation + n_test) / (n_train + n_validation + n_test)
+        job = tuning_job(config, materials, on_tokens, started_at=started_at, after_s=after_s)
         loaded, trained = tune_classifier(job, run, on_step)
         folder = run.path
         save_classifier(loaded, folder)
@@ -129,7 +135,7 @@ def classify(
         write_report(result)
     result = replace(
         result,
-        elapsed_s=time.perf_counter() - started_at,
+        elapsed_s=time.monotonic() - started_at,
         n_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.stat().st_nlink == 1),
     )
     with after.step("Writing the README"):

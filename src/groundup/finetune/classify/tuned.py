@@ -51,7 +51,12 @@ def tune_classifier(
 
 
 def tuning_job(
-    config: ClassifyConfig, materials: Materials, on_tokens: OnTokens | None = None
+    config: ClassifyConfig,
+    materials: Materials,
+    on_tokens: OnTokens | None = None,
+    *,
+    started_at: float | None = None,
+    after_s: float = 0.0,
 ) -> TuningJob:
     """Prepare the training of the last blocks, of LoRA adapters or of all weights.
 
@@ -59,6 +64,8 @@ def tuning_job(
         config: The settings; the method is not "frozen".
         materials: The model, which is changed, and the texts.
         on_tokens: Called while the states of the lower blocks are computed.
+        started_at: When the command started, by `time.monotonic()`. None: with the training.
+        after_s: Estimated seconds of the test, which a budget reserves.
 
     Raises:
         UserError: The model has too few blocks.
@@ -113,6 +120,8 @@ def tuning_job(
         config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
         validate=validate if validation else None,
         identity=_identity(config, materials),
+        started_at=started_at,
+        after_s=after_s,
     )
     return TuningJob(loaded=loaded, tuning=tuning)
 
