@@ -179,7 +179,8 @@ class GPTConfig(Config):
     def kinds(self) -> tuple[LayerKind, ...]:
         """Kind of each layer, in order."""
         if self.layers is None and self.sliding_window is None:
-            return ("g",) * self.n_layers
+            full: tuple[LayerKind, ...] = ("g",)
+            return full * self.n_layers  # at once: a hostile config may say a million
         return tuple(self.kind_of(layer) for layer in range(self.n_layers))
 
     def with_layers(self, n_layers: int, first: int = 0) -> "GPTConfig":
