@@ -1,5 +1,6 @@
 """The cost of a fine-tuning run before it starts, and budgets of time."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -176,8 +177,10 @@ def test_a_full_disk_is_refused_before_the_first_step(
 @pytest.mark.slow
 @pytest.mark.alone
 def test_the_predicted_time_is_that_of_the_run(tmp_path: Path) -> None:
+    """The median of three rounds, because other programs take time on a shared machine."""
+
     def job() -> FineTuning:
-        config = config_of("full", steps=150, batch_size=16, validate_every=50, threads=None)
+        config = config_of("full", steps=75, batch_size=16, validate_every=50, threads=None)
         made = make_job("full", config)
         model = GPT(replace(MODEL, d_model=128, n_layers=4, context_length=64), seed=1)
         rows = [
@@ -193,12 +196,13 @@ def test_the_predicted_time_is_that_of_the_run(tmp_path: Path) -> None:
             validate=None,
         )
 
-    plan = plan_fine_tuning(job())
-    before = time.monotonic()
-    one = job()
-    training.fine_tune(one, RunFolder.create(tmp_path / "run"))
-    taken_s = time.monotonic() - before
-    assert plan.total_s[1] - plan.start_s == pytest.approx(taken_s, rel=0.2)
+    ratios = []
+    for _ in range(3):
+        plan = plan_fine_tuning(job())
+        before = time.monotonic()
+        training.fine_tune(job(), RunFolder.create(tmp_path / "run"))
+        ratios.append((plan.total_s[1] - plan.start_s) / (time.monotonic() - before))
+    assert statistics.median(ratios) == pytest.approx(1, rel=0.2), ratios
 
 
 def test_modules_without_a_language_model_are_trained_too(tmp_path: Path) -> None:
