@@ -157,13 +157,26 @@ def _loss_of(
         total = torch.zeros((), device=ids.device)
         for start in range(0, ids.shape[1], segment):
             here = slice(start, start + segment)
-            hidden, state = model.segment(ids[:, here], state)
-            total += head_cross_entropy(
-                hidden, model.head.weight, targets[:, here], reduction=reduction
-            )
+            nats, state = segment_loss(model, ids[:, here], targets[:, here], state)
+            total += nats
         return total
 
     return loss
+
+
+def segment_loss(
+    model: GPT, ids: Tensor, targets: Tensor, state: TextState
+) -> tuple[Tensor, TextState]:
+    """Compute the summed loss of a segment of a text in nats, and the state after it.
+
+    Args:
+        model: The model.
+        ids: Token ids, (B, T) int64.
+        targets: The id after each of them, of the same shape.
+        state: The state before the segment.
+    """
+    hidden, after = model.segment(ids, state)
+    return head_cross_entropy(hidden, model.head.weight, targets, reduction="sum"), after
 
 
 def loss_windows(

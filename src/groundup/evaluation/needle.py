@@ -129,10 +129,17 @@ def needle_recall(
         seed: The random seed of the texts.
 
     Raises:
-        UserError: The questions and answers would be most of the text.
+        UserError: The text is too short for its lines and questions.
     """
     most = min(_MOST_AT_ONCE, per_depth)
     at_once = max(1, min(most, n_tokens // (N_DEPTHS * _TOKENS_PER_NAME)))
+    least = _least_tokens(tokenizer, N_DEPTHS * at_once)
+    if least > n_tokens:
+        raise UserError(
+            f"needle is {n_tokens:,}. A text of at least {least:,} tokens is expected with the "
+            "tokenizer of this model.",
+            settings={"needle": least},
+        )
     n_texts = -(-per_depth // at_once)
     draw = random.Random(seed)
     right = np.zeros(N_DEPTHS, dtype=np.int64)
@@ -184,20 +191,11 @@ def needle_text(
 
     Args:
         tokenizer: Encodes the lines.
-        n_tokens: Length of the text.
+        n_tokens: Length of the text, which has room for all of it.
         at_once: Names at each depth.
         draw: Draws the names, the values and the lines.
 
-    Raises:
-        UserError: The text is too short for its lines and questions.
     """
-    least = _least_tokens(tokenizer, N_DEPTHS * at_once)
-    if least > n_tokens:
-        raise UserError(
-            f"needle is {n_tokens:,}. A text of at least {least:,} tokens is expected with the "
-            "tokenizer of this model.",
-            settings={"needle": least},
-        )
     encode = functools.cache(lambda line: tokenizer.encode(line + "\n"))
     values = draw_values(draw)
     asked = draw.sample(NAMES, N_DEPTHS * at_once)

@@ -189,9 +189,8 @@ class GPTConfig(Config):
             return replace(self, n_layers=n_layers)
         kept = "".join(self.kind_of(first + i) for i in range(n_layers))
         window = self.window if "w" in kept else None
-        rotates = kept[0] == "w" or set(kept) == {"g"}
-        look_back = self.look_back and rotates
-        return replace(self, n_layers=n_layers, layers=kept, window=window, look_back=look_back)
+        model = replace(self, n_layers=n_layers, layers=kept, window=window, look_back=False)
+        return replace(model, look_back=self.look_back and model.rotates(0))
 
     @property
     def is_mixed(self) -> bool:

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from groundup.base.targets import IGNORE_INDEX
+from groundup.evaluation.loss import segment_loss
 from groundup.model.gpt import GPT
-from groundup.model.loss import head_cross_entropy
 from groundup.model.state import TextState
 from groundup.train.precision import MixedPrecision
 
@@ -70,7 +70,7 @@ class SegmentedLoss(MixedPrecision):
 
     def advance(self, ids: Tensor, targets: Tensor, state: TextState) -> tuple[Tensor, TextState]:
         """Compute the summed loss of a segment, and the state after it."""
-        return self.run(_advance, ids, targets, state)
+        return self.run(segment_loss, ids, targets, state)
 
     def parts(self, n_positions: int) -> list[slice]:
         """Return the positions of each segment."""
@@ -176,13 +176,6 @@ class _Storage:
         n = len(random)
         kept = replace(state, ids=copies[n])
         return kept.with_tensors(copies[n + 1 :]), copies[:n]
-
-
-def _advance(
-    model: GPT, ids: Tensor, targets: Tensor, state: TextState
-) -> tuple[Tensor, TextState]:
-    hidden, after = model.segment(ids, state)
-    return head_cross_entropy(hidden, model.head.weight, targets, reduction="sum"), after
 
 
 @contextmanager
