@@ -28,7 +28,6 @@ from groundup.data.store import TokenStore
 from groundup.data.verify import verify
 from groundup.pretraining.pretrain import pretrain
 from groundup.text.config import PrepareConfig
-from groundup.text.corpus import read_corpus
 from groundup.text.prepare import prepare
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
@@ -353,14 +352,6 @@ def test_the_command_that_repairs_a_corpus_makes_the_same_one(work: Path) -> Non
     run_printed(str(caught.value).split("Try: ")[1])
     assert (data / "corpus" / "train.jsonl").read_bytes() == before
     assert "files, not prepared data" in str(refused(work, open_data, work))
-
-
-def test_a_line_of_a_corpus_that_is_no_record_is_refused(work: Path) -> None:
-    data = make("two.txt")
-    file = data / "corpus" / "train.jsonl"
-    file.write_bytes(b"}" + file.read_bytes()[1:])
-    with pytest.raises(UserError, match=r"train\.jsonl: This file is corrupt"):
-        list(read_corpus(data, "train"))
 
 
 def test_an_append_to_the_data_of_a_run_is_warned_of(

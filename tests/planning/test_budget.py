@@ -20,14 +20,12 @@ from groundup.planning import budget, fitting, memory
 from groundup.planning.budget import agree, choose, duration_s
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
-from groundup.planning.throughput import Speed, probe
+from groundup.planning.throughput import Speed
 from groundup.pretraining import pretrain as room
-from groundup.pretraining.job import pretraining_job
 from groundup.pretraining.pretrain import pretrain
 from groundup.train import build
-from groundup.train.build import prepare_training, validation_sets
 from groundup.train.config import PretrainConfig
-from groundup.train.data import open_data, with_vocabulary
+from groundup.train.data import open_data
 from groundup.train.schedule import ClockSchedule
 
 pytestmark = pytest.mark.alone
@@ -101,36 +99,17 @@ def test_a_text_that_is_read_often_gets_dropout_and_an_end(wishes, machine, monk
 
 
 @pytest.mark.parametrize(
-    "given",
-    [
-        {"layers": "dw"},
-        {"layers": "gw", "window": 200},
-        {"layers": "wd", "window": 256},
-        {"segment": 256},
+    "given", [
+        {"layers": "dw"}, {"layers": "gw", "window": 200},
+        {"layers": "wd", "window": 256}, {"segment": 256},
     ],
-)
+)  # fmt: skip
 def test_what_is_chosen_suits_what_is_given(wishes, machine, given):
     machine(2e11)
     wishes = replace_settings(wishes, **given)
     chosen = choose(wishes, open_data(wishes.data), 600.0)
     assert chosen.model.look_back is chosen.model.rotates(0)
     assert agree(chosen, wishes)
-
-
-def test_a_long_warmup_is_measured_although_the_number_of_steps_is_unknown(wishes):
-    config = with_vocabulary(settings(wishes.data), open_data(wishes.data))
-    config = replace_settings(config, schedule="cosine", warmup_steps=1000)
-    assert probe(config, open_data(wishes.data), 0.05).step_s > 0
-
-
-def test_a_validation_takes_no_more_than_all_windows(wishes):
-    config = settings(wishes.data, budget="60s", validation_windows=10**6)
-    setup = prepare_training(config, open_data(wishes.data))
-    n = sum(map(len, validation_sets(setup.config, setup.data)))
-    job = pretraining_job(setup, RunFolder(config.out), time.monotonic())
-    assert job.time_for_steps is not None
-    left_s = job.time_for_steps(0.1 * min(n, config.batch_size))  # 0.1 s per window
-    assert left_s == pytest.approx(60 - 1.5 - 0.1 * n, abs=0.5)
 
 
 def test_what_is_set_by_hand_stays(wishes, machine):

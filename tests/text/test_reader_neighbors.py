@@ -13,6 +13,7 @@ from groundup.base.errors import UserError
 from groundup.records.conversations import read_conversations
 from groundup.records.labels import read_labels
 from groundup.text.config import PrepareConfig, ReadConfig
+from groundup.text.corpus import read_corpus
 from groundup.text.left_out import LeftOut
 from groundup.text.prepare import _distinct, prepare
 from groundup.text.read import read_documents, read_pieces
@@ -206,6 +207,15 @@ def test_a_damaged_manifest_is_a_sentence(tmp_path: Path, damage: str) -> None:
     manifest.write_text(damage)
     with pytest.raises(UserError, match=r"manifest\.json: This file"):
         prepare(PrepareConfig(sources=config.sources, out=config.out, append=True))
+
+
+def test_a_line_of_a_corpus_that_is_no_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("The cat sat on the mat. " * 40)
+    prepare(PrepareConfig(sources=(str(tmp_path / "a.txt"),), out=tmp_path / "data"))
+    file = tmp_path / "data" / "corpus" / "train.jsonl"
+    file.write_bytes(b"}" + file.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"train\.jsonl: This file is corrupt"):
+        list(read_corpus(tmp_path / "data", "train"))
 
 
 def test_datasets_of_different_names_are_different_sources() -> None:
