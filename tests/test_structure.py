@@ -10,7 +10,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jaxtyping
 import pytest
+import torch
 from small_runs import MODEL
 
 from groundup.cli.verbs import VERBS
@@ -19,6 +21,7 @@ from groundup.data.store import TokenStore
 from groundup.data.windows import Windows
 from groundup.model.gpt import GPT
 from groundup.train.loop import train_steps
+from groundup.train.muon import orthogonalize
 from groundup.train.optimizer import Optimizer
 from groundup.train.schedule import Schedule
 
@@ -51,6 +54,11 @@ def test_shapes_are_checked_wherever_they_are_annotated() -> None:
         if "from jaxtyping import" in file.read_text(encoding="utf-8"):
             name = ".".join(file.relative_to(SOURCE.parent).with_suffix("").parts)
             assert any(f"{name}.".startswith(f"{package}.") for package in checked), name
+
+
+def test_a_wrong_shape_is_refused() -> None:
+    with pytest.raises(jaxtyping.TypeCheckError, match="orthogonalize"):
+        orthogonalize(torch.zeros(3), dtype=torch.float32)
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)

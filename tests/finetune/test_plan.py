@@ -180,7 +180,8 @@ def test_the_predicted_time_is_that_of_the_run(tmp_path: Path) -> None:
     """The median of three rounds, because other programs take time on a shared machine."""
 
     def job() -> FineTuning:
-        config = config_of("full", steps=75, batch_size=16, validate_every=50, threads=None)
+        settings = {"steps": 75, "batch_size": 16, "checkpoint_every": None, "threads": None}
+        config = config_of("full", **settings)
         made = make_job("full", config)
         model = GPT(replace(MODEL, d_model=128, n_layers=4, context_length=64), seed=1)
         rows = [

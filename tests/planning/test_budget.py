@@ -28,8 +28,6 @@ from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data
 from groundup.train.schedule import ClockSchedule
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture
 def machine(monkeypatch):
@@ -294,6 +292,7 @@ def test_a_rising_validation_loss_ends_it_early(data, clock, monkeypatch, is_kil
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_it_ends_on_time_by_the_real_clock(data, monkeypatch):
     monkeypatch.setattr(budget, "_MOST_PASSES", 1e6)
     pretrain(small(data, budget=None, steps=3))  # imports, once

@@ -37,7 +37,6 @@ from groundup.train.build import prepare_training
 from groundup.train.config import PretrainConfig
 from groundup.train.data import open_texts, training_windows
 
-pytestmark = pytest.mark.alone
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 STILL = MODEL.__class__(**{**vars(MODEL), "dropout": 0.0})
 SEPARATE = ("isolated", "packed", "padded")

@@ -14,8 +14,6 @@ from groundup.base.results import read_results
 from groundup.evaluation.load import load
 from groundup.train.checkpoint import find_latest
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> list[float]:

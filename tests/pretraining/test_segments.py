@@ -83,7 +83,6 @@ def test_killed_inside_a_step_it_ends_with_the_same_weights(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.alone
 def test_two_processes_train_what_one_trains(tmp_path: Path) -> None:
     make_data(tmp_path / "data")
     alone = curve(run(tmp_path, 1, segment=5))
