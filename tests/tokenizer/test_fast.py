@@ -1,6 +1,7 @@
 """The fast encoder: the same ids as our own `encode`, for any text."""
 
 import logging
+from itertools import product
 
 import numpy as np
 import pytest
@@ -17,7 +18,8 @@ from groundup.tokenizer.train_bpe import train_bpe
 from groundup.tokenizer.words import WordTokenizer
 
 SAMPLE = "it's 12 o'clock, isn't IT?  \n\n naïve 日本語 ДОМ дом \t x_y ... 2024! " * 4
-TOKENIZERS = {name: train_bpe([SAMPLE], 340, pattern=name) for name in PATTERNS}
+WITH_WHITE_ENDS = [SAMPLE, *["a\n\nb\n "] * 9]
+TOKENIZERS = {name: train_bpe(WITH_WHITE_ENDS, 340, pattern=name) for name in PATTERNS}
 ENCODERS = {name: fast_encoder(tokenizer) for name, tokenizer in TOKENIZERS.items()}
 
 
@@ -31,6 +33,13 @@ def check(name: str, text: str) -> None:
 )
 def test_any_unicode_surrogates_too(name: str, text: str) -> None:
     check(name, text)
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_white_space_at_the_end_is_cut_alike(name: str) -> None:
+    assert b"\n " in TOKENIZERS[name].token_table
+    for end in map("".join, product("\n\r \t", repeat=3)):
+        check(name, "x" + end)
 
 
 def around(points: range) -> str:
