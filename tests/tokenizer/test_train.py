@@ -1,12 +1,18 @@
 """`train-tokenizer`: what it saves, and how the tokenizer types compare."""
 
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from small_corpus import write_corpus
 
 from groundup.base.errors import UserError
+from groundup.text.corpus import CorpusWriter
 from groundup.text.documents import Document
+from groundup.text.pieces import cut_into_pieces
+from groundup.text.split import Side
+from groundup.tokenizer import train
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.round_trip import CANARY
@@ -70,3 +76,40 @@ def test_ties_are_passed_on(data: Path) -> None:
         for ties in ("lowest-id", "greatest-bytes")
     ]
     assert merges[0] != merges[1]
+
+
+SIDES: dict[Side, list[str]] = {
+    "train": [CANARY * 4, "the cat sat on the mat\n\n" * 9 + "\n"],
+    "validation": ["\nthe dog sat\n\n" + CANARY, "\n\n a zebra\n"],
+}
+
+
+@pytest.mark.parametrize("kind", ["bpe", "characters"])
+def test_a_corpus_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Literal["bpe", "characters"]
+) -> None:
+    documents = [[Document(str(i), t) for i, t in enumerate(texts)] for texts in SIDES.values()]
+    write_corpus(tmp_path / "whole", *documents)
+    (tmp_path / "pieces" / "corpus").mkdir(parents=True)
+    with closing(CorpusWriter(tmp_path / "pieces" / "corpus")) as writer:
+        for side, texts in SIDES.items():
+            for number, text in enumerate(texts):
+                for piece in cut_into_pieces(str(number), [text], size=20):
+                    writer.write(side, piece)
+        writer.finish()
+    monkeypatch.setattr(train, "read_corpus", pytest.fail)  # it joins the pieces of a document
+    whole, pieces = (
+        train_tokenizer(data=tmp_path / name, kind=kind, vocab_size=300)
+        for name in ("whole", "pieces")
+    )
+    assert whole.rungs == pieces.rungs
+    assert whole.first_merges == pieces.first_merges
+    assert whole.line == pieces.line
+    tokenizer = load_tokenizer(tmp_path / "pieces" / "tokenizer")
+    assert tokenizer.fingerprint == load_tokenizer(tmp_path / "whole" / "tokenizer").fingerprint
+    joined = "\n".join(SIDES["validation"])
+    assert whole.rungs[0].bytes_per_token == len(joined.encode()) / len(joined)
+    if kind == "bpe":
+        assert whole.rungs[2].bytes_per_token == len(joined.encode()) / len(
+            tokenizer.encode(joined)
+        )

@@ -1,22 +1,26 @@
 """`train-tokenizer`: train a tokenizer on the training set and compare it on the validation set."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.undo import undo_interrupted
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import read_corpus, read_corpus_pieces
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
+from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.replacing import check_training, record_training, refused
 from groundup.tokenizer.save import describe_split
 from groundup.tokenizer.train_bpe import number_of_merges, train_bpe
-from groundup.tokenizer.words import WordTokenizer
+from groundup.tokenizer.words import WordTokenizer, split_words
 
 _N_FIRST_MERGES, _N_LONGEST = 12, 8
+_BEGINNING_CHARACTERS = 2**20
+"""How much of the validation set is searched for a line to show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +67,17 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
         number_of_merges(config.vocab_size)  # refuse it before anything else is asked
     undo_interrupted(config.data)
     must_be = check_training(config)
-    validation = "\n".join(document.text for document in read_corpus(config.data, "validation"))
-    training = (document.text for document in read_corpus(config.data, "train"))
     tokenizer: BPETokenizer | CharacterTokenizer
     if config.kind == "characters":
-        tokenizer = CharacterTokenizer.from_text("".join(set(validation).union(*training)))
+        known: set[str] = set()
+        for chunk in _chunks(config.data, "validation"):
+            known.update(chunk)
+        for piece in read_corpus_pieces(config.data, "train"):
+            known.update(piece.text)
+        tokenizer = CharacterTokenizer.from_text("".join(known))
     else:
         describe_split(config.pattern)  # what cannot be saved is not trained
+        training = _texts_to_train_on(config)
         tokenizer = train_bpe(training, config.vocab_size, pattern=config.pattern, ties=config.ties)
     elapsed_s = time.perf_counter() - started_at
     folder = config.data / "tokenizer"
@@ -83,14 +91,14 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
         else []
     )
     words = sorted((token for token in merged if token.strip().isalpha()), key=len, reverse=True)
-    line = _first_line(validation)
+    line = _first_line(_beginning(config.data, "validation"))
     return TrainTokenizerResult(
         folder=folder,
         vocab_size=tokenizer.vocab_size,
         elapsed_s=elapsed_s,
         first_merges=merged[:_N_FIRST_MERGES],
         longest_tokens=words[:_N_LONGEST],
-        rungs=_compare(tokenizer, config.data, validation),
+        rungs=_compare(tokenizer, config.data),
         line=line,
         line_tokens=[
             {
@@ -103,37 +111,69 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     )
 
 
-def _compare(
-    tokenizer: BPETokenizer | CharacterTokenizer, data: Path, validation: str
-) -> list[ComparedTokenizer]:
-    train = "\n".join(document.text for document in read_corpus(data, "train"))
-    n_bytes = max(1, len(validation.encode("utf-8")))
-    characters = CharacterTokenizer.from_text(train)
-    words = WordTokenizer.from_text(train)
-    word_ids = words.encode(validation)
-    known = set(characters.characters)
-    n_unknown = sum(character not in known for character in validation)
-    n_unknown_words = sum(index == words.unknown_id for index in word_ids)
+def _texts_to_train_on(config: TrainTokenizerConfig) -> Iterator[str]:
+    """Read the training set: in pieces where their edges change no pretoken."""
+    if PATTERNS.get(config.pattern, config.pattern) in PATTERNS.values():
+        return (piece.text for piece in read_corpus_pieces(config.data, "train"))
+    return (document.text for document in read_corpus(config.data, "train"))
+
+
+def _chunks(data: Path, side: str) -> Iterator[str]:
+    """Read the text of one side in chunks, with a line feed between two documents."""
+    for number, piece in enumerate(read_corpus_pieces(data, side)):
+        if number and piece.is_first:
+            yield "\n"
+        yield piece.text
+
+
+def _beginning(data: Path, side: str) -> str:
+    """Read about the first million characters of one side."""
+    text = ""
+    for chunk in _chunks(data, side):
+        text += chunk
+        if len(text) >= _BEGINNING_CHARACTERS:
+            break
+    return text
+
+
+def _compare(tokenizer: BPETokenizer | CharacterTokenizer, data: Path) -> list[ComparedTokenizer]:
+    known: set[str] = set()
+    known_words: set[str] = set()
+    for chunk in _chunks(data, "train"):
+        known.update(chunk)
+        known_words.update(split_words(chunk))
+    characters = CharacterTokenizer.from_text("".join(known))
+    words = WordTokenizer.from_text("\n".join(known_words))
+    n_bytes = n_characters = n_unknown = n_words = n_unknown_words = 0
+    for chunk in _chunks(data, "validation"):
+        word_ids = words.encode(chunk)
+        n_bytes += len(chunk.encode("utf-8"))
+        n_characters += len(chunk)
+        n_unknown += sum(character not in known for character in chunk)
+        n_words += len(word_ids)
+        n_unknown_words += sum(index == words.unknown_id for index in word_ids)
+    n_bytes = max(1, n_bytes)
     compared = [
         ComparedTokenizer(
             name="characters",
             vocab_size=characters.vocab_size,
-            bytes_per_token=n_bytes / max(1, len(validation)),
-            unknown_frac=n_unknown / max(1, len(validation)),
+            bytes_per_token=n_bytes / max(1, n_characters),
+            unknown_frac=n_unknown / max(1, n_characters),
         ),
         ComparedTokenizer(
             name="words",
             vocab_size=words.vocab_size,
-            bytes_per_token=n_bytes / max(1, len(word_ids)),
-            unknown_frac=n_unknown_words / max(1, len(word_ids)),
+            bytes_per_token=n_bytes / max(1, n_words),
+            unknown_frac=n_unknown_words / max(1, n_words),
         ),
     ]
     if isinstance(tokenizer, BPETokenizer):
+        n_tokens = sum(1 for _ in tokenizer.encode_iterable(_chunks(data, "validation")))
         compared.append(
             ComparedTokenizer(
                 name="byte-level BPE",
                 vocab_size=tokenizer.vocab_size,
-                bytes_per_token=n_bytes / max(1, len(tokenizer.encode(validation))),
+                bytes_per_token=n_bytes / max(1, n_tokens),
                 unknown_frac=0.0,
             )
         )
