@@ -50,8 +50,11 @@ def test_words_lose_white_space_and_what_they_never_saw() -> None:
     assert tokenizer.decode(tokenizer.encode("the\n  dog,the mat")) == "the <|unk|>, the mat"
 
 
-def test_special_tokens_of_words_are_text_unless_allowed() -> None:
-    tokenizer = WordTokenizer.from_text("a b")
+@pytest.mark.parametrize("text", ["a b", f"a {END_OF_TEXT} b {UNKNOWN}"])
+def test_special_tokens_of_words_are_text_unless_allowed(text: str, tmp_path: Path) -> None:
+    tokenizer = WordTokenizer.from_text(text)
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
     end = tokenizer.special_tokens[END_OF_TEXT]
     assert tokenizer.encode(f"a {END_OF_TEXT} b", {END_OF_TEXT}).count(end) == 1
     assert end not in tokenizer.encode(f"a {END_OF_TEXT} b")

@@ -61,8 +61,10 @@ class WordTokenizer:
     def from_text(
         cls, text: str, *, special_tokens: Iterable[str] = (END_OF_TEXT, UNKNOWN)
     ) -> "WordTokenizer":
-        """Use the words of a text, in code-point order."""
-        return cls(sorted(set(split_words(text))), special_tokens=special_tokens)
+        """Use the words of a text, in code-point order; names of special tokens are no words."""
+        special_tokens = list(special_tokens)
+        words = set(split_words(text)).difference(special_tokens)
+        return cls(sorted(words), special_tokens=special_tokens)
 
     @property
     def vocab_size(self) -> int:
