@@ -166,7 +166,7 @@ def test_appending_keeps_ids_and_split(tmp_path: Path, tokenizer_folder: str) ->
         assert run(data, other, append=True).n_skipped_sources == 1, "by whatever name"
     assert len(verify(VerifyConfig(data=data)).parts) == 3
     undisturbed = tmp_path / "undisturbed"
-    run(undisturbed, first, second, tokenizer=tokenizer_folder)
+    assert run(undisturbed, first, second, tokenizer=tokenizer_folder).audit == report.audit
     for side in old:
         together, apart = TokenStore.open(undisturbed / side), TokenStore.open(data / side)
         assert (

@@ -23,6 +23,7 @@ from groundup.text.corpus import (
     SIDES,
     CorpusWriter,
     corpus_manifest,
+    read_corpus_pieces,
     recorded_sources,
     verify_corpus,
 )
@@ -99,7 +100,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     left_out = LeftOut()
     sources = _distinct(words, left_out) if config.sources else named_text(words[0])
     config = replace(config, sources=tuple(words))
-    todo = [source for source in sources if not config.append or not _is_in(held, source)]
+    todo = _not_in(held, sources) if config.append and held is not None else sources
     keep = held is not None and not config.append and _is_same(held, sources, _options(config))
     if keep and _is_intact(corpus):
         _log.info("the corpus in %s was made from the same sources: kept", corpus)
@@ -136,6 +137,10 @@ def _write_corpus(
     """Write the corpus, or append to the present one, whose manifest is `held`."""
     present, held = held, held if config.append else None
     auditor = Auditor() if config.audit else None
+    if auditor is not None and held is not None:
+        for side in SIDES:
+            for piece in read_corpus_pieces(config.out, side):
+                auditor.add(side, piece)
     longest = [] if held is None else [(name, size) for name, size in held["longest"]]
     size = 0
     options = _options(config) if held is None else held["options"]
@@ -174,7 +179,7 @@ def _write_corpus(
         writer.finish(
             sources=list(dict.fromkeys([*before, *names])),
             stamps=(held["stamps"] if held is not None else [])
-            + [s.stamp for s in sources if [s.stamp, s.changed_ns] not in left_out.unread],
+            + [s.stamp for s in _without(sources, left_out.unread)],
             unread=(held.get("unread", []) if held is not None else []) + left_out.unread,
             options=options,
             rule=splitter.rule,
@@ -261,8 +266,7 @@ def _options(config: PrepareConfig) -> dict[str, Any]:
 
 def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any]) -> bool:
     """Whether a corpus was made from exactly these sources and settings."""
-    unread = held.get("unread", [])
-    stamps = [s.stamp for s in sources if [s.stamp, s.changed_ns] not in unread]
+    stamps = [s.stamp for s in _without(sources, held.get("unread", []))]
     known = all(None not in stamp for stamp in stamps)
     held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
     return known and held.get("stamps") == stamps and held_options == options
@@ -277,14 +281,26 @@ def _is_intact(corpus: Path) -> bool:
     return True
 
 
-def _is_in(held: dict[str, Any] | None, source: Source) -> bool:
-    """Whether a corpus contains this source already, or left it out and it has not changed."""
-    if held is None or None in source.stamp:
-        return False
+def _without(sources: list[Source], unread: list[Any]) -> list[Source]:
+    """Return the sources that were not left out, or have changed since."""
+    keys = {(*stamp, changed_ns) for stamp, changed_ns in unread}
+    return [s for s in sources if (*s.stamp, s.changed_ns) not in keys]
+
+
+def _not_in(held: dict[str, Any], sources: list[Source]) -> list[Source]:
+    """Return the sources that a corpus does not contain, nor left out unchanged."""
     # Without the name, which depends on the word that the file was found by.
-    unread = [[stamp[1:], changed_ns] for stamp, changed_ns in held.get("unread", [])]
-    stamps = [stamp[1:] for stamp in held.get("stamps", [])]
-    return [source.stamp[1:], source.changed_ns] in unread or source.stamp[1:] in stamps
+    unread = {(*stamp[1:], changed_ns) for stamp, changed_ns in held.get("unread", [])}
+    stamps = {tuple(stamp[1:]) for stamp in held.get("stamps", [])}
+    return [
+        source
+        for source in sources
+        if None in source.stamp
+        or (
+            (*source.stamp[1:], source.changed_ns) not in unread
+            and tuple(source.stamp[1:]) not in stamps
+        )
+    ]
 
 
 def _result(
