@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from faults import Faults, digest, injected
+from filelock import FileLock
 from small_runs import WORDS
 
 from groundup.base.errors import UserError
@@ -312,6 +313,24 @@ def test_two_processes_do_not_change_a_folder_together(data: Path) -> None:
             command()
     process.communicate(b"")
     assert digest(data) == before
+
+
+def test_nor_one_without_a_corpus_or_stores(data: Path, tmp_path: Path) -> None:
+    source, new = documents(tmp_path / "1.jsonl", range(40)), tmp_path / "new"
+    for side in SIDES:
+        shutil.rmtree(data / side)
+    commands = {
+        new / ".corpus.0.tmp": lambda: prepare(sources=[source], out=new, audit=False),
+        data / ".train.0.tmp": lambda: encode(EncodeConfig(data=data)),
+    }
+    for temporary, command in commands.items():  # it belongs to the process that holds the lock
+        temporary.mkdir(parents=True)
+        with FileLock(temporary.with_name(".undo.lock")):
+            with pytest.raises(UserError, match="Another process"):
+                command()
+            assert temporary.is_dir()
+        command()
+        assert not temporary.exists()
 
 
 def test_without_hard_links_files_are_copied(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ _TEMPORARY, _LOCK = f"{KEPT}.tmp", f"{KEPT}.lock"
 _RECORD = "record.json"
 _active: set[Path] = set()
 """The folders that this process is changing."""
+_locked_here: set[Path] = set()
+"""The folders that this process has locked."""
 
 
 @contextmanager
@@ -42,7 +44,7 @@ def all_or_nothing(folder: Path, names: Iterable[str]) -> Iterator[None]:
     if key in _active:
         yield
         return
-    with _locked(folder):
+    with locked(folder):
         _active.add(key)
         try:
             with in_place(folder, "nothing was changed"):
@@ -69,7 +71,7 @@ def undo_interrupted(folder: Path) -> None:
     left = [name for name in (KEPT, _TEMPORARY) if os.path.lexists(folder / name)]
     if not left or folder.resolve() in _active:
         return
-    with _locked(folder), in_place(folder, "an interrupted change is not undone yet"):
+    with locked(folder), in_place(folder, "an interrupted change is not undone yet"):
         if (folder / KEPT).exists():
             _put_back(folder)
             _log.warning("A change of %s was interrupted. It was undone.", folder)
@@ -151,9 +153,18 @@ def _link(path: Path, goal: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Let no other process change a folder while the block runs; inside such a block, do nothing.
+
+    Raises:
+        UserError: The folder cannot be written to, or another process is changing it.
+    """
     from filelock import FileLock, Timeout
 
+    key = folder.resolve()
+    if key in _locked_here:
+        yield
+        return
     lock = FileLock(folder / _LOCK)
     with in_place(folder, "nothing was changed"):
         try:
@@ -162,9 +173,11 @@ def _locked(folder: Path) -> Iterator[None]:
             raise UserError(
                 "Another process is changing this folder. Wait until it ends.", where=folder
             ) from error
+    _locked_here.add(key)
     try:
         yield
     finally:
+        _locked_here.discard(key)
         with suppress(OSError):
             (folder / _LOCK).unlink()
         lock.release()

@@ -16,7 +16,7 @@ from typing import Literal
 
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UserError
-from groundup.base.files import remove_left_over, sha256_bytes
+from groundup.base.files import sha256_bytes
 from groundup.base.malloc import MemoryReturner
 from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig
@@ -84,8 +84,6 @@ def encode(config: EncodeConfig, on_progress: Progress | None = None) -> EncodeR
     undo_interrupted(config.data)
     sizes = read_sizes(config.data / "corpus")
     own_folder = config.data / "tokenizer"
-    for name in ("tokenizer", *SIDES):
-        remove_left_over(config.data / name)
     tokenizer = load_tokenizer(config.tokenizer or own_folder)
     is_new = config.tokenizer is not None and check_tokenizer(
         config.data, tokenizer, config.tokenizer, overwrite=config.overwrite

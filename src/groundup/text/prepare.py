@@ -14,7 +14,7 @@ from typing import Any
 from groundup.base.calling import takes_settings
 from groundup.base.dependents import runs_on
 from groundup.base.errors import UserError
-from groundup.base.files import atomic_folder, in_place, read_json, remove_left_over
+from groundup.base.files import atomic_folder, in_place, read_json
 from groundup.base.malloc import MemoryReturner
 from groundup.base.undo import undo_interrupted
 from groundup.text.audit import Audit, Auditor
@@ -87,8 +87,6 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     words = list(config.sources) or [default_text()]
     corpus = config.out / "corpus"
     undo_interrupted(config.out)
-    for name in ("corpus", *SIDES):
-        remove_left_over(config.out / name)
     held = _held_manifest(config, corpus)
     if config.append and held is None:
         raise UserError(

@@ -6,15 +6,16 @@ was made from other sources, what groundup did not write, and what a run was tra
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from groundup.base.dependents import read_table, runs_on
 from groundup.base.errors import UserError
+from groundup.base.files import in_place, remove_left_over
 from groundup.base.free_name import free_name
 from groundup.base.run import RunFolder
-from groundup.base.undo import all_or_nothing
+from groundup.base.undo import all_or_nothing, locked
 from groundup.text.builtin import BUILTIN_NAME, BUILTIN_TEXTS
 from groundup.text.catalog import CATALOG
 from groundup.text.corpus import (
@@ -101,23 +102,34 @@ def refused_change(out: Path, held: dict[str, Any]) -> UserError:
 def changing(
     data: Path, *, always: bool = False, names: Iterable[str] = DATA_PARTS
 ) -> Iterator[None]:
-    """Restore a data folder if an error occurs in the block.
+    """Let no other process change a data folder, and restore it if an error occurs in the block.
+
+    Temporary files that killed processes left in it are removed. A new folder in which nothing was
+    written is removed after an error.
 
     Args:
-        data: The data folder.
+        data: The data folder; it is created if it does not exist.
         always: Restore it in any case. Otherwise only if there is something to replace: what is
             new and complete stays, so that an interrupted command can continue.
         names: What the block replaces.
+
+    Raises:
+        UserError: The folder cannot be written to, or another process is changing it.
     """
-    if always or any((data / name).is_dir() for name in names):
-        with all_or_nothing(data, DATA_PARTS):
-            yield
-        return
+    missing = [place for place in (data, *data.parents) if not place.exists()]
     try:
-        yield
+        with in_place(data, "nothing was changed"):
+            data.mkdir(parents=True, exist_ok=True)
+        with locked(data):
+            for name in DATA_PARTS:
+                remove_left_over(data / name)
+            is_restored = always or any((data / name).is_dir() for name in names)
+            with all_or_nothing(data, DATA_PARTS) if is_restored else nullcontext():
+                yield
     except BaseException:
-        with suppress(OSError):
-            data.rmdir()  # only if it is empty: nothing was written
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()  # only if it is empty: nothing was written
         raise
 
 
