@@ -187,7 +187,9 @@ def test_a_path_or_a_string_is_one_source(folder: Path) -> None:
 
 class _Site(http.server.SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
-        if self.path.startswith("/moved"):
+        if self.path.startswith("/refused"):
+            self.send_error(403)
+        elif self.path.startswith("/moved"):
             self.send_response(302)
             self.send_header("Location", "/files/rows.csv?signature=abc")
             self.end_headers()
@@ -236,3 +238,9 @@ def test_the_kind_of_a_url_is_that_of_its_path(site: str, address: str) -> None:
     pytest.importorskip("aiohttp", reason="the extra `sources` is not installed")
     documents = read_documents(f"{site}/{address}")
     assert [document.text for document in documents] == ["row 0", "row 1", "row 2"]
+
+
+def test_a_url_that_is_refused_is_an_error_with_words(site: str) -> None:
+    pytest.importorskip("aiohttp", reason="the extra `sources` is not installed")
+    with pytest.raises(UserError, match=r"This URL cannot be opened \(403.*Forbidden"):
+        list(read_documents(f"{site}/refused/*.jsonl"))

@@ -7,7 +7,6 @@ import lzma
 import shutil
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, BinaryIO
@@ -30,7 +29,7 @@ from groundup.text.formats import (
     binary_kind,
     format_of,
 )
-from groundup.text.sources import COMPRESSED_SUFFIXES, Source
+from groundup.text.sources import COMPRESSED_SUFFIXES, Source, reading_errors
 
 _HEAD_BYTES = 65_536
 _COMPRESSED_CHUNK_BYTES = 4096
@@ -164,7 +163,7 @@ class _Stream:
     def _read(self, size: int) -> bytes:
         try:
             data: bytes = self.raw.read(size)
-        except _reading_errors() as error:
+        except reading_errors() as error:
             if isinstance(error, UserError):
                 raise
             raise UnreadableError(
@@ -173,13 +172,6 @@ class _Stream:
                 where=str(self.source),
             ) from error
         return data
-
-
-def _reading_errors() -> tuple[type[Exception], ...]:
-    """What reading may raise, also in the optional packages that are in use."""
-    optional = (("zstandard", "ZstdError"), ("aiohttp", "ClientError"))
-    loaded = [getattr(sys.modules[name], error) for name, error in optional if name in sys.modules]
-    return (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *loaded)
 
 
 @contextmanager
@@ -246,7 +238,7 @@ def _open_raw(source: Source, stack: ExitStack) -> Any:
             fsspec = needed("fsspec", "sources", source.place)
             return stack.enter_context(fsspec.open(source.place, "rb"))
         return stack.enter_context(open(source.place, "rb"))
-    except (OSError, ValueError) as error:
+    except reading_errors() as error:
         if isinstance(error, UserError):
             raise
         raise UnreadableError(

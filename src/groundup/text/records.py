@@ -15,7 +15,7 @@ from groundup.text.jsonl import parse_json_lines, parse_json_list
 from groundup.text.left_out import LeftOut
 from groundup.text.opening import OpenedFile, open_source
 from groundup.text.parquet import parquet_columns, read_parquet
-from groundup.text.sources import HUGGING_FACE, Source, find_sources
+from groundup.text.sources import HUGGING_FACE, Source, find_sources, reading_errors
 from groundup.text.tables import read_table, split_lines
 
 
@@ -266,7 +266,7 @@ def dataset_records(source: Source) -> Iterator[Record]:
     try:
         for number, row in enumerate(datasets.load_dataset(name, split=split, streaming=True), 1):
             yield Record(f"{name}:{number}", f"{name}:{number}", row)
-    except (OSError, ValueError) as error:
+    except reading_errors() as error:
         if isinstance(error, UserError):
             raise
         raise UserError(

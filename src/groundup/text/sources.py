@@ -7,7 +7,10 @@ No content is read here; `text/opening.py` opens a source.
 import difflib
 import glob
 import logging
+import lzma
 import os
+import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -277,6 +280,17 @@ def _is_left_out(file: Path, name: str, left_out: LeftOut, is_ours: bool = False
     return True
 
 
+def reading_errors() -> tuple[type[Exception], ...]:
+    """What reading may raise, also in the optional packages that are in use."""
+    optional = (
+        ("zstandard", "ZstdError"),
+        ("aiohttp", "ClientError"),
+        ("botocore.exceptions", "BotoCoreError"),
+    )
+    loaded = [getattr(sys.modules[name], error) for name, error in optional if name in sys.modules]
+    return (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError, *loaded)
+
+
 def _at_url(word: str, left_out: LeftOut) -> list[Source]:
     fsspec = needed("fsspec", "sources", word)
     try:
@@ -295,7 +309,7 @@ def _at_url(word: str, left_out: LeftOut) -> list[Source]:
         raise UserError(
             f"Another package is required to open this URL ({error}).", where=word
         ) from error
-    except (OSError, ValueError) as error:
+    except reading_errors() as error:
         raise UserError(f"This URL cannot be opened ({error}).", where=word) from error
     if not found:
         raise UserError("There is nothing at this URL. A file is expected.", where=word)
@@ -320,7 +334,7 @@ def _http_name(filesystem: Any, url: str) -> str:
         return name
     try:
         about = filesystem.info(url)
-    except (OSError, ValueError):  # it may still be readable; opening it will tell
+    except reading_errors():  # it may still be readable; opening it will tell
         return name or "download"
     final = _last_part(str(about.get("url", url)))
     if PurePosixPath(final).suffix.lower() in KNOWN_SUFFIXES | COMPRESSED_SUFFIXES:
