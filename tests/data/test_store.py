@@ -1,10 +1,12 @@
 """The token store: what goes in comes out; no damaged or half store is taken for a sound one."""
 
 import json
+import mmap
 import pickle
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.data import store as token_store
 from groundup.data.manifest import is_store
 from groundup.data.store import TokenStore, token_dtype
 
@@ -45,6 +48,22 @@ def test_round_trip_at_any_shard_size(
         assert store.gather(places, width).tolist() == rows
         assert [store.read(p, p + width).tolist() for p in places.tolist()] == rows
     store.verify()
+
+
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system releases no pages")
+@pytest.mark.parametrize(
+    "read", [lambda s: s.read(0, 3), lambda s: s.gather(np.zeros(1, dtype=np.int64), 3)]
+)
+def test_pages_of_a_large_store_are_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[TokenStore], object]
+) -> None:
+    monkeypatch.setattr(token_store, "_MAPPED_WHOLE_BYTES", 0)
+    store = _build(tmp_path / "train", [[1, 2, 3]])
+    released: list[int] = []
+    store._maps = [SimpleNamespace(madvise=released.append)]  # type: ignore[list-item]
+    for _ in range(2 * token_store._MOST_ROWS_MAPPED + 2):
+        read(store)
+    assert released == [mmap.MADV_DONTNEED] * 2
 
 
 @pytest.mark.parametrize(("vocab_size", "itemsize"), [(65_536, 2), (65_537, 4)])

@@ -34,6 +34,7 @@ SHARD_TOKENS = 2**27
 _MAPPED_WHOLE_BYTES = 2**29
 """Up to this size a store stays mapped; of a larger one, pages are released."""
 _MOST_ROWS_MAPPED = 2**10
+_MAPPED_BY_A_ROW_BYTES = 2**16
 
 EncodedPart = tuple[NDArray[np.integer], NDArray[np.int64]]
 """Consecutive ids, and the positions among them where documents start."""
@@ -230,6 +231,7 @@ class TokenStore:
         """
         if not 0 <= start <= stop <= self.n_tokens:
             raise IndexError(f"tokens {start}:{stop} are out of range for {self.n_tokens}")
+        self._release_pages(1 + (stop - start) * self.dtype.itemsize // _MAPPED_BY_A_ROW_BYTES)
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
         first = min(first, len(self._shards) - 1)
         if stop <= self._starts[first + 1]:
