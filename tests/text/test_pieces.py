@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from groundup.text import pieces
 from groundup.text.pieces import Piece, cut_into_pieces, safe_cut
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.train_bpe import train_bpe
@@ -34,15 +35,27 @@ def test_a_safe_cut_changes_no_token(pattern: str, text: str, goal: int) -> None
 @given(text=TEXTS, size=st.integers(1, 30), chunk=st.integers(1, 30))
 def test_pieces_are_the_text(text: str, size: int, chunk: int) -> None:
     chunks = [text[i : i + chunk] for i in range(0, len(text), chunk)]
-    pieces = list(cut_into_pieces("a", chunks, size))
-    assert "".join(piece.text for piece in pieces) == text
-    assert [piece.is_first for piece in pieces] == [True] + [False] * (len(pieces) - 1)
-    assert [piece.is_last for piece in pieces] == [False] * (len(pieces) - 1) + [True]
+    found = list(cut_into_pieces("a", chunks, size))
+    assert "".join(piece.text for piece in found) == text
+    assert [piece.is_first for piece in found] == [True] + [False] * (len(found) - 1)
+    assert [piece.is_last for piece in found] == [False] * (len(found) - 1) + [True]
 
 
 def test_prose_is_cut_near_the_size_asked_for() -> None:
-    pieces = list(cut_into_pieces("a", ["some words " * 1000], 500))
-    assert all(480 <= len(piece.text) <= 500 for piece in pieces[:-1])
+    found = list(cut_into_pieces("a", ["some words " * 1000], 500))
+    assert all(480 <= len(piece.text) <= 500 for piece in found[:-1])
+
+
+def test_a_large_chunk_is_not_copied_for_each_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+
+    def spy(text: str, goal: int, back_to: int = 0) -> int | None:
+        searched.append(len(text))
+        return safe_cut(text, goal, back_to)
+
+    monkeypatch.setattr(pieces, "safe_cut", spy)
+    assert len(list(cut_into_pieces("a", ["some words " * 100], 50))) > 20
+    assert set(searched) == {1100}
 
 
 def test_a_text_without_a_place_to_cut_is_one_piece() -> None:

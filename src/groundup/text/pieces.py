@@ -39,13 +39,16 @@ def cut_into_pieces(
     text, goal, is_first = "", size, True
     for chunk in chunks:
         text += chunk
-        while len(text) > goal:
-            cut = safe_cut(text, goal, back_to=goal - size)
+        start = 0  # what comes before is in pieces already
+        while len(text) - start > goal:
+            low = start + max(1, goal - size)
+            cut = safe_cut(text, start + goal, back_to=low)
             if cut is None:
-                goal = len(text)  # search the next chunk only, so that unbroken text stays linear
+                goal = len(text) - start  # search the next chunk only: unbroken text stays linear
                 break
-            yield Piece(name, text[:cut], is_first, is_last=False)
-            text, goal, is_first = text[cut:], size, False
+            yield Piece(name, text[start:cut], is_first, is_last=False)
+            start, goal, is_first = cut, size, False
+        text = text[start:]
     yield Piece(name, text, is_first, is_last=True)
 
 
