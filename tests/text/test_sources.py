@@ -53,3 +53,13 @@ def test_a_name_that_is_nearly_right_is_suggested(tmp_path: Path) -> None:
         find_sources(str(tmp_path / "note.txt"))
     with pytest.raises(UserError, match=r"Did you mean tiny-shakespeare\?"):
         find_sources("tiny-shakespear")
+
+
+def test_an_empty_word_is_not_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("words")
+    with pytest.raises(UserError, match=r"empty string.*current folder, type a dot"):
+        find_sources("")
+    assert [source.name for source in find_sources(".")] == ["notes.txt"]

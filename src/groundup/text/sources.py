@@ -105,10 +105,15 @@ def find_sources(word: str | os.PathLike[str], *, left_out: LeftOut | None = Non
         left_out: Counts what is left out of folders and globs.
 
     Raises:
-        UserError: Nothing has this name, or it contains nothing readable.
+        UserError: Nothing has this name, it is empty, or it contains nothing readable.
     """
     word = os.fspath(word)
     left_out = LeftOut() if left_out is None else left_out
+    if not word:
+        raise UserError(
+            "A source is an empty string, as from a variable of the shell that is not set. A file, "
+            "a folder, a URL or a named text is expected; for the current folder, type a dot."
+        )
     if word == BUILTIN_NAME:
         return named_text(word)
     if word.startswith(HUGGING_FACE):
