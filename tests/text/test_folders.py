@@ -165,6 +165,11 @@ def test_a_file_of_a_folder_is_read_completely_or_not_at_all(folder: Path) -> No
     (folder / "a.jsonl").write_text("\n".join([*lines * 9, "{"]))
     with pytest.raises(UserError, match=r"a\.jsonl:2701"):
         names(".")
+    (folder / "a.jsonl").unlink()
+    (folder / "a.txt").write_bytes(STORY.encode() * 180_000 + b"\xff")
+    with pytest.raises(UserError, match=r"a\.txt: Byte .* name the files to read") as caught:
+        names(".")
+    assert caught.value.settings == {}, "another encoding would misread the other files"
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:

@@ -103,8 +103,11 @@ class _LeftOutError(Exception):
 def _readable_pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Piece]:
     """Read the pieces of a source; a file of a folder is read completely or left out.
 
+    One that turns out to be unreadable after its first `_HELD_CHARACTERS` ends the reading.
+
     Raises:
         _LeftOutError: It is left out.
+        UserError: It was named itself, the config is strict, or its beginning was read already.
     """
     pieces = _pieces(source, config, left_out)
     if not source.is_found or config.strict:
@@ -126,7 +129,14 @@ def _readable_pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> I
         raise _LeftOutError(error) from error
     yield from held
     del held
-    yield from pieces
+    try:
+        yield from pieces
+    except UnreadableError as error:
+        raise UserError(
+            f"{error.message} The beginning of the file was read, so it is not left out. Move it "
+            "to another folder, or name the files to read; settings apply to all of them.",
+            where=error.where,
+        ) from error
 
 
 def _pieces(source: Source, config: ReadConfig, left_out: LeftOut) -> Iterator[Piece]:
