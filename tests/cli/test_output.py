@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -103,10 +104,11 @@ def test_names_and_texts_that_are_not_unicode(
     for name in (os.fsdecode(b"caf\xe9"), "sp ace", "über"):
         Path("runs/model").rename(f"runs/{name}")
         for command in ("evaluate", "doctor", "explain", "generate"):
-            options = ["--max-new-tokens", "2"] if command == "generate" else []
-            assert main([command, f"runs/{name}", *options]) == 0
+            options = {"generate": ["--max-new-tokens", "2"], "explain": ["--text", "red\x1b[31m"]}
+            assert main([command, f"runs/{name}", *options.get(command, [])]) == 0
         Path(f"runs/{name}").rename("runs/model")
         seen = capsys.readouterr().out
+        assert "\x1b" not in seen
         assert name in seen or "caf\N{REPLACEMENT CHARACTER}" in seen
         assert main(["evaluate", f"runs/{name}"]) == 1
         assert "There is no run folder" in capsys.readouterr().err
@@ -125,8 +127,29 @@ def test_names_and_texts_that_are_not_unicode(
 def test_a_text_for_a_person_holds_no_control_characters(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["generate", "--prompt", "red\x1b[31m", "--max-new-tokens", "2"]) == 0
-    assert "\x1b" not in capsys.readouterr().out
+    red = "red\x1b[31m"
+    Path("red.txt").write_text(f"{red} the end.\n\n" * 200)
+    for line in (
+        f"generate --max-new-tokens 2 --prompt {red}",
+        f"tokens data --text {red}",
+        "prepare red.txt --out other --no-audit",
+        "train-tokenizer other --vocab-size 270",
+        "windows other --context-length 8",
+    ):
+        assert main(line.split()) == 0
+        assert "\x1b" not in capsys.readouterr().out, line
+
+
+def test_windows_counts_targets_between_windows(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counts = []
+    for stride in (8, 9):
+        assert main(["windows", "--context-length", "8", "--stride", str(stride)]) == 0
+        (row,) = re.findall(r"never trained: between windows +(.+)", capsys.readouterr().out)
+        counts.append(int(row.replace(",", "")))
+    assert counts[0] == 0
+    assert counts[1] > 0
 
 
 WHOLE = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}

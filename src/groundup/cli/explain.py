@@ -6,7 +6,7 @@ from groundup.base.errors import quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import newest_chat
 from groundup.base.run import RunFolder
-from groundup.cli.console import console, next_command, note, style, table
+from groundup.cli.console import console, harmless, next_command, note, style, table
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.explain import ExplainResult, explain
 
@@ -24,7 +24,7 @@ def run(config: ExplainConfig) -> ExplainResult:
     width = max(map(len, result.tokens))
     shown = list(zip(result.tokens, result.attention, strict=True))
     for token, row in shown[:_BRIEF_ROWS] if style.is_brief else shown:
-        line = Text(f"{token:>{width}} ")
+        line = Text(f"{harmless(token):>{width}} ")
         line.append("".join(2 * _SHADES[min(4, int(weight * 5))] for weight in row))
         console.print(line)
     table(

@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from groundup.cli.console import console
+from groundup.cli.console import console, harmless
 
 _COLORS = ("on dark_green", "on dark_blue", "on purple4", "on dark_red", "on dark_goldenrod")
 
@@ -11,7 +11,7 @@ def print_tokens(tokens: list[str]) -> None:
     """Print tokens side by side; a bar separates them where there is no color."""
     line = Text()
     for index, token in enumerate(tokens):
-        shown = token.replace("\n", "⏎").replace("\t", "⇥")
+        shown = harmless(token.replace("\n", "⏎").replace("\t", "⇥"))
         if console.is_terminal:
             line.append(shown, style=f"white {_COLORS[index % len(_COLORS)]}")
         else:

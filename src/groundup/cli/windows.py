@@ -3,7 +3,7 @@
 from rich.markup import escape
 
 from groundup.base.errors import quoted
-from groundup.cli.console import console, next_command, note, style, table
+from groundup.cli.console import console, harmless, next_command, note, style, table
 from groundup.data.config import WindowsConfig
 from groundup.data.preview import WindowsPreview, preview_windows
 from groundup.inspection.slide import write_windows_page
@@ -34,8 +34,8 @@ def _show_pairs(preview: WindowsPreview) -> None:
         f"predictions. The first {len(preview.pairs)} of the first window:"
     )
     for context, target in preview.pairs:
-        shown = ", ".join(escape(visible(token)) for token in context)
-        following = escape(visible(target))
+        shown = ", ".join(escape(harmless(visible(token))) for token in context)
+        following = escape(harmless(visible(target)))
         console.print(f"  \\[{shown}]  [dim]->[/dim]  [bold]{following}[/bold]", soft_wrap=True)
 
 
@@ -67,6 +67,7 @@ def _show_counts(preview: WindowsPreview) -> None:
             ["full batches", f"{ledger.n_full_batches:,}"],
             ["targets trained once", f"{ledger.n_targets_once:,}"],
             ["targets trained more than once", f"{ledger.n_targets_repeated:,}"],
+            ["targets never trained: between windows", f"{ledger.n_targets_gap:,}"],
             ["targets never trained: after the last window", f"{ledger.n_targets_tail:,}"],
             ["windows dropped by drop_last", f"{ledger.n_windows_drop_last:,}"],
         ],
