@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from groundup.base.errors import UserError
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import read_corpus_pieces
 
 _FEWEST_WORDS = 8
 _MOST_CHARACTERS = 120
@@ -17,8 +17,8 @@ def validation_line(data: Path) -> str | None:
     """
     first, n_lines = None, 0
     try:
-        for document in read_corpus(data, "validation"):
-            for line in filter(None, map(str.strip, document.text.splitlines())):
+        for piece in read_corpus_pieces(data, "validation"):  # a document may be of any size
+            for line in filter(None, map(str.strip, piece.text.splitlines())):
                 first, n_lines = first or line, n_lines + 1
                 if len(line.split()) >= _FEWEST_WORDS:
                     return _cut(line)
