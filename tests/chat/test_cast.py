@@ -40,6 +40,10 @@ def test_other_texts_have_no_cast(text: str) -> None:
     assert find_cast([text]) is None
 
 
+def test_speeches_that_nobody_answers_are_no_cast() -> None:
+    assert find_cast([f"{cue}.\nAy me!" for cue in ("ROMEO", "JULIET", "NURSE")] * 20) is None
+
+
 def session(
     replies: list[str], n_fit: int = 10_000, character: str | None = "Juliet"
 ) -> tuple[CastSession, list[str]]:

@@ -10,6 +10,7 @@ from small_runs import settings
 from groundup.base.errors import UserError
 from groundup.chat.assistant import open_chat
 from groundup.chat.cast_session import PROGRAM, CastSession
+from groundup.chat.open_cast import cast_of
 from groundup.chat.session import ChatSession
 from groundup.cli.main import main
 from groundup.finetune.instruct.instruct import instruct
@@ -45,6 +46,19 @@ def test_the_cast_answers_and_the_program_answers_for_the_model(run: Path) -> No
     assert first[0] == first[1]
     with pytest.raises(UserError, match="no character 'HAMLET'"):
         open_chat(run=run, character="HAMLET")
+
+
+def test_the_path_may_be_written_in_any_way_and_the_corpus_may_be_gone(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run)
+    assert cast_of(Path("../play")) is not None
+    corpus = run.parents[1] / "data" / "corpus"
+    corpus.rename(corpus.parent / "away")
+    try:
+        assert cast_of(run) is None
+    finally:
+        (corpus.parent / "away").rename(corpus)
 
 
 def test_an_assistant_of_the_user_answers_instead(

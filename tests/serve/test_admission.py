@@ -36,6 +36,9 @@ def test_requests_are_taken_while_memory_and_places_to_wait_last() -> None:
     with pytest.raises(Busy, match="again in 20 s"):  # two ends are needed
         admission.check(request(100, 400, n=2), opened, engine, step_s=0.2)
     assert fitting(engine, [500, 100, 1000, 1]) == 2
+    engine = Engine(DECODER, max_rows=10, max_cache_bytes=3 * row)
+    with pytest.raises(Busy, match="generates 1 texts, and 0 wait"):
+        admission.check(request(100, 400, n=5), [engine.submit(request(100, 400))], engine, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,7 @@ def test_both_counts_of_a_prompt_that_is_too_long_are_named(server: Server) -> N
 SCHEMAS: list[tuple[Any, str]] = [
     ({"enum": [f"value{i}" for i in range(60_000)]}, "16,384"),
     ({"type": "integer", "multipleOf": 999_983}, "999983. At most 20,000"),
+    ({"type": "integer", "multipleOf": 10**400}, "At most 20,000"),
     ({"allOf": [{"multipleOf": 997}, {"multipleOf": 1003}]}, "999991. At most 20,000"),
     (
         {"type": "object", "properties": {f"k{i}": {"type": "null"} for i in range(600)}},

@@ -1,6 +1,7 @@
 """`groundup serve`: what it serves, what it prints, and the packages that it needs."""
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -58,6 +59,10 @@ def test_what_is_served(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert find_model(run) == run
         assert find_model(assistant) == assistant
     assert model_name(assistant) == "story/assistant"
+    assert find_model(run / ".." / "story").resolve() == assistant.resolve()
+    shutil.copytree(assistant, assistant / "reinforced")
+    assert find_model(assistant) == assistant
+    assert model_name(Path(os.fsdecode(b"runs/caf\xe9"))).isprintable()
     checkpoint = run / "checkpoints" / "step-000000"
     assert find_model(checkpoint) == checkpoint
     assert model_name(checkpoint) == "story"

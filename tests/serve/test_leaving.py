@@ -128,6 +128,14 @@ def test_a_port_that_is_taken(server: Server, tmp_path: Path) -> None:
         taken = other.getsockname()[1]
         with pytest.raises(UserError, match="taken by another program"):
             bind("127.0.0.1", taken)
+        other.accept()
+
+        def greet() -> None:
+            other.accept()[0].sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+        threading.Thread(target=greet).start()
+        with pytest.raises(UserError, match="taken by another program"):
+            bind("127.0.0.1", taken)
     with pytest.raises(UserError, match="no address of this machine"):
         bind("203.0.113.7", 0)
 

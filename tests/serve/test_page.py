@@ -222,6 +222,13 @@ def test_one_look_is_computed_at_a_time_and_few_wait(
     assert max(most) == 1
 
 
+def test_the_limit_of_the_server_shortens_an_answer(tmp_path: Path) -> None:
+    served = replace(small_served(tmp_path, can_chat=False), max_new_tokens=3)
+    with serving(served) as url:
+        events = Server(served, url).answer(text="the cat", max_new_tokens=80)
+    assert len(ids_of(events)[1]) == 3
+
+
 def test_a_client_that_leaves_frees_its_row(base: Server) -> None:
     body = {"text": "the", "temperature": 1, "max_new_tokens": 90, "answer": [1]}
     before = base.served.worker.counts

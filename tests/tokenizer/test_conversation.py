@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE, ChatTemplate
-from groundup.tokenizer.conversation import render_ids, turn_end
+from groundup.tokenizer.conversation import answers_begin_with_space, render_ids, turn_end
 from groundup.tokenizer.huggingface import from_description
 from groundup.tokenizer.special import ASSISTANT, END, USER
 from groundup.tokenizer.template import Message, render, render_prompt
@@ -165,6 +165,12 @@ def test_white_space_in_an_answer_is_trained(kind: str, name: str) -> None:
     counted = tokenizer.decode([i for i, counts in zip(ids, mask, strict=True) if counts])
     assert answer in counted
     assert sum(mask) <= len(tokenizer.encode(answer)) + 2
+
+
+def test_answers_of_sentencepiece_begin_with_a_space_in_any_template() -> None:
+    for template in (None, CHAT["chatml"]):
+        assert answers_begin_with_space(TOKENIZERS["sentencepiece"], template)
+        assert not answers_begin_with_space(TOKENIZERS["digits"], template)
 
 
 def test_bos_comes_once() -> None:

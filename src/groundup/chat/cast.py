@@ -80,7 +80,9 @@ def speech(cue: str, text: str) -> str:
 
 
 def find_cast(texts: Iterable[str]) -> Cast | None:
-    r"""Find the speakers of plays. None: the texts are no plays.
+    r"""Find the speakers of plays. None: the texts are no plays, or nobody answers anybody.
+
+    The first eight million characters are read; a text may be a piece of a document.
 
     >>> scene = "ROMEO.\nAy me!\n\nJULIET.\nO Romeo!\n\nNURSE.\nMadam!\n\n"
     >>> find_cast([scene * 20]).names
@@ -116,5 +118,7 @@ def find_cast(texts: Iterable[str]) -> Cast | None:
     for (other, cue), n in pairs.items():
         if cue in known and other in known:
             best[cue] = max(best.get(cue, (0, "")), (n, other))
+    if not best:
+        return None
     cues = sorted(best, key=lambda cue: (-best[cue][0], cue))
     return Cast(cues=tuple(cues), partners={cue: best[cue][1] for cue in cues})

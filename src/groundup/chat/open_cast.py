@@ -15,7 +15,7 @@ from groundup.evaluation.load import ASSISTANT_MARK, load
 from groundup.evaluation.run_data import data_of
 from groundup.evaluation.text_generation import prompt_ids
 from groundup.finetune.instruct.identity import identity_of
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import read_corpus_pieces
 
 TEMPERATURE = 0.8
 """Sampling temperature, unless another one is set."""
@@ -29,7 +29,7 @@ def cast_of(path: Path) -> Cast | None:
     newest assistant of the run was trained on records of the user.
     """
     run = RunFolder.of(path)
-    if run.path != path or (path / ASSISTANT_MARK).is_file() or run.is_imported:
+    if run.path.resolve() != path.resolve() or (path / ASSISTANT_MARK).is_file() or run.is_imported:
         return None
     newest = newest_chat(path)
     if newest is not None:
@@ -37,10 +37,9 @@ def cast_of(path: Path) -> Cast | None:
         if not (isinstance(about, dict) and about.get("is_synthetic")):
             return None
     try:
-        documents = read_corpus(data_of(run), "train")
-    except UserError:
+        return find_cast(piece.text for piece in read_corpus_pieces(data_of(run), "train"))
+    except (UserError, OSError):  # the corpus was removed; the token stores are enough to train
         return None
-    return find_cast(document.text for document in documents)
 
 
 def open_cast(path: Path, cast: Cast, config: ChatConfig) -> tuple[CastSession, AnswerGenerator]:

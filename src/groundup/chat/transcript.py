@@ -44,7 +44,11 @@ def save(name: str, exchanges: Sequence[Exchange], system: str | None = None) ->
     """
     if not exchanges:
         raise UserError("Nothing was answered yet, so there is nothing to save.")
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as error:  # ~ of an unknown user, a name too long
+        raise UserError(f"{name} cannot be used as a file ({error}). Type another name.") from error
     if path.suffix not in ("", _RECORDS, _TEXT):
         raise UserError(
             f"The name ends in {path.suffix}. {_RECORDS} for records, {_TEXT} for text, or no "

@@ -62,7 +62,7 @@ def as_lines(found: Sequence[UncertainToken]) -> str:
     lines = [_row("text and token", "prob", [("rival", "prob")] * N_RIVALS)]
     for token in found:
         text = _cut(token.text, _RIVAL)
-        before = token.before.replace("\n", "⏎").replace("\t", "⇥")
+        before = token.before[-4 * _PLACE :].replace("\n", "⏎").replace("\t", "⇥")
         while _width(before) + 1 + _width(text) > _PLACE:
             before = before[1:]
         rivals = [(_cut(rival, _RIVAL), _percent(p)) for rival, p in token.rivals]

@@ -203,7 +203,7 @@ def _multiples(schema: Any) -> Iterator[int]:
     if isinstance(schema, dict):
         parts = schema.values()
         value = schema.get("multipleOf")
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             number = Decimal(str(value)).normalize()
             exponent = int(number.as_tuple().exponent)
             yield abs(int(number.scaleb(-min(exponent, 0))))

@@ -31,7 +31,7 @@ from groundup.inspection.config import ReportConfig
 from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import read_corpus_pieces
 from groundup.text.own_files import is_own_page
 from groundup.text.sample_line import validation_line
 from groundup.tokenizer.show import visible
@@ -215,8 +215,8 @@ def _training_text(results: RunResults) -> Iterator[str]:
     if results.data is None:
         return
     try:
-        for document in read_corpus(results.data, "train"):
-            yield document.text
+        for piece in read_corpus_pieces(results.data, "train"):
+            yield piece.text
     except (UserError, OSError):  # the corpus was removed; the token stores are enough to train
         return
 

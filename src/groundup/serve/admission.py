@@ -87,10 +87,11 @@ class Admission:
         if n_beyond <= 0:
             return
         self.check_room([request], engine)
+        n_running = min(n_fit, len(texts))  # the texts of this request may fit beside them
         wait_s = math.ceil(_next_end(texts[:n_fit], n_beyond) * step_s)
         raise Busy(
-            f"The server generates {n_fit} texts, and {len(texts) - n_fit} wait. Send the request "
-            f"again in {max(1, wait_s)} s.",
+            f"The server generates {n_running} texts, and {len(texts) - n_running} wait. Send the "
+            f"request again in {max(1, wait_s)} s.",
             retry_after_s=max(1, wait_s),
         )
 

@@ -7,7 +7,9 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import RUNS, newest_chat
 from groundup.base.run import RunFolder
+from groundup.base.surrogates import without_surrogates
 from groundup.chat.open_cast import cast_of
+from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.weights.find_source import SMOLLM2, short_name
 
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
@@ -26,7 +28,7 @@ def find_model(path: Path | None) -> Path:
         path = _imported(path)
     found = find_run(path)
     run = RunFolder.of(found)
-    if run.path != found:
+    if run.path.resolve() != found.resolve() or (found / ASSISTANT_MARK).is_file():
         return found
     return found if cast_of(found) is not None else newest_chat(found) or found
 
@@ -40,8 +42,8 @@ def model_name(folder: Path) -> str:
     run = RunFolder.of(folder).path
     outer = RunFolder.of(run.parent)
     if outer.is_run and outer.path != run:  # an assistant in its run
-        return f"{outer.path.name}/{run.relative_to(outer.path)}"
-    return run.name
+        return without_surrogates(f"{outer.path.name}/{run.relative_to(outer.path)}")
+    return without_surrogates(run.name)
 
 
 def _imported(path: Path) -> Path:

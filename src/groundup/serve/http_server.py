@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
+import http.client
 import logging
 import os
 import socket
-import urllib.error
 import urllib.request
 from functools import partial
 from types import FrameType
@@ -177,6 +177,6 @@ def _served_there(host: str, port: int) -> str | None:
     try:
         with opener.open(f"http://{shown}:{port}/health", timeout=0.5) as answer:
             model = orjson.loads(answer.read(10_000))["model"]
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return None
     return model if isinstance(model, str) else None

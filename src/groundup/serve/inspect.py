@@ -124,10 +124,11 @@ class _Page:
         Raises:
             UserError: A value is wrong.
         """
+        most = self.served.max_new_tokens  # the page does not know it
         asked = Asked(
             prompt=self._prompt(form),
             begun=form.answer,
-            max_new_tokens=form.max_new_tokens,
+            max_new_tokens=min(form.max_new_tokens, most or form.max_new_tokens),
             sampling=form.sampling,
             is_reply=self.mode == "chat",
             is_speech=self.mode == "cast",

@@ -98,8 +98,9 @@ def turn_end(tokenizer: Tokenizer, template: ChatTemplate) -> int | None:
 
 def answers_begin_with_space(tokenizer: Tokenizer, template: ChatTemplate | None) -> bool:
     """Whether an answer begins with a space that is no part of it: SentencePiece puts one there."""
+    is_foreign = template is not None or isinstance(tokenizer, ImportedTokenizer)
     return isinstance(tokenizer, WordTokenizer) or (
-        template is not None and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
+        is_foreign and tokenizer.decode(tokenizer.encode("a")).startswith(" ")
     )
 
 
