@@ -93,10 +93,13 @@ def test_changed_models_are_refused() -> None:
             d_model=24, n_heads=3, norm="layer", norm_eps=1e-5, positions="learned", qk_norm=False,
             activation="gelu", bias=True, d_ff=50,
         ),
+        dataclasses.replace(
+            groundup.GPTConfig.gpt2(vocab_size=9), activation="gelu-exact", d_model=24, n_layers=1
+        ),
     ],
 )  # fmt: skip
 def test_other_architectures_are_refused(config: groundup.GPTConfig) -> None:
-    with pytest.raises(UserError, match=r"GPT-2|norm_eps"):
+    with pytest.raises(UserError, match=r"GPT-2|norm_eps|activation is gelu-exact"):
         book.from_gpt(groundup.GPT(config))
 
 

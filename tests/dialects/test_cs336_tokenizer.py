@@ -199,5 +199,8 @@ def test_wrong_files_are_refused(
     (tmp_path / "merges.txt").write_text(merges, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         cs336.Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt")
+    (tmp_path / "vocab.json").write_text("{}")
+    with pytest.raises(UserError, match="merges cannot be read"):
+        cs336.Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "absent.txt")
     with pytest.raises(UserError, match="cannot be read"):
         cs336.run_train_bpe(tmp_path / "absent.txt", 300, [])

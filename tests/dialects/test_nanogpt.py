@@ -136,7 +136,7 @@ def test_counts_crop_and_mfu() -> None:
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("untied", [False, True])
 def test_it_becomes_ours_with_equal_logits_and_back(
-    config: nanogpt.GPTConfig, untied: bool
+    config: nanogpt.GPTConfig, untied: bool, tmp_path: Path
 ) -> None:
     model = nanogpt.GPT(config).eval()
     with torch.no_grad():
@@ -152,6 +152,10 @@ def test_it_becomes_ours_with_equal_logits_and_back(
     back = nanogpt.from_gpt(gpt).eval()
     assert back.config == config
     torch.testing.assert_close(back(ids, targets)[0], wanted)
+    checkpoint = {"model": back.state_dict(), "model_args": asdict(config)}
+    torch.save(checkpoint, tmp_path / "ckpt.pt")
+    opened, _ = nanogpt.load_checkpoint(tmp_path / "ckpt.pt")
+    torch.testing.assert_close(opened(ids, targets)[0], wanted)
     with torch.no_grad():
         model.transformer.wpe.weight.zero_()
     assert gpt.position_embedding is not None
@@ -289,6 +293,10 @@ def test_batches_are_those_of_nanogpt(tmp_path: Path) -> None:
         assert torch.equal(found[1], y)
     with pytest.raises(UserError, match="no such file"):
         nanogpt.get_batch(tmp_path / "absent.bin", 4, 8)
+    for junk in (b"", b"odd"):
+        (tmp_path / "junk.bin").write_bytes(junk)
+        with pytest.raises(UserError, match="no file of token ids in uint16"):
+            nanogpt.get_batch(tmp_path / "junk.bin", 4, 8)
 
 
 def test_the_loss_is_estimated_in_evaluation_mode() -> None:

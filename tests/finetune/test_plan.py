@@ -93,6 +93,11 @@ def test_a_budget_that_is_long_enough_changes_nothing(tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_a_budget_trains_no_more_steps_than_asked_for() -> None:
+    config = config_of("full", budget="10m")
+    assert training._trainer_job(make_job("full", config), time.monotonic()).most_steps == N_STEPS
+
+
 def slow(job: FineTuning, seconds: float) -> Callable[..., torch.Tensor]:
     def loss(*batch: torch.Tensor) -> torch.Tensor:
         time.sleep(seconds)

@@ -166,6 +166,21 @@ def test_the_json_file(tmp_path: Path) -> None:
     assert written["rows"]["rule"] == {"threshold": 0.7, "n": 5, "fold_digits": True}
 
 
+def test_too_little_for_training_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="less than 5 % for training"):
+        audit(tmp_path / "a.csv", split="grouped", test_frac=0.95)
+
+
+def test_the_next_command_takes_the_column_by_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f'{{"body": "a text of {i}"}}\n' for i in range(20))
+    (tmp_path / "a.jsonl").write_text(rows)
+    assert main(["audit", "a.jsonl", "--kind", "documents", "--text-column", "body"]) == 0
+    assert capsys.readouterr().out.endswith("next: groundup prepare a.jsonl --text-field body\n")
+
+
 def test_the_screen_ends_with_the_next_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

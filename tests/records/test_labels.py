@@ -82,12 +82,15 @@ def test_two_columns_are_guessed_and_named(tmp_path: Path, name: str, content: s
     )
 
 
-@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+@pytest.mark.parametrize(
+    ("name", "mark"), [("a.csv", ","), ("a.tsv", "\t"), ("A.TSV", "\t"), ("spam", "\t")]
+)
 @pytest.mark.parametrize("label_first", [True, False])
 def test_a_table_without_a_header(tmp_path: Path, name: str, mark: str, label_first: bool) -> None:
     rows = [("spam", "win"), ("ham", "hello"), ("spam", "call"), ("ham", "bye")]
     lines = [mark.join(row if label_first else row[::-1]) for row in rows]
-    found = read_labels(write(tmp_path, name, "\n".join(lines)))
+    config = FileConfig(format="auto" if "." in name else "tsv")
+    found = read_labels(write(tmp_path, name, "\n".join(lines)), config)
     assert [(row.label, row.text) for row in found.rows] == rows
     assert [row.where for row in found.rows] == [f"{name}:{n}" for n in range(1, 5)]
     places = (1, 2) if label_first else (2, 1)

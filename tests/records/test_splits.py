@@ -1,5 +1,6 @@
 """Splits and folds: complete, balanced, and without near duplicates across them."""
 
+import tracemalloc
 from collections import Counter
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from peers import peer
 from sklearn.model_selection import StratifiedGroupKFold
 
 from groundup.base.errors import UserError
-from groundup.records.splits import Split, book_split, folds, split
+from groundup.records.splits import Split, book_split, folds, require_sets, split
 
 ROWS = st.lists(st.tuples(st.sampled_from("aab"), st.integers(0, 12)), min_size=8, max_size=60)
 
@@ -88,6 +89,24 @@ def test_too_few_groups() -> None:
     with pytest.raises(UserError, match=r"form 2 groups of near duplicates\. At least 3 groups"):
         split(None, [0, 0, 1], test_frac=0.2, validation_frac=0.1, seed=0)
     split(None, [0, 0, 1], test_frac=0.2, validation_frac=0.0, seed=0)
+
+
+def test_large_groups_may_leave_a_set_empty() -> None:
+    groups = [0] * 40 + [1] * 30 + [2] * 30
+    found = split(None, groups, test_frac=0.1, validation_frac=0.05, seed=0)
+    with pytest.raises(UserError, match="100 rows are so large that the test set is empty"):
+        require_sets(found, validation=True)
+    assert require_sets(Split([0], [], [1]), validation=False).train == [0]
+
+
+def test_memory_does_not_follow_the_number_of_labels() -> None:
+    n = 4_000
+    tracemalloc.start()
+    found = split([str(i) for i in range(n)], range(n), test_frac=0.2, validation_frac=0, seed=0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(found.train) + len(found.test) == n
+    assert peak < 20e6, "a table of groups and labels has 128 MB"
 
 
 @pytest.mark.parametrize("seed", [123, 0, 5])

@@ -111,6 +111,11 @@ def from_gpt(gpt: GPT) -> GPTModel:
             "The model is not of the architecture of GPT-2, which the book builds. One made with "
             "GPTConfig.gpt2(...) or imported from GPT-2 weights is expected."
         )
+    if config.activation != "gelu":
+        raise UserError(
+            f"The activation is {config.activation}. The book's model has gelu, the approximation "
+            "with tanh."
+        )
     if config.norm_eps != 1e-5:
         raise UserError(f"norm_eps is {config.norm_eps}. The book's model has 1e-05.")
     cfg = {

@@ -6,7 +6,7 @@ from groundup.base.errors import as_options
 from groundup.cli.audit_view import show_audit, show_row_audit
 from groundup.cli.console import next_command, note
 from groundup.records.audit import AuditResult, audit
-from groundup.records.config import AuditConfig
+from groundup.records.config import AuditConfig, RowKind
 
 _NEXT = {
     "labels": ["classify", "--labels"],
@@ -27,15 +27,20 @@ def run(config: AuditConfig) -> AuditResult:
         show_row_audit(result.report)
     if result.file is not None:
         note(f"Written to {result.file}.")
-    next_command(shlex.join(["groundup", *_NEXT[result.kind], str(config.file), *_kept(config)]))
+    next_command(
+        shlex.join(["groundup", *_NEXT[result.kind], str(config.file), *_kept(config, result.kind)])
+    )
     return result
 
 
-def _kept(config: AuditConfig) -> list[str]:
+def _kept(config: AuditConfig, kind: RowKind) -> list[str]:
     """Return the options that the next command needs, too, to read the file."""
     default = AuditConfig()
     names = ["format", "encoding", "skip_empty"]
-    if config.kind == "labels" or config.text_column or config.label_column:
+    if kind == "labels":
         names += ["text_column", "label_column"]
     settings = {name: getattr(config, name) for name in names}
-    return as_options({n: v for n, v in settings.items() if v != getattr(default, n)})
+    kept = {n: v for n, v in settings.items() if v != getattr(default, n)}
+    if kind == "documents" and config.text_column is not None:
+        kept["text_field"] = config.text_column
+    return as_options(kept)

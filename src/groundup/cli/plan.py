@@ -5,7 +5,7 @@ from collections.abc import Set
 from dataclasses import fields
 
 from groundup.base.duration import span
-from groundup.cli.console import next_command, note, style, table, typed, warn
+from groundup.cli.console import next_command, note, retyped, style, table, typed, warn
 from groundup.cli.layer_costs import megabytes, print_layer_costs
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import Plan, plan
@@ -59,7 +59,7 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         warn(warning)
     words = _for_pretrain(typed[1:]) or [str(config.first_data)]
     if config.train_time is not None:
-        words += ["--steps", str(result.steps)]
+        words = retyped(words, ["--steps", str(result.steps)])
     next_command(shlex.join(["groundup", "pretrain", *words]))
     return result
 

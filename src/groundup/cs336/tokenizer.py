@@ -77,7 +77,12 @@ class Tokenizer:
             for name, index in table.items()
         }
         merges: Merges = []
-        lines = Path(merges_filepath).read_text(encoding="utf-8").split("\n")
+        try:
+            lines = Path(merges_filepath).read_text(encoding="utf-8").split("\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(
+                f"The merges cannot be read ({error}).", where=str(merges_filepath)
+            ) from error
         for number, line in enumerate(lines, 1):
             if not line.strip() or (number == 1 and line.startswith("#version")):
                 continue

@@ -118,6 +118,7 @@ class RowBatches:
         self.layout = layout
         self.sort_by_length = sort_by_length
         self.n_parts = n_parts
+        self._orders: dict[int, Int[np.ndarray, " n_rows"]] = {}
 
     def n_batches(self, epochs: float | int) -> int:
         """Number of batches that visit every row `epochs` times, the last one completed."""
@@ -147,7 +148,10 @@ class RowBatches:
         """Return the index of each row of batch k."""
         n = len(self.rows)
         positions = range(k * self.batch_size, (k + 1) * self.batch_size)
-        orders = {epoch: self._order(epoch) for epoch in {p // n for p in positions}}
+        last, self._orders = self._orders, {}  # the orders of all rows are made once per epoch
+        for epoch in {p // n for p in positions}:
+            self._orders[epoch] = last[epoch] if epoch in last else self._order(epoch)
+        orders = self._orders
         return [int(orders[p // n][p % n]) for p in positions]
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n_rows"]:

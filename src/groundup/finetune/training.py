@@ -166,6 +166,7 @@ def _trainer_job(job: FineTuning, started_at: float) -> Job:
         identity=job.identity,
         warmup_frac=config.warmup_frac,
         time_for_steps=time_for_steps,
+        most_steps=None if config.budget is None else job.n_steps,
     )
 
 

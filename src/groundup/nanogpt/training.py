@@ -144,6 +144,9 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[GPT, dict[str, Any]]:
     }
     try:
         model = GPT(GPTConfig(**checkpoint["model_args"]))
+        head, table = (weights.get(name) for name in ("lm_head.weight", "transformer.wte.weight"))
+        if head is not None and table is not None and not torch.equal(head, table):
+            model.lm_head.weight = torch.nn.Parameter(torch.empty_like(head))  # not tied
         model.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         message = str(error).strip().rstrip(".")
@@ -159,4 +162,9 @@ def _tokens(data: Data) -> NDArray[Any]:
     if not Path(data).is_file():
         raise UserError("There is no such file. Token ids in uint16 are expected.", where=str(data))
     # A new memory map for each batch does not keep the pages that were read.
-    return np.memmap(data, dtype=np.uint16, mode="r")
+    try:
+        return np.memmap(data, dtype=np.uint16, mode="r")
+    except ValueError as error:  # empty, or of an odd number of bytes
+        raise UserError(
+            f"This is no file of token ids in uint16 ({error}).", where=str(data)
+        ) from error

@@ -303,6 +303,8 @@ def _settings(
     context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))
     context_length = max(context_length, model.window or 1, config.hardware.segment or 1)
+    if "context_length" in given:
+        context_length = model.context_length
     batch_tokens = min(_BATCH_TOKENS * (n_targets / _BATCH_TARGETS) ** 0.5, _LARGEST_BATCH_TOKENS)
     has_biases = model.qkv_bias or "qkv_bias" not in given
     looks_back = model.rotates(0) and model.qk_norm and has_biases

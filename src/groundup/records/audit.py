@@ -17,7 +17,7 @@ from groundup.records.pairs import read_pairs
 from groundup.records.row_audit import RowAudit, audit_rows
 from groundup.records.splits import Split, book_order, book_split, given_split, split
 from groundup.text.audit import Audit, Auditor
-from groundup.text.config import ReadConfig
+from groundup.text.config import PrepareConfig, ReadConfig
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import PROMPT_RULE, TEXT_RULE, Rule, group_near_duplicates
 from groundup.text.pieces import Piece
@@ -168,8 +168,8 @@ def _kind_of_fields(record: Record) -> RowKind:
     try:
         layout_of(record)
     except UserError:
-        is_table = record.name.rpartition(":")[0].endswith((".csv", ".tsv"))
-        return "documents" if "text" in record.values and not is_table else "labels"
+        is_text = "text" in record.values and not record.is_table
+        return "documents" if is_text else "labels"
     return "conversations"
 
 
@@ -251,7 +251,8 @@ def _audit_documents(files: dict[str, str], config: AuditConfig, reading: LeftOu
     auditor = Auditor()
     sides: Iterable[tuple[Side, Piece]]
     if len(files) == 1:
-        splitter = Splitter(validation_frac=config.validation_frac or 0.1, seed=config.seed)
+        seed = PrepareConfig().seed if config.seed == AuditConfig().seed else config.seed
+        splitter = Splitter(validation_frac=config.validation_frac, seed=seed)
         sides = splitter.split(read_pieces(files["train"], read, left_out=reading))
     else:
         sides = (

@@ -1,6 +1,5 @@
 """Choose the columns of texts and labels of a table, and find out whether it has a header."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,8 +9,6 @@ from groundup.text.records import Record
 
 _LONGEST_NAME = 3
 """Words; a first line with a longer text is no header."""
-_TABLE = re.compile(r"\.(csv|tsv)(\.\w+)?:\d+$")
-"""The name of a record of a table, whose first line may be no header."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +53,8 @@ def choose_columns(
     if label is None:
         raise _no_columns(records, wanted, missing)
     text = next(name for name in others if name != label)
-    is_table = _TABLE.search(records[0].name) is not None
     is_data = len(text.split()) > _LONGEST_NAME or any(_written(r, label) == label for r in records)
-    if is_table and is_data:
+    if records[0].is_table and is_data:
         places = {name: f"column {n}" for n, name in enumerate(row, 1)}
         note = (
             "The file has no header: its first line looks like the others. "

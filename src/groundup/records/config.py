@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from groundup.base.errors import UserError
 from groundup.base.kinds import Count, Whole
 from groundup.text.config import FileConfig
 
@@ -39,7 +40,8 @@ class AuditConfig(FileConfig):
     validation_frac: Annotated[float, Ge(0), Lt(1)] = 0.1
     """Fraction of the rows in the validation set."""
     seed: Whole = 123
-    """Random seed of the split. The book uses 123."""
+    """Random seed of the split. The book uses 123. With 123, documents are split as `prepare` does
+    with its own default."""
     threshold: Annotated[float, Gt(0), Le(1)] | None = None
     """Least Jaccard similarity of near duplicates. None: 0.7 for texts, 0.6 for prompts."""
     ngram_length: Annotated[int, Ge(1), Le(64)] | None = None
@@ -53,3 +55,12 @@ class AuditConfig(FileConfig):
     """Most tokens of a row. None: the context length of the run."""
     out: Path | None = None
     """JSON file to write the audit to. If the name is taken, -2 is added. None: it is shown."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.test_frac + self.validation_frac > 0.95:
+            raise UserError(
+                f"test_frac is {self.test_frac:g} and validation_frac is {self.validation_frac:g}, "
+                "which leaves less than 5 % for training. Smaller fractions are expected.",
+                settings={"test_frac": 0.2, "validation_frac": 0.1},
+            )

@@ -71,6 +71,28 @@ def split(
     return Split(train, validation, test, how)
 
 
+def require_sets(found: Split, *, validation: bool) -> Split:
+    """Return a split in which no set is empty, as a few large groups may leave one.
+
+    Args:
+        found: The split.
+        validation: Whether rows to validate on are needed, too.
+
+    Raises:
+        UsageError: A set that is needed is empty.
+    """
+    sets = {"training": found.train, "test": found.test}
+    if validation:
+        sets["validation"] = found.validation
+    if empty := [name for name, rows in sets.items() if not rows]:
+        n = sum(map(len, (found.train, found.validation, found.test)))
+        raise UsageError(
+            f"The groups of near duplicates among the {n} rows are so large that the "
+            f"{empty[0]} set is empty. More different rows, or a random split, are expected."
+        )
+    return found
+
+
 def folds(
     labels: Sequence[str] | None, groups: Sequence[int], n_folds: int, seed: int
 ) -> list[list[int]]:
@@ -174,16 +196,19 @@ def _assign(
     """
     _, label = np.unique(np.array(labels, dtype=object), return_inverse=True)
     names, group = np.unique(np.array(groups, dtype=np.int64), return_inverse=True)
-    counts = np.zeros((len(names), targets.shape[1]), dtype=np.int64)
-    np.add.at(counts, (group, label), 1)
+    # (group, label) pairs that occur, by group, and how often: most groups have few labels.
+    pairs, counts = np.unique(group * targets.shape[1] + label, return_counts=True)
+    starts = np.searchsorted(pairs, np.arange(len(names) + 1) * targets.shape[1])
     order = rng.permutation(len(names))
-    order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
+    order = order[np.argsort(-np.bincount(group)[order], kind="stable")]
     is_used = targets.sum(axis=1) > 0
     weight = 1 / np.maximum(targets, 1e-9)
     missing = targets.copy()
     place = np.empty(len(names), dtype=np.int64)
     for g in order:
-        cost = ((counts[g] - 2 * missing) * counts[g] * weight).sum(axis=1)
+        part = slice(starts[g], starts[g + 1])
+        own, n = pairs[part] % targets.shape[1], counts[part]
+        cost = ((n - 2 * missing[:, own]) * n * weight[:, own]).sum(axis=1)
         place[g] = best = int(np.argmin(np.where(is_used, cost, np.inf)))
-        missing[best] -= counts[g]
+        missing[best, own] -= n
     return place[group]

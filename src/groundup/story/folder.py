@@ -6,6 +6,7 @@
 import dataclasses
 import glob
 import hashlib
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
     """Fingerprint the sources by name, size and time: an edited text starts a new story."""
     digest = hashlib.sha256(piped or b"")
     for source in sources:
-        digest.update(source.encode())
+        digest.update(os.fsencode(source))
         path = Path(source)
         if path.is_dir():
             found = sorted(path.rglob("*"))
@@ -108,5 +109,5 @@ def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
             found = sorted(map(Path, glob.glob(source, recursive=True)))
         for file in filter(Path.is_file, found):
             state = file.stat()
-            digest.update(f"{file}:{state.st_size}:{state.st_mtime_ns}".encode())
+            digest.update(os.fsencode(f"{file}:{state.st_size}:{state.st_mtime_ns}"))
     return digest.hexdigest()

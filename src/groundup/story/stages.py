@@ -83,6 +83,8 @@ def run_stages(
         )
         on_start(number, stage, is_finished)
         if is_finished:
+            if stage.verb == "prepare":
+                _require_enough(story)
             continue
         try:
             call(stage.verb, stage.configure(story))

@@ -29,6 +29,8 @@ class Record:
     """The same with the path of the file, for messages."""
     values: Any
     """An object by field name; JSON may contain something else, which `get` refuses."""
+    is_table: bool = False
+    """Whether it is a line of CSV or TSV, where the first line may be no header."""
 
     def get(self, field: str, default: Any = ...) -> Any:
         """Return a value; "a.b" is the value of "b" in the object "a".
@@ -248,6 +250,7 @@ def file_records(
                     f"{name}:{number}",
                     f"{where}:{number}",
                     dict(zip(table.columns, row, strict=True)),
+                    is_table=True,
                 )
         case "parquet":
             yield from _parquet_records(file, fields)

@@ -35,10 +35,11 @@ def find_source(source: Path, revision: str | None = None) -> Path:
     """
     if source.exists():
         return _file_inside(source)
-    if str(source) == SMOLLM2:
+    name = source.as_posix()
+    if name == SMOLLM2:
         return _of_package()
-    if _HUB_NAME.fullmatch(str(source)) and ".." not in source.parts:
-        return _downloaded(str(source), revision)
+    if _HUB_NAME.fullmatch(name) and ".." not in source.parts:
+        return _downloaded(name, revision)
     raise UserError(
         "There is no file or folder of this name. A Hugging Face folder, a GGUF file, a checkpoint "
         f"of nanoGPT, a name on the hub (owner/name), or `{SMOLLM2}` is expected.",

@@ -100,6 +100,8 @@ def test_not_fitted_and_wrong_parameters(estimator: TextClassifier) -> None:
         estimator.predict(TEXTS)
     with pytest.raises(UserError, match="class_weight"):
         estimator.set_params(class_weight="even").fit(TEXTS, LABELS)
+    with pytest.raises(UserError, match="max_tokens is 0"):
+        estimator.set_params(max_tokens=0).fit(TEXTS, LABELS)
 
 
 def test_it_is_the_frozen_recipe_of_the_command(run: Path) -> None:

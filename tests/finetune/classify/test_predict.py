@@ -95,6 +95,16 @@ def test_the_format_of_the_output_can_be_another_and_lines_are_texts(trained: Pa
     assert [row["predicted_label"] for row in rows] == expected(trained)
 
 
+def test_white_space_is_read_as_it_is_trained(trained: Path) -> None:
+    Path("a.txt").write_text("  the cat \n")
+    result = predict(trained, file="a.txt", out="a.jsonl", threads=1)
+    assert result.out is not None
+    [row] = read(result.out)
+    wanted = load_classifier(trained).probabilities(["  the cat "])[0].tolist()
+    assert [row["probability_cat"], row["probability_dog"]] == pytest.approx(wanted, abs=1e-5)
+    assert row["text"] == "  the cat "
+
+
 def test_a_row_without_text_keeps_its_place(trained: Path) -> None:
     Path("a.csv").write_text("text\nthe cat\n \nthe dog\n")
     result = predict(trained, file="a.csv", threads=1)

@@ -163,3 +163,6 @@ def test_the_table_and_the_log(tmp_path: Path) -> None:
     assert Evaluation.read(tmp_path / "answers.jsonl", found.items) is None
     both = found.joined(found)
     assert len(both.items) == len(both.answers["echo"]) == 8
+    some = found.joined(evaluation(4, 0.6))  # a fold in which a baseline could not answer
+    assert list(some.answers) == [baselines.TUNED]
+    assert len(some.items) == len(some.answers[baselines.TUNED]) == 8

@@ -21,7 +21,7 @@ from groundup.base.files import read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.finetune.foundation import open_foundation
 from groundup.finetune.training import OnStep, fine_tune
-from groundup.records.splits import folds, split
+from groundup.records.splits import folds, require_sets, split
 from groundup.text.near_duplicates import PROMPT_RULE, group_near_duplicates
 
 _SCORES = "scores.json"
@@ -53,6 +53,7 @@ def split_folds(pairs: Sequence[EncodedPair], config: PreferConfig) -> list[Pair
             validation_frac=0.0,
             seed=config.seed,
         )
+        require_sets(parts, validation=False)  # what is drawn here are the pairs to validate on
         train, validation = ([pairs[rest[i]] for i in some] for some in (parts.train, parts.test))
         sets.append(PairSplit(train, validation, [pairs[i] for i in test]))
     return sets

@@ -60,7 +60,7 @@ def split_pairs(pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig)
         found = Split(train, validation, test, "given")
     elif config.split == "in-order":
         n_test = int(config.test_frac * n_read)
-        n_train = n_read - n_test - round(config.validation_frac * n_read)
+        n_train = int((1 - config.test_frac - config.validation_frac) * n_read)  # the book's
         places = [(p.number >= n_train) + (p.number >= n_train + n_test) for p in pairs]
         train, test, validation = ([i for i, p in enumerate(places) if p == k] for k in range(3))
         found = Split(train, validation, test, "given")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from groundup.base.calling import takes_settings
 from groundup.base.environment import now
+from groundup.base.errors import UsageError
 from groundup.base.files import write_json
 from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
@@ -68,6 +69,10 @@ def classify(
         UserError: The labels are invalid (see `read_examples`), the text is too short to make
             labels from it, the run contains no model, or the classifier cannot be written.
     """
+    if config.plan_only:
+        raise UsageError(
+            "plan_only is set, and classify trains. The function plan_classify estimates the cost."
+        )
     started_at = time.monotonic()
     config = replace(config, run=find_run(config.run))
     assert config.run is not None

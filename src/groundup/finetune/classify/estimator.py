@@ -73,6 +73,8 @@ class TextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         if y is None:
             raise UserError("This classifier requires y to be passed, but the target y is None.")
+        if self.max_tokens < 1:
+            raise UserError(f"max_tokens is {self.max_tokens}. At least 1 is expected.")
         texts, labels = check_texts(X), column_or_1d(y, warn=True)
         check_classification_targets(labels)
         if len(texts) != len(labels):

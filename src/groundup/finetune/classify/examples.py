@@ -11,7 +11,7 @@ from groundup.finetune.classify.frozen import undersample
 from groundup.finetune.classify.passages import PassageSplit
 from groundup.records.labels import check_classes, check_seen, read_labels
 from groundup.records.rows import LabeledText
-from groundup.records.splits import Split, book_split, split
+from groundup.records.splits import Split, book_split, require_sets, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import Rule, group_near_duplicates, has_near_duplicate
 
@@ -146,7 +146,7 @@ def _divide(config: ClassifyConfig, rows: list[LabeledText], groups: list[int]) 
         if config.split == "book":
             return book_split(labels, seed=config.seed)
         try:
-            return split(
+            found = split(
                 labels,
                 groups,
                 test_frac=config.test_frac,
@@ -154,6 +154,7 @@ def _divide(config: ClassifyConfig, rows: list[LabeledText], groups: list[int]) 
                 seed=config.seed,
                 how=config.split,
             )
+            return require_sets(found, validation=config.validation_frac > 0)
         except UserError as error:
             hint = {"split": "random"} if config.split == "grouped" else None
             raise UserError(error.message, where=config.labels, settings=hint) from error

@@ -209,7 +209,7 @@ def _texts(source: Source, config: PredictConfig, left_out: LeftOut) -> Iterator
         if file.format == "text":
             for number, line in enumerate(split_lines(file.chunks()), 1):
                 if line.strip():
-                    yield line.strip()
+                    yield line
                 elif line:
                     left_out.add("lines without text", f"line {number}")
             return
@@ -227,7 +227,7 @@ def _records(source: Source, config: PredictConfig, left_out: LeftOut) -> Iterat
             for number, line in enumerate(split_lines(file.chunks()), 1):
                 if line.strip():
                     where = f"{source}:{number}"
-                    yield Record(f"{source.name}:{number}", where, {"text": line.strip()})
+                    yield Record(f"{source.name}:{number}", where, {"text": line})
             return
         # A field that no file has: all columns of a Parquet file are read.
         columns = ("label", "text")
@@ -236,13 +236,12 @@ def _records(source: Source, config: PredictConfig, left_out: LeftOut) -> Iterat
 
 def _text_of(record: Record, column: str, left_out: LeftOut) -> str:
     value = record.get(column)
-    if value is None or (isinstance(value, float) and value != value):
-        text = ""
-    else:
-        text = record.text(column).strip()
-    if not text:
+    is_missing = value is None or (isinstance(value, float) and value != value)
+    text = "" if is_missing else record.text(column)
+    if not text.strip():
         left_out.add("rows without text", record.name, action="Kept as they are")
-    return text
+        return ""
+    return text  # with the white space at its ends, as it is trained
 
 
 def _out_file(config: PredictConfig, source: Source) -> Path:

@@ -34,10 +34,14 @@ class Evaluation:
     """By the name of the system, one answer for each item."""
 
     def joined(self, other: "Evaluation") -> "Evaluation":
-        """Append the items and answers of another evaluation of the same systems."""
+        """Append the items and answers of another evaluation, of the systems that are in both.
+
+        A system may be missing: where no prompt with examples fits the context.
+        """
         if not self.items:
             return other
-        answers = {name: [*a, *other.answers[name]] for name, a in self.answers.items()}
+        both = [name for name in self.answers if name in other.answers]
+        answers = {name: [*self.answers[name], *other.answers[name]] for name in both}
         return Evaluation(items=[*self.items, *other.items], answers=answers)
 
     @property

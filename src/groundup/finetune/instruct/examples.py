@@ -1,7 +1,7 @@
 """The examples of an assistant: records as rows, divided into training, validation and test set."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -22,7 +22,7 @@ from groundup.finetune.instruct.synthetic import (
 )
 from groundup.records.conversations import read_conversations
 from groundup.records.rows import Conversation
-from groundup.records.splits import folds, split
+from groundup.records.splits import folds, require_sets, split
 from groundup.text.left_out import LeftOut
 from groundup.text.near_duplicates import PROMPT_RULE, Groups, group_near_duplicates, nearest
 from groundup.tokenizer.chat_template import ChatTemplate
@@ -158,8 +158,9 @@ def read_dataset(
         rows=rows, sets=([], [], []), n_read=len(conversations), reading=reading, groups=groups
     )
     _require_enough(dataset, config, context_length, tokenizer, template)
-    sets = _divided(rows, [groups.group[origin] for origin in rows.origins], config)
-    return Dataset(rows=rows, sets=sets, n_read=len(conversations), reading=reading, groups=groups)
+    groups_of_rows = [groups.group[origin] for origin in rows.origins]
+    sets = _divided(rows, groups_of_rows, len(conversations), config)
+    return replace(dataset, sets=sets)
 
 
 def _fitting(
@@ -174,7 +175,7 @@ def _fitting(
 
 
 def _divided(
-    rows: Rows, groups: Sequence[int], config: InstructConfig
+    rows: Rows, groups: Sequence[int], n_read: int, config: InstructConfig
 ) -> tuple[list[int], list[int], list[int]]:
     n = len(rows.rows)
     if config.split_column is not None:
@@ -182,7 +183,6 @@ def _divided(
         return _given(parts, config)
     if config.split == "in-order":
         # The book's fractions, of all records of the file.
-        n_read = max(rows.origins) + 1
         ends = int(0.85 * n_read), int(0.85 * n_read) + int(0.1 * n_read)
         place = np.searchsorted(ends, rows.origins, side="right")
         train, test, validation = (np.flatnonzero(place == k).tolist() for k in range(3))
@@ -196,14 +196,16 @@ def _divided(
             )
         return train, validation, test
     try:
+        validation_frac = _VALIDATION_FRAC if n >= _LEAST_FOR_VALIDATION else 0.0
         found = split(
             None,
             groups,
             test_frac=min(config.test_frac, config.max_test / n),
-            validation_frac=_VALIDATION_FRAC if n >= _LEAST_FOR_VALIDATION else 0.0,
+            validation_frac=validation_frac,
             seed=config.seed,
             how=config.split,
         )
+        require_sets(found, validation=validation_frac > 0)
     except UserError as error:
         raise _with_random_split(error, config) from error
     return found.train, found.validation, found.test
