@@ -200,6 +200,7 @@ def test_a_text_matches_its_regular_expression() -> None:
     ("schema", "found"),
     [
         ({"type": "foo"}, "JSON schema cannot be used.*foo"),
+        ({"type": "integer", "multipleOf": True}, "JSON schema cannot be used.*multipleOf"),
         ("{", "JSON schema cannot be used"),
         ({"type": "string", "pattern": "(?=a)b"}, "JSON schema cannot be used.*look"),
     ],

@@ -203,7 +203,8 @@ def _multiples(schema: Any) -> Iterator[int]:
     if isinstance(schema, dict):
         parts = schema.values()
         value = schema.get("multipleOf")
-        if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        if is_whole or (isinstance(value, float) and math.isfinite(value)):
             number = Decimal(str(value)).normalize()
             exponent = int(number.as_tuple().exponent)
             yield abs(int(number.scaleb(-min(exponent, 0))))
