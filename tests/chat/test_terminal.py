@@ -283,9 +283,10 @@ def test_what_cannot_be_saved_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     assert said[0] == "/save needs the name of a file, for example /save chat.jsonl."
     assert said[1].startswith("The name ends in .md. .jsonl for records, .txt for text")
     assert said[2] == "file: No file can be written here (it is not a folder)."
-    _, said, _ = talk(chat, ["/save ~nobody-here/talk", f"/save {'x' * 300}"])
+    names = ["~nobody-here/talk", "x" * 300, "x" * 252, "a\0b", "a\ud800b"]
+    _, said, _ = talk(chat, [f"/save {name}" for name in names])
     assert all("cannot be used as a file" in line for line in said)
-    assert len(said) == 2
+    assert len(said) == len(names)
     monkeypatch.setattr(Path, "write_bytes", full)
     _, said, _ = talk(chat, ["/save talk.txt"])
     assert said[0].startswith("talk.txt: This cannot be written (No space left on device)")

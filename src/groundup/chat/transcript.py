@@ -45,10 +45,23 @@ def save(name: str, exchanges: Sequence[Exchange], system: str | None = None) ->
     if not exchanges:
         raise UserError("Nothing was answered yet, so there is nothing to save.")
     try:
-        path = Path(name).expanduser()
-        path.exists()
+        files = _free_files(name)
+        for file in files:
+            as_file = _record(exchanges, system) if file.suffix == _RECORDS else _text(exchanges)
+            write_text(file, as_file)
+    except UserError:
+        raise
     except (OSError, RuntimeError, ValueError) as error:  # ~ of an unknown user, a name too long
-        raise UserError(f"{name} cannot be used as a file ({error}). Type another name.") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{name} cannot be used as a file ({reason}). Type another name."
+        ) from error
+    return files
+
+
+def _free_files(name: str) -> list[Path]:
+    """Return the files of a name, which do not exist and can be written."""
+    path = Path(name).expanduser()
     if path.suffix not in ("", _RECORDS, _TEXT):
         raise UserError(
             f"The name ends in {path.suffix}. {_RECORDS} for records, {_TEXT} for text, or no "
@@ -66,9 +79,6 @@ def save(name: str, exchanges: Sequence[Exchange], system: str | None = None) ->
     reason = why_not_writable(path.absolute().parent)
     if reason is not None:
         raise UserError(f"No file can be written here ({reason}).", where=path.parent)
-    for file in files:
-        as_file = _record(exchanges, system) if file.suffix == _RECORDS else _text(exchanges)
-        write_text(file, as_file)
     return files
 
 
