@@ -106,6 +106,15 @@ def test_words_have_the_space_before_them() -> None:
     ids = tokenizer.encode("is it not? Yes, so!")
     text = b"".join(map(token_bytes(tokenizer), ids)).decode()
     assert text == " " + tokenizer.decode(ids)
+    sizes: dict[str, Any] = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
+    config = GPTConfig(vocab_size=tokenizer.vocab_size, **sizes)
+    words = LanguageModel(GPT(config), tokenizer, Path())
+    choices = ["Yes", "it is,is it", "not so!"]
+    written = {words.generate("is it", choices=choices, seed=seed) for seed in range(9)}
+    assert written == {" Yes", " it is, is it", " not so!"}
+    for wrong in (["Yes", "No"], ["Yes", ""], ["Yes", " Yes"], "Yes"):
+        with pytest.raises(UserError, match=r"cannot write the choice|empty, or occurs twice|two"):
+            words.generate("is it", choices=wrong)
 
 
 def test_a_decoder_is_made_once_until_a_weight_changes(model: LanguageModel) -> None:

@@ -12,7 +12,7 @@ from groundup.generation.engine import Engine
 from groundup.generation.grammar import GrammarTokens
 from groundup.generation.request import Request
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.words import WordTokenizer
+from groundup.tokenizer.words import WordTokenizer, split_words
 
 _NO_SPACE_BEFORE = ",.:;?!\"()'"
 
@@ -79,6 +79,8 @@ def constraint_of(
 ) -> Callable[[], Constraint] | None:
     """Make the constraint of a request; None without choices and schema.
 
+    A model of words writes a choice as it writes any text, with a space before each word.
+
     Raises:
         UserError: Both are given, or one of them cannot be used.
     """
@@ -88,6 +90,8 @@ def constraint_of(
         return None
     if choices:
         tokens, special_ids = _tokens(language_model)
+        if isinstance(language_model.tokenizer, WordTokenizer) and not isinstance(choices, str):
+            choices = ["".join(map(_with_space, split_words(choice))) for choice in choices]
         return Choices(choices, tokens, special_ids=special_ids)
     assert json_schema is not None
     return grammar_tokens(language_model).json_schema(json_schema)
@@ -149,8 +153,11 @@ def token_bytes(tokenizer: Tokenizer) -> Callable[[int], bytes]:
         return tokenizer.token_bytes
 
     def with_space(index: int) -> bytes:
-        word = tokenizer.token_bytes(index)
-        is_apart = word and word[:1].decode("latin-1") not in _NO_SPACE_BEFORE
-        return b" " + word if is_apart else word
+        word = tokenizer.token_bytes(index).decode("utf-8", errors="surrogatepass")
+        return _with_space(word).encode("utf-8", errors="surrogatepass")
 
     return with_space
+
+
+def _with_space(word: str) -> str:
+    return word if word[:1] in _NO_SPACE_BEFORE else f" {word}"
