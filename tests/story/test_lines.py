@@ -1,5 +1,6 @@
 """The classifier of a story: real and shuffled lines, in sets that share nothing."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import pytest
 from groundup.base.errors import UserError
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.examples import read_examples
-from groundup.story.lines import REAL, SHUFFLED, shuffled_lines, write_lines
+from groundup.story.lines import REAL, SHUFFLED, first_documents, shuffled_lines, write_lines
 from groundup.text.documents import Document
+from groundup.text.pieces import Piece
 
 WORDS = (
     *("moon", "rose", "fell", "over", "under", "the", "hill", "and", "dark", "river", "slow"),
@@ -63,3 +65,14 @@ def test_one_document_of_prose_is_cut_into_lines_and_parts() -> None:
 def test_too_little_text_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="different lines"):
         shuffled_lines([Document("a", text), Document("b", text)], seed=0)
+
+
+def test_of_a_large_document_the_beginning_is_read() -> None:
+    def pieces() -> Iterator[Piece]:
+        yield Piece("small", "a" * 9)
+        for k in range(3):
+            yield Piece("large", "b" * 2_000_000, is_first=k == 0, is_last=False)
+        pytest.fail("More was read than is needed.")
+
+    sizes = [(document.name, len(document.text)) for document in first_documents(pieces())]
+    assert sizes == [("small", 9), ("large", 6_000_000)]

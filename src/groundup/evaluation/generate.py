@@ -25,7 +25,7 @@ from groundup.evaluation.text_generation import (
     text_engine,
 )
 from groundup.generation.request import Request, Sampling
-from groundup.text.corpus import corpus_file, read_corpus
+from groundup.text.corpus import corpus_file, read_corpus, read_corpus_pieces
 from groundup.weights.huggingface import can_export
 
 RECITED_CHARACTERS = 32
@@ -205,5 +205,5 @@ def _first_words(data: Path) -> str:
     """Read the first words of the validation set; empty where there is none."""
     if not corpus_file(data, "validation").is_file():
         return ""
-    first = next(read_corpus(data, "validation"), None)
+    first = next(read_corpus_pieces(data, "validation"), None)
     return "" if first is None else " ".join(first.text.split()[:_PROMPT_WORDS])

@@ -6,6 +6,7 @@ are from other documents than those of the training set.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import numpy as np
 from groundup.base.errors import UserError
 from groundup.finetune.classify.labeled_file import write_rows
 from groundup.records.rows import LabeledText
-from groundup.text.documents import Document
+from groundup.text.documents import Document, join_pieces
+from groundup.text.pieces import Piece
 
 REAL, SHUFFLED = "real", "shuffled"
 _MIN_WORDS, _MAX_WORDS = 5, 16
@@ -53,16 +55,22 @@ def shuffled_lines(documents: Sequence[Document], seed: int) -> list[LabeledText
     ]
 
 
-def first_documents(documents: Iterable[Document]) -> list[Document]:
-    """Take documents as far as they are needed, from a validation set of any size."""
-    found: list[Document] = []
-    n_characters = 0
-    for document in documents:
-        found.append(document)
-        n_characters += len(document.text)
-        if n_characters > _ENOUGH_CHARACTERS:
-            break
-    return found
+def first_documents(pieces: Iterable[Piece]) -> list[Document]:
+    """Take documents as far as they are needed, from a validation set of any size.
+
+    Of a document that is larger than that, the beginning is taken.
+    """
+
+    def needed() -> Iterator[Piece]:
+        n_characters = 0
+        for piece in pieces:
+            n_characters += len(piece.text)
+            if n_characters > _ENOUGH_CHARACTERS:
+                yield replace(piece, is_last=True)
+                return
+            yield piece
+
+    return list(join_pieces(needed()))
 
 
 def write_lines(rows: Sequence[LabeledText], path: Path) -> None:

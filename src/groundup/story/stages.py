@@ -32,7 +32,7 @@ from groundup.story.folder import Story
 from groundup.story.lines import first_documents, shuffled_lines, write_lines
 from groundup.story.model_choice import choose_pretraining
 from groundup.text.builtin import BUILTIN_NAME
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import read_corpus_pieces
 from groundup.train.config import PretrainConfig
 from groundup.weights.config import ExportConfig, ImportConfig
 
@@ -145,7 +145,7 @@ def _classify(story: Story) -> ClassifyConfig:
 def _lines_task(story: Story) -> ClassifyConfig:
     """Tell lines from shuffled lines, which needs the order of words."""
     path = story.run / _LINES
-    documents = first_documents(read_corpus(story.data, "validation"))
+    documents = first_documents(read_corpus_pieces(story.data, "validation"))
     write_lines(shuffled_lines(documents, story.config.seed), path)
     return ClassifyConfig(
         run=story.run,

@@ -15,13 +15,15 @@ from groundup.evaluation.loss import evaluate_loss
 from groundup.evaluation.run_data import data_of
 from groundup.model.gpt import GPT
 from groundup.text.builtin import BUILTIN_NAME, python_reference
-from groundup.text.corpus import corpus_file, read_corpus
+from groundup.text.corpus import corpus_file, read_corpus_pieces
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.train.precision import MixedPrecision
 
 _CHARACTERS = 16_000
 _CONTEXT = 512
 _BATCH_TOKENS = 4096
+_APART = "\n\n"
+"""Between two documents."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,17 +57,17 @@ def plain_text(run: Path) -> PlainText:
     except UserError:
         data = None
     if data is not None and corpus_file(data, "validation").is_file():
-        documents = (document.text for document in read_corpus(data, "validation"))
-        if found := _first(documents):
+        pieces = read_corpus_pieces(data, "validation")
+        if found := _first(f"{piece.text}{_APART * piece.is_last}" for piece in pieces):
             return PlainText(name="the validation set of the run", text=found)
-    documents = (document.text for document in python_reference())
+    documents = (f"{document.text}{_APART}" for document in python_reference())
     return PlainText(name=f"Python's language reference ({BUILTIN_NAME})", text=_first(documents))
 
 
-def _first(documents: Iterable[str]) -> str:
+def _first(texts: Iterable[str]) -> str:
     text = ""
-    for document in islice(documents, 1000):
-        text += document + "\n\n"
+    for each in islice(texts, 1000):
+        text += each
         if len(text) >= _CHARACTERS:
             break
     return text[:_CHARACTERS]
