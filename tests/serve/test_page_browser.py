@@ -12,9 +12,11 @@ from browser import browser
 from page_server import serving, small_served
 from peers import peer
 
+from groundup.chat.cast import Cast
 from groundup.generation.engine import Event, Handle
 from groundup.generation.request import Request
 from groundup.generation.sampler import Token, TokenLogprobs
+from groundup.serve import inspect
 from groundup.serve.admission import Busy
 from groundup.serve.served_model import ServedModel
 from groundup.serve.worker import Worker
@@ -240,6 +242,48 @@ def test_hostile_text_is_text_and_errors_are_sentences(tmp_path: Path) -> None:
         page.fill("#sampler input >> nth=0", "-1")
         page.click("button >> text=Try again")
         page.wait_for_selector(".error >> text=temperature is -1")
+
+
+def test_another_character_begins_a_scene_and_a_key_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partners = {"A.": "B.", "B.": "A.", "C.": "A."}
+    cast = Cast(cues=tuple(partners), partners=partners)
+    monkeypatch.setattr(inspect, "cast_of", lambda path: cast)
+    with opened(small_served(tmp_path, can_chat=False)) as page:
+        bodies: list[Any] = []
+        page.on("request", lambda r: bodies.append(r.post_data_json) if r.post_data else None)
+
+        def say(text: str) -> Any:
+            page.fill("#line", text)
+            page.press("#line", "Enter")
+            answered(page)
+            return bodies[-1]
+
+        page.fill("#sampler label:nth-of-type(6) input", "2")
+        assert say("the cat")["character"] == "A"
+        assert len(say("sat")["turns"]) == 3
+        page.select_option("#character", "C")
+        asked = say("the dog")
+        assert (asked["character"], len(asked["turns"])) == ("C", 1)
+        page.reload()
+        page.wait_for_selector(".model")
+        assert len(say("on the mat")["turns"]) == 3
+        page.click(".user .switcher >> text=‹")
+        assert len(say("on the log")["turns"]) == 5
+        assert bodies[-1]["character"] == "A"
+
+        error = json.dumps({"error": {"message": "The key is wrong.", "code": "invalid_api_key"}})
+        page.route("**/page/answer", lambda route: route.fulfill(status=401, body=error))
+        page.fill("#line", "and")
+        page.press("#line", "Enter")
+        page.fill("input[type=password]", "a key")
+        page.unroute("**/page/answer")
+        page.press("input[type=password]", "Enter")
+        page.click(".model:last-child >> text=Try again")
+        answered(page)
+        assert len(bodies[-1]["turns"]) == 7
+        assert page.locator(".error").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

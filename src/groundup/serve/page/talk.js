@@ -36,6 +36,7 @@ const isLooking = () => isWide() ? lookView.node != null : el("panel").classList
 export function begin(parts) {
   ({ model, words, sampler, lookView, askForKey } = parts);
   tree.restore(storage());
+  showRoles();
   write();
   scroll(true);
 }
@@ -49,6 +50,12 @@ export function startAnew() {
   stop();
   tree.root = { children: [], chosen: 0 };
   write();
+}
+
+/** Choose the character who answers in the scene that is shown. */
+function showRoles() {
+  const last = tree.path.findLast(node => node.character);
+  if (last) [el("character").value, el("you").value] = [last.character, last.who];
 }
 
 function write() {
@@ -112,7 +119,7 @@ function leftOut(node) {
 /** The buttons that go through the siblings of a node. */
 function switcher(node) {
   const { children, chosen } = node.parent, what = node.role === "user" ? "message" : "answer";
-  const go = by => { node.parent.chosen += by; card.hide(); write(); node.parent.children[node.parent.chosen].actions.querySelector(`.step:not(:disabled)`)?.focus(); };
+  const go = by => { node.parent.chosen += by; card.hide(); showRoles(); write(); node.parent.children[node.parent.chosen].actions.querySelector(`.step:not(:disabled)`)?.focus(); };
   const step = (text, by, label, isEnd) => button(text, () => go(by), { className: "quiet step", disabled: isEnd || running !== null, "aria-label": label });
   return make("span", { className: "switcher", role: "group", "aria-label": `Versions of this ${what}` },
     step("‹", -1, `Previous version of this ${what}`, chosen === 0), `${chosen + 1}/${children.length}`,
@@ -155,10 +162,9 @@ function end() {
 }
 
 export function ask(text, parent = end()) {
-  const node = tree.add(parent, { role: "user", text, tokens: [] });
-  if (model.mode === "cast") {
-    [node.character, node.who] = [el("character").value, el("you").value];
-  }
+  const isCast = model.mode === "cast", character = isCast ? el("character").value : undefined;
+  if (parent.parent?.character !== character) parent = tree.root; // another character: a new scene
+  const node = tree.add(parent, { role: "user", text, tokens: [], character, who: isCast ? el("you").value : undefined });
   return answer(node);
 }
 
@@ -169,7 +175,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   const settings = sampler.settings;
   if (!into) settings.seed += question.children.length; // another answer has another seed
   const node = into ?? tree.add(question, { role: "model", tokens: [...begun], prompt, branchedAt });
-  Object.assign(node, { error: undefined, end: undefined, seed: settings.temperature === 0 ? undefined : settings.seed });
+  Object.assign(node, { error: undefined, code: undefined, end: undefined, seed: settings.temperature === 0 ? undefined : settings.seed });
   const abort = new AbortController(), from = performance.now();
   running = { node, abort };
   setBusy(true);
@@ -194,7 +200,6 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
     }
   } catch (error) {
     if (error.name === "AbortError") node.end = "cancelled";
-    else if (error.status === 401) askForKey();
     else [node.error, node.code] = [error.message, error.code];
     if (!(error.name === "AbortError" || error instanceof api.Refused)) console.error(error);
   }
@@ -203,6 +208,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   setBusy(false);
   write();
   scroll();
+  if (node.code === "invalid_api_key") askForKey();
   tell(node.error ?? `The answer is complete: ${count(node.tokens.length, "token")} in ${((performance.now() - from) / 1000).toFixed(1)} s.`);
 }
 
