@@ -115,13 +115,24 @@ def test_recitation_of_a_quotation():
     ("sample", "longest"), [("xyz", ""), ("", ""), ("a cap", "a ca"), ("qqhatqq", "hat")]
 )
 def test_short_matches(sample, longest):
-    found = recitation(sample, "a cat in a hat")
-    assert (found.longest, found.copied_frac) == (longest, 0.0)
+    for text in ("a cat in a hat", lambda: ["a c", "at in a h", "at"]):
+        found = recitation(sample, text)
+        assert (found.longest, found.copied_frac) == (longest, 0.0)
 
 
-def test_recitation_in_a_long_text():
+def test_recitation_in_a_long_text(monkeypatch):
     text = "".join(np.random.default_rng(0).choice(list("abcdef "), size=200_000))
     sample = text[500:900] + "?" + text[100_000:100_050]
     found = recitation(sample, text)
     assert found.longest == text[500:900]
     assert found.copied_frac == pytest.approx(450 / 451)
+    read: list[int] = []
+
+    def chunks():
+        for start in range(0, len(text), 777):
+            read.append(start)
+            yield text[start : start + 777]
+
+    monkeypatch.setattr("groundup.evaluation.recitation._AT_ONCE", 2000)
+    assert recitation(sample, chunks) == found
+    assert len(read) == 258

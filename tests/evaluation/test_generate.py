@@ -31,6 +31,11 @@ def test_samples_are_handed_over_and_checked(run: Path, capfd) -> None:
 
 
 def test_without_its_data_the_reason_is_given(run: Path) -> None:
+    corpus = run.parent / "data" / "corpus" / "train.jsonl"
+    corpus.write_bytes(b"x" + corpus.read_bytes()[1:])
+    result = groundup.generate_samples(run=run, temperature=0.0, max_new_tokens=3)
+    assert [sample.recited_frac for sample in result.samples] == [None]
+    assert "is corrupt" in str(result.not_checked)
     shutil.rmtree(run.parent / "data")
     result = groundup.generate_samples(
         groundup.GenerateConfig(run=run, temperature=0.0, max_new_tokens=3)

@@ -25,7 +25,7 @@ from groundup.evaluation.text_generation import (
     text_engine,
 )
 from groundup.generation.request import Request, Sampling
-from groundup.text.corpus import corpus_file, read_corpus, read_corpus_pieces
+from groundup.text.corpus import corpus_file, read_chunks, read_corpus_pieces, read_sizes
 from groundup.weights.huggingface import can_export
 
 RECITED_CHARACTERS = 32
@@ -76,7 +76,8 @@ def generate_samples(
     try:
         data = data_of(run)
         prompt = prompt or _first_words(data)
-        training_text = "\n".join(document.text for document in read_corpus(data, "train"))
+        read_sizes(data / "corpus")
+        training_text = partial(read_chunks, data, "train")
     except UserError as error:
         not_checked = error.located
     if not prompt and not language_model.start_ids:
@@ -100,8 +101,14 @@ def generate_samples(
     on_piece = None if on_text is None else partial(on_text, prompt)
     for sample in generated(language_model, engine, requests, partial(_describe, config), on_piece):
         if training_text is not None:
-            found = recitation(sample.text, training_text, n_characters=RECITED_CHARACTERS)
-            sample = replace(sample, longest_recited=found.longest, recited_frac=found.copied_frac)
+            try:
+                found = recitation(sample.text, training_text, n_characters=RECITED_CHARACTERS)
+            except UserError as error:
+                training_text, not_checked = None, error.located
+            else:
+                sample = replace(
+                    sample, longest_recited=found.longest, recited_frac=found.copied_frac
+                )
         samples.append(sample)
         if on_sample is not None:
             on_sample(prompt, sample)
@@ -110,7 +117,7 @@ def generate_samples(
         prompt=prompt,
         samples=tuple(samples),
         choices=compared(language_model, engine, ids, choices),
-        not_checked=None if training_text is not None else not_checked,
+        not_checked=not_checked,
         can_export=can_export(language_model.model.config),
     )
 

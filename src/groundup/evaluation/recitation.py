@@ -5,6 +5,7 @@ Every run of `_SEED` characters of the sample is looked up in the training text 
 characters take about a second.
 """
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxtyping import Int, UInt32
 from groundup.base.copies import RunIndex, equal_runs, hash_runs
 
 _SEED = 8
+_AT_ONCE = 2**20
+"""Characters of the training text that are compared at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +30,24 @@ class Recitation:
     """The minimum length of a copied passage."""
 
 
-def recitation(sample: str, training_text: str, *, n_characters: int = 32) -> Recitation:
+def recitation(
+    sample: str, training_text: str | Callable[[], Iterable[str]], *, n_characters: int = 32
+) -> Recitation:
     """Measure how much of a sample is copied.
 
     Args:
         sample: The generated text.
-        training_text: The complete training text.
+        training_text: The complete training text, or a function that reads it in chunks.
         n_characters: Minimum length of a copied passage; shorter ones may be idioms.
 
     >>> found = recitation("and then the cat sat", "once the cat sat down", n_characters=8)
     >>> found.longest, found.copied_frac
     (' the cat sat', 0.6)
     """
-    lengths = match_lengths(sample, training_text)
+    read = (lambda: [training_text]) if isinstance(training_text, str) else training_text
+    lengths = np.zeros(len(sample), dtype=np.int64)
+    for text in _overlapping(read(), len(sample)):
+        lengths = np.maximum(lengths, match_lengths(sample, text))
     copied = np.zeros(len(sample), dtype=bool)
     reach = 0
     for start, length in enumerate(lengths.tolist()):
@@ -48,12 +56,27 @@ def recitation(sample: str, training_text: str, *, n_characters: int = 32) -> Re
     best = int(lengths.argmax()) if len(sample) else 0
     longest = sample[best : best + int(lengths[best])] if len(sample) else ""
     if len(longest) < _SEED:
-        longest = _longest_short(sample, training_text)
+        short = (_longest_short(sample, text) for text in _overlapping(read(), _SEED))
+        longest = max(short, key=lambda found: (len(found), -sample.find(found)), default="")
     return Recitation(
         longest=longest,
         copied_frac=float(copied.mean()) if len(sample) else 0.0,
         n_characters=n_characters,
     )
+
+
+def _overlapping(chunks: Iterable[str], n: int) -> Iterator[str]:
+    """Join chunks to texts of about a million characters; each begins with the last n before it."""
+    parts: list[str] = []
+    n_characters = 0
+    for chunk in chunks:
+        parts.append(chunk)
+        n_characters += len(chunk)
+        if n_characters >= _AT_ONCE:
+            text = "".join(parts)
+            yield text
+            parts, n_characters = [text[max(0, len(text) - n) :]], 0
+    yield "".join(parts)
 
 
 def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:

@@ -247,6 +247,18 @@ def read_corpus_pieces(
             yield piece
 
 
+def read_chunks(data: Path, side: str) -> Iterator[str]:
+    """Read the text of one side in chunks, with a line feed between two documents.
+
+    Raises:
+        UserError: There is no corpus, or a line of it is no record.
+    """
+    for number, piece in enumerate(read_corpus_pieces(data, side)):
+        if number and piece.is_first:
+            yield "\n"
+        yield piece.text
+
+
 def corpus_file(data: Path, side: str) -> Path:
     """Return the path of the file of one side."""
     return data / "corpus" / f"{side}.jsonl"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from groundup.base.calling import takes_settings
 from groundup.base.undo import undo_interrupted
-from groundup.text.corpus import read_corpus, read_corpus_pieces
+from groundup.text.corpus import read_chunks, read_corpus, read_corpus_pieces
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
@@ -70,7 +70,7 @@ def train_tokenizer(config: TrainTokenizerConfig) -> TrainTokenizerResult:
     tokenizer: BPETokenizer | CharacterTokenizer
     if config.kind == "characters":
         known: set[str] = set()
-        for chunk in _chunks(config.data, "validation"):
+        for chunk in read_chunks(config.data, "validation"):
             known.update(chunk)
         for piece in read_corpus_pieces(config.data, "train"):
             known.update(piece.text)
@@ -118,18 +118,10 @@ def _texts_to_train_on(config: TrainTokenizerConfig) -> Iterator[str]:
     return (document.text for document in read_corpus(config.data, "train"))
 
 
-def _chunks(data: Path, side: str) -> Iterator[str]:
-    """Read the text of one side in chunks, with a line feed between two documents."""
-    for number, piece in enumerate(read_corpus_pieces(data, side)):
-        if number and piece.is_first:
-            yield "\n"
-        yield piece.text
-
-
 def _beginning(data: Path, side: str) -> str:
     """Read about the first million characters of one side."""
     text = ""
-    for chunk in _chunks(data, side):
+    for chunk in read_chunks(data, side):
         text += chunk
         if len(text) >= _BEGINNING_CHARACTERS:
             break
@@ -139,13 +131,13 @@ def _beginning(data: Path, side: str) -> str:
 def _compare(tokenizer: BPETokenizer | CharacterTokenizer, data: Path) -> list[ComparedTokenizer]:
     known: set[str] = set()
     known_words: set[str] = set()
-    for chunk in _chunks(data, "train"):
+    for chunk in read_chunks(data, "train"):
         known.update(chunk)
         known_words.update(split_words(chunk))
     characters = CharacterTokenizer.from_text("".join(known))
     words = WordTokenizer.from_text("\n".join(known_words))
     n_bytes = n_characters = n_unknown = n_words = n_unknown_words = 0
-    for chunk in _chunks(data, "validation"):
+    for chunk in read_chunks(data, "validation"):
         word_ids = words.encode(chunk)
         n_bytes += len(chunk.encode("utf-8"))
         n_characters += len(chunk)
@@ -168,7 +160,7 @@ def _compare(tokenizer: BPETokenizer | CharacterTokenizer, data: Path) -> list[C
         ),
     ]
     if isinstance(tokenizer, BPETokenizer):
-        n_tokens = sum(1 for _ in tokenizer.encode_iterable(_chunks(data, "validation")))
+        n_tokens = sum(1 for _ in tokenizer.encode_iterable(read_chunks(data, "validation")))
         compared.append(
             ComparedTokenizer(
                 name="byte-level BPE",
