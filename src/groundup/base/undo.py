@@ -23,8 +23,6 @@ _TEMPORARY, _LOCK = f"{KEPT}.tmp", f"{KEPT}.lock"
 _RECORD = "record.json"
 _active: set[Path] = set()
 """The folders that this process is changing."""
-_locked_here: set[Path] = set()
-"""The folders that this process has locked."""
 
 
 @contextmanager
@@ -154,18 +152,14 @@ def _link(path: Path, goal: Path) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let no other process change a folder while the block runs; inside such a block, do nothing.
+    """Let no other process change a folder while the block runs, which may lock it again.
 
     Raises:
         UserError: The folder cannot be written to, or another process is changing it.
     """
     from filelock import FileLock, Timeout
 
-    key = folder.resolve()
-    if key in _locked_here:
-        yield
-        return
-    lock = FileLock(folder / _LOCK)
+    lock = FileLock(folder.resolve() / _LOCK, is_singleton=True)  # it counts who holds it
     with in_place(folder, "nothing was changed"):
         try:
             lock.acquire(timeout=0)
@@ -173,11 +167,10 @@ def locked(folder: Path) -> Iterator[None]:
             raise UserError(
                 "Another process is changing this folder. Wait until it ends.", where=folder
             ) from error
-    _locked_here.add(key)
     try:
         yield
     finally:
-        _locked_here.discard(key)
-        with suppress(OSError):
-            (folder / _LOCK).unlink()
+        if lock.lock_counter == 1:
+            with suppress(OSError):
+                (folder / _LOCK).unlink()
         lock.release()

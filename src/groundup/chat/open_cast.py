@@ -29,7 +29,7 @@ def cast_of(path: Path) -> Cast | None:
     newest assistant of the run was trained on records of the user.
     """
     run = RunFolder.of(path)
-    if run.path.resolve() != path.resolve() or (path / ASSISTANT_MARK).is_file() or run.is_imported:
+    if not is_run_itself(path) or run.is_imported:
         return None
     newest = newest_chat(path)
     if newest is not None:
@@ -37,9 +37,27 @@ def cast_of(path: Path) -> Cast | None:
         if not (isinstance(about, dict) and about.get("is_synthetic")):
             return None
     try:
-        return find_cast(piece.text for piece in read_corpus_pieces(data_of(run), "train"))
-    except (UserError, OSError):  # the corpus was removed; the token stores are enough to train
+        data = data_of(run)
+    except UserError:
         return None
+    return cast_in(data)
+
+
+def cast_in(data: Path) -> Cast | None:
+    """Find the cast of the text that a data folder was made from.
+
+    None: the text is no play, or it is not there: the token stores are enough to train.
+    """
+    try:
+        return find_cast(piece.text for piece in read_corpus_pieces(data, "train"))
+    except (UserError, OSError):
+        return None
+
+
+def is_run_itself(path: Path) -> bool:
+    """Whether a path is that of a run, and not of a checkpoint or an assistant in it."""
+    is_inside = RunFolder.of(path).path.resolve() != path.resolve()
+    return not is_inside and not (path / ASSISTANT_MARK).is_file()
 
 
 def open_cast(path: Path, cast: Cast, config: ChatConfig) -> tuple[CastSession, AnswerGenerator]:

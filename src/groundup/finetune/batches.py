@@ -148,11 +148,12 @@ class RowBatches:
         """Return the index of each row of batch k."""
         n = len(self.rows)
         positions = range(k * self.batch_size, (k + 1) * self.batch_size)
-        last, self._orders = self._orders, {}  # the orders of all rows are made once per epoch
-        for epoch in {p // n for p in positions}:
-            self._orders[epoch] = last[epoch] if epoch in last else self._order(epoch)
-        orders = self._orders
-        return [int(orders[p // n][p % n]) for p in positions]
+        known = self._orders  # the order of an epoch is made once
+        self._orders = {
+            epoch: known[epoch] if epoch in known else self._order(epoch)
+            for epoch in {p // n for p in positions}
+        }
+        return [int(self._orders[p // n][p % n]) for p in positions]
 
     def _order(self, epoch: int) -> Int[np.ndarray, " n_rows"]:
         generator = np.random.default_rng([self.seed, epoch])

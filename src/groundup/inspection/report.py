@@ -4,7 +4,6 @@ It reads only the results that the commands left in the run folder and its data 
 whose command has not been run yet names the command. The template escapes all text of the user.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import newest_chat
 from groundup.base.results import written_if_possible
 from groundup.base.run import RunFolder
-from groundup.chat.cast import find_cast
+from groundup.chat.open_cast import cast_in
 from groundup.data.store import TokenStore
 from groundup.evaluation.load import ASSISTANT_MARK
 from groundup.finetune.instruct.baselines import TUNED, UNTUNED
@@ -31,7 +30,6 @@ from groundup.inspection.config import ReportConfig
 from groundup.inspection.page_model import PageModel, page_model, rounding_nats
 from groundup.inspection.places import check_place
 from groundup.inspection.run_results import RunResults, read_run
-from groundup.text.corpus import read_corpus_pieces
 from groundup.text.own_files import is_own_page
 from groundup.text.sample_line import validation_line
 from groundup.tokenizer.show import visible
@@ -117,7 +115,7 @@ def render_report(
     text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
     model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
     best = facts.best_sample(results)
-    cast = None if model is None else find_cast(_training_text(results))
+    cast = None if model is None or results.data is None else cast_in(results.data)
     cues = None if cast is None else list(cast.cues[:_MOST_SPEAKERS])
     prompt = (best and best.prompt) or text
     if cues is not None:
@@ -209,16 +207,6 @@ def _rounding_nats(results: RunResults) -> float | None:
         return rounding_nats(results.language_model.model, ids)
     except UserError:
         return None
-
-
-def _training_text(results: RunResults) -> Iterator[str]:
-    if results.data is None:
-        return
-    try:
-        for piece in read_corpus_pieces(results.data, "train"):
-            yield piece.text
-    except (UserError, OSError):  # the corpus was removed; the token stores are enough to train
-        return
 
 
 def _attention(results: RunResults, text: str) -> dict[str, Any] | None:

@@ -218,6 +218,11 @@ def to_gpt(model: GPT) -> groundup.model.gpt.GPT:
     )
 
 
+def untie(model: GPT) -> None:
+    """Give the head a weight of its own, which is not initialized."""
+    model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+
+
 def from_gpt(gpt: groundup.model.gpt.GPT, *, dropout: float | int | None = None) -> GPT:
     """Return our GPT as a nanoGPT model, with equal logits and its own weights.
 
@@ -233,7 +238,7 @@ def from_gpt(gpt: groundup.model.gpt.GPT, *, dropout: float | int | None = None)
         args["dropout"] = dropout
     model = GPT(GPTConfig(**args))
     if not gpt.config.tie_embeddings:
-        model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+        untie(model)
     model.load_state_dict(weights)
     for block in model.transformer.h:
         block.mlp.gelu.approximate = "tanh" if gpt.config.activation == "gelu" else "none"

@@ -16,7 +16,7 @@ from groundup.base.errors import UserError
 from groundup.data.batch import make_batch
 from groundup.data.windows import Windows
 from groundup.nanogpt.blocks import GPTConfig
-from groundup.nanogpt.model import GPT
+from groundup.nanogpt.model import GPT, untie
 from groundup.train.schedule import cosine_schedule
 
 Data = str | PathLike[str] | NDArray[Any]
@@ -146,7 +146,7 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[GPT, dict[str, Any]]:
         model = GPT(GPTConfig(**checkpoint["model_args"]))
         head, table = (weights.get(name) for name in ("lm_head.weight", "transformer.wte.weight"))
         if head is not None and table is not None and not torch.equal(head, table):
-            model.lm_head.weight = torch.nn.Parameter(torch.empty_like(head))  # not tied
+            untie(model)
         model.load_state_dict(weights)
     except (TypeError, RuntimeError) as error:
         message = str(error).strip().rstrip(".")

@@ -13,6 +13,20 @@ from groundup.text.config import FileConfig
 RowKind = Literal["labels", "conversations", "pairs", "documents"]
 
 
+def check_fractions(test_frac: float, validation_frac: float, *, of: str = "") -> None:
+    """Check that two sets leave something to train on.
+
+    Raises:
+        UserError: They leave too little.
+    """
+    if test_frac + validation_frac > 0.95:
+        raise UserError(
+            f"test_frac is {test_frac:g} and validation_frac is {validation_frac:g}, which leaves "
+            f"less than 5 %{of} for training. Smaller fractions are expected.",
+            settings={"test_frac": 0.2, "validation_frac": 0.1},
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig(FileConfig):
     """Audit a file before it is trained on."""
@@ -58,9 +72,4 @@ class AuditConfig(FileConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.test_frac + self.validation_frac > 0.95:
-            raise UserError(
-                f"test_frac is {self.test_frac:g} and validation_frac is {self.validation_frac:g}, "
-                "which leaves less than 5 % for training. Smaller fractions are expected.",
-                settings={"test_frac": 0.2, "validation_frac": 0.1},
-            )
+        check_fractions(self.test_frac, self.validation_frac)

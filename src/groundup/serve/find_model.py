@@ -8,8 +8,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.newest_run import RUNS, newest_chat
 from groundup.base.run import RunFolder
 from groundup.base.surrogates import without_surrogates
-from groundup.chat.open_cast import cast_of
-from groundup.evaluation.load import ASSISTANT_MARK
+from groundup.chat.open_cast import cast_of, is_run_itself
 from groundup.weights.find_source import SMOLLM2, short_name
 
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
@@ -27,8 +26,7 @@ def find_model(path: Path | None) -> Path:
     if path is not None and not path.exists():
         path = _imported(path)
     found = find_run(path)
-    run = RunFolder.of(found)
-    if run.path.resolve() != found.resolve() or (found / ASSISTANT_MARK).is_file():
+    if not is_run_itself(found):
         return found
     return found if cast_of(found) is not None else newest_chat(found) or found
 

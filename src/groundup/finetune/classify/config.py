@@ -11,6 +11,7 @@ from groundup.base.fields import changed_settings
 from groundup.base.kinds import Count, Device, Positive
 from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
+from groundup.records.config import check_fractions
 from groundup.text.config import FileConfig
 
 Balance = Literal["none", "weighted", "undersampled"]
@@ -87,13 +88,7 @@ class ClassifyConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.test_frac + self.validation_frac > 0.95:
-            raise UserError(
-                f"test_frac is {self.test_frac:g} and validation_frac is "
-                f"{self.validation_frac:g}, which leaves less than 5 % of the texts for training. "
-                "Smaller fractions are expected.",
-                settings={"test_frac": 0.2, "validation_frac": 0.1},
-            )
+        check_fractions(self.test_frac, self.validation_frac, of=" of the texts")
         changed = sorted(changed_settings(self) & self._unused())
         if changed:
             name = changed[0]
