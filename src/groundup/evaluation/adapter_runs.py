@@ -124,6 +124,13 @@ def export_adapter(run: RunFolder, out: Path | None, model: GPT) -> ExportedAdap
             where=run.path,
             settings={"to": "hf"},
         )
+    if added := run.read_manifest().get("added_tokens"):
+        raise UsageError(
+            f"{', '.join(added)} were added to the base before this adapter was trained, and their "
+            "embeddings are not in the adapter. The complete model can be exported.",
+            where=run.path,
+            settings={"to": "hf"},
+        )
     if not can_export(model.config):
         raise UserError(
             "There is no class of transformers for the base of this adapter, so peft cannot use "
