@@ -114,6 +114,7 @@ def tuning_job(
         n_steps=config.n_steps(len(rows)),
         config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
         validate=validate if validation else None,
+        computes_logits=False,
         identity=_identity(config, materials),
         started_at=started_at,
         after_s=after_s,
