@@ -143,6 +143,15 @@ def test_a_budget_ends_in_time_and_is_resumed_by_the_clock(tmp_path: Path) -> No
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
 
 
+def test_a_budget_with_time_left_says_that_all_steps_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "seconds_for_steps", lambda *_, **__: 9.0)
+    job = make_job("full", config_of("full", budget="10m"))
+    _, trained = train(tmp_path / "run", job)
+    assert (trained.n_steps, trained.stopped_reason) == (N_STEPS, "steps")
+
+
 def test_checkpoints_follow_the_number_of_steps_that_a_budget_allows() -> None:
     job = make_job("full", config_of("full", budget="6s", steps=100_000))
     n_steps, step_s = budget.steps_within_budget(replace(job, loss=slow(job, 0.05)))
