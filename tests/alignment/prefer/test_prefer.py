@@ -12,8 +12,10 @@ from safetensors.torch import load_file
 from small_runs import KilledError, kill_at
 
 from groundup.alignment.prefer.config import PreferConfig
+from groundup.alignment.prefer.encoding import EncodedPair
 from groundup.alignment.prefer.prefer import prefer
 from groundup.alignment.prefer.result import PreferResult
+from groundup.alignment.prefer.split import split_pairs
 from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
 from groundup.cli import prefer as view
@@ -22,6 +24,9 @@ from groundup.evaluation.export import export
 from groundup.evaluation.generate import generate_samples
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
+from groundup.records.rows import Pair
+from groundup.records.splits import book_order
+from groundup.tokenizer.template import Message
 from groundup.train.step import Step
 from groundup.weights.config import ExportConfig
 
@@ -152,6 +157,16 @@ def test_the_order_of_the_book(config: PreferConfig) -> None:
     assert "too few pairs to compare" in result.verdict[0]
     page = (result.folder / "samples" / "preferences.md").read_text()
     assert re.findall(r"say (\d+)", page) == ["51", "52"]
+
+
+def test_the_order_of_the_book_at_every_size(config: PreferConfig) -> None:
+    settings = dataclasses.replace(config, split="in-order", test_frac=0.1, validation_frac=0.05)
+    pair = EncodedPair(Pair((Message("user", "a"),), "b", "c"), (([], []), ([], [])), 0)
+    for n in (55, 60, 1100, 1111):
+        pairs = [dataclasses.replace(pair, number=i) for i in range(n)]
+        found, book = split_pairs(pairs, n, settings), book_order(n)
+        for part in ("train", "validation", "test"):
+            assert [pair.number for pair in getattr(found, part)] == getattr(book, part)
 
 
 def test_the_sets_of_a_column(config: PreferConfig, tmp_path: Path) -> None:
