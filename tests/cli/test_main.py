@@ -124,6 +124,14 @@ def test_a_choice_of_on_and_off_may_be_typed_and_written_as_true_and_false(
         assert config.hardware.compile == value
 
 
+def test_a_recipe_is_typed_first_beside_the_option_of_the_first_argument(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("steps = 7\ndata = 'a'\n")
+    for line in ("pretrain {} --data b", "pretrain {} --data=b", "pretrain --config {} --data b"):
+        config, _ = parse(*line.format(recipe).split())
+        assert (config.steps, config.data) == (7, Path("b"))
+
+
 def test_the_options_of_version_0_1_are_understood() -> None:
     old = "--n-micro-batches 2 --no-recompute --table-learning-rate=0.02 --vector-learning-rate 1"
     config, _ = parse(

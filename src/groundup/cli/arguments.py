@@ -48,6 +48,18 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
     return result
 
 
+def with_recipe(words: Sequence[str], positional: str | None) -> list[str]:
+    """Name the option of a recipe that is typed first, beside the option of the first argument.
+
+    `pretrain recipe.toml --data data` means `pretrain --config recipe.toml --data data`.
+    """
+    option = f"--{positional}"
+    is_given = any(word.partition("=")[0] == option for word in words)
+    if is_given and words[1].endswith(".toml"):
+        return [words[0], "--config", *words[1:]]
+    return list(words)
+
+
 def _switches(leaves: dict[str, Leaf]) -> dict[str, str]:
     """What is typed for a choice of on and off as if it were true or false."""
     found: dict[str, str] = {}

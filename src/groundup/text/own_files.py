@@ -22,11 +22,14 @@ _BESIDE_RESULTS = ("corpus/manifest.json", "data/corpus/manifest.json", "config.
 
 
 def is_own_folder(folder: Path) -> bool:
-    """Whether groundup wrote this folder: a corpus, a token store, a tokenizer, results or a run.
+    """Whether groundup wrote this folder: a corpus, a token store, a tokenizer, results, a run
+    or the state of a story.
 
     A data folder is not one of them: it may contain texts of the user as well.
     """
     if any(all(os.path.isfile(folder / name) for name in names) for names in _TOKENIZERS):
+        return True
+    if folder.name == "story" and os.path.isfile(folder / "identity.json"):
         return True
     if folder.name == "results" and any(os.path.exists(folder.parent / n) for n in _BESIDE_RESULTS):
         return True
