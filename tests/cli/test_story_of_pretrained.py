@@ -12,10 +12,10 @@ from groundup.story.folder import open_story
 def test_an_import_that_was_killed_runs_again(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main("export runs/first --out exported".split()) == 0
+    assert main(["export", "runs/first", "--out", "exported"]) == 0
     story = open_story(StoryConfig(sources=("text.txt",), pretrained=Path("exported")))
     story.run.mkdir()  # what `kill -9` leaves
-    assert main("story text.txt --pretrained exported".split()) == 0
+    assert main(["story", "text.txt", "--pretrained", "exported"]) == 0
     printed = capsys.readouterr().out
     assert f"Resuming the unfinished story in {story.path}/" in printed
     assert "1/8  import: pretrained weights" in printed

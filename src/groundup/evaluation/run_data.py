@@ -30,23 +30,22 @@ def data_of(run: RunFolder) -> Path:
         UserError: The run does not record its data, the data is not there any more, or it has
             changed since.
     """
-    manifest = run.read_manifest()
-    if "data" not in manifest and "foundation" in manifest:
-        outer = RunFolder.of(run.path.resolve().parent)
-        if outer.path != run.path:
-            return data_of(outer)
-    return _find(run, manifest)
+    run = _pretraining_of(run)
+    return _find(run, run.read_manifest())
 
 
 def texts_of(run: RunFolder) -> tuple[tuple[Path, float], ...]:
     """Find the data folders that a run was trained on, and their weights in its mixture.
 
+    For a classifier or an assistant inside a run these are the texts of that run.
+
     Raises:
         UserError: See `data_of`.
     """
+    run = _pretraining_of(run)
     mix = run.read_manifest().get("mix")
     if not isinstance(mix, list):
-        return ((data_of(run), 1.0),)
+        return ((_find(run, run.read_manifest()), 1.0),)
     return tuple((_find(run, text), float(text["weight"])) for text in mix)
 
 
@@ -85,6 +84,16 @@ def _encode_again(data: Path, run: RunFolder) -> str:
     if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
         return ""
     return another_folder(data, "encode", options=f"--tokenizer {quoted(run.tokenizer)}")
+
+
+def _pretraining_of(run: RunFolder) -> RunFolder:
+    """Return the run around a classifier or an assistant, or else the run itself."""
+    manifest = run.read_manifest()
+    if "data" not in manifest and "foundation" in manifest:
+        outer = RunFolder.of(run.path.resolve().parent)
+        if outer.path != run.path:
+            return _pretraining_of(outer)
+    return run
 
 
 def _find(run: RunFolder, manifest: dict[str, Any]) -> Path:

@@ -15,7 +15,7 @@ from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.paired import require_items
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import texts_of
 from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.answers import answer, choose
 from groundup.evaluation.tasks.contamination import Contamination, find_contamination
@@ -102,16 +102,16 @@ def _contamination(
     task = config.tasks
     if not task.contamination:
         return None
-    data = config.data
-    if data is None:
+    folders = [] if config.data is None else [config.data]
+    if not folders:
         try:
-            data = data_of(run)
+            folders = [folder for folder, _ in texts_of(run)]
         except UserError as error:
             raise UsageError(
                 error.message, where=error.where, settings={"data": "path/to/data"}
             ) from error
     texts = [f"{item.question} {item.answers[0]}" for item in items]
-    return find_contamination(texts, data, n=task.ngram, tokenizer=language_model.tokenizer)
+    return find_contamination(texts, folders, n=task.ngram, tokenizer=language_model.tokenizer)
 
 
 def _fitting(
