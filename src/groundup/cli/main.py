@@ -218,13 +218,14 @@ def _parse(verb: Verb, words: list[str]) -> tuple[Any, frozenset[str]] | None:
     from cyclopts import CycloptsError
 
     from groundup.cli import console
-    from groundup.cli.arguments import with_recipe, with_values
+    from groundup.cli.arguments import refuse_empty_paths, with_recipe, with_values
     from groundup.cli.mistakes import as_user_error, with_current_options
     from groundup.cli.options import HYPHEN, options_of
 
     options = options_of(verb.config_class())
     words = with_values(with_current_options(words, options), options)
     words = with_recipe(words, verb.positional)
+    refuse_empty_paths(words, options, verb.positional)
     console.typed[:] = words
     try:
         parsed: tuple[Any, frozenset[str]] | None = make_app()(
