@@ -13,7 +13,7 @@ def test_an_import_that_was_killed_runs_again(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "runs/first", "--out", "exported"]) == 0
-    story = open_story(StoryConfig(sources=("text.txt",), pretrained=Path("exported")))
+    story = open_story(StoryConfig(sources=("text.txt",), pretrained="exported"))
     story.run.mkdir()  # what `kill -9` leaves
     assert main(["story", "text.txt", "--pretrained", "exported"]) == 0
     printed = capsys.readouterr().out
