@@ -80,7 +80,7 @@ def import_adapter(source: Path, base: Path | None, out: Path) -> AdapterRun:
                 {
                     "job": "import",
                     "source": str(source),
-                    "foundation": str(base),
+                    "foundation": str(base.absolute()),
                     **language_model.special_ids.to_manifest(),
                 }
             )

@@ -24,25 +24,37 @@ from groundup.tokenizer.replacing import another_folder
 def data_of(run: RunFolder) -> Path:
     """Find the data folder that a run was trained on.
 
-    For a classifier or an assistant inside a run this is the data of that run.
+    For a classifier or an assistant this is the data of the run that it was fine-tuned from.
 
     Raises:
         UserError: The run does not record its data, the data is not there any more, or it has
             changed since.
     """
-    run = _pretraining_of(run)
+    run = pretraining_of(run)
     return _find(run, run.read_manifest())
+
+
+def pretraining_of(run: RunFolder) -> RunFolder:
+    """Find the run that a classifier or an assistant was fine-tuned from; other runs: itself."""
+    manifest = run.read_manifest()
+    if "data" in manifest or "foundation" not in manifest:
+        return run
+    recorded = Path(str(manifest["foundation"]))
+    for outer in (RunFolder.of(run.path.resolve().parent), RunFolder.of(recorded)):
+        if outer.is_run and outer.path.resolve() != run.path.resolve():
+            return pretraining_of(outer)
+    return run
 
 
 def texts_of(run: RunFolder) -> tuple[tuple[Path, float], ...]:
     """Find the data folders that a run was trained on, and their weights in its mixture.
 
-    For a classifier or an assistant inside a run these are the texts of that run.
+    For a classifier or an assistant these are the texts of the run that it was fine-tuned from.
 
     Raises:
         UserError: See `data_of`.
     """
-    run = _pretraining_of(run)
+    run = pretraining_of(run)
     mix = run.read_manifest().get("mix")
     if not isinstance(mix, list):
         return ((_find(run, run.read_manifest()), 1.0),)
@@ -50,7 +62,8 @@ def texts_of(run: RunFolder) -> tuple[tuple[Path, float], ...]:
 
 
 def documents_of(run: RunFolder) -> Documents:
-    """Return how the windows of a run hold documents, by its config.toml."""
+    """Return how the windows of a run hold documents, by the config.toml of its pretraining."""
+    run = pretraining_of(run)
     stored = run.read_config().get("documents") if run.config_path.is_file() else None
     return next((each for each in typing.get_args(Documents) if each == stored), "stream")
 
@@ -84,16 +97,6 @@ def _encode_again(data: Path, run: RunFolder) -> str:
     if not ((data / "corpus").is_dir() and run.tokenizer.is_dir()):
         return ""
     return another_folder(data, "encode", options=f"--tokenizer {quoted(run.tokenizer)}")
-
-
-def _pretraining_of(run: RunFolder) -> RunFolder:
-    """Return the run around a classifier or an assistant, or else the run itself."""
-    manifest = run.read_manifest()
-    if "data" not in manifest and "foundation" in manifest:
-        outer = RunFolder.of(run.path.resolve().parent)
-        if outer.path != run.path:
-            return _pretraining_of(outer)
-    return run
 
 
 def _find(run: RunFolder, manifest: dict[str, Any]) -> Path:

@@ -73,9 +73,3 @@ class AuditConfig(FileConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_fractions(self.test_frac, self.validation_frac)
-        if self.max_tokens is not None and self.run is None:
-            raise UserError(
-                f"max_tokens is {self.max_tokens}, and no run is given. A run is expected, whose "
-                "tokenizer counts the tokens.",
-                settings={"run": "runs/story"},
-            )

@@ -20,10 +20,12 @@ _RUN_FILES = ("config.toml", "metrics.jsonl")
 """Both are in every run folder in which a step was done."""
 _BESIDE_RESULTS = ("corpus/manifest.json", "data/corpus/manifest.json", "config.toml", "story")
 
+_PIPED = ("story", "stdin.txt")
+"""The copy of a text that was piped into a story."""
+
 
 def is_own_folder(folder: Path) -> bool:
-    """Whether groundup wrote this folder: a corpus, a token store, a tokenizer, results, a run
-    or the state of a story.
+    """Whether groundup wrote this folder: a corpus, a store, a tokenizer, results, a run, a story.
 
     A data folder is not one of them: it may contain texts of the user as well.
     """
@@ -45,6 +47,8 @@ def is_own(path: Path) -> bool:
     A file of the user may be in a run folder, beside what belongs to the run.
     """
     path = path.resolve()
+    if path.parts[-2:] == _PIPED:
+        return False
     if is_own_page(path) or is_own_folder(path):
         return True
     for folder in path.parents:

@@ -234,7 +234,7 @@ def _manifest(
 ) -> dict[str, object]:
     return {
         "job": "prefer",
-        "foundation": str(start),
+        "foundation": str(start.absolute()),
         "records": str(config.records),
         "reference": key,
         "n_pairs_read": result.n_read,

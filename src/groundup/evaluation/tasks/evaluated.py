@@ -25,7 +25,7 @@ from groundup.evaluation.tasks.prompts import Prompter, TaskPrompt
 
 OnItem = Callable[[str, int, int], None]
 """Called with the run, the number of items that are done, and the number of all."""
-_VERSION = 1
+_VERSION = 2
 """Raised where the same settings give other rows."""
 
 
@@ -159,11 +159,11 @@ def _settings(
     return {
         "version": _VERSION,
         "task": task.task.name,
-        "items": fingerprint([[i.question, i.choices, i.answers, i.fields] for i in items]),
+        "items": _fingerprint_items(items),
         "limit": task.limit,
         "prompt": task.prompt,
         "shots": task.shots,
-        "examples": fingerprint([[i.question, i.answers] for i in pool]) if task.shots else None,
+        "examples": _fingerprint_items(pool) if task.shots else None,
         "task_seed": task.task_seed if task.shots else None,
         "template": "chat" if is_chat else "plain",
         "chat_template": fingerprint(template.source) if is_chat and template else None,
@@ -175,6 +175,10 @@ def _settings(
         "form": form,
         "prefix_caching": task.prefix_caching,
     }
+
+
+def _fingerprint_items(items: Sequence[Item]) -> str:
+    return fingerprint([[i.question, i.choices, i.answers, i.fields] for i in items])
 
 
 def weights_fingerprint(folder: Path) -> str:

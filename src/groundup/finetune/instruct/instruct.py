@@ -313,7 +313,7 @@ def _write(result: InstructResult, opened: _Opened, run: RunFolder, after: After
 def _manifest(opened: _Opened, result: InstructResult) -> dict[str, object]:
     prepared = result.prepared
     return {
-        "foundation": str(opened.run),
+        "foundation": str(opened.run.absolute()),
         "n_records": prepared.n_train,
         "n_records_read": prepared.n_read,
         "added_tokens": list(prepared.added_tokens),
