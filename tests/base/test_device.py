@@ -22,6 +22,12 @@ NEW = (
 )
 
 
+def test_bf16_is_chosen_from_ampere_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, dtype in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert choose_dtype("auto", torch.device("cuda")) == dtype
+
+
 def test_the_peak_memory_is_that_of_this_process():
     """And not that of its parent, which getrusage includes."""
     block = bytearray(b"x") * (800 * MIB)

@@ -41,6 +41,18 @@ def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
         "state.json",
     }
     assert load(out).model.config.d_model == 16
+    assert [path.name for path in sorted((out / "samples").iterdir())] == [
+        "step-000006.txt",
+        "step-000012.txt",
+    ]
+
+
+@pytest.mark.slow
+def test_rows_that_the_number_of_processes_does_not_divide(tmp_path):
+    make_data(tmp_path / "data")
+    wishes: dict[str, Any] = {"batch_size": 6, "model": {"layers": "wd", "window": 4}}
+    alone = curve(run(tmp_path, 1, **wishes))
+    assert curve(run(tmp_path, 3, parallel="fsdp", **wishes)) == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.slow
