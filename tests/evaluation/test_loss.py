@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.words import WordTokenizer
 
 TEXT = "the cat sat on the mat; the mat was flat. \u00e9t\u00e9 " * 3
 
@@ -105,6 +107,17 @@ def test_evaluate_takes_a_shorter_context(tmp_path: Path) -> None:
     assert groundup.evaluate(run=run, context_length=2).nats != groundup.evaluate(run=run).nats
     with pytest.raises(UserError, match=f"the model has a context of {T} tokens"):
         groundup.evaluate(run=run, context_length=T + 1)
+
+
+def test_unknown_words_are_counted_in_a_warning(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat. " * 200)
+    data = tmp_path / "data"
+    groundup.prepare(str(tmp_path / "a.txt"), out=data)
+    WordTokenizer.from_text("the cat sat on").save(data / "tokenizer")
+    groundup.encode(data, tokenizer=data / "tokenizer")
+    run = pretrain(settings(data, steps=1, sample_every=None)).run
+    groundup.evaluate(run)
+    assert re.search("2[89]% of the validation tokens are unknown words", caplog.text)
 
 
 def test_both_losses_of_evaluate_have_the_same_windows(tmp_path: Path) -> None:

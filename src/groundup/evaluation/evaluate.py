@@ -22,9 +22,11 @@ from groundup.evaluation.quantization import QuantizationCost, reduced_form_cost
 from groundup.evaluation.run_data import data_of, documents_of, open_side, pretraining_of
 from groundup.evaluation.xz_baseline import WINDOW_BYTES, xz_bits_per_byte
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.words import UNKNOWN
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
+_BLOCK_TOKENS = 2**20
 _TRAIN_WINDOWS, _TRAIN_TOKENS = 64, 2**15
 """Enough training windows, and tokens, to estimate the gap to the validation loss."""
 
@@ -110,6 +112,7 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
     assert loss.n_bytes == len(validation_bytes), "model and baselines must see the same bytes"
     if loss.bits_per_byte is None:
         raise UserError("The validation set has no bytes. Some text is expected.", where=data)
+    _warn_of_unknown(stores["validation"], tokenizer)
     form = form_of(config.dtype, config.quantize)
     reduced, worst_passage = (
         (None, "")
@@ -143,6 +146,23 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
             {**asdict(result), "lost_to": list(result.lost_to)},
         )
     return result
+
+
+def _warn_of_unknown(store: TokenStore, tokenizer: Tokenizer) -> None:
+    """Warn where words are missing, because they have no bytes to divide the loss by."""
+    unknown = tokenizer.special_tokens.get(UNKNOWN)
+    if unknown is None:
+        return
+    n = sum(
+        int((store.read(start, min(start + _BLOCK_TOKENS, store.n_tokens)) == unknown).sum())
+        for start in range(0, store.n_tokens, _BLOCK_TOKENS)
+    )
+    if n:
+        _log.warning(
+            "%.0f%% of the validation tokens are unknown words, whose bytes are not counted. "
+            "Compare these bits per byte only with those of the same tokenizer.",
+            100 * n / store.n_tokens,
+        )
 
 
 def _n_train_windows(context_length: int, stride: int | None) -> int:
