@@ -214,7 +214,7 @@ def _try(
     """Measure a shape (None: the given one) and choose all that follows from its speed."""
     config = with_vocabulary(config, data)
     n_train = data.n_train_tokens
-    n_targets = n_train  # a first guess, for the batch of the probe
+    n_targets = min(n_train, int(_BATCH_TARGETS))  # a first guess, for the batch of the probe
     settings = partial(_settings, config, given, shape, n_train=n_train)
     for _ in range(2):
         config = _fill(config, settings(n_targets=n_targets), given)
@@ -225,16 +225,17 @@ def _try(
             return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
         # Not compiled: that would take longer than the search. The ratios are much the same.
         speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
-        if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
-            minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
-            raise UserError(
-                f"A step of this model takes {speed.step_s:.1f} s on this machine, and the budget "
-                f"is {seconds:g} s. It must allow at least {_FEWEST_STEPS} steps.",
-                settings={"budget": f"{minutes}m"},
-            )
         tokens = _batch_tokens(fitting)
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
         n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
+    # Only now: the first batch may be larger than what suits a run of this length.
+    if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
+        minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
+        raise UserError(
+            f"A step of this model takes {speed.step_s:.1f} s on this machine, and the budget "
+            f"is {seconds:g} s. It must allow at least {_FEWEST_STEPS} steps.",
+            settings={"budget": f"{minutes}m"},
+        )
     chosen = _fill(config, settings(n_targets=n_targets), given)
     chosen = _split_to_fit(chosen, given) or chosen
     chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
