@@ -1,5 +1,6 @@
 """`doctor` and `compare` on runs of fine-tuning commands."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,23 @@ def test_a_run_without_steps(tmp_path: Path) -> None:
     result = doctor(run.path)
     assert result.findings == ()
     assert result.skipped[WEIGHTS] == "there is no checkpoint yet"
+
+
+@pytest.mark.parametrize("checkpoint_every", [2, None])
+def test_removed_checkpoints_are_found_where_the_interval_is_known(
+    tmp_path: Path, checkpoint_every: int | None
+) -> None:
+    config = config_of("lora", checkpoint_every=checkpoint_every)
+    run, _ = train(tmp_path / "assistant", make_job("lora", config))
+    shutil.rmtree(run.checkpoints_path)
+    assert [finding.rule for finding in doctor(run.path).findings] == [CHECKPOINTS]
+    run.write_manifest({})  # not finished
+    result = doctor(run.path)
+    if checkpoint_every is None:
+        assert result.findings == ()
+        assert result.skipped[CHECKPOINTS] == "there is no checkpoint yet"
+    else:
+        assert [finding.rule for finding in result.findings] == [CHECKPOINTS]
 
 
 def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
