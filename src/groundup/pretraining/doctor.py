@@ -217,8 +217,8 @@ def _check_failure(run: RunFolder) -> list[Finding]:
     return [
         Finding(
             rule=WEIGHTS,
-            message=f"{message or 'The loss or a gradient was NaN or infinite.'} No checkpoint "
-            "could be resumed from.",
+            message=f"{message or 'The loss or a gradient was NaN or infinite.'} The run ended: "
+            "there was no checkpoint to go back to, or three rollbacks did not help.",
             fix="Use a lower --learning-rate, or --max-grad-norm 1.",
         )
     ]
