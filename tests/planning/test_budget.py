@@ -170,7 +170,7 @@ def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
     monkeypatch.setattr(text.train, "n_tokens", 10**7)
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     needed = sum(memory.count_memory(choose(wishes, text, 600.0)).values())
-    monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)
+    monkeypatch.setattr(budget, "usable_memory_bytes", lambda device: needed)
     assert choose(wishes, text, 600.0).hardware.grad_accumulation_steps > 1
     whole, given = PretrainConfig(data=wishes.data, budget="10m"), {"grad_accumulation_steps"}
     monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: needed)

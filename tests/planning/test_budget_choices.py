@@ -2,8 +2,13 @@
 
 import dataclasses
 
+import pytest
+
+from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.model.config import GPTConfig
-from groundup.planning.budget import choose
+from groundup.planning import budget, fitting, memory
+from groundup.planning.budget import SHAPES, choose, shape_settings
 from groundup.train.data import open_data
 
 
@@ -16,3 +21,46 @@ def test_a_large_text_does_not_make_a_given_model_too_slow(wishes, machine, monk
     assert chosen.steps > 50
     # The batch suits the targets of 20 s, which are fewer than those of a pass over the text.
     assert chosen.batch_size * chosen.model.context_length < 2048
+
+
+@pytest.fixture
+def usable(monkeypatch):
+    """A machine on which this process can use so many bytes, and uses none yet."""
+    monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
+
+    def of(n_bytes: float) -> None:
+        for module in (budget, fitting):
+            monkeypatch.setattr(module, "usable_memory_bytes", lambda device: n_bytes)
+
+    return of
+
+
+def test_the_search_leaves_sizes_that_do_not_fit(wishes, machine, monkeypatch, usable):
+    machine(2e11)
+    text = open_data(wishes.data)
+    monkeypatch.setattr(text.train, "n_tokens", 10**9)
+    wishes = replace_settings(wishes, batch_size=1)
+    smallest, second = (
+        fitting.total_bytes(choose(replace_settings(wishes, **shape_settings(shape)), text, 600.0))
+        for shape in SHAPES[:2]
+    )
+    # Of the sizes, the search starts at the fourth.
+    for n_bytes in (1.01 * second / 0.8, 1.01 * smallest / 0.8, 1.05 * smallest):
+        usable(n_bytes)
+        chosen = choose(wishes, text, 600.0)
+        assert chosen.steps > 1000  # measured; not the default
+        found = (chosen.model.n_layers, chosen.model.d_model)
+        assert found == SHAPES[n_bytes > second / 0.8]
+    usable(0.9 * smallest)
+    with pytest.raises(UserError, match="of memory"):
+        choose(wishes, text, 600.0)
+
+
+def test_a_given_model_that_just_fits_is_measured(wishes, machine, usable):
+    machine(2e11)
+    text = open_data(wishes.data)
+    wishes = replace_settings(wishes, n_layers=2, d_model=64, n_heads=2, batch_size=1)
+    needed = fitting.total_bytes(choose(wishes, text, 600.0))
+    usable(1.1 * needed)
+    chosen = choose(wishes, text, 600.0)
+    assert chosen.validation.validate_every == max(1, chosen.steps // 8)

@@ -18,7 +18,7 @@ from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
 from groundup.base.fields import changed_settings, leaves, marked, replace_settings, setting
 from groundup.base.kinds import Mark
-from groundup.base.machine import free_memory_bytes
+from groundup.base.machine import usable_memory_bytes
 from groundup.model.count import parameters_by_part
 from groundup.planning.compilation import with_compilation
 from groundup.planning.fitting import check_memory, total_bytes, with_segments
@@ -61,6 +61,7 @@ _FREE, _MOST_FREE_TOKENS = 1.25, 2**15
 """On a GPU the batch is doubled while a step takes at most this many times as long, up to this many
 tokens: small steps mostly wait until their kernels are launched."""
 _MEMORY_FRAC = 0.8
+"""A size is tried if it takes at most this fraction of the memory that can be used."""
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
 """Number of passes over the text after which a run ends although there is time left."""
@@ -136,6 +137,9 @@ def choose(
     shapes = [shape for shape in SHAPES if block_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
+    while best.expected_loss == math.inf:  # it does not fit in memory
+        place -= 1
+        best = attempt(shapes[place])
     for direction in (1, -1):
         moved = False
         # On a machine that is busy with other programs, few sizes can be tried.
@@ -171,7 +175,7 @@ def _with_larger_batch(
     speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
     while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
         larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
-        if larger is None or _n_parts(larger) > parts:
+        if not _fits(larger) or _n_parts(larger) > parts:
             break
         slower = speed_of(larger)
         _log.info("A batch of %d windows: %.4f s per step.", larger.batch_size, slower.step_s)
@@ -211,7 +215,11 @@ def _try(
     seconds: float,
     probe_s: float,
 ) -> _Candidate:
-    """Measure a shape (None: the given one) and choose all that follows from its speed."""
+    """Measure a shape (None: the given one) and choose all that follows from its speed.
+
+    A shape that does not fit in memory is not measured, and its expected loss is infinite, unless
+    there is no smaller one.
+    """
     config = with_vocabulary(config, data)
     n_train = data.n_train_tokens
     n_targets = min(n_train, int(_BATCH_TARGETS))  # a first guess, for the batch of the probe
@@ -221,8 +229,10 @@ def _try(
         if "context_length" in given:
             config = with_segments(config)
         fitting = _split_to_fit(config, given)
-        if fitting is None:
-            return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
+        if not _fits(fitting):
+            if shape not in (None, SHAPES[0]):
+                return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
+            check_memory(fitting)
         # Not compiled: that would take longer than the search. The ratios are much the same.
         speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
         tokens = _batch_tokens(fitting)
@@ -237,7 +247,7 @@ def _try(
             settings={"budget": f"{minutes}m"},
         )
     chosen = _fill(config, settings(n_targets=n_targets), given)
-    chosen = _split_to_fit(chosen, given) or chosen
+    chosen = _split_to_fit(chosen, given)
     chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
@@ -268,17 +278,23 @@ def shape_settings(shape: tuple[int, int]) -> dict[str, int]:
     return {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
 
 
-def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | None:
-    """Split the batch until it fits in memory. None: that does not help, or may not be changed."""
-    device = choose_device(config.hardware.device)
-    # The same in all processes, whose memory may differ.
-    free = _MEMORY_FRAC * World.join(device).of_first(float(free_memory_bytes(device)))
-    while total_bytes(config) > free:
-        parts = config.hardware.grad_accumulation_steps
-        if parts >= config.batch_size or "grad_accumulation_steps" in given:
-            return None
-        config = replace_settings(config, grad_accumulation_steps=min(2 * parts, config.batch_size))
+def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig:
+    """Split the batch until it fits in memory, or as far as it may be split."""
+    parts = _n_parts(config)
+    while parts < config.batch_size and "grad_accumulation_steps" not in given:
+        if _fits(config):
+            break
+        parts = min(2 * parts, config.batch_size)
+        config = replace_settings(config, grad_accumulation_steps=parts)
     return config
+
+
+def _fits(config: PretrainConfig) -> bool:
+    """Whether a run fits in memory, with some of it to spare."""
+    device = choose_device(config.hardware.device)
+    left = _MEMORY_FRAC * usable_memory_bytes(device) - total_bytes(config)
+    # The same in all processes, whose memory may differ.
+    return World.join(device).of_first(left) >= 0
 
 
 def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = frozenset()) -> bool:
