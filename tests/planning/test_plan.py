@@ -110,6 +110,20 @@ def test_micro_batches_and_muon_save_memory(data):
     assert again["activations"] < 0.7 * whole["activations"]
 
 
+@pytest.mark.parametrize(("dtype", "n_bytes"), [("bf16", 2), ("fp32", 4)])
+def test_sharded_weights_are_gathered_block_by_block(data, monkeypatch, dtype, n_bytes):
+    config = settings(data, n_layers=8, dtype=dtype, parallel="fsdp", device="cpu")
+    n_all, n_one = (
+        sum(p.numel() for p in GPT(config.model.with_layers(n)).parameters()) for n in (8, 1)
+    )
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    memory = count_memory(replace_settings(config, batch_size=4096))
+    assert memory["weights"] == 4 * n_all // 4
+    shard = n_all // 4 if dtype == "bf16" else 0  # rounded
+    assert memory["gathered weights"] == n_bytes * (n_one + shard)
+    assert "bf16 weights" not in memory
+
+
 def test_disk_is_that_of_the_checkpoints(data):
     changes = {"keep_checkpoints": 1, "steps": 40, "sample_every": None}
     config = with_vocabulary(settings(data, out=data.parent / "run", **changes), open_data(data))
