@@ -3,13 +3,17 @@
 import dataclasses
 
 import pytest
+from small_runs import TEXT, make_data
 
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.model.config import GPTConfig
 from groundup.planning import budget, fitting, memory
 from groundup.planning.budget import SHAPES, choose, shape_settings
-from groundup.train.data import open_data
+from groundup.planning.config import PlanConfig
+from groundup.planning.plan import plan
+from groundup.train.config import PretrainConfig
+from groundup.train.data import open_data, open_texts
 
 
 def test_a_large_text_does_not_make_a_given_model_too_slow(wishes, machine, monkeypatch):
@@ -64,3 +68,25 @@ def test_a_given_model_that_just_fits_is_measured(wishes, machine, usable):
     usable(1.1 * needed)
     chosen = choose(wishes, text, 600.0)
     assert chosen.validation.validate_every == max(1, chosen.steps // 8)
+
+
+@pytest.mark.parametrize("weight", [1, 3])
+def test_the_text_of_a_mixture_that_is_read_most_often_decides(data, machine, monkeypatch, weight):
+    machine(2e11)
+    other = make_data(data.parent / "other")
+    config = PretrainConfig(mix=(f"{data}=1", f"{other}={weight}"), budget="10m")
+    texts = open_texts(config.texts)
+    monkeypatch.setattr(texts.train, "n_tokens", 10**9)
+    monkeypatch.setattr(texts.others[0].train, "n_tokens", 20_000)
+    chosen = choose(config, texts, 600.0)
+    n_read = chosen.steps * chosen.batch_size * chosen.model.context_length * weight / (1 + weight)
+    assert n_read / 20_000 == pytest.approx(40, rel=0.05)
+    assert chosen.model.dropout == 0.2
+
+
+def test_plan_names_the_text_that_ends_a_budget(data):
+    small = make_data(data.parent / "small", TEXT[: len(TEXT) // 2])
+    mix = (f"{data}=1", f"{small}=1")
+    shown = plan(replace_settings(PlanConfig(), mix=mix, budget="1h", probe_s=0.2, threads=1))
+    assert shown.passes[str(small)] == pytest.approx(40, rel=0.1)
+    assert f"1h is more than {small}, which is read most often, supports." in shown.warnings[0]

@@ -64,7 +64,8 @@ _MEMORY_FRAC = 0.8
 """A size is tried if it takes at most this fraction of the memory that can be used."""
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
-"""Number of passes over the text after which a run ends although there is time left."""
+"""Number of passes over the text, or over the text of a mixture that is read most often, after
+which a run ends although there is time left."""
 _DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
 """The dropout for up to this value of parameters per token times the root of the passes."""
 _FEWEST_STEPS = 10
@@ -107,7 +108,8 @@ def choose(
     """Choose the settings that were not given explicitly.
 
     No model gets more than twice as many parameters as the text has tokens, and a text that is read
-    several times gets dropout: the model would overfit.
+    several times gets dropout: the model would overfit. Of a mixture, the text that is read most
+    often decides.
 
     Args:
         config: The requested settings. Those that differ from their defaults stay as they are.
@@ -133,7 +135,7 @@ def choose(
     grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
         return _checked(grow(attempt(None).config), seconds)
-    most = _PARAMETERS_PER_TOKEN * data.n_train_tokens
+    most = _PARAMETERS_PER_TOKEN * data.n_tokens_per_pass
     shapes = [shape for shape in SHAPES if block_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
@@ -171,7 +173,7 @@ def _with_larger_batch(
     def speed_of(config: PretrainConfig) -> Speed:
         return probe(replace_settings(config, compile="off"), data, probe_s / 2)
 
-    n_train = data.n_train_tokens
+    n_train = data.n_tokens_per_pass
     speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
     while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
         larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
@@ -221,7 +223,7 @@ def _try(
     there is no smaller one.
     """
     config = with_vocabulary(config, data)
-    n_train = data.n_train_tokens
+    n_train = data.n_tokens_per_pass
     n_targets = min(n_train, int(_BATCH_TARGETS))  # a first guess, for the batch of the probe
     settings = partial(_settings, config, given, shape, n_train=n_train)
     for _ in range(2):
@@ -260,7 +262,7 @@ def most_steps(config: PretrainConfig, n_train: int) -> int:
 
     Args:
         config: The settings.
-        n_train: Tokens of the training text.
+        n_train: Tokens of a pass over the training text (`Data.n_tokens_per_pass`).
     """
     return max(_FEWEST_STEPS, math.ceil(_MOST_PASSES * n_train / _batch_tokens(config)))
 
@@ -315,7 +317,8 @@ def _settings(
     n_targets: int,
     n_train: int,
 ) -> dict[str, Any]:
-    """What suits a run with this number of targets; docs/experiments.md has the measurements."""
+    """What suits a run with this number of targets, if a pass over the text has `n_train` tokens;
+    docs/experiments.md has the measurements."""
     model, n = config.model, n_processes()
     context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))

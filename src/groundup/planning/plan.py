@@ -123,11 +123,11 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
         steps = _steps_within(left_s, step_s, validation_s, every)
-        if steps > (most := most_steps(config, data.n_train_tokens)):
+        if steps > (most := most_steps(config, data.n_tokens_per_pass)):
             steps, budget_s = most, None
+            text = f"{texts.most_read}, which is read most often," if data.others else "the text"
             warnings.append(
-                f"{config.budget} is more than the text supports. The run ends after {most:,} "
-                "steps."
+                f"{config.budget} is more than {text} supports. The run ends after {most:,} steps."
             )
     elif config.train_time is not None:
         seconds = parse_duration_s(config.train_time, "train_time") - speed.compile_s
