@@ -182,15 +182,21 @@ class _Origin:
         folder = RunFolder(run)
         manifest = folder.read_manifest()
         texts = manifest.get("mix") or [manifest]
-        files = [(each.get("corpus_sha256") or {}, each.get("weight")) for each in texts]
+        # The order of a mixture changes nothing, except for the rounding of the weights.
+        weighted = sorted(
+            (_validation_checksum(each), round(each.get("weight", 1.0), 9)) for each in texts
+        )
         documents = documents_of(folder)
         return cls(
             tokenizer=manifest.get("tokenizer_fingerprint"),
-            validation=(
-                *((sha256.get("validation.jsonl"), weight) for sha256, weight in files),
-                "packed" if documents == "padded" else documents,
-            ),
+            validation=(*weighted, "packed" if documents == "padded" else documents),
         )
+
+
+def _validation_checksum(text: dict[str, Any]) -> str:
+    """A checksum of a validation text, or of its tokens where there is no corpus."""
+    of_corpus = (text.get("corpus_sha256") or {}).get("validation.jsonl")
+    return str(of_corpus or text.get("validation_fingerprint"))
 
 
 def _same_until(runs: list[list[dict[str, Any]]]) -> int:
