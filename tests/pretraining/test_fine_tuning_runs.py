@@ -11,6 +11,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import sha256_file
 from groundup.base.run import RunFolder
 from groundup.cli.main import main
+from groundup.finetune.classify.config import ClassifyConfig
 from groundup.pretraining.compare import compare
 from groundup.pretraining.doctor import doctor
 from groundup.train.checkpoint import find_latest
@@ -102,6 +103,20 @@ def test_another_split_cannot_be_ranked(run: Path, tmp_path: Path) -> None:
     other, _ = train(tmp_path / "assistant", make_job("lora", config_of("lora", seed=9)))
     result = compare([str(run), str(other.path)], out=tmp_path / "plot.svg")
     assert (result.same_text, result.best) == (False, None)
+
+
+@pytest.mark.parametrize("labels", ["texts.csv", None])
+def test_classifiers_of_two_models_have_one_validation_set_if_it_is_a_file(
+    run: Path, tmp_path: Path, labels: str | None
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / name) for name in ("first", "second")]
+    for each in runs:
+        config = ClassifyConfig(run=each / "model", labels=labels, method="last")
+        RunFolder(each).write_config(config)
+        RunFolder(each).write_manifest({"verb": "classify"})
+    result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
+    assert result.differences.keys() == {"run"}
+    assert result.same_text == (labels is not None)
 
 
 def test_runs_of_two_commands_are_refused(run: Path, tmp_path: Path) -> None:

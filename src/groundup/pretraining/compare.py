@@ -137,12 +137,18 @@ def compare(config: CompareConfig) -> Comparison:
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=is_fine_tuning
         or (size is not None and len({each.tokenizer for each in origins}) == 1),
-        same_text=not set(_SPLIT) & differences.keys()
+        same_text=not _split_of(settings) & differences.keys()
         if is_fine_tuning
         else len({each.validation for each in origins}) == 1,
         is_fine_tuning=is_fine_tuning,
         plot=config.out if is_drawn else None,
     )
+
+
+def _split_of(settings: list[dict[str, Any]]) -> set[str]:
+    """The settings of these fine-tuning runs that decide what their validation sets are."""
+    # Labeled texts do not come from the model's run, and their loss does not depend on its tokens.
+    return set(_SPLIT) - ({"run"} if all("labels" in each for each in settings) else set())
 
 
 def _two_runs() -> str:
