@@ -9,6 +9,7 @@ from small_runs import TEXT, KilledError, kill_at, make_data, settings
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.base.files import read_json, write_json
+from groundup.base.run import RunFolder
 from groundup.cli.console import console
 from groundup.cli.main import main
 from groundup.pretraining.compare import CompareConfig, compare
@@ -32,6 +33,9 @@ def test_compares_settings_curves_and_results(data):
     same = compare(CompareConfig(runs=(str(first), str(again)), out=out))
     assert same.differences == {}
     assert same.same_until_step == 12
+    inside = compare(CompareConfig(runs=(str(first / "checkpoints"), str(again)), out=out))
+    assert inside.same_text
+    assert [row.finished for row in inside.rows] == [True, True]
 
 
 def test_one_run_or_none_is_refused(data, tmp_path):
@@ -58,8 +62,11 @@ def _wide_screen(monkeypatch):
     monkeypatch.setattr(console, "width", 500)
 
 
-def evaluated(run: Path, bits_per_byte: float) -> None:
-    write_json(run / "results" / "evaluate.json", {"bits_per_byte": bits_per_byte})
+def evaluated(run: Path, bits_per_byte: float, **others) -> None:
+    best = RunFolder(run).best()
+    assert best is not None
+    result = {"checkpoint": best.name, "documents": "stream", "n_bytes": 300, **others}
+    write_json(run / "results" / "evaluate.json", {**result, "bits_per_byte": bits_per_byte})
 
 
 def made_of(run: Path, checksum: str) -> None:
@@ -126,6 +133,21 @@ def test_equal_vocabularies_are_told_apart_by_the_held_out_loss(data, capsys):
     evaluated(first, 9.0)
     evaluated(second, 1.0)
     assert recommended(capsys, first, second).endswith(f"next: groundup generate {second}")
+
+
+@pytest.mark.parametrize(
+    "others", [{"checkpoint": "step-000005"}, {"documents": "isolated"}, {"n_bytes": 299}]
+)
+def test_bits_of_other_weights_or_bytes_are_not_compared(data, capsys, others):
+    runs = [pretrain(settings(data, batch_size=n)).run for n in (4, 3)]
+    evaluated(runs[0], 2.0)
+    evaluated(runs[1], 1.0)
+    assert f"by bits per byte is {runs[1]}" in recommended(capsys, *runs)
+    evaluated(runs[1], 1.0, **others)
+    result = compare([str(run) for run in runs], out=data.parent / "c.svg")
+    assert result.rows[1].bits_per_byte is None
+    assert (result.rows[0].bits_per_byte is None) == ("checkpoint" not in others)
+    assert "The best run by validation loss is" in recommended(capsys, *runs)
 
 
 def test_of_different_held_out_texts_none_is_the_best(data, capsys):
