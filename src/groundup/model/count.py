@@ -185,11 +185,12 @@ def memory_bytes(
     Activations are the tensors that the backward pass needs, counted for the code of `model/`
     without `torch.compile`: the inputs of matrix products, norms and activation functions, and the
     queries, keys, values and output of attention. A CPU stores more: the attention weights where
-    `attention_blocks` runs, normalized inputs, and float32 copies in the norms where activations
-    are bfloat16. Logits in float32 are stored three times: as computed, as log-probabilities, and
-    as gradient. In bfloat16, and above `LOGITS_AT_ONCE`, they are stored once, with the gradient of
-    the head. A GPU computes those of `gpu_loss_rows` positions at a time, and a compiled step there
-    computes the outputs of norms and activation functions again.
+    `attention_blocks` runs or where dropout is applied to them, normalized inputs, and float32
+    copies in the norms where activations are bfloat16. Logits in float32 are stored three times: as
+    computed, as log-probabilities, and as gradient. In bfloat16, and above `LOGITS_AT_ONCE`, they
+    are stored once, with the gradient of the head. A GPU computes those of `gpu_loss_rows`
+    positions at a time, and a compiled step there computes the outputs of norms and activation
+    functions again.
 
     Args:
         config: Architecture of the model.
@@ -280,8 +281,13 @@ def _mixer_values(
     attention += (H + G) * D * (config.qk_norm + rotates if on_cpu else config.qk_norm or rotates)
     recomputes = in_segments or (of_pattern and T > LONG)
     if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
-        # Attention weights, and keys and values repeated for every query head.
-        return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D
+        # Attention weights, their dropout, and keys and values repeated for every query head.
+        weights = H * _visible_keys(T, config.window_of(layer)) * (2 if config.dropout else 1)
+        return attention + weights + 2 * (H - G) * D
+    if on_cpu and config.dropout and not (copies or in_segments):
+        # Torch's kernel has no dropout on a CPU, so all weights are stored: as computed, with
+        # dropout, and the dropout itself.
+        return attention + 3 * H * T + 2 * (H - G) * D
     return attention + H * D  # the output, before the heads are concatenated
 
 

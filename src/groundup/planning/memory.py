@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 
 from groundup.base.device import choose_device, choose_dtype
@@ -41,7 +42,8 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     rows = -(-config.batch_size // (hardware.grad_accumulation_steps * n_processes()))
     n_shards = n_processes() if hardware.parallel == "fsdp" else 1
     kinds = config.model.kinds
-    single = [config.model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
+    model = replace(config.model, dropout=0.0)  # as in a validation
+    single = [model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
