@@ -70,6 +70,8 @@ def test_train_time_chooses_the_steps(data):
     result = plan(settings(data, train_time="0.6s", max_passes=1e9))
     assert result.total_s == pytest.approx(0.6, rel=0.1)
     assert result.steps > 1
+    config = with_vocabulary(settings(data, steps=result.steps), open_data(data))
+    assert result.disk_bytes == count_disk(config)
 
 
 def test_steps_fill_the_time_with_their_validations():

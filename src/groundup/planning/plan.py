@@ -110,8 +110,6 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     parameters = parameters_by_part(config.model)
     check_memory(config)
     memory = count_memory(config)
-    check_disk(config, whole_run=True)
-    disk, free_disk = count_disk(config), free_disk_bytes(config.out)
     speed = probe(config, data, config.probe_s)
     n_windows = sum(map(len, validation_sets(config, data)))
     every = config.validation.validate_every
@@ -139,6 +137,8 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
                 f"{most:,} steps, after {config.max_passes:g} passes over the text."
             )
             steps = most
+    config = replace(config, steps=steps)
+    check_disk(config, whole_run=True)
     Schedule.of(config.schedule, steps)  # refuses a warmup that is too long
     n_passes = steps * config.batch_size / texts.n_windows
     n_targets = texts.n_targets(steps * config.batch_size)
@@ -160,8 +160,8 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         memory_bytes=memory,
         total_memory_bytes=sum(memory.values()),
         free_memory_bytes=usable_memory_bytes(choose_device(config.hardware.device)),
-        disk_bytes=disk,
-        free_disk_bytes=free_disk,
+        disk_bytes=count_disk(config),
+        free_disk_bytes=free_disk_bytes(config.out),
         n_train_tokens=data.n_train_tokens,
         n_targets=n_targets,
         n_passes=n_passes,
@@ -177,7 +177,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         total_s=budget_s
         or speed.compile_s + steps * step_s + _n_validations(steps, every) * validation_s,
         warnings=tuple(warnings),
-        settings_sha256=settings_sha256(replace(config, steps=steps)),
+        settings_sha256=settings_sha256(config),
     )
 
 
