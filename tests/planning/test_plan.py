@@ -16,7 +16,12 @@ from groundup.model.gpt import GPT
 from groundup.planning import fitting, memory
 from groundup.planning.config import PlanConfig
 from groundup.planning.fitting import _settings_that_fit
-from groundup.planning.memory import checkpoint_bytes, count_disk, count_memory
+from groundup.planning.memory import (
+    checkpoint_bytes,
+    count_disk,
+    count_memory,
+    settings_sha256,
+)
 from groundup.planning.plan import _steps_within, plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.data import open_data, with_vocabulary
@@ -58,6 +63,16 @@ def test_a_run_ends_within_the_predicted_range(tmp_path):
     assert longer[0] < low
     assert longer[1] < high < math.log(open_data(data).tokenizer.vocab_size)
     assert low <= pretrain(with_vocabulary(config, open_data(data))).validation_loss_nats <= high
+
+
+def test_a_run_of_one_text_is_not_compared_with_the_plan_of_a_mixture(data):
+    config = settings(data)
+    other = data.parent / "other"
+    mixed = [
+        replace_settings(config, mix=(f"{data}=1", f"{other}={weight}"), data=PlanConfig().data)
+        for weight in (1, 2)
+    ]
+    assert len({settings_sha256(each) for each in (config, *mixed)}) == 3
 
 
 def test_leaves_nothing_behind(data):
