@@ -55,7 +55,8 @@ class Plan:
     n_targets: int
     """Number of targets to train on, which padding and first tokens of documents are not."""
     n_passes: float
-    """Number of passes over the training text; of a mixture, over the text that is read most."""
+    """Number of passes over the windows of the training text; of a mixture, over those of the text
+    that is read most often."""
     passes: dict[str, float]
     """The same for each data folder."""
     first_loss_nats: float
