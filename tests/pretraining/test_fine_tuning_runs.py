@@ -8,6 +8,7 @@ from finetune_jobs import config_of, make_job, train
 from safetensors.torch import load_file, save_file
 
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.base.files import sha256_file
 from groundup.base.run import RunFolder
 from groundup.cli.main import main
@@ -117,6 +118,19 @@ def test_classifiers_of_two_models_have_one_validation_set_if_it_is_a_file(
     result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
     assert result.differences.keys() == {"run"}
     assert result.same_text == (labels is not None)
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "split_column"])
+def test_classifiers_with_other_files_for_validation_cannot_be_ranked(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / folder) for folder in ("first", "second")]
+    for each, more in zip(runs, ({}, {name: "other"}), strict=True):
+        config = ClassifyConfig(run=run, labels="texts.csv", method="last")
+        RunFolder(each).write_config(replace_settings(config, **more))
+        RunFolder(each).write_manifest({"verb": "classify"})
+    result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
+    assert (result.differences.keys(), result.same_text) == ({name}, False)
 
 
 def test_runs_of_two_commands_are_refused(run: Path, tmp_path: Path) -> None:

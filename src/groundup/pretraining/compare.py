@@ -23,6 +23,7 @@ from groundup.train.metrics import read_metrics
 _SPLIT = (
     *("run", "labels", "records", "pairs", "data", "seed", "split", "test_frac"),
     *("validation_frac", "max_test", "text_column", "label_column", "format", "encoding"),
+    *("test", "validation", "split_column", "near_duplicate", "n_classes", "passage_characters"),
 )
 """Settings of a fine-tuning run that decide what its validation set is."""
 
