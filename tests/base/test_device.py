@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -68,8 +70,17 @@ def test_memory_that_torch_keeps_for_reuse_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 45)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has a GPU of its own
     gpu = torch.device("cuda")
     assert (free_memory_bytes(gpu), usable_memory_bytes(gpu)) == (90, 95)
+
+
+def test_processes_of_torchrun_share_the_free_memory_of_their_machine(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=90))
+    cpu = torch.device("cpu")
+    assert free_memory_bytes(cpu) == 90
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert free_memory_bytes(cpu) == 30
 
 
 @pytest.mark.parametrize(("age_s", "counted_s"), [(2.0, 2.0), (500.0, 0.0), (-3.0, 0.0)])

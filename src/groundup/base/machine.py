@@ -27,7 +27,10 @@ def memory_in_use_bytes(device: "torch.device") -> int:
 
 
 def free_memory_bytes(device: "torch.device") -> int:
-    """Memory that is still available, in bytes; on a GPU with what torch keeps for reuse."""
+    """Memory that is still available, in bytes; on a GPU with what torch keeps for reuse.
+
+    In RAM, the processes that torchrun has started on this machine have equal shares of it.
+    """
     if device.type == "cuda":
         import torch
 
@@ -35,7 +38,7 @@ def free_memory_bytes(device: "torch.device") -> int:
         return torch.cuda.mem_get_info(device)[0] + kept
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def usable_memory_bytes(device: "torch.device") -> int:

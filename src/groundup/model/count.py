@@ -281,8 +281,9 @@ def _mixer_values(
     recomputes = in_segments or (of_pattern and T > LONG)
     by_blocks = copies or T <= FEW_POSITIONS or config.dropout > 0
     if on_cpu and by_blocks and not recomputes:
-        # Attention weights, and keys and values repeated for every query head.
-        return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D
+        # Attention weights, their dropout, and keys and values repeated for every query head.
+        weights = H * _visible_keys(T, config.window_of(layer)) * (2 if config.dropout else 1)
+        return attention + weights + 2 * (H - G) * D
     return attention + H * D  # the output, before the heads are concatenated
 
 

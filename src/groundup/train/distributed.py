@@ -171,7 +171,10 @@ class World:
 
         with warnings.catch_warnings():  # the option is renamed in torch 2.13
             warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(loss, broadcast_buffers=False)
+            # The gradients are views of what is sent; otherwise they would be in memory twice.
+            return DistributedDataParallel(
+                loss, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
 
 
 def _blocks(model: nn.Module) -> nn.ModuleList:
