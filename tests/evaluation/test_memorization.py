@@ -73,7 +73,9 @@ def test_equal_likelihoods_are_no_memory(run, monkeypatch):
         memorization, "score",
         lambda _, prompts: [(i, [equal] * len(p.continuations)) for i, p in enumerate(prompts)],
     )  # fmt: skip
-    found = canary_exposure(load(run), None, CANARY, n_others=100)
+    model = load(run)
+    decoder = Decoder(model.model, measure=False)
+    found = canary_exposure(model, decoder, CANARY, n_others=100)
     assert (found.rank, found.bits) == (101, 0.0)
 
 

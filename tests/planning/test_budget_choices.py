@@ -9,7 +9,7 @@ from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.model.config import GPTConfig
 from groundup.planning import budget, fitting, memory
-from groundup.planning.budget import SHAPES, choose, shape_settings
+from groundup.planning.budget import SHAPES, agree, choose, shape_settings
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
 from groundup.train.config import PretrainConfig
@@ -25,6 +25,15 @@ def test_a_large_text_does_not_make_a_given_model_too_slow(wishes, machine, monk
     assert chosen.steps > 50
     # The batch suits the targets of 20 s, which are fewer than those of a pass over the text.
     assert chosen.batch_size * chosen.model.context_length < 2048
+
+
+def test_an_unfinished_run_with_other_settings_is_another_one(wishes, machine):
+    machine(2e11)
+    stored = choose(wishes, open_data(wishes.data), 600.0)
+    assert agree(stored, wishes)
+    # It has chosen to look back, which these settings do not allow.
+    for settings in ({"positions": "learned"}, {"qk_norm": False}, {"qkv_bias": False}):
+        assert not agree(stored, replace_settings(wishes, **settings), frozenset(settings))
 
 
 @pytest.fixture

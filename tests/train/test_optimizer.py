@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -104,8 +105,8 @@ def test_adamw_kind_equals_torch_adamw():
 
 
 def test_adamw_has_one_learning_rate_for_all_parameters():
-    shape = {"vocab_size": 9, "context_length": 4, "d_model": 8, "n_layers": 1, "n_heads": 1}
-    model = GPT(GPTConfig(**shape, ngram=3, ngram_rows=64, tie_embeddings=False), seed=1)
+    size = GPTConfig(vocab_size=9, context_length=4, d_model=8, n_layers=1, n_heads=1)
+    model = GPT(replace(size, ngram=3, ngram_rows=64, tie_embeddings=False), seed=1)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     optimizer = Optimizer(model, config(name="adamw", learning_rate=0.01, weight_decay=0.0))
     for parameter in model.parameters():
