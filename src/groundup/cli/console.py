@@ -30,7 +30,7 @@ class _Console(Console):
         raise
 
 
-console = _Console(highlight=False, soft_wrap=False)
+console = _Console(highlight=False, soft_wrap=False, emoji=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 suggested: list[str] = []
@@ -126,10 +126,10 @@ def next_command(command: str) -> None:
 
 
 _FRAME = (
-    TextColumn("{task.description}"),
+    TextColumn("{task.description}", markup=False),
     BarColumn(bar_width=24),
     TaskProgressColumn(),
-    TextColumn("{task.fields[words]}"),
+    TextColumn("{task.fields[words]}", markup=False),
     TimeElapsedColumn(),
 )
 _FRAME_WIDTH = 24 + 4 + 7 + 4
@@ -215,7 +215,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 def error(mistake: UserError) -> None:
     """Print an error on stderr, with a complete command that helps if there is one."""
     command = command_that_helps(mistake)
-    screen = Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False, emoji=False)
     # On a terminal, words are not cut and the command has a line of its own, to be copied.
     separator = "\n" if screen.is_terminal else " "
     located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
