@@ -61,17 +61,31 @@ def as_options(settings: Mapping[str, object]) -> list[str]:
 
     >>> as_options({"context_length": 128, "compile": False, "stride": None})
     ['--context-length', '128', '--no-compile', '--stride', 'none']
+    >>> as_options({"lora_targets": ("query", "value")})
+    ['--lora-targets', 'query', 'value']
     """
     words: list[str] = []
     for name, value in settings.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, tuple | list):
+            words += [f"--{option}", *map(str, value)]
         elif str(value).startswith("-"):
             words.append(f"--{option}={value}")
         else:
             words += [f"--{option}", "none" if value is None else str(value)]
     return words
+
+
+def as_word(path: str | Path) -> str:
+    """Write a path as an argument; one that begins with a hyphen would be taken for an option.
+
+    >>> as_word(Path("data")), as_word(Path("-data")), as_word("--steps")
+    ('data', './-data', '--steps')
+    """
+    is_like_option = isinstance(path, Path) and str(path).startswith("-") and str(path) != "-"
+    return f"./{path}" if is_like_option else str(path)
 
 
 def quoted(word: str | Path) -> str:
@@ -80,4 +94,4 @@ def quoted(word: str | Path) -> str:
     >>> print("groundup evaluate", quoted(Path("runs/my run")))
     groundup evaluate 'runs/my run'
     """
-    return shlex.quote(str(word))
+    return shlex.quote(as_word(word))

@@ -10,6 +10,8 @@ import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -18,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.duration import span
-from groundup.base.errors import UserError, as_options
+from groundup.base.errors import UserError, as_options, as_word
 from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
 from groundup.cli.verbs import VERBS, Verb
@@ -47,6 +49,7 @@ _PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 60.0
 """Seconds between two lines of progress where there is no terminal."""
 _BRIEF_LINES = 3
 """Lines of a generated text that a story shows."""
+_RECIPE = ("--config", "--recipe")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -253,56 +256,74 @@ def command_that_helps(mistake: UserError) -> str:
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """Return the arguments of a command with some options set to other values.
 
-    >>> retyped(["plan", "data", "--steps", "9", "--compile"], ["--no-compile", "--steps", "5"])
-    ['plan', 'data', '--no-compile', '--steps', '5']
-    >>> retyped(["plan", "--compile", "data"], ["--no-compile"])
-    ['plan', 'data', '--no-compile']
-    >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
-    ['plan', 'data', '--out', 'runs/b']
+    >>> retyped(["plan", "data", "--steps", "9", "--bias"], ["--no-bias", "--steps", "5"])
+    ['plan', 'data', '--no-bias', '--steps', '5']
+    >>> retyped(["evaluate", "--canary", "a", "b", "--stride", "9", "run"], ["--canary", "c"])
+    ['evaluate', 'run', '--stride', '9', '--canary', 'c']
     """
     if not options:
         return list(words)
-    names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
-    flags = {  # these have no value to replace
-        word.removeprefix("--").removeprefix("no-")
-        for word, after in zip(options, [*options[1:], "--"], strict=True)
-        if word[:2] == after[:2] == "--"
-    }
-    kept: list[str] = []
-    skip_value = False
-    for given in words:
-        word = SHORT_OPTIONS.get(given, given)
-        name, joined, _ = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
-            changed = name.removeprefix("no-") in names
-            skip_value = changed and not joined and name.removeprefix("no-") not in flags
-            if changed:
-                continue
-        elif skip_value:
-            skip_value = False
-            continue
-        kept.append(given)
-    return [*kept, *options]
+    changed = {_setting(_long_name(word)[0]) for word in options if word[:2] == "--"}
+    parts = _parts(words)
+    # A list of values would take a word after it, so that the words without an option come first.
+    kept = [part for name, part in parts if not name]
+    kept += [part for name, part in parts if name and _setting(name) not in changed]
+    return [*chain.from_iterable(kept), *options]
 
 
 def with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
-    """Put a value in the place of the positional argument of a command."""
+    """Put a value in the place of the positional argument of a command.
+
+    A recipe that is there is named by its option instead.
+    """
+    option = _option(str(verb.positional))
+    kind = options_of(verb.config_class())[str(verb.positional)].kind
+    parts = _parts(words)[1:]
+    recipe = [part[0] for name, part in parts if not name and part[0].endswith(".toml")]
+    if typing.get_origin(kind.type) is tuple or any(name in _RECIPE for name, _ in parts):
+        recipe = []
+    elif recipe:
+        recipe = ["--config", recipe[0]]
+    if kind.type is Path:
+        value = as_word(Path(value))
+    kept = [part for name, part in parts if name not in ("", option)]
+    return [words[0], value, *recipe, *chain.from_iterable(kept)]
+
+
+def _parts(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Split the arguments of a command as in `typed`: the long name of each option, and its words.
+
+    A word that belongs to no option has an empty name.
+    """
+    verb = next(verb for verb in VERBS if verb.name == words[0])
     kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
-    kept, index = [words[0], value], 1
+    parts, index = [("", [words[0]])], 1
     while index < len(words):
-        name, joined, _ = SHORT_OPTIONS.get(words[index], words[index]).partition("=")
-        is_option, end = name.startswith("--"), index + 1
+        end = index + 1
+        name, has_value = _long_name(words[index])
         kind = kinds.get(name)
-        if is_option and not joined and (name == "--config" or (kind and kind.type is not bool)):
-            end += 1
-            while kind and typing.get_origin(kind.type) is tuple and words[end : end + 1]:
-                if words[end].startswith("-"):
-                    break
+        if kind is not None and typing.get_origin(kind.type) is tuple and not has_value:
+            while end < len(words) and not _long_name(words[end])[0]:
                 end += 1
-        if is_option and name != _option(str(verb.positional)):
-            kept += words[index:end]
+        elif name in _RECIPE or (kind is not None and kind.type is not bool):
+            end += not has_value
+        parts.append((name, list(words[index:end])))
         index = end
-    return kept
+    return parts
+
+
+def _long_name(word: str) -> tuple[str, bool]:
+    """The name of an option, and whether its value is in the same word. Empty: it is no option."""
+    if word[:1] != "-" or word == "-":
+        return "", False
+    if word[:2] in SHORT_OPTIONS:
+        return SHORT_OPTIONS[word[:2]], len(word) > 2
+    name, joined, _ = word.partition("=")
+    return name, bool(joined)
+
+
+def _setting(option: str) -> str:
+    return option.removeprefix("--").removeprefix("no-")
 
 
 def _option(name: str) -> str:

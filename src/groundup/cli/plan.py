@@ -57,10 +57,10 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)
-    words = _for_pretrain(typed[1:]) or [str(config.first_data)]
+    words = ["pretrain", *(_for_pretrain(typed[1:]) or [str(config.first_data)])]
     if config.train_time is not None:
         words = retyped(words, ["--steps", str(result.steps)])
-    next_command(shlex.join(["groundup", "pretrain", *words]))
+    next_command(shlex.join(["groundup", *words]))
     return result
 
 
