@@ -32,20 +32,24 @@ def refuse_unwritable(verb: Verb, config: Any) -> None:
         return
     place = getattr(config, verb.writes)
     if verb.name in _IN_RUN and place is None:
-        run = newest_run() if config.run is None else config.run
+        run = newest_run(verb.requires) if config.run is None else config.run
         _refuse(RunFolder.of(run).path / _IN_RUN[verb.name], "out", inside=run)
     elif verb.writes == "data":
         _refuse_copying(verb, config, place)
+    elif verb.name == "prepare":
+        _refuse(place, verb.writes, is_new=False)
     else:
         _refuse(Path("runs", "imported") if place is None else place, verb.writes)
 
 
-def _refuse(place: Path, setting: str, inside: Path | None = None) -> None:
+def _refuse(place: Path, setting: str, inside: Path | None = None, *, is_new: bool = True) -> None:
+    """Check a place; `is_new` is False for a command that writes into a folder that exists."""
     if inside is not None and not inside.exists():
         return  # that is the error to report
     reason = why_not_writable(place if place.is_dir() else place.absolute().parent)
-    # A taken name gets a number: then a folder beside it is written.
-    reason = reason or why_not_writable(place.absolute().parent)
+    if is_new:
+        # A taken name gets a number: then a folder beside it is written.
+        reason = reason or why_not_writable(place.absolute().parent)
     if reason is not None:
         raise UserError(
             f"This cannot be written ({reason}). A writable location is expected.",
