@@ -128,6 +128,11 @@ def next_command(command: str) -> None:
     console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
 
+def next_typed(options: Sequence[str]) -> None:
+    """Print the command that was typed as the next one, with some options set to other values."""
+    next_command(shlex.join(["groundup", *retyped(typed, options)]))
+
+
 _FRAME = (
     TextColumn("{task.description}", markup=False),
     BarColumn(bar_width=24),
@@ -295,9 +300,10 @@ def _parts(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
     A word that belongs to no option has an empty name.
     """
-    verb = next(verb for verb in VERBS if verb.name == words[0])
-    kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
-    parts, index = [("", [words[0]])], 1
+    verb = next((verb for verb in VERBS if words[:1] == [verb.name]), None)
+    options = {} if verb is None else options_of(verb.config_class())
+    kinds = {_option(name): leaf.kind for name, leaf in options.items()}
+    parts, index = [("", list(words[:1]))], 1
     while index < len(words):
         end = index + 1
         name, has_value = _long_name(words[index])
