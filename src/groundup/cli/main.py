@@ -264,7 +264,9 @@ def script() -> None:
     gc.disable()
     open_closed_streams()
     assert isinstance(sys.stdout, io.TextIOWrapper)
+    assert isinstance(sys.stderr, io.TextIOWrapper)
     sys.stdout, guard = guarded(sys.stdout)
+    sys.stderr, _ = guarded(sys.stderr)
     statuses: list[int] = []
 
     def leave() -> None:
