@@ -183,9 +183,12 @@ class Line:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Line]:
-    """Show a bar on a terminal, and plain lines at intervals when piped."""
+    """Show a bar on a terminal, and plain lines at intervals elsewhere.
+
+    FORCE_COLOR gives colors to a file, which cannot show a bar; nor can a terminal that is dumb.
+    """
     line = Line(description, total)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal or not console.file.isatty():
         yield line
         return
     with Progress(*_FRAME, console=console, refresh_per_second=4, transient=style.is_brief) as bar:
