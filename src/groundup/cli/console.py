@@ -70,6 +70,11 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
+def has_colors() -> bool:
+    """Whether the screen shows colors: not with NO_COLOR, and not on a terminal that is dumb."""
+    return console.color_system is not None and not console.no_color
+
+
 def plural(count: int, noun: str) -> str:
     """Write a count and its noun.
 
