@@ -163,6 +163,17 @@ def test_the_settings_of_an_old_run_are_understood() -> None:
     )
 
 
+@pytest.mark.parametrize(("minutes", "time"), [(2, "2m"), (0.5, "0.5m"), ("2m", "2m")])
+def test_minutes_may_be_written_with_a_unit(minutes: object, time: str) -> None:
+    from groundup.story.config import StoryConfig
+
+    assert configs.from_mapping(StoryConfig, {"minutes": minutes}).train_time == time
+    for wrong, found in (("x", "'x'"), ([2], "[2]")):
+        with pytest.raises(UserError, match="train_time is") as caught:
+            configs.from_mapping(StoryConfig, {"minutes": wrong}, where="r.toml")
+        assert found in caught.value.message
+
+
 def test_every_renamed_setting_is_there() -> None:
     from groundup.story.config import StoryConfig
 

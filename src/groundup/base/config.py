@@ -30,7 +30,16 @@ RENAMED: dict[str, str] = {
     "minutes": "train_time",
 }
 """Names of version 0.1 and what they are now. The place of a setting follows from its name."""
-CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": lambda minutes: f"{float(minutes):g}m"}
+
+
+def _from_minutes(value: Any) -> Any:
+    try:
+        return f"{float(value):g}m"
+    except (TypeError, ValueError):  # "2m", as it is written now, or a value that is refused later
+        return value
+
+
+CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": _from_minutes}
 """Old names whose values are written in another way now."""
 
 
