@@ -85,7 +85,7 @@ def make_command(verb: Verb) -> Callable[..., tuple[Any, frozenset[str]]]:
 def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any, frozenset[str]]:
     """Lay the typed options on a recipe, and make the config."""
     known = leaves(cls)
-    file = typed.pop("config", None)
+    file = _with_hyphen(typed.pop("config", None))
     if file is None and positional and str(typed.get(positional)).endswith(".toml"):
         file = Path(typed.pop(positional))  # groundup pretrain recipe.toml
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
