@@ -179,6 +179,21 @@ def _default_sigint() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_default_sigint")
+def test_ctrl_c_at_the_very_start_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(name: str) -> Verb:
+        signal.raise_signal(signal.SIGINT)
+        return find(name)
+
+    find = cli._find
+    monkeypatch.setattr("groundup.cli.main._find", interrupted)
+    monkeypatch.setattr("groundup.cli.main._parse", lambda verb, words: (PlanConfig(), frozenset()))
+    assert main(["plan"]) == 130
+    assert capsys.readouterr().err.startswith("\nStopped. ")
+
+
+@pytest.mark.usefixtures("_default_sigint")
 def test_ctrl_c_waits_until_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     before, imported = signal.getsignal(signal.SIGINT), []
 
@@ -222,6 +237,12 @@ def test_a_wrong_value_is_one_line_without_traceback(
     captured = capsys.readouterr().err
     assert "--validation-frac is 'many'. A number is expected." in captured
     assert "Traceback" not in captured
+
+
+def test_a_recipe_is_no_standard_input(capsys: pytest.CaptureFixture) -> None:
+    assert main(["pretrain", "--config", "-"]) == 2
+    expected = "error: -: There is no such file. A TOML file with settings is expected.\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_every_public_name_is_there() -> None:

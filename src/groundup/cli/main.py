@@ -51,6 +51,12 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"groundup {_version()}")
         return 0
+    with handled_interrupts() as interrupts:
+        return _command(words, interrupts)
+
+
+def _command(words: list[str], interrupts: Interrupts) -> int:
+    """Find a command, run it and return the exit status."""
     from groundup.cli import console
 
     # Only warnings are printed; the log file of a run gets all messages.
@@ -68,8 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.error(mistake)
         return 2
     try:
-        with handled_interrupts() as interrupts:
-            return _run(verb, words, interrupts)
+        return _run(verb, words, interrupts)
     finally:
         screen.print_rest()
 
