@@ -93,6 +93,12 @@ def test_what_does_not_fit_is_named_with_its_file(mapping: dict[str, Any], words
     assert caught.value.where == "r.toml"
 
 
+@pytest.mark.parametrize(("table", "value"), [("model", "gpt2"), ("samples", "none")])
+def test_a_text_in_place_of_a_table_is_refused(table: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{table} is '{value}'. A table of settings is expected."):
+        configs.from_mapping(PretrainConfig, {table: value}, where="r.toml")
+
+
 @pytest.mark.parametrize(
     "values",
     [{"rate": "0.1"}, {"limit": "100"}, {"limit": 1.0}, {"rate": math.nan}, {"inner": None}],

@@ -104,7 +104,8 @@ def with_current_names(
     for key, value in mapping.items():
         kind = kinds.get(key)
         # In a flat file `optimizer` is a name, and not yet a table.
-        if kind is not None and not (kind.is_config and isinstance(value, str)):
+        is_name = kind is not None and kind.is_config and isinstance(value, str) and key in known
+        if kind is not None and not is_name:
             is_table = kind.is_config and isinstance(value, dict)
             table = {key: with_current_names(kind.type, value, where=where) if is_table else value}
         else:
