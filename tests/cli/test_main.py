@@ -96,6 +96,18 @@ def test_command_line_over_recipe_over_defaults(tmp_path: Path) -> None:
         assert parse("pretrain", *first, *words) == (expected, given)
 
 
+@pytest.mark.parametrize("word", ["none", "Off"])
+def test_a_free_text_may_be_any_word(word: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    for command, name in (("predict", "text"), ("chat", "ask"), ("chat", "system")):
+        recipe.write_text(f'{name} = "{word}"\n')
+        for words in ([f"--{name}", word], ["--config", str(recipe)]):
+            config, _ = parse(command, *words)
+            assert getattr(config, name) == word
+    config, _ = parse("evaluate", "--task", "a.jsonl", "--examples", word)
+    assert config.tasks.examples is None
+
+
 def test_what_was_typed_is_known_though_it_is_the_default() -> None:
     config, given = parse("pretrain", "data", "--batch-size", "8", "--no-bias")
     assert config == PretrainConfig()

@@ -163,7 +163,8 @@ def _converter(leaf: Leaf) -> Callable[[Any, Any], Any]:
 
     def read(_: Any, tokens: tuple[Token, ...]) -> Any:
         word = tokens[0].value
-        if leaf.kind.optional and word.lower() in ("none", "off"):
+        has_none = leaf.kind.optional and Mark.FREE_TEXT not in leaf.marks
+        if has_none and word.lower() in ("none", "off"):
             return None
         if Mark.ZERO_IS_NONE in leaf.marks and word == "0":
             return None
