@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from groundup.base.errors import UserError, quoted
+from groundup.base import errors
+from groundup.base.errors import UserError, joined, quoted
 from groundup.cli import console
 from groundup.cli.main import main
 from groundup.cli.verbs import VERBS
@@ -64,6 +65,25 @@ def test_a_list_is_typed_as_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_that_begins_with_a_hyphen() -> None:
     assert quoted(Path("-my data")) == "'./-my data'"
     assert [quoted(word) for word in (Path("-"), "--out", Path("a-b"))] == ["-", "--out", "a-b"]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("runs\\story", "runs\\story"),
+        ("C:\\data\\a.txt", "C:\\data\\a.txt"),
+        ("my data", '"my data"'),
+        ("it's", '"it\'s"'),
+        ('say "hi"', '"say \\"hi\\""'),
+        ("a&b", '"a&b"'),
+        ("", '""'),
+    ],
+)
+def test_windows_has_double_quotes_only(
+    word: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(errors, "_IS_WINDOWS", True)
+    assert joined(["groundup", word]) == f"groundup {expected}"
 
 
 def test_the_recipe_stays_beside_other_data(

@@ -1,9 +1,13 @@
 """The one error that a user meets: what was found, what is expected, and what to type."""
 
+import os
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+_IS_WINDOWS = os.name == "nt"
 
 
 class UserError(ValueError):
@@ -94,4 +98,18 @@ def quoted(word: str | Path) -> str:
     >>> print("groundup evaluate", quoted(Path("runs/my run")))
     groundup evaluate 'runs/my run'
     """
-    return shlex.quote(as_word(word))
+    text = as_word(word)
+    if not _IS_WINDOWS:
+        return shlex.quote(text)
+    # Its shells have double quotes only, and a backslash is a part of most paths there.
+    is_plain = re.fullmatch(r"[\w./\\:=+-]+", text) is not None
+    return text if is_plain else '"' + text.replace('"', '\\"') + '"'
+
+
+def joined(words: Iterable[str | Path]) -> str:
+    """Write the words of a command so that a shell reads them as they are.
+
+    >>> joined(["groundup", "generate", Path("runs/my run"), "--seed", "1"])
+    "groundup generate 'runs/my run' --seed 1"
+    """
+    return " ".join(map(quoted, words))

@@ -4,7 +4,6 @@ Color only on a terminal; plain lines when piped. Only `cli/` prints.
 """
 
 import re
-import shlex
 import sys
 import time
 import typing
@@ -20,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.duration import span
-from groundup.base.errors import UserError, as_options, as_word
+from groundup.base.errors import UserError, as_options, as_word, joined
 from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
 from groundup.cli.verbs import VERBS, Verb
@@ -135,7 +134,7 @@ def next_command(command: str) -> None:
 
 def next_typed(options: Sequence[str]) -> None:
     """Print the command that was typed as the next one, with some options set to other values."""
-    next_command(shlex.join(["groundup", *retyped(typed, options)]))
+    next_command(joined(["groundup", *retyped(typed, options)]))
 
 
 _FRAME = (
@@ -259,7 +258,7 @@ def command_that_helps(mistake: UserError) -> str:
         words = retyped(typed, as_options(others))
         if verb.positional in settings:
             words = with_positional(words, verb, str(settings[verb.positional]))
-        suggested.append(shlex.join(["groundup", *words]))
+        suggested.append(joined(["groundup", *words]))
         return suggested[-1]
     if mistake.command:
         suggested.append(mistake.command)

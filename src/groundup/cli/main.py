@@ -9,12 +9,11 @@ import importlib
 import io
 import logging
 import os
-import shlex
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from groundup.base.errors import UsageError, UserError
+from groundup.base.errors import UsageError, UserError, joined
 from groundup.cli.interrupts import Interrupts, handled_interrupts
 from groundup.cli.streams import accept_all_text, guarded, open_closed_streams
 from groundup.cli.verbs import VERBS, Verb, call
@@ -114,7 +113,7 @@ def _run(verb: Verb, words: list[str], interrupts: Interrupts) -> int:
 
 def _stopped(verb: Verb, words: list[str]) -> int:
     """Print how to go on after an interruption."""
-    command = shlex.join(["groundup", *words])
+    command = joined(["groundup", *words])
     resumes = verb.resumable or any(
         word.split("=")[0] == f"--{verb.resumable_with}" for word in words
     )

@@ -1,10 +1,9 @@
 """Refuse a place where the result cannot be written, before a command starts to work."""
 
-import shlex
 from pathlib import Path
 from typing import Any
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError, joined, quoted
 from groundup.base.newest_run import newest_run
 from groundup.base.run import RunFolder
 from groundup.base.writable import why_not_writable, writable_place
@@ -68,7 +67,7 @@ def _refuse_copying(verb: Verb, config: Any, folder: Path) -> None:
         words = ["groundup", *with_positional(typed, verb, str(copy))]
         if getattr(config, "overwrite", True) is False:
             words.append("--overwrite")  # of the copy
-        command = shlex.join(words)
+        command = joined(words)
         raise UserError(
             f"The result of `{verb.name}` is written into this folder, which cannot be written to "
             f"({reason}). Copy it, and work on the copy.",
