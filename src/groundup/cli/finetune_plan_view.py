@@ -1,9 +1,7 @@
 """The cost of a fine-tuning run as a table, for `--plan-only`."""
 
-import shlex
-
 from groundup.base.duration import span
-from groundup.cli.console import next_command, note, table, typed
+from groundup.cli.console import next_typed, note, table
 from groundup.finetune.plan import FineTuningPlan
 
 
@@ -35,4 +33,4 @@ def show_plan(plan: FineTuningPlan, unit: str, n_folds: int | None = None) -> No
         ],
     ]
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
-    next_command(shlex.join(["groundup", *(word for word in typed if word != "--plan-only")]))
+    next_typed(["--no-plan-only"])

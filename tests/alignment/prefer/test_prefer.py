@@ -18,6 +18,7 @@ from groundup.alignment.prefer.result import PreferResult
 from groundup.alignment.prefer.split import split_pairs
 from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
+from groundup.cli import console
 from groundup.cli import prefer as view
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.export import export
@@ -116,14 +117,19 @@ def test_the_reference_of_an_earlier_run_is_used_again(
     assert third.reference_from is None
 
 
-def test_a_plan_writes_nothing(config: PreferConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_writes_nothing(
+    config: PreferConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert config.run is not None
+    monkeypatch.setattr(console, "typed", ["prefer", "--config", "plan_only.toml"])
     before = sorted(config.run.parent.rglob("*"))
     plan = view.run(dataclasses.replace(config, plan_only=True))
     assert isinstance(plan, FineTuningPlan)
     assert plan.n_targets == 20 * 4
     assert sorted(config.run.parent.rglob("*")) == before
-    assert "80 pairs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "80 pairs" in shown
+    assert "next: groundup prefer --config plan_only.toml --no-plan-only" in shown
 
 
 def test_near_duplicates_of_prompts_stay_in_one_set(config: PreferConfig, tmp_path: Path) -> None:

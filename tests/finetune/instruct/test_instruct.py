@@ -357,8 +357,10 @@ def test_the_method_follows_the_size_of_the_model() -> None:
     assert (chosen.batch_size, chosen.learning_rate, chosen.dtype) == (7, 0.5, "bf16")
     with pytest.raises(UserError, match="cannot be split into 20 parts"):
         InstructConfig(grad_accumulation_steps=20).resolved(LORA_ABOVE + 1)
-    with pytest.raises(UserError, match="Folds need a file of records"):
+    with pytest.raises(UserError, match=r"Folds need a file of records.* Try: folds=None"):
         InstructConfig(folds=5)
+    with pytest.raises(UserError, match=r"budget does not apply.* Try: budget=None"):
+        InstructConfig(folds=5, budget="10m", records="a.json")
 
 
 def test_the_verdict_names_the_kinds(synthetic: InstructResult) -> None:
