@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,8 @@ def test_what_comes_next_can_be_typed(folder: Path, capsys: pytest.CaptureFixtur
     for line in re.findall(r"^    (groundup .*)$", readme, re.M):
         assert any(word.startswith("my run") for word in shlex.split(line)), line
     assert "`groundup plan --config 'my run/config.toml'`" in readme
+    shutil.copytree("my data", "my run/data")  # as a story has it
+    assert then("tokens", "my run/data")[1:] == ["windows", "my run/data"]
 
 
 def test_no_next_command_opens_what_cannot_be_opened(

@@ -331,8 +331,8 @@ def _long_name(word: str) -> tuple[str, bool]:
         return "", False
     if word[:2] in SHORT_OPTIONS:
         return SHORT_OPTIONS[word[:2]], len(word) > 2
-    name, joined, _ = word.partition("=")
-    return name, bool(joined)
+    name, equals, _ = word.partition("=")
+    return name, bool(equals)
 
 
 def _setting(option: str) -> str:

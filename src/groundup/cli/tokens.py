@@ -30,7 +30,7 @@ def run(config: TokensConfig) -> TokensResult:
 
 def _next(place: Path) -> None:
     run, data = RunFolder.of(place), data_with_stores(place)
-    if run.checkpoints():
-        next_command(f"groundup generate {quoted(run.path)}")
-    elif data is not None:
+    if data is not None:  # that of a story is inside its run
         next_command(f"groundup windows {quoted(data)}")
+    elif run.checkpoints():
+        next_command(f"groundup generate {quoted(run.path)}")

@@ -19,6 +19,7 @@ from groundup.base.errors import UserError
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.story.config import StoryConfig
+from groundup.text.own_files import PIPED_TEXT
 from groundup.text.sources import find_sources
 
 
@@ -72,7 +73,7 @@ def open_story(config: StoryConfig) -> Story:
     if unfinished is None:
         files.write_json(path / "story" / "identity.json", identity)
     if piped is not None:  # a pipe can be read only once: later stages read this copy
-        kept = path / "story" / "stdin.txt"
+        kept = path / PIPED_TEXT
         files.write_bytes(kept, piped)
         sources = tuple(str(kept) if source == "-" else source for source in config.sources)
         config = dataclasses.replace(config, sources=sources)

@@ -18,10 +18,9 @@ _TOKENIZERS = (("ladder.json",), ("tokenizer.json", "vocabulary.txt"))
 """Files that are together in one folder only if groundup wrote a tokenizer."""
 _RUN_FILES = ("config.toml", "metrics.jsonl")
 """Both are in every run folder in which a step was done."""
+PIPED_TEXT = Path("story", "stdin.txt")
+"""In the run of a story, the text of the user that was piped into it."""
 _BESIDE_RESULTS = ("corpus/manifest.json", "data/corpus/manifest.json", "config.toml", "story")
-
-_PIPED = ("story", "stdin.txt")
-"""The copy of a text that was piped into a story."""
 
 
 def is_own_folder(folder: Path) -> bool:
@@ -47,7 +46,7 @@ def is_own(path: Path) -> bool:
     A file of the user may be in a run folder, beside what belongs to the run.
     """
     path = path.resolve()
-    if path.parts[-2:] == _PIPED:
+    if path.parts[-2:] == PIPED_TEXT.parts:
         return False
     if is_own_page(path) or is_own_folder(path):
         return True
