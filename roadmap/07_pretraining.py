@@ -44,7 +44,7 @@ data = folder / "data"
 # The text is Python's language reference, which is part of every Python installation.
 
 # %%
-prepare(PrepareConfig(out=data))
+prepare(PrepareConfig(sources=("python-reference",), out=data))
 tokenizer = train_bpe((document.text for document in read_corpus(data, "train")), 384)
 tokenizer.save(data / "tokenizer")
 stores = encode_corpus(data, tokenizer)
@@ -103,8 +103,8 @@ assert schedule.factor(10) > schedule.factor(30) > schedule.factor(60) > 0
 
 # %% [markdown]
 # ## A complete run
-# `pretrain` runs the training loop and writes a run folder: config, metrics, checkpoints, samples
-# and a report. The callback below stops the run after step 35, as an interruption would.
+# `pretrain` runs the training loop and writes a run folder: config, metrics, checkpoints, a figure
+# and a README. The callback below stops the run after step 35, as an interruption would.
 
 # %%
 steps: list[Step] = []

@@ -65,7 +65,7 @@ assert abs(loss.perplexity - tokenizer.vocab_size) < 0.2 * tokenizer.vocab_size,
 # finds repetitions; its window contains the training text. An untrained model is worse than both.
 
 # %%
-validation = target_bytes(tokens, tokenizer)
+validation = b"".join(target_bytes(tokens, tokenizer))
 assert loss.n_bytes == len(validation)
 train = train_text.encode()
 counts = ByteNgrams(train)

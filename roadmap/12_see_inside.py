@@ -24,7 +24,7 @@ from groundup.train.config import PretrainConfig
 
 folder = Path(tempfile.mkdtemp())
 data, run = folder / "data", folder / "run"
-prepare(PrepareConfig(out=data))
+prepare(PrepareConfig(sources=("python-reference",), out=data))
 tokenizer = train_bpe((document.text for document in read_corpus(data, "train")), 384)
 tokenizer.save(data / "tokenizer")
 encode_corpus(data, tokenizer)

@@ -27,6 +27,7 @@ SHAPE = {"context_length": 16, "d_model": 16, "n_layers": 1, "n_heads": 2}
 
 
 BESIDE: dict[str, list[dict[str, str]]] = {
+    "AuditConfig": [{"run": "runs/a"}],
     "ClassifyConfig": [{"labels": "a.csv"}, *({"method": m} for m in ("last", "lora", "all"))],
     "InstructConfig": [{"records": "a.json"}],
 }

@@ -93,6 +93,12 @@ def test_what_does_not_fit_is_named_with_its_file(mapping: dict[str, Any], words
     assert caught.value.where == "r.toml"
 
 
+@pytest.mark.parametrize(("table", "value"), [("model", "gpt2"), ("samples", "none")])
+def test_a_text_in_place_of_a_table_is_refused(table: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"{table} is '{value}'. A table of settings is expected."):
+        configs.from_mapping(PretrainConfig, {table: value}, where="r.toml")
+
+
 @pytest.mark.parametrize(
     "values",
     [{"rate": "0.1"}, {"limit": "100"}, {"limit": 1.0}, {"rate": math.nan}, {"inner": None}],
@@ -161,6 +167,17 @@ def test_the_settings_of_an_old_run_are_understood() -> None:
         curves=False,
         compile="off",  # false at the time
     )
+
+
+@pytest.mark.parametrize(("minutes", "time"), [(2, "2m"), (0.5, "0.5m"), ("2m", "2m")])
+def test_minutes_may_be_written_with_a_unit(minutes: object, time: str) -> None:
+    from groundup.story.config import StoryConfig
+
+    assert configs.from_mapping(StoryConfig, {"minutes": minutes}).train_time == time
+    for wrong, found in (("x", "'x'"), ([2], "[2]")):
+        with pytest.raises(UserError, match="train_time is") as caught:
+            configs.from_mapping(StoryConfig, {"minutes": wrong}, where="r.toml")
+        assert found in caught.value.message
 
 
 def test_every_renamed_setting_is_there() -> None:

@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 
@@ -20,6 +22,12 @@ NEW = (
     "block = bytearray(b'x') * (200 << 20); held = memory_in_use_bytes(cpu); del block;"
     "print(held, memory_in_use_bytes(cpu), peak_memory_bytes(cpu))"
 )
+
+
+def test_bf16_is_chosen_from_ampere_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, dtype in (((7, 5), torch.float32), ((8, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert choose_dtype("auto", torch.device("cuda")) == dtype
 
 
 def test_the_peak_memory_is_that_of_this_process():
@@ -62,8 +70,17 @@ def test_memory_that_torch_keeps_for_reuse_is_free(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (50, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 45)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 5)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each process has a GPU of its own
     gpu = torch.device("cuda")
     assert (free_memory_bytes(gpu), usable_memory_bytes(gpu)) == (90, 95)
+
+
+def test_processes_of_torchrun_share_the_free_memory_of_their_machine(monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=90))
+    cpu = torch.device("cpu")
+    assert free_memory_bytes(cpu) == 90
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert free_memory_bytes(cpu) == 30
 
 
 @pytest.mark.parametrize(("age_s", "counted_s"), [(2.0, 2.0), (500.0, 0.0), (-3.0, 0.0)])

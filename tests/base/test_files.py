@@ -1,6 +1,8 @@
 """A file is whole or absent."""
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,19 @@ def test_an_error_midway_leaves_the_old_file_and_no_litter(tmp_path: Path) -> No
         write_half()
     assert goal.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("write", [files.atomic_path, files.atomic_folder, files.in_place])
+def test_an_output_without_a_reader_is_not_an_error_of_the_file(
+    write: Callable[..., AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    def print_midway() -> None:
+        with write(tmp_path / "a", *["unchanged"] * (write is files.in_place)):
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        print_midway()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None:

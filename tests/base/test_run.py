@@ -23,6 +23,16 @@ MEASURED = ("loss_nats", "grad_norm")
 MEASURES = dict.fromkeys(MEASURED, 2.5)
 
 
+@pytest.mark.parametrize("name", ["runs/first", "runs/inner/first", "file/first"])
+def test_a_parent_that_is_no_folder_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to(tmp_path / "missing" / "runs")
+    (tmp_path / "file").touch()
+    outer = tmp_path / name.split("/")[0]
+    with pytest.raises(UserError, match="cannot be created") as caught:
+        RunFolder.create(tmp_path / name)
+    assert f"({outer} is not a folder)" in caught.value.message
+
+
 def test_metrics_survive_a_line_cut_by_a_crash(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.log_metrics(step=1, **MEASURES, validation_loss_nats=None)

@@ -158,6 +158,9 @@ def test_a_run_that_is_not_there(
         (["pretrain", "--mix", "a=1,b=1,./a=2"], "mix names ./a twice"),
         (["pretrain", "more", "--mix", "a=1,b=1"], "mix names the data folders, and data is more"),
         (["evaluate", "--documents", "each"], "stream, isolated, packed, padded"),
+        (["evaluate", ""], "--run is an empty string, as from a variable of the shell"),
+        (["prepare", "a.txt", "--out="], "--out is an empty string"),
+        (["pretrain", "--steps", "1", "-o", ""], "-o is an empty string"),
     ],
 )
 def test_an_option_that_is_wrong(

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,15 +36,23 @@ def test_what_comes_next_can_be_typed(folder: Path, capsys: pytest.CaptureFixtur
     assert then("prepare", "words.txt", "-o", "my data")[1:] == ["train-tokenizer", "my data"]
     assert then("train-tokenizer", "my data", "--vocab-size", "270")[1:] == ["windows", "my data"]
     assert then("tokens", "my data")[1:] == ["windows", "my data"]
+    assert then("tokens", "my data/tokenizer")[1:] == ["windows", "my data"]
     assert then("verify", "my data")[1:] == ["windows", "my data"]
+    assert then("verify", "my data/train")[1:] == ["ledger", "my data/train"]
     assert then("windows", "my data", "--context-length", "32")[1:] == ["plan", "my data"]
     assert then("ledger", "my data", "--context-length", "32", "--stride", "16")[1:] == [
         "plan",
         "my data",
     ]
+    assert then("ledger", "my data/train", "--context-length", "32")[1:] == ["plan", "my data"]
+    Path("alone").symlink_to("my data/train")
+    assert main(["ledger", "alone", "--context-length", "32"]) == 0
+    assert "next:" not in capsys.readouterr().out
     train = ["pretrain", "my data", "--steps", "2", *SHAPE, "--sample-every", "0", "-o"]
     assert then(*train, "my run")[1:] == ["evaluate", "my run"]
     assert then(*train, "another run")[1:] == ["evaluate", "another run"]
+    for place in ("my run", "my run/tokenizer"):
+        assert then("tokens", place)[1:] == ["generate", "my run"]
     assert then("doctor", "my run")[1:] == ["evaluate", "my run"]
     assert then("compare", "my run", "another run")[2] in ("my run", "another run")
     assert then("evaluate", "my run")[1:] == ["generate", "my run"]
@@ -52,6 +61,8 @@ def test_what_comes_next_can_be_typed(folder: Path, capsys: pytest.CaptureFixtur
     for line in re.findall(r"^    (groundup .*)$", readme, re.M):
         assert any(word.startswith("my run") for word in shlex.split(line)), line
     assert "`groundup plan --config 'my run/config.toml'`" in readme
+    shutil.copytree("my data", "my run/data")  # as a story has it
+    assert then("tokens", "my run/data")[1:] == ["windows", "my run/data"]
 
 
 def test_no_next_command_opens_what_cannot_be_opened(

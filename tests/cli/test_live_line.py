@@ -31,6 +31,7 @@ FACTS = "120/600  98.3k tokens  loss 1.620  val 1.701  lr 0.02  13.7k/s  eta 41 
 @pytest.mark.parametrize("width", [80, 200])
 def test_every_fact_is_on_the_line(monkeypatch, width):
     screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
     terminal = Console(file=screen, force_terminal=True, width=width, highlight=False)
     monkeypatch.setattr(console, "console", terminal)
     with console.progress("pretrain", 600) as line:
@@ -46,3 +47,18 @@ def test_piped_it_is_a_plain_line(monkeypatch, capsys):
     with console.progress("pretrain", STEP.step) as line:
         TrainingView(line).line.update(STEP.step, "120/120", loss="1.620")
     assert capsys.readouterr().out == "pretrain 100%  120/120  loss 1.620\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal"), [({"TERM": "dumb"}, True), ({"FORCE_COLOR": "1"}, False)]
+)
+def test_where_no_bar_can_move_it_is_a_plain_line(monkeypatch, capsys, environment, is_terminal):
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: is_terminal)
+    terminal = Console(file=screen, width=80, highlight=False, _environ=environment)
+    assert terminal.is_terminal
+    monkeypatch.setattr(console, "console", terminal)
+    with console.progress("pretrain", STEP.step) as line:
+        line.update(STEP.step, "120/120")
+    assert capsys.readouterr().out == "pretrain 100%  120/120\n"
+    assert screen.getvalue() == ""

@@ -96,6 +96,18 @@ def test_command_line_over_recipe_over_defaults(tmp_path: Path) -> None:
         assert parse("pretrain", *first, *words) == (expected, given)
 
 
+@pytest.mark.parametrize("word", ["none", "Off"])
+def test_a_free_text_may_be_any_word(word: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    for command, name in (("predict", "text"), ("chat", "ask"), ("chat", "system")):
+        recipe.write_text(f'{name} = "{word}"\n')
+        for words in ([f"--{name}", word], ["--config", str(recipe)]):
+            config, _ = parse(command, *words)
+            assert getattr(config, name) == word
+    config, _ = parse("evaluate", "--task", "a.jsonl", "--examples", word)
+    assert config.tasks.examples is None
+
+
 def test_what_was_typed_is_known_though_it_is_the_default() -> None:
     config, given = parse("pretrain", "data", "--batch-size", "8", "--no-bias")
     assert config == PretrainConfig()
@@ -122,6 +134,14 @@ def test_a_choice_of_on_and_off_may_be_typed_and_written_as_true_and_false(
         assert parse("pretrain", str(recipe))[0].hardware.compile == value
         config = replace_settings(PretrainConfig(), compile=written == "true")
         assert config.hardware.compile == value
+
+
+def test_a_recipe_is_typed_first_beside_the_option_of_the_first_argument(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("steps = 7\ndata = 'a'\n")
+    for line in ("pretrain {} --data b", "pretrain {} --data=b", "pretrain --config {} --data b"):
+        config, _ = parse(*line.format(recipe).split())
+        assert (config.steps, config.data) == (7, Path("b"))
 
 
 def test_the_options_of_version_0_1_are_understood() -> None:
@@ -171,6 +191,21 @@ def _default_sigint() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_default_sigint")
+def test_ctrl_c_at_the_very_start_ends_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def interrupted(name: str) -> Verb:
+        signal.raise_signal(signal.SIGINT)
+        return find(name)
+
+    find = cli._find
+    monkeypatch.setattr("groundup.cli.main._find", interrupted)
+    monkeypatch.setattr("groundup.cli.main._parse", lambda verb, words: (PlanConfig(), frozenset()))
+    assert main(["plan"]) == 130
+    assert capsys.readouterr().err.startswith("\nStopped. ")
+
+
+@pytest.mark.usefixtures("_default_sigint")
 def test_ctrl_c_waits_until_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     before, imported = signal.getsignal(signal.SIGINT), []
 
@@ -214,6 +249,12 @@ def test_a_wrong_value_is_one_line_without_traceback(
     captured = capsys.readouterr().err
     assert "--validation-frac is 'many'. A number is expected." in captured
     assert "Traceback" not in captured
+
+
+def test_a_recipe_is_no_standard_input(capsys: pytest.CaptureFixture) -> None:
+    assert main(["pretrain", "--config", "-"]) == 2
+    expected = "error: -: There is no such file. A TOML file with settings is expected.\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_every_public_name_is_there() -> None:

@@ -9,7 +9,7 @@ import pytest
 from groundup.base.run import RunFolder
 from groundup.cli import console
 from groundup.cli.main import main
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import data_of, documents_of
 from groundup.text.builtin import python_reference
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"
@@ -52,8 +52,8 @@ def project(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """A copy whose recorded paths are its own; the working directory holds data of another."""
     project = tmp_path / "project"
     shutil.copytree(trained, project)
-    manifest = project / "runs" / "model" / "manifest.json"
-    manifest.write_text(manifest.read_text().replace(str(trained), str(project)))
+    for manifest in (project / "runs").rglob("manifest.json"):
+        manifest.write_text(manifest.read_text().replace(str(trained), str(project)))
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(OLD / "data", elsewhere / "data")
     monkeypatch.chdir(elsewhere)
@@ -138,6 +138,22 @@ def test_any_path_inside_a_run_means_the_run(
         assert (run / "samples" / "generated.json").is_file()
 
 
+def test_only_what_was_measured_as_the_run_was_trained_is_its_result(project: Path) -> None:
+    run = project / "runs" / "model"
+    recorded = (run / "results" / "evaluate.json", run / "evaluation" / "loss.json")
+    shutil.copytree(project / "data", project / "more")
+    for options in (
+        f"--data {project / 'more'}",
+        "--context-length 8",
+        "--stride 7",
+        "--documents isolated",
+    ):
+        assert main(["evaluate", str(run), *options.split()]) == 0
+        assert not any(path.exists() for path in recorded)
+    assert main(["evaluate", str(run), "--data", str(project / "data"), "--stride", "64"]) == 0
+    assert all(path.is_file() for path in recorded)
+
+
 def test_an_assistant_is_a_run_of_its_own_with_the_data_of_its_run(project: Path) -> None:
     run = project / "runs" / "model"
     assistant = RunFolder.of(run / "assistant" / "tokenizer" / "tokenizer.json")
@@ -145,6 +161,13 @@ def test_an_assistant_is_a_run_of_its_own_with_the_data_of_its_run(project: Path
     assert data_of(assistant) == project / "data"
     assert main(["evaluate", str(run / "assistant")]) == 0
     assert (run / "assistant" / "evaluation" / "loss.json").is_file()
+    # Beside other runs, too, and with the windows of its run.
+    moved = (run / "assistant").rename(project / "runs" / "tuned")
+    assert data_of(RunFolder(moved)) == project / "data"
+    assert documents_of(RunFolder(moved)) == "stream"
+    config = run / "config.toml"
+    config.write_text(config.read_text().replace('"stream"', '"isolated"'))
+    assert documents_of(RunFolder(moved)) == "isolated"
 
 
 @pytest.mark.parametrize("command", ["generate", "export", "chat", "explain"])

@@ -162,6 +162,8 @@ GROUNDUP = f"{sys.executable} -m groundup"
     [
         ("{g} tokens data > /dev/full", {}, 1, "error: The output cannot be written (No space"),
         ("{g} --help > /dev/full", {}, 1, "error: The output cannot be written (No space"),
+        ("{g} chat --ask hello --max-new-tokens 2 2> /dev/full", {}, 0, ""),
+        ("{g} windows data --unknown 2> /dev/full", {}, 2, ""),
         ("{g} windows data >&-", {}, 0, ""),
         ("{g} tokens data 2>&-", {}, 0, ""),
         ("{g} tokens nothing >&- 2>&-", {}, 1, ""),

@@ -186,3 +186,31 @@ def test_a_file_that_may_not_be_read_is_named(
     assert (status in (1, 2), "Traceback" in seen.err) == (True, False)
     assert str(path) in seen.err
     assert "Permission denied" in seen.err
+
+
+def test_prepare_writes_into_a_folder_whose_parent_is_closed(
+    read_only: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The root of a container, with a volume at /volume, is such a parent."""
+    out = read_only / "runs"  # any folder with no data in it
+    for content in out.iterdir():
+        shutil.rmtree(content)
+    out.chmod(0o777)
+    main(["prepare", "--help"])
+    with without_privileges():
+        assert main(["prepare", "text.txt", "--out", str(out)]) == 0
+        assert main(["pretrain", "data", "--out", str(out)]) == 1
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_the_run_that_is_checked_is_the_one_that_is_taken(
+    read_only: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    newer = Path(shutil.copytree("runs/first", "runs/newer"))  # it has no assistant
+    (newer / "manifest.json").chmod(0o666)
+    (newer / "manifest.json").write_text('{"finished_at": "2099-01-01"}')
+    change_modes(newer, remove=0o222)
+    capsys.readouterr()
+    with without_privileges():
+        assert main(["prefer", "--records", "pairs.jsonl"]) == 1
+    assert capsys.readouterr().err.startswith("error: runs/model/preferred: ")

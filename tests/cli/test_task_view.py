@@ -35,7 +35,7 @@ def test_a_task_on_a_screen_of_80_columns(folder, capsys):
     assert "without sharing prefixes" in shown
     log = shown.split("Log of all items: ")[1].split("\n\n")[0].replace("\n", "").strip()
     assert len(Path(log).read_text().splitlines()) == 40
-    assert "next: groundup evaluate run --task quiz.jsonl --shots 3" in shown
+    assert "next: groundup evaluate run --task quiz.jsonl --device cpu --shots 3" in shown
     assert not Path("run/results/evaluate.json").exists()  # that is the loss
     assert main(["evaluate", "run", "--task", "quiz.jsonl", "--shots", "2", "--device", "cpu"]) == 0
     assert "40 items were in the log of an earlier evaluation." in capsys.readouterr().out
@@ -149,8 +149,10 @@ def test_the_judge_on_a_screen_of_80_columns(folder, capsys):
         shown = capsys.readouterr().out
         assert shown.count("<question>") == 2
         assert not server.requests
-        assert main(words) == 0
+        assert main([*words, "--criterion", "which is shorter"]) == 0
     shown = capsys.readouterr().out
+    command = " ".join(words)
+    assert f"next: groundup {command} --criterion 'which is shorter' --show" in shown
     assert all(len(line) <= 80 for line in shown.splitlines() if "next:" not in line)
     assert "a.jsonl wins 100.0% of 36 pairs" in shown
     assert "95 % interval" in shown

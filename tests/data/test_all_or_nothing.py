@@ -352,3 +352,36 @@ def test_without_hard_links_files_are_copied(data: Path, monkeypatch: pytest.Mon
     with pytest.raises(ZeroDivisionError):
         change()
     assert digest(data) == before
+
+
+def test_a_store_on_another_disk_is_restored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, disk = tmp_path / "data", tmp_path / "disk"
+    for folder in (data, disk):
+        folder.mkdir()
+    (data / "train").symlink_to(disk)
+    (disk / "tokens").write_text("all of it")
+    replace, link = os.replace, os.link
+
+    def within_a_disk(call: Callable[..., None]) -> Callable[..., None]:
+        def checked(old: Path, new: Path) -> None:
+            if (disk in old.resolve().parents) != (disk in new.resolve().parents):
+                raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+            call(old, new)
+
+        return checked
+
+    monkeypatch.setattr(os, "replace", within_a_disk(replace))
+    monkeypatch.setattr(os, "link", within_a_disk(link))
+
+    def change() -> None:
+        with all_or_nothing(data, ["train"]):
+            (disk / "tokens").unlink()
+            (disk / "new").touch()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        change()
+    assert {path: path.read_text() for path in disk.iterdir()} == {disk / "tokens": "all of it"}
+    assert list(data.iterdir()) == [data / "train"]

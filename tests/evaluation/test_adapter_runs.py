@@ -15,11 +15,12 @@ from groundup.evaluation.export import export
 from groundup.evaluation.load import load
 from groundup.evaluation.merged import merge_and_save
 from groundup.evaluation.pretrained import import_pretrained
+from groundup.finetune.instruct.chat_tokens import with_rows
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.model.lora import add_lora, lora_parameters
 from groundup.model.lora_config import LoRAConfig
-from groundup.weights.adapter import load_adapter
+from groundup.weights.adapter import load_adapter, save_adapter
 
 IDS = torch.arange(40)[None]
 
@@ -85,6 +86,11 @@ def test_exports_that_are_refused(base: Path, tuned: Path, tmp_path: Path) -> No
     with pytest.raises(UserError, match="Expected a new or empty folder"):
         export(run=tuned, to="peft", out=tmp_path / "full")
     assert (tmp_path / "full" / "note.txt").read_text() == "mine"
+    write_json(tuned / "manifest.json", {"added_tokens": ["<|user|>", "<|end|>"]})
+    with pytest.raises(UserError, match=r"^.*<\|user\|>, <\|end\|> were added") as caught:
+        export(run=tuned, to="peft")
+    assert caught.value.settings == {"to": "hf"}
+    assert not (tuned / "peft").exists()
 
 
 @torch.inference_mode()
@@ -121,3 +127,8 @@ def test_imports_that_are_refused(base: Path, tuned: Path, tmp_path: Path) -> No
     folder = export(run=base).folder
     assert "not a LoRA adapter" in refused(folder, base=base).message
     assert "another base" in refused(tuned / "adapter", base=tuned).message
+    larger = with_rows(load(base).model, N := load(base).tokenizer.vocab_size, N + 3, seed=0)
+    add_lora(larger, LoRAConfig(rank=3), seed=1)
+    save_adapter(larger, tmp_path / "chat")
+    error = refused(tmp_path / "chat", base=base)
+    assert f"a model of {N + 3} tokens, and this one has {N}: chat tokens were" in error.message

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from groundup.base import copies
+from groundup.base.copies import equal_runs
 from groundup.base.errors import UserError
 from groundup.evaluation.intervals import wilson
 from groundup.evaluation.ngram_baseline import ByteNgrams
@@ -39,8 +41,9 @@ def test_counts_in_pieces_are_the_same(monkeypatch):
     text = random.Random(0).randbytes(5000)
     whole = ByteNgrams(text)
     monkeypatch.setattr(sys.modules[ByteNgrams.__module__], "_CHUNK_BYTES", 100)
-    pieces = ByteNgrams(text)
-    assert whole.bits_per_byte(text[:999]) == pytest.approx(pieces.bits_per_byte(text[:999]))
+    pieces, blocks = ByteNgrams(text), ByteNgrams(text[i : i + 37] for i in range(0, 5000, 37))
+    for found in (pieces, blocks):
+        assert whole.bits_per_byte(text[:999]) == pytest.approx(found.bits_per_byte(text[:999]))
 
 
 def test_a_longer_context_predicts_a_repeating_text_better():
@@ -102,6 +105,16 @@ def slow_match_lengths(sample: str, text: str) -> list[int]:
 @given(st.text("ab ", max_size=60), st.text("ab ", max_size=200))
 def test_match_lengths_as_by_hand(sample, text):
     assert match_lengths(sample, text).tolist() == slow_match_lengths(sample, text)
+
+
+def test_repeated_characters_take_little_memory(monkeypatch):
+    monkeypatch.setattr(copies, "_PAIRS", 1000)
+    sample, text = " " * 300 + "x = 1", ("y" + " " * 40) * 50 + " " * 120
+    assert match_lengths(sample, text).tolist() == slow_match_lengths(sample, text)
+    ours, theirs = (np.frombuffer(each.encode(), dtype=np.uint8) for each in (sample, text))
+    sizes = [len(here) for here, _ in equal_runs(ours, theirs, 8)]
+    assert sum(sizes) > 100_000
+    assert max(sizes) <= 1000 + len(sample)
 
 
 def test_recitation_of_a_quotation():

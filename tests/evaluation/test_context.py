@@ -14,7 +14,7 @@ import groundup
 from groundup.base.errors import UsageError, UserError
 from groundup.cli.main import main
 from groundup.data.protocol import ArrayTokens
-from groundup.evaluation.context import ContextLoss, ContextUse, context_losses
+from groundup.evaluation.context import ContextLoss, ContextUse, _stretches, context_losses
 from groundup.evaluation.copying import copy_losses
 from groundup.evaluation.paired import Difference
 from groundup.evaluation.reading import let_read, read_to_the_end
@@ -111,6 +111,14 @@ def _use(*excess: tuple[float, float], copies=()) -> ContextUse:
         losses=tuple(rows),
         copies=copies,
     )
+
+
+@pytest.mark.parametrize("longest", [256, 24_000, 31_000, 10**6])
+def test_a_text_has_as_many_targets_as_are_asked_for(longest):
+    found = _stretches(2 * 10**6, longest, 4096)
+    assert sum(size for _, size in found) == 4096
+    assert max(start + size for start, size in found) <= 2 * 10**6
+    assert found[0][0] == longest
 
 
 def test_the_effective_window_is_where_no_longer_context_is_clearly_better():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -29,6 +29,15 @@ def test_a_hub_name_without_the_package_prints_what_to_install(
     with pytest.raises(UserError) as caught:
         find_source(Path("owner/name"))
     assert caught.value.command == "pip install -c constraints.txt -e '.[hub]'"
+
+
+def test_a_hub_name_has_a_slash_on_windows_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class WindowsPath(PureWindowsPath):
+        def exists(self) -> bool:
+            return False
+
+    monkeypatch.setattr("groundup.weights.find_source._downloaded", lambda name, _: Path(name))
+    assert find_source(WindowsPath("owner/name")) == Path("owner/name")  # type: ignore[arg-type]
 
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,12 @@ from groundup.base.errors import UserError
 from groundup.data.store import TokenStore
 from groundup.evaluation import loss as loss_module
 from groundup.evaluation.load import load
-from groundup.evaluation.loss import evaluate_loss
+from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
 from groundup.pretraining.pretrain import pretrain
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.words import WordTokenizer
 
 TEXT = "the cat sat on the mat; the mat was flat. \u00e9t\u00e9 " * 3
 
@@ -104,6 +107,36 @@ def test_evaluate_takes_a_shorter_context(tmp_path: Path) -> None:
     assert groundup.evaluate(run=run, context_length=2).nats != groundup.evaluate(run=run).nats
     with pytest.raises(UserError, match=f"the model has a context of {T} tokens"):
         groundup.evaluate(run=run, context_length=T + 1)
+
+
+def test_unknown_words_are_counted_in_a_warning(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat. " * 200)
+    data = tmp_path / "data"
+    groundup.prepare(str(tmp_path / "a.txt"), out=data)
+    WordTokenizer.from_text("the cat sat on").save(data / "tokenizer")
+    groundup.encode(data, tokenizer=data / "tokenizer")
+    run = pretrain(settings(data, steps=1, sample_every=None)).run
+    groundup.evaluate(run)
+    assert re.search("2[89]% of the validation tokens are unknown words", caplog.text)
+
+
+def test_both_losses_of_evaluate_have_the_same_windows(tmp_path: Path) -> None:
+    data, run = make_data(tmp_path / "data"), tmp_path / "run"
+    pretrain(settings(data))
+    shutil.rmtree(data / "train")
+    shutil.copytree(data / "validation", data / "train")
+    result = groundup.evaluate(run=run, data=data, stride=3)
+    assert result.train_nats == pytest.approx(result.nats)
+
+
+@pytest.mark.parametrize("documents", ["stream", "isolated"])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_targets_are_decoded_in_blocks(store, tokenizer, monkeypatch, documents, skip):
+    whole = b"".join(target_bytes(store, tokenizer, skip=skip, documents=documents))
+    monkeypatch.setattr(loss_module, "_BLOCK_TOKENS", 7)
+    blocks = list(target_bytes(store, tokenizer, skip=skip, documents=documents))
+    assert b"".join(blocks) == whole
+    assert len(blocks) > 3
 
 
 @pytest.mark.parametrize("name", ["gpt2", "windows and all", "delta rule"])

@@ -9,10 +9,12 @@ from small_runs import make_data, settings
 
 import groundup
 from groundup.base.errors import UsageError
+from groundup.evaluation import memorization
 from groundup.evaluation.load import load
 from groundup.evaluation.memorization import canary_exposure
 from groundup.evaluation.tasks.prompts import encode_pairs
 from groundup.generation.decoder import Decoder
+from groundup.generation.scoring import Likelihood
 from groundup.model.config import GPTConfig
 from groundup.pretraining.pretrain import pretrain
 
@@ -63,6 +65,32 @@ def test_the_exposure_is_the_rank_among_other_numbers(run):
     every = canary_exposure(model, decoder, "the code is 471.", n_others=5000)
     assert every.n_others == 999
     assert every.rank == 1 + int((nats > nats[471]).sum())
+
+
+def test_equal_likelihoods_are_no_memory(run, monkeypatch):
+    equal = Likelihood(nats=-2.0, n_tokens=3, is_greedy=False)
+    monkeypatch.setattr(
+        memorization, "score",
+        lambda _, prompts: [(i, [equal] * len(p.continuations)) for i, p in enumerate(prompts)],
+    )  # fmt: skip
+    model = load(run)
+    decoder = Decoder(model.model, measure=False)
+    found = canary_exposure(model, decoder, CANARY, n_others=100)
+    assert (found.rank, found.bits) == (101, 0.0)
+
+
+def test_passages_are_continued_some_at_a_time(run, monkeypatch):
+    whole = groundup.measure_memorization(run, recitations=40, device="cpu")
+    sizes = []
+    real = memorization.generate
+    monkeypatch.setattr(memorization, "_AT_ONCE", 16)
+    monkeypatch.setattr(
+        memorization, "generate",
+        lambda decoder, prompts, *more, **options: sizes.append(len(prompts))
+        or real(decoder, prompts, *more, **options),
+    )  # fmt: skip
+    assert groundup.measure_memorization(run, recitations=40, device="cpu") == whole
+    assert sizes == [16, 16, 8] * 2
 
 
 def test_bad_input(run):

@@ -54,6 +54,12 @@ def test_a_model_that_looks_everything_up_finds_all_and_a_window_only_what_is_ne
             assert each.recall.n_right <= 2  # guesses one of 64
 
 
+def test_a_tokenizer_that_knows_no_value_is_refused():
+    words = WordTokenizer.from_text(" ".join([*NAMES, *FILLERS]))
+    with pytest.raises(UserError, match="encodes different values of this text in the same way"):
+        needle_recall(Copier(words.vocab_size, reach=100), words, 1000, per_depth=2)
+
+
 def test_it_reads_at_most_what_is_asked():
     copier = Copier(WORDS.vocab_size, reach=100)
     needle_recall(copier, WORDS, 700, per_depth=2)

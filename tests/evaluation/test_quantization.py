@@ -92,9 +92,7 @@ def test_evaluate_measures_a_reduced_form(tmp_path: Path, capsys: pytest.Capture
     assert cost is not None
     assert cost.form.startswith("int8")
     assert cost.exact_bits_per_byte == pytest.approx(result.bits_per_byte, rel=0.2)
-    # Without bfloat16 units many rows are multiplied in float32, and nothing is lost.
-    is_exact = cost.form.endswith("float32")
-    assert (cost.reduced_bits_per_byte == cost.exact_bits_per_byte) == is_exact
+    assert cost.reduced_bits_per_byte != cost.exact_bits_per_byte
     assert cost.reduced_bits_per_byte == pytest.approx(cost.exact_bits_per_byte, rel=0.02)
     assert 0.8 < cost.agreement_frac <= 1.0
     assert result.worst_passage

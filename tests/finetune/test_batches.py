@@ -140,3 +140,16 @@ def test_iterating_yields_the_batches_in_order() -> None:
         assert torch.equal(targets, loader.batch(k)[1])
     orders = [RowBatches(rows, 7, seed=seed).batch(0)[0].tolist() for seed in (4, 4, 5)]
     assert orders[0] == orders[1] != orders[2]
+
+
+def test_an_epoch_is_ordered_once_and_a_batch_depends_on_its_number_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = [([i] * (1 + i % 5), [i] * (1 + i % 5)) for i in range(10)]
+    alone = [RowBatches(rows, 4, seed=4, sort_by_length=True).row_numbers(k) for k in range(15)]
+    real, epochs = RowBatches._order, []
+    monkeypatch.setattr(RowBatches, "_order", lambda self, e: epochs.append(e) or real(self, e))
+    loader = RowBatches(rows, 4, seed=4, sort_by_length=True)
+    assert [loader.row_numbers(k) for k in range(15)] == alone
+    assert epochs == [*range(6)]
+    assert loader.row_numbers(2) == alone[2]

@@ -15,7 +15,10 @@ OTHERS = [name for name in NAMES if name not in ("instruct", "pretrain", "reinfo
 TUNED = Path("runs", "base", "tuned")
 _TIMES = ("elapsed_s", "cpu_s", "started_at", "finished_at", "written_at", "per_s")
 _MEASURED = ("memory", "n_bytes")
-_PLACES = ("waited_s", "working_folder", "resumed_from_step", "folder", "command", "data", "run")
+_PLACES = (
+    *("waited_s", "working_folder", "resumed_from_step", "folder", "command", "data", "run"),
+    "foundation",
+)
 
 
 def contents(folder: Path) -> dict[str, object]:

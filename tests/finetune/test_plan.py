@@ -19,6 +19,7 @@ from groundup.finetune.batches import RowBatches
 from groundup.finetune.job import FineTuning
 from groundup.finetune.memory import checkpoint_bytes
 from groundup.finetune.plan import count_batches, measure_steps, plan_fine_tuning
+from groundup.model.count import Memory, memory_bytes
 from groundup.model.gpt import GPT
 from groundup.train.optimizer import Optimizer, OptimizerConfig
 
@@ -65,6 +66,26 @@ def test_the_size_of_a_checkpoint_is_that_on_the_disk(tmp_path: Path) -> None:
         checkpoint = run.checkpoints()[0]
         on_disk = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
         assert expected < on_disk < expected + 60_000  # names, random state, counts of steps
+
+
+def test_only_layers_with_something_to_train_below_them_store_activations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
+
+    def of_step(job: FineTuning) -> int:
+        trained = sum(p.numel() for p in job.model.parameters() if p.requires_grad)
+        total = memory.count_memory(job, 4, 16, activation_checkpointing=False)
+        return total - 4 * trained - 2 * checkpoint_bytes(job)
+
+    def expected(n_layers: int) -> Memory:
+        return memory_bytes(replace(MODEL, n_layers=n_layers), 4, context_length=16, on_cpu=True)
+
+    last = make_job("partial")
+    for job, n_layers in ((make_job("full"), 3), (make_job("lora"), 3), (last, 1)):
+        step = expected(n_layers)
+        assert of_step(job) == step.activations_bytes + step.logits_bytes
+    assert of_step(replace(last, computes_logits=False)) == expected(1).activations_bytes
 
 
 def test_a_measurement_leaves_the_run_as_it_was(tmp_path: Path) -> None:
@@ -120,6 +141,15 @@ def test_a_budget_ends_in_time_and_is_resumed_by_the_clock(tmp_path: Path) -> No
     assert trained.elapsed_s < 4.5
     rows = run.read_metrics()
     assert rows[-1]["learning_rate"] < 0.2 * max(row["learning_rate"] for row in rows)
+
+
+def test_a_budget_with_time_left_says_that_all_steps_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "seconds_for_steps", lambda *_, **__: 9.0)
+    job = make_job("full", config_of("full", budget="10m"))
+    _, trained = train(tmp_path / "run", job)
+    assert (trained.n_steps, trained.stopped_reason) == (N_STEPS, "steps")
 
 
 def test_checkpoints_follow_the_number_of_steps_that_a_budget_allows() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from decoder_models import CONFIGS, lively, text, whole
-from torch import Tensor
+from torch import Tensor, nn
 
 from groundup.generation import kernels
 from groundup.generation.decoder import Decoder
@@ -137,12 +137,28 @@ def test_forms_compute_about_the_same_logits(
 def test_a_form_that_is_not_used_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = lively(CONFIGS["ours"])
+    model = lively(replace(CONFIGS["ours"], tie_embeddings=False))
     monkeypatch.setattr(kernels, "choose_dtype", lambda name, device: torch.bfloat16)
     Decoder(model, form="int8", measure=False)
     assert not caplog.records
     monkeypatch.setattr(kernels, "choose_dtype", lambda name, device: torch.float32)
     decoder = Decoder(model, form="int8")
-    assert "float32, not in the form int8" in caplog.text
+    assert "rounded to int8, and multiplied in float32, not in the form int8" in caplog.text
     row = decoder.new_row()
-    torch.testing.assert_close(decoder.read([1, 2, 3], row, n_last=3), whole(model, [1, 2, 3]))
+    found = decoder.read([1, 2, 3], row, n_last=3)
+    assert error(found, whole(model, [1, 2, 3])) > 1e-3
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data = Matrix(module.weight.data, is_int8=True).numbers()
+    torch.testing.assert_close(found, whole(model, [1, 2, 3]))
+
+
+def test_few_and_many_rows_have_the_same_int8_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.randn(48, 64) * torch.logspace(-3, 2, 48)[:, None]
+    once = Matrix(weight, is_int8=True).numbers()
+    assert torch.equal(Matrix(once, is_int8=True).numbers(), once)
+    half = Matrix(weight, is_int8=True)
+    unit = torch.eye(64, dtype=torch.bfloat16)
+    few, many = (make_product(kernel, half)(unit).float() for kernel in ("int8", "bfloat16"))
+    torch.testing.assert_close(few, many, rtol=2**-7, atol=0)
+    torch.testing.assert_close(many, once.T, rtol=2**-7, atol=0)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
+from groundup.generation import scoring
 from groundup.generation.decoder import Decoder
 from groundup.generation.scoring import Prompt, score, shared_prefixes
 
@@ -41,6 +42,26 @@ def test_every_architecture(name, share_prefixes, n_packed):
             assert likelihood.nats == pytest.approx(nats, abs=2e-5)
             assert likelihood.is_greedy == is_best
             assert likelihood.n_tokens == len(continuation)
+
+
+@pytest.mark.parametrize("name", ["ours", "window", "windows and all"])
+def test_the_mask_of_a_long_text_is_made_in_parts(name, monkeypatch):
+    monkeypatch.setattr(scoring, "PACKED", 6)
+    monkeypatch.setattr(scoring, "_ROWS_AT_ONCE", 5)
+    made, real = [], scoring._Text.mask
+
+    def mask(*arguments):
+        made.append(real(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(scoring._Text, "mask", mask)
+    model = lively(CONFIGS[name])
+    found = dict(score(Decoder(model, measure=False), PROMPTS))
+    for index, prompt in enumerate(PROMPTS):
+        for likelihood, continuation in zip(found[index], prompt.continuations, strict=True):
+            nats, _ = expected(model, list(prompt.ids), continuation)
+            assert likelihood.nats == pytest.approx(nats, abs=2e-5)
+    assert max(len(each) for each in made) <= 6 < max(each.shape[1] for each in made)
 
 
 def test_the_greedy_continuation_is_recognized():

@@ -85,14 +85,15 @@ def test_gpt2_is_near_six_flops_per_parameter() -> None:
     assert 6 * 123.5e6 < flops < 855.2e6
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("context_length", [32, 600])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("config", [*CONFIGS, *PATTERNS])
 def test_activation_memory_is_what_autograd_saves(
-    config: GPTConfig, dtype: torch.dtype, context_length: int
+    config: GPTConfig, dtype: torch.dtype, context_length: int, dropout: float
 ) -> None:
     window = None if config.window is None else min(config.window, context_length)
-    config = replace(config, context_length=context_length, window=window)
+    config = replace(config, context_length=context_length, window=window, dropout=dropout)
     model, B = GPT(config).to(dtype), 4
     ids = torch.zeros(B, config.context_length, dtype=torch.long)
     constants = (*model.parameters(), *model.buffers())

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from groundup.base.errors import UserError
+from groundup.model.attention import scaled_dot_product_attention
 from groundup.model.config import GPTConfig
 from groundup.model.count import count_parameters, parameters_by_part
 from groundup.model.gpt import GPT, check_ids
@@ -182,6 +183,20 @@ assert all(p.grad is not None for p in model.parameters())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+def test_shared_keys_in_float32_take_no_memory_of_all_scores() -> None:
+    T = 4096
+    queries = torch.randn(1, 6, T, 32, device="cuda")
+    keys = torch.randn(1, 2, T, 32, device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    mixed = scaled_dot_product_attention(queries, keys, keys, causal=True)
+    assert torch.cuda.max_memory_allocated() - before < 6 * T * T  # a quarter of the scores
+    repeated = keys.cpu().repeat_interleave(3, dim=1)
+    expected = scaled_dot_product_attention(queries.cpu(), repeated, repeated, causal=True)
+    torch.testing.assert_close(mixed.cpu(), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.gpu

@@ -74,6 +74,8 @@ def model_with(**changes: Any) -> GPT:
 def test_only_the_chosen_layers_slide() -> None:
     config = GPTConfig(**SMALL, sliding_window=4, sliding_layers=(0, 2))
     assert [config.window_of(layer) for layer in range(3)] == [4, None, 4]
+    last = config.with_layers(2, first=1)
+    assert [last.window_of(layer) for layer in range(2)] == [None, 4]
     attention = capture(GPT(config), list(range(12))).attention
     seen = [int((attention[layer, 0, 11] > 0).sum()) for layer in range(3)]
     assert seen == [4, 12, 4]

@@ -15,39 +15,17 @@ from groundup.base.fields import replace_settings
 from groundup.base.results import read_results, record_result
 from groundup.base.run import RunFolder
 from groundup.model.config import GPTConfig
-from groundup.model.count import flops_per_token, parameters_by_part
+from groundup.model.count import parameters_by_part
 from groundup.planning import budget, fitting, memory
 from groundup.planning.budget import agree, choose, duration_s
 from groundup.planning.config import PlanConfig
 from groundup.planning.plan import plan
-from groundup.planning.throughput import Speed
 from groundup.pretraining import pretrain as room
 from groundup.pretraining.pretrain import pretrain
 from groundup.train import build
 from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data
 from groundup.train.schedule import ClockSchedule
-
-
-@pytest.fixture
-def machine(monkeypatch):
-    """A machine of so many FLOP/s, with 20 ms lost in every step."""
-
-    def of(flops_per_s: float) -> None:
-        def probe(config, text, seconds):
-            model = config.model
-            flops = flops_per_token(model) * config.batch_size * model.context_length
-            window_s = flops_per_token(model) * model.context_length / 3 / flops_per_s
-            return Speed(step_s=0.02 + flops / flops_per_s, window_s=window_s)
-
-        monkeypatch.setattr(budget, "probe", probe)
-
-    return of
-
-
-@pytest.fixture
-def wishes(data):
-    return PretrainConfig(data=data, out=data.parent / "run", budget="10m")
 
 
 def blocks(config: PretrainConfig) -> int:
@@ -191,7 +169,7 @@ def test_parts_of_a_batch_that_were_typed_stay(wishes, machine, monkeypatch):
     monkeypatch.setattr(text.train, "n_tokens", 10**7)
     monkeypatch.setattr(memory, "memory_in_use_bytes", lambda device: 0)
     needed = sum(memory.count_memory(choose(wishes, text, 600.0)).values())
-    monkeypatch.setattr(budget, "free_memory_bytes", lambda device: needed)
+    monkeypatch.setattr(budget, "usable_memory_bytes", lambda device: needed)
     assert choose(wishes, text, 600.0).hardware.grad_accumulation_steps > 1
     whole, given = PretrainConfig(data=wishes.data, budget="10m"), {"grad_accumulation_steps"}
     monkeypatch.setattr(fitting, "usable_memory_bytes", lambda device: needed)

@@ -54,7 +54,10 @@ def test_what_a_gpu_needs_is_named(monkeypatch):
 
 
 def test_a_step_is_slow_by_its_flops_or_by_its_kernels(monkeypatch):
-    monkeypatch.setattr(compilation, "_product_flops_per_s", lambda device, dtype: 1e12)
+    flops_per_s = {torch.bfloat16: 1e13, torch.float32: 1e12}
+    monkeypatch.setattr(
+        compilation, "_product_flops_per_s", lambda device, dtype: flops_per_s[dtype]
+    )
     wide = replace_settings(PretrainConfig(), d_model=768, n_heads=12, batch_size=64)
     device = torch.device("cpu")
     one, two = (
@@ -63,6 +66,11 @@ def test_a_step_is_slow_by_its_flops_or_by_its_kernels(monkeypatch):
         for config in (wide, replace_settings(wide, d_model=16, n_heads=1, context_length=16))
     )
     assert (one, two) == (pytest.approx(2.0), 1.0)
+    low, full = (
+        compilation._estimated_step_s(replace_settings(wide, dtype=dtype), device)
+        for dtype in ("bf16", "fp32")
+    )
+    assert full == pytest.approx(10 * low)
 
 
 def test_plan_says_why(data):

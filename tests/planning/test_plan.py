@@ -16,7 +16,12 @@ from groundup.model.gpt import GPT
 from groundup.planning import fitting, memory
 from groundup.planning.config import PlanConfig
 from groundup.planning.fitting import _settings_that_fit
-from groundup.planning.memory import checkpoint_bytes, count_disk, count_memory
+from groundup.planning.memory import (
+    checkpoint_bytes,
+    count_disk,
+    count_memory,
+    settings_sha256,
+)
 from groundup.planning.plan import _steps_within, plan
 from groundup.pretraining.pretrain import pretrain
 from groundup.train.data import open_data, with_vocabulary
@@ -60,6 +65,16 @@ def test_a_run_ends_within_the_predicted_range(tmp_path):
     assert low <= pretrain(with_vocabulary(config, open_data(data))).validation_loss_nats <= high
 
 
+def test_a_run_of_one_text_is_not_compared_with_the_plan_of_a_mixture(data):
+    config = settings(data)
+    other = data.parent / "other"
+    mixed = [
+        replace_settings(config, mix=(f"{data}=1", f"{other}={weight}"), data=PlanConfig().data)
+        for weight in (1, 2)
+    ]
+    assert len({settings_sha256(each) for each in (config, *mixed)}) == 3
+
+
 def test_leaves_nothing_behind(data):
     before = sorted(data.parent.rglob("*"))
     plan(settings(data))
@@ -70,6 +85,8 @@ def test_train_time_chooses_the_steps(data):
     result = plan(settings(data, train_time="0.6s", max_passes=1e9))
     assert result.total_s == pytest.approx(0.6, rel=0.1)
     assert result.steps > 1
+    config = with_vocabulary(settings(data, steps=result.steps), open_data(data))
+    assert result.disk_bytes == count_disk(config)
 
 
 def test_steps_fill_the_time_with_their_validations():
@@ -108,6 +125,20 @@ def test_micro_batches_and_muon_save_memory(data):
     assert whole["optimizer"] < adamw["optimizer"]
     again = count_memory(settings(data, batch_size=rows, activation_checkpointing=True))
     assert again["activations"] < 0.7 * whole["activations"]
+
+
+@pytest.mark.parametrize(("dtype", "n_bytes"), [("bf16", 2), ("fp32", 4)])
+def test_sharded_weights_are_gathered_block_by_block(data, monkeypatch, dtype, n_bytes):
+    config = settings(data, n_layers=8, dtype=dtype, parallel="fsdp", device="cpu")
+    n_all, n_one = (
+        sum(p.numel() for p in GPT(config.model.with_layers(n)).parameters()) for n in (8, 1)
+    )
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    memory = count_memory(replace_settings(config, batch_size=4096))
+    assert memory["weights"] == 4 * n_all // 4
+    shard = n_all // 4 if dtype == "bf16" else 0  # rounded
+    assert memory["gathered weights"] == n_bytes * (n_one + shard)
+    assert "bf16 weights" not in memory
 
 
 def test_disk_is_that_of_the_checkpoints(data):

@@ -7,7 +7,9 @@ from peers import peer
 from small_runs import TEXT, KilledError, kill_at, make_data, settings
 
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.base.files import read_json, write_json
+from groundup.base.run import RunFolder
 from groundup.cli.console import console
 from groundup.cli.main import main
 from groundup.pretraining.compare import CompareConfig, compare
@@ -31,6 +33,9 @@ def test_compares_settings_curves_and_results(data):
     same = compare(CompareConfig(runs=(str(first), str(again)), out=out))
     assert same.differences == {}
     assert same.same_until_step == 12
+    inside = compare(CompareConfig(runs=(str(first / "checkpoints"), str(again)), out=out))
+    assert inside.same_text
+    assert [row.finished for row in inside.rows] == [True, True]
 
 
 def test_one_run_or_none_is_refused(data, tmp_path):
@@ -57,8 +62,18 @@ def _wide_screen(monkeypatch):
     monkeypatch.setattr(console, "width", 500)
 
 
-def evaluated(run: Path, bits_per_byte: float) -> None:
-    write_json(run / "results" / "evaluate.json", {"bits_per_byte": bits_per_byte})
+def evaluated(run: Path, bits_per_byte: float, **others) -> None:
+    best = RunFolder(run).best()
+    assert best is not None
+    result = {"checkpoint": best.name, "documents": "stream", "n_bytes": 300, **others}
+    write_json(run / "results" / "evaluate.json", {**result, "bits_per_byte": bits_per_byte})
+
+
+def made_of(run: Path, checksum: str) -> None:
+    """The data of the run has a corpus, with this checksum of its validation set."""
+    manifest = read_json(run / "manifest.json")
+    corpus = {"train.jsonl": "t", "validation.jsonl": checksum}
+    write_json(run / "manifest.json", {**manifest, "corpus_sha256": corpus})
 
 
 def recommended(capsys, *runs: Path) -> str:
@@ -75,6 +90,8 @@ def test_nats_of_different_vocabularies_name_no_best(data, capsys):
     other = make_data(data.parent / "other", TEXT + "XYZ", TEXT[:300])
     second = pretrain(settings(other, out=data.parent / "second")).run
     runs = (first, second)
+    for run in runs:
+        made_of(run, "a")
     result = compare(CompareConfig(runs=tuple(map(str, runs)), out=data.parent / "c.svg"))
     assert not result.same_vocabulary
     assert result.best is None
@@ -118,15 +135,52 @@ def test_equal_vocabularies_are_told_apart_by_the_held_out_loss(data, capsys):
     assert recommended(capsys, first, second).endswith(f"next: groundup generate {second}")
 
 
+@pytest.mark.parametrize(
+    "others", [{"checkpoint": "step-000005"}, {"documents": "isolated"}, {"n_bytes": 299}]
+)
+def test_bits_of_other_weights_or_bytes_are_not_compared(data, capsys, others):
+    runs = [pretrain(settings(data, batch_size=n)).run for n in (4, 3)]
+    evaluated(runs[0], 2.0)
+    evaluated(runs[1], 1.0)
+    assert f"by bits per byte is {runs[1]}" in recommended(capsys, *runs)
+    evaluated(runs[1], 1.0, **others)
+    result = compare([str(run) for run in runs], out=data.parent / "c.svg")
+    assert result.rows[1].bits_per_byte is None
+    assert (result.rows[0].bits_per_byte is None) == ("checkpoint" not in others)
+    assert "The best run by validation loss is" in recommended(capsys, *runs)
+
+
 def test_of_different_held_out_texts_none_is_the_best(data, capsys):
     first = pretrain(settings(data)).run
     second = pretrain(settings(data, out=data.parent / "second", batch_size=3)).run
     for run, checksum in ((first, "a"), (second, "b")):
         evaluated(run, 1.0)
-        manifest = read_json(run / "manifest.json")
-        corpus = {"train.jsonl": "t", "validation.jsonl": checksum}
-        write_json(run / "manifest.json", {**manifest, "corpus_sha256": corpus})
+        made_of(run, checksum)
     assert "These runs have different validation sets" in recommended(capsys, first, second)
+
+
+def test_without_a_corpus_the_validation_tokens_are_compared(data):
+    first = pretrain(settings(data)).run
+    other = make_data(data.parent / "other", TEXT, TEXT[:200])
+    again = make_data(data.parent / "again", TEXT * 2)
+    for folder, is_same in ((other, False), (again, True)):
+        second = pretrain(settings(folder, out=data.parent / f"run-{folder.name}")).run
+        result = compare([str(first), str(second)], out=data.parent / "c.svg")
+        assert (result.same_vocabulary, result.same_text) == (True, is_same)
+
+
+def test_the_order_of_a_mixture_does_not_matter(data):
+    others = [
+        make_data(data.parent / name, validation=TEXT[: 40 * n]) for n, name in ((3, "b"), (4, "c"))
+    ]
+    texts, runs = [f"{data}=0.1", f"{others[0]}=0.2", f"{others[1]}=0.3"], []
+    for number, mix in enumerate((texts, texts[::-1], [*texts[:2], f"{others[1]}=0.4"])):
+        config = replace_settings(
+            settings(data, out=data.parent / f"run-{number}"), mix=tuple(mix), data=Path("data")
+        )
+        runs.append(str(pretrain(config).run))
+    assert compare(runs[:2], out=data.parent / "c.svg").same_text
+    assert not compare(runs[1:], out=data.parent / "c.svg").same_text
 
 
 def test_a_file_that_is_no_picture_is_not_written_over(data, tmp_path):

@@ -150,7 +150,7 @@ def test_a_damaged_failure_file_is_no_traceback(content, data):
     RunFolder(run).failure.write_text(content)
     found = doctor(DoctorConfig(run=run)).findings
     assert [f.rule for f in found] == [curve_checks.WEIGHTS]
-    assert "No checkpoint could be resumed from" in found[0].message
+    assert "no checkpoint to go back to, or three rollbacks did not help" in found[0].message
 
 
 def test_unfinished_without_data_and_no_run_at_all(data, tmp_path):

@@ -1,5 +1,6 @@
 """`doctor` and `compare` on runs of fine-tuning commands."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,11 @@ from finetune_jobs import config_of, make_job, train
 from safetensors.torch import load_file, save_file
 
 from groundup.base.errors import UserError
+from groundup.base.fields import replace_settings
 from groundup.base.files import sha256_file
 from groundup.base.run import RunFolder
 from groundup.cli.main import main
+from groundup.finetune.classify.config import ClassifyConfig
 from groundup.pretraining.compare import compare
 from groundup.pretraining.doctor import doctor
 from groundup.train.checkpoint import find_latest
@@ -69,6 +72,23 @@ def test_a_run_without_steps(tmp_path: Path) -> None:
     assert result.skipped[WEIGHTS] == "there is no checkpoint yet"
 
 
+@pytest.mark.parametrize("checkpoint_every", [2, None])
+def test_removed_checkpoints_are_found_where_the_interval_is_known(
+    tmp_path: Path, checkpoint_every: int | None
+) -> None:
+    config = config_of("lora", checkpoint_every=checkpoint_every)
+    run, _ = train(tmp_path / "assistant", make_job("lora", config))
+    shutil.rmtree(run.checkpoints_path)
+    assert [finding.rule for finding in doctor(run.path).findings] == [CHECKPOINTS]
+    run.write_manifest({})  # not finished
+    result = doctor(run.path)
+    if checkpoint_every is None:
+        assert result.findings == ()
+        assert result.skipped[CHECKPOINTS] == "there is no checkpoint yet"
+    else:
+        assert [finding.rule for finding in result.findings] == [CHECKPOINTS]
+
+
 def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other, _ = train(tmp_path / "assistant", make_job("lora", config_of("lora", batch_size=5)))
     result = compare([str(run), str(other.path)], out=tmp_path / "plot.svg")
@@ -84,6 +104,33 @@ def test_another_split_cannot_be_ranked(run: Path, tmp_path: Path) -> None:
     other, _ = train(tmp_path / "assistant", make_job("lora", config_of("lora", seed=9)))
     result = compare([str(run), str(other.path)], out=tmp_path / "plot.svg")
     assert (result.same_text, result.best) == (False, None)
+
+
+@pytest.mark.parametrize("labels", ["texts.csv", None])
+def test_classifiers_of_two_models_have_one_validation_set_if_it_is_a_file(
+    run: Path, tmp_path: Path, labels: str | None
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / name) for name in ("first", "second")]
+    for each in runs:
+        config = ClassifyConfig(run=each / "model", labels=labels, method="last")
+        RunFolder(each).write_config(config)
+        RunFolder(each).write_manifest({"verb": "classify"})
+    result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
+    assert result.differences.keys() == {"run"}
+    assert result.same_text == (labels is not None)
+
+
+@pytest.mark.parametrize("name", ["test", "validation", "split_column"])
+def test_classifiers_with_other_files_for_validation_cannot_be_ranked(
+    run: Path, tmp_path: Path, name: str
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / folder) for folder in ("first", "second")]
+    for each, more in zip(runs, ({}, {name: "other"}), strict=True):
+        config = ClassifyConfig(run=run, labels="texts.csv", method="last")
+        RunFolder(each).write_config(replace_settings(config, **more))
+        RunFolder(each).write_manifest({"verb": "classify"})
+    result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
+    assert (result.differences.keys(), result.same_text) == ({name}, False)
 
 
 def test_runs_of_two_commands_are_refused(run: Path, tmp_path: Path) -> None:

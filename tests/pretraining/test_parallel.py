@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from small_runs import make_data, make_documents, messages, prose
+from torch import distributed
 from torchrun import curve, run
 
 from groundup.base.results import read_results
 from groundup.evaluation.load import load
 from groundup.train.checkpoint import find_latest
+from groundup.train.distributed import World
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +43,18 @@ def test_the_loss_curve_is_that_of_one_process(folder, alone, kind, n):
         "state.json",
     }
     assert load(out).model.config.d_model == 16
+    assert [path.name for path in sorted((out / "samples").iterdir())] == [
+        "step-000006.txt",
+        "step-000012.txt",
+    ]
+
+
+@pytest.mark.slow
+def test_rows_that_the_number_of_processes_does_not_divide(tmp_path):
+    make_data(tmp_path / "data")
+    wishes: dict[str, Any] = {"batch_size": 6, "model": {"layers": "wd", "window": 4}}
+    alone = curve(run(tmp_path, 1, **wishes))
+    assert curve(run(tmp_path, 3, parallel="fsdp", **wishes)) == pytest.approx(alone, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -106,3 +120,21 @@ def test_each_process_drops_other_activations_and_low_precision_learns(folder, k
     out = run(folder, 2, parallel=kind, dtype="bf16", model={"dropout": 0.1})
     losses = curve(out)
     assert losses[11] < losses[0] - 0.5
+
+
+def test_gradients_are_kept_once():
+    """They are views of the buffer that is sent, also in the steps after the first one."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        world = World()
+        world.size = 2  # as the group of several processes
+        model = torch.nn.Linear(3, 2)
+        loss = world.average_gradients(model)
+        for _ in range(2):
+            model.zero_grad()
+            loss(torch.ones(1, 3)).sum().backward()
+            gradients = [p.grad for p in model.parameters() if p.grad is not None]
+            assert len({gradient.untyped_storage().data_ptr() for gradient in gradients}) == 1
+            assert torch.equal(gradients[0], torch.ones(2, 3))
+    finally:
+        distributed.destroy_process_group()

@@ -166,6 +166,14 @@ def test_the_json_file(tmp_path: Path) -> None:
     assert written["rows"]["rule"] == {"threshold": 0.7, "n": 5, "fold_digits": True}
 
 
+def test_tokens_are_not_counted_without_a_tokenizer(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("some text\n")
+    with pytest.raises(UserError, match="A run is expected, whose tokenizer") as caught:
+        audit(AuditConfig(file=path, max_tokens=5))
+    assert caught.value.settings == {"run": "runs/story"}
+
+
 def test_too_little_for_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="less than 5 % for training"):
         audit(tmp_path / "a.csv", split="grouped", test_frac=0.95)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -101,6 +102,19 @@ def test_adamw_kind_equals_torch_adamw():
         reference.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
+
+
+def test_adamw_has_one_learning_rate_for_all_parameters():
+    size = GPTConfig(vocab_size=9, context_length=4, d_model=8, n_layers=1, n_heads=1)
+    model = GPT(replace(size, ngram=3, ngram_rows=64, tie_embeddings=False), seed=1)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = Optimizer(model, config(name="adamw", learning_rate=0.01, weight_decay=0.0))
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step(1.0)
+    for name, parameter in model.named_parameters():
+        moved = before[name] - parameter.detach()
+        torch.testing.assert_close(moved, torch.full_like(moved, 0.01), msg=name)
 
 
 @pytest.mark.parametrize("kind", field_kinds(OptimizerConfig)["name"].choices)

@@ -145,7 +145,9 @@ def test_functions_refuse(bad: Any) -> None:
 
 def test_a_warmup_by_the_clock() -> None:
     schedule = ClockSchedule(seconds=100.0, warmup_s=10.0, decay="linear")
-    factors = [
-        schedule.factor(step, elapsed_s) for step, elapsed_s in ((1, 0.0), (2, 5.0), (9, 10.0))
-    ]
-    assert factors == pytest.approx([0.01, 0.5, 0.9])
+    places = ((1, 0.0), (2, 5.0), (9, 10.0), (40, 55.0))
+    factors = [schedule.factor(step, elapsed_s) for step, elapsed_s in places]
+    assert factors == pytest.approx([0.01, 0.5, 1.0, 0.5])
+    by_steps = ClockSchedule(seconds=100.0, warmup_steps=10, decay="linear")
+    assert by_steps.factor(11, 10.0) == pytest.approx(1.0)
+    assert by_steps.factor(56, 55.0) == pytest.approx(0.5)

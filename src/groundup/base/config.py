@@ -30,7 +30,16 @@ RENAMED: dict[str, str] = {
     "minutes": "train_time",
 }
 """Names of version 0.1 and what they are now. The place of a setting follows from its name."""
-CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": lambda minutes: f"{float(minutes):g}m"}
+
+
+def _from_minutes(value: Any) -> Any:
+    try:
+        return f"{float(value):g}m"
+    except (TypeError, ValueError):  # "2m", as it is written now, or a value that is refused later
+        return value
+
+
+CONVERTED: dict[str, Callable[[Any], Any]] = {"minutes": _from_minutes}
 """Old names whose values are written in another way now."""
 
 
@@ -60,7 +69,8 @@ def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str | Path | N
 
 def _convert(kind: Kind, value: Any, where: str | Path | None) -> Any:
     """A value as TOML holds it, in the type of its field as far as it fits."""
-    if kind.optional and isinstance(value, str) and value.lower() in ("none", "off"):
+    has_none = kind.optional and Mark.FREE_TEXT not in kind.marks
+    if has_none and isinstance(value, str) and value.lower() in ("none", "off"):
         return None
     if Mark.ZERO_IS_NONE in kind.marks and value == 0:
         return None
@@ -95,7 +105,8 @@ def with_current_names(
     for key, value in mapping.items():
         kind = kinds.get(key)
         # In a flat file `optimizer` is a name, and not yet a table.
-        if kind is not None and not (kind.is_config and isinstance(value, str)):
+        is_name = kind is not None and kind.is_config and isinstance(value, str) and key in known
+        if kind is not None and not is_name:
             is_table = kind.is_config and isinstance(value, dict)
             table = {key: with_current_names(kind.type, value, where=where) if is_table else value}
         else:

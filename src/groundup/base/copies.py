@@ -3,12 +3,15 @@
 The longer sequence is read once, in blocks if it is large, and nothing of it is kept.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from jaxtyping import Int, UInt64
 from numpy.typing import NDArray
 
 _FACTOR = 0x9E3779B97F4A7C15  # odd and with well mixed bits: 2^64 / golden ratio
 _TABLE_BITS = 20
+_PAIRS = 2**20
 
 
 def hash_runs(values: NDArray[np.integer], length: int) -> UInt64[np.ndarray, " runs"]:
@@ -63,10 +66,13 @@ class RunIndex:
 
 def equal_runs(
     ours: NDArray[np.integer], theirs: NDArray[np.integer], length: int
-) -> tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]:
+) -> Iterator[tuple[Int[np.ndarray, " pairs"], Int[np.ndarray, " pairs"]]]:
     """List all pairs of positions whose next `length` values have the same hash.
 
-    >>> here, there = equal_runs(np.array([5, 6, 7]), np.array([6, 7, 0, 6, 7]), 2)
+    They come in parts of about a million pairs: where both repeat one value, there are as many as
+    the product of the lengths.
+
+    >>> [(here, there)] = equal_runs(np.array([5, 6, 7]), np.array([6, 7, 0, 6, 7]), 2)
     >>> here.tolist(), there.tolist()
     ([1, 1], [0, 3])
     """
@@ -78,5 +84,8 @@ def equal_runs(
     n_each = np.searchsorted(mine[order], found, side="right") - first
     # One pair for each of our positions with that hash.
     ends = np.cumsum(n_each)
-    within = np.arange(n_each.sum()) - np.repeat(ends - n_each, n_each)
-    return order[np.repeat(first, n_each) + within], np.repeat(there, n_each)
+    parts = np.flatnonzero(np.diff(ends // _PAIRS, prepend=0))
+    for some in np.split(np.arange(len(there)), parts):
+        n = n_each[some]
+        within = np.arange(n.sum()) - np.repeat(np.cumsum(n) - n, n)
+        yield order[np.repeat(first[some], n) + within], np.repeat(there[some], n)

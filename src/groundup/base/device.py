@@ -87,8 +87,10 @@ def choose_dtype(name: str, device: "torch.device") -> "torch.dtype":
 def _has_fast_bf16(device: "torch.device") -> bool:
     import torch
 
+    if device.type == "cuda":  # from Ampere on
+        return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
-        return device.type == "cuda"  # of other GPUs only some multiply it
+        return False  # only some of them multiply it
     # Private names of torch: if a version lacks them, bf16 counts as slow.
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)

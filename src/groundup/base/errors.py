@@ -1,9 +1,13 @@
 """The one error that a user meets: what was found, what is expected, and what to type."""
 
+import os
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+_IS_WINDOWS = os.name == "nt"
 
 
 class UserError(ValueError):
@@ -61,17 +65,31 @@ def as_options(settings: Mapping[str, object]) -> list[str]:
 
     >>> as_options({"context_length": 128, "compile": False, "stride": None})
     ['--context-length', '128', '--no-compile', '--stride', 'none']
+    >>> as_options({"lora_targets": ("query", "value")})
+    ['--lora-targets', 'query', 'value']
     """
     words: list[str] = []
     for name, value in settings.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, tuple | list):
+            words += [f"--{option}", *map(str, value)]
         elif str(value).startswith("-"):
             words.append(f"--{option}={value}")
         else:
             words += [f"--{option}", "none" if value is None else str(value)]
     return words
+
+
+def as_word(path: str | Path) -> str:
+    """Write a path as an argument; one that begins with a hyphen would be taken for an option.
+
+    >>> as_word(Path("data")), as_word(Path("-data")), as_word("--steps")
+    ('data', './-data', '--steps')
+    """
+    is_like_option = isinstance(path, Path) and str(path).startswith("-") and str(path) != "-"
+    return f"./{path}" if is_like_option else str(path)
 
 
 def quoted(word: str | Path) -> str:
@@ -80,4 +98,18 @@ def quoted(word: str | Path) -> str:
     >>> print("groundup evaluate", quoted(Path("runs/my run")))
     groundup evaluate 'runs/my run'
     """
-    return shlex.quote(str(word))
+    text = as_word(word)
+    if not _IS_WINDOWS:
+        return shlex.quote(text)
+    # Its shells have double quotes only, and a backslash is a part of most paths there.
+    is_plain = re.fullmatch(r"[\w./\\:=+-]+", text) is not None
+    return text if is_plain else '"' + text.replace('"', '\\"') + '"'
+
+
+def joined(words: Iterable[str | Path]) -> str:
+    """Write the words of a command so that a shell reads them as they are.
+
+    >>> joined(["groundup", "generate", Path("runs/my run"), "--seed", "1"])
+    "groundup generate 'runs/my run' --seed 1"
+    """
+    return " ".join(map(quoted, words))

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 
 
 def needed(module: str, extra: str, where: str) -> Any:
@@ -19,5 +19,5 @@ def needed(module: str, extra: str, where: str) -> Any:
         raise UserError(
             f"{module.partition('.')[0]} is not installed. It is a package of the extra {extra}.",
             where=where,
-            command=f"pip install -c constraints.txt -e '.[{extra}]'",
+            command=f"pip install -c constraints.txt -e {quoted(f'.[{extra}]')}",
         ) from error

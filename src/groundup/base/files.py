@@ -34,6 +34,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         _sync(temporary)
         os.replace(temporary, goal)
         _sync(goal.parent)
+    except BrokenPipeError:  # the reader of what is printed has gone
+        raise
     except OSError as error:
         raise _write_error(error, goal) from error
     finally:
@@ -67,6 +69,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             os.replace(goal, old)
         os.replace(temporary, goal)
         _sync(goal.parent)
+    except BrokenPipeError:  # the reader of what is printed has gone
+        raise
     except OSError as error:
         raise _write_error(error, goal) from error
     finally:
@@ -86,6 +90,8 @@ def in_place(folder: Path, kept: str) -> Iterator[Path]:
     """
     try:
         yield folder
+    except BrokenPipeError:  # the reader of what is printed has gone
+        raise
     except OSError as error:
         raise _write_error(error, folder, kept) from error
 

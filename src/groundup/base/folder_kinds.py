@@ -18,6 +18,15 @@ def is_data(folder: Path) -> bool:
     return any((folder / part).is_file() for part in parts)
 
 
+def data_with_stores(path: Path) -> Path | None:
+    """Return the data folder with token stores that a path is, or is a part of, if it is one."""
+    is_part = path.name in ("corpus", "train", "validation", "tokenizer")
+    for folder in (path, path.parent) if is_part else (path,):
+        if (folder / "train" / "documents.npy").is_file():
+            return folder
+    return None
+
+
 def find_run(path: Path | None, need: Need = "model") -> Path:
     """Return the path of a run, or the newest run that can serve where it is None.
 

@@ -53,8 +53,13 @@ class Mark(Enum):
     """A budget of time chooses it, unless it is given explicitly."""
     FILE_NAME = auto()
     """A text that may be the name of a file, and so any bytes."""
+    FREE_TEXT = auto()
+    """A text of any words: "none" and "off" are texts, and not None."""
     SHAPE = auto()
     """If it is given explicitly, a budget does not choose the shape of the model."""
+
+
+FreeText = Annotated[str | None, Mark.FREE_TEXT]
 
 
 @dataclass(frozen=True)

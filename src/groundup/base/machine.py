@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from groundup.base.cgroup import cores_of_cgroup, free_in_cgroup_bytes
+
 if TYPE_CHECKING:
     import torch
 
@@ -27,7 +29,11 @@ def memory_in_use_bytes(device: "torch.device") -> int:
 
 
 def free_memory_bytes(device: "torch.device") -> int:
-    """Memory that is still available, in bytes; on a GPU with what torch keeps for reuse."""
+    """Memory that is still available, in bytes; on a GPU with what torch keeps for reuse.
+
+    In a container, RAM is what its limit leaves, if that is less. The processes that torchrun has
+    started on this machine have equal shares of it.
+    """
     if device.type == "cuda":
         import torch
 
@@ -35,7 +41,9 @@ def free_memory_bytes(device: "torch.device") -> int:
         return torch.cuda.mem_get_info(device)[0] + kept
     import psutil
 
-    return int(psutil.virtual_memory().available)
+    available, left = int(psutil.virtual_memory().available), free_in_cgroup_bytes()
+    free = available if left is None else min(available, left)
+    return free // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def usable_memory_bytes(device: "torch.device") -> int:
@@ -94,7 +102,9 @@ def started_at() -> float:
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Number of cores that this process may use, within the limit of a container."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        n_cores = len(os.sched_getaffinity(0))
+    else:
+        n_cores = os.cpu_count() or 1
+    return min(n_cores, cores_of_cgroup() or n_cores)

@@ -48,6 +48,14 @@ def check_name(path: Path) -> None:
         )
 
 
+def _not_created(path: Path, reason: str | None) -> UserError:
+    return UserError(
+        f"The run folder cannot be created ({reason}). A writable location is expected.",
+        where=path,
+        settings={"out": "runs/another"},
+    )
+
+
 class RunFolder:
     """A folder with everything that a run was made from and everything it made."""
 
@@ -63,19 +71,20 @@ class RunFolder:
         """
         wanted = Path(path)
         check_name(wanted)
+        try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a file, or a link that leads nowhere
+            raise _not_created(wanted, f"{error.filename} is not a folder") from error
+        except OSError as error:
+            raise _not_created(wanted, error.strerror) from error
         for number in range(1, 10_000):
             folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
             try:
-                folder.mkdir(parents=True, exist_ok=False)
+                folder.mkdir()
             except FileExistsError:
                 continue
             except OSError as error:
-                raise UserError(
-                    f"The run folder cannot be created ({error.strerror}). "
-                    "A writable location is expected.",
-                    where=wanted,
-                    settings={"out": "runs/another"},
-                ) from error
+                raise _not_created(wanted, error.strerror) from error
             return cls(folder)
         raise UserError("There are 9,999 runs of this name. Choose another name.", where=wanted)
 

@@ -1,10 +1,12 @@
 """Change a folder completely or not at all.
 
-Before the first change its files are kept in FOLDER/.undo: as hard links, which take no space, with
-their sizes, because some files only grow. An error restores them. A process that is killed leaves
-the record, and the next command that changes the folder restores them first.
+Before the first change its files are kept in FOLDER/.undo, with their sizes, because some files
+only grow. They are hard links, which take no space, or copies where a link leads to another disk.
+An error restores them. A process that is killed leaves the record, and the next command that
+changes the folder restores them first.
 """
 
+import errno
 import logging
 import os
 import shutil
@@ -135,7 +137,7 @@ def _put_back(folder: Path) -> None:
                     path.mkdir()
                 continue
             if saved.exists() and not (path.exists() and path.samefile(saved)):
-                os.replace(saved, path)
+                _move(saved, path)
             if path.stat().st_size > size:
                 os.truncate(path, size)
     shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
@@ -143,10 +145,22 @@ def _put_back(folder: Path) -> None:
     shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
 
 
+def _move(saved: Path, path: Path) -> None:
+    try:
+        os.replace(saved, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A link leads to another disk. The target is replaced when the copy is complete.
+        temporary = path.with_name(f".{path.name}.tmp")
+        shutil.copy2(saved, temporary)
+        os.replace(temporary, path)
+
+
 def _link(path: Path, goal: Path) -> None:
     try:
         os.link(path, goal)
-    except OSError:  # the file system has no hard links
+    except OSError:  # the file system has no hard links, or it is another one
         shutil.copy2(path, goal)
 
 

@@ -100,7 +100,7 @@ def _why(conversation: Conversation, argument: str) -> str:
         raise UserError("There is no answer of the model to explain. Ask a question first.")
     return (
         "The least certain tokens of the last answer: their probability and that of\n"
-        f"their rivals, before temperature and cuts.\n{as_lines(found)}"
+        f"their alternatives, before temperature and cuts.\n{as_lines(found)}"
     )
 
 
@@ -151,7 +151,7 @@ COMMANDS = {
     "/reset": Command("", "Clear the conversation.", _reset),
     "/undo": Command("", "Remove the last message and its answer.", _undo),
     RETRY: Command("", "Answer the last message again."),
-    "/why": Command("", "Show rivals of the answer's least certain tokens.", _why),
+    "/why": Command("", "Show alternatives of the answer's least certain tokens.", _why),
     "/save": Command("FILE", "Save to FILE.jsonl for instruct, FILE.txt, or both.", _save),
     "/with": Command("NAME", "Let another character answer, in a new scene.", _with),
     **{

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Gt, Le
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Count, Device, Fraction, NotNegative, Whole
+from groundup.base.kinds import Count, Device, Fraction, FreeText, NotNegative, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,9 +18,9 @@ class ChatConfig(Config):
     """Run folder that was fine-tuned by `groundup instruct`, `prefer` or `reinforce`, of which the
     newest result answers, or trained on plays; the folder of an assistant; or a run of an imported
     model with a chat template. Without it, the newest run with an assistant in runs/."""
-    ask: str | None = None
+    ask: FreeText = None
     """Answer this one question and exit. None: read questions from the terminal or a pipe."""
-    system: str | None = None
+    system: FreeText = None
     """System message that begins the conversation. None: the one of the chat template, if any."""
     max_new_tokens: Count | None = None
     """Maximum length of an answer, in tokens. None: 48, 96 for the cast of plays, and 512 for an

@@ -59,7 +59,7 @@ def as_lines(found: Sequence[UncertainToken]) -> str:
     >>> print(as_lines([token]).splitlines()[-1])
         The capital is ' Rome'  31 % ' Paris'   30 % 'a'         0 %
     """
-    lines = [_row("text and token", "prob", [("rival", "prob")] * N_RIVALS)]
+    lines = [_row("text and token", "prob", [("instead", "prob")] * N_RIVALS)]
     for token in found:
         text = _cut(token.text, _RIVAL)
         before = token.before[-4 * _PLACE :].replace("\n", "⏎").replace("\t", "⇥")

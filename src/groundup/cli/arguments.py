@@ -6,11 +6,14 @@ on and off may be typed as `--compile` and `--no-compile`.
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
+from groundup.base.errors import UserError
 from groundup.base.fields import Leaf
 from groundup.base.kinds import IfBare
 from groundup.cli.mistakes import is_known_elsewhere
+from groundup.cli.options import SHORT_OPTIONS
 
 
 def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
@@ -46,6 +49,43 @@ def with_values(words: Sequence[str], options: dict[str, Leaf]) -> list[str]:
                 index += 1
         result.append(word)
     return result
+
+
+def with_recipe(words: Sequence[str], positional: str | None) -> list[str]:
+    """Name the option of a recipe that is typed first, beside the option of the first argument.
+
+    `pretrain recipe.toml --data data` means `pretrain --config recipe.toml --data data`.
+    """
+    option = f"--{positional}"
+    is_given = any(word.partition("=")[0] == option for word in words)
+    if is_given and words[1].endswith(".toml"):
+        return [words[0], "--config", *words[1:]]
+    return list(words)
+
+
+def refuse_empty_paths(
+    words: Sequence[str], options: dict[str, Leaf], positional: str | None
+) -> None:
+    """Refuse a path that is an empty string, which would be the current folder.
+
+    Raises:
+        UserError: There is one.
+    """
+    paths = {f"--{name.replace('_', '-')}" for name, leaf in options.items() if _is_path(leaf)}
+    paths |= {short for short, option in SHORT_OPTIONS.items() if option in paths}
+    given = list(pairwise(words))
+    if positional and _is_path(options[positional]):
+        given[:1] = [(f"--{positional}", word) for _, word in given[:1] if word[:1] != "-"]
+    for option, value in given + [tuple(word.split("=", 1)) for word in words if "=" in word]:
+        if option in paths and not value:
+            raise UserError(
+                f"{option} is an empty string, as from a variable of the shell that is not set. A "
+                "path is expected; for the current folder, type a dot."
+            )
+
+
+def _is_path(leaf: Leaf) -> bool:
+    return leaf.kind.type is Path
 
 
 def _switches(leaves: dict[str, Leaf]) -> dict[str, str]:

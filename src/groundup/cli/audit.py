@@ -1,8 +1,6 @@
 """`groundup audit`: duplicates, leaks between sets, labels and lengths of a file."""
 
-import shlex
-
-from groundup.base.errors import as_options
+from groundup.base.errors import as_options, joined
 from groundup.cli.audit_view import show_audit, show_row_audit
 from groundup.cli.console import next_command, note
 from groundup.records.audit import AuditResult, audit
@@ -28,7 +26,7 @@ def run(config: AuditConfig) -> AuditResult:
     if result.file is not None:
         note(f"Written to {result.file}.")
     next_command(
-        shlex.join(["groundup", *_NEXT[result.kind], str(config.file), *_kept(config, result.kind)])
+        joined(["groundup", *_NEXT[result.kind], str(config.file), *_kept(config, result.kind)])
     )
     return result
 

@@ -1,9 +1,7 @@
 """How `groundup classify` prints scores, the saved classifier, and the cost of a run."""
 
-import shlex
-
 from groundup.base.duration import span
-from groundup.cli.console import next_command, note, style, table, typed, warn
+from groundup.cli.console import next_typed, note, style, table, warn
 from groundup.cli.finetune_plan_view import show_plan
 from groundup.finetune.classify.cost import ClassifyPlan
 from groundup.finetune.classify.metrics import Scores
@@ -21,8 +19,7 @@ def show_cost(plan: ClassifyPlan) -> None:
     if plan.tuning is not None:
         show_plan(plan.tuning, "texts")
     else:
-        words = (word for word in typed if word != "--plan-only")
-        next_command(shlex.join(["groundup", *words]))
+        next_typed(["--no-plan-only"])
 
 
 def show_scores(models: list[ModelScores]) -> None:

@@ -4,12 +4,13 @@ Color only on a terminal; plain lines when piped. Only `cli/` prints.
 """
 
 import re
-import shlex
 import sys
 import time
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from itertools import chain
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -18,7 +19,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from groundup.base.duration import span
-from groundup.base.errors import UserError, as_options
+from groundup.base.errors import UserError, as_options, as_word, joined
 from groundup.base.surrogates import without_surrogates
 from groundup.cli.options import SHORT_OPTIONS, options_of
 from groundup.cli.verbs import VERBS, Verb
@@ -30,7 +31,7 @@ class _Console(Console):
         raise
 
 
-console = _Console(highlight=False, soft_wrap=False)
+console = _Console(highlight=False, soft_wrap=False, emoji=False)
 typed: list[str] = []
 """The arguments after `groundup`; `main` sets them."""
 suggested: list[str] = []
@@ -47,6 +48,7 @@ _PLAIN_EVERY_S, _BRIEF_EVERY_S = 10.0, 60.0
 """Seconds between two lines of progress where there is no terminal."""
 _BRIEF_LINES = 3
 """Lines of a generated text that a story shows."""
+_RECIPE = ("--config", "--recipe")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -65,6 +67,11 @@ def write(text: str) -> None:
     """Write immediately and not by rich, which would read brackets in an answer as markup."""
     sys.stdout.write(harmless(text))
     sys.stdout.flush()
+
+
+def has_colors() -> bool:
+    """Whether the screen shows colors: not with NO_COLOR, and not on a terminal that is dumb."""
+    return console.color_system is not None and not console.no_color
 
 
 def plural(count: int, noun: str) -> str:
@@ -125,11 +132,16 @@ def next_command(command: str) -> None:
     console.print(f"\n[dim]next:[/dim] [bold green]{shown}[/bold green]", soft_wrap=True)
 
 
+def next_typed(options: Sequence[str]) -> None:
+    """Print the command that was typed as the next one, with some options set to other values."""
+    next_command(joined(["groundup", *retyped(typed, options)]))
+
+
 _FRAME = (
-    TextColumn("{task.description}"),
+    TextColumn("{task.description}", markup=False),
     BarColumn(bar_width=24),
     TaskProgressColumn(),
-    TextColumn("{task.fields[words]}"),
+    TextColumn("{task.fields[words]}", markup=False),
     TimeElapsedColumn(),
 )
 _FRAME_WIDTH = 24 + 4 + 7 + 4
@@ -175,9 +187,12 @@ class Line:
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Line]:
-    """Show a bar on a terminal, and plain lines at intervals when piped."""
+    """Show a bar on a terminal, and plain lines at intervals elsewhere.
+
+    FORCE_COLOR gives colors to a file, which cannot show a bar; nor can a terminal that is dumb.
+    """
     line = Line(description, total)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal or not console.file.isatty():
         yield line
         return
     with Progress(*_FRAME, console=console, refresh_per_second=4, transient=style.is_brief) as bar:
@@ -215,7 +230,7 @@ def stage_progress() -> Iterator[Callable[[str, int, int | None], None]]:
 def error(mistake: UserError) -> None:
     """Print an error on stderr, with a complete command that helps if there is one."""
     command = command_that_helps(mistake)
-    screen = Console(stderr=True, highlight=False)
+    screen = Console(stderr=True, highlight=False, emoji=False)
     # On a terminal, words are not cut and the command has a line of its own, to be copied.
     separator = "\n" if screen.is_terminal else " "
     located = f"[red]error:[/red] {escape(harmless(mistake.located))}"
@@ -243,7 +258,7 @@ def command_that_helps(mistake: UserError) -> str:
         words = retyped(typed, as_options(others))
         if verb.positional in settings:
             words = with_positional(words, verb, str(settings[verb.positional]))
-        suggested.append(shlex.join(["groundup", *words]))
+        suggested.append(joined(["groundup", *words]))
         return suggested[-1]
     if mistake.command:
         suggested.append(mistake.command)
@@ -253,56 +268,75 @@ def command_that_helps(mistake: UserError) -> str:
 def retyped(words: Sequence[str], options: Sequence[str]) -> list[str]:
     """Return the arguments of a command with some options set to other values.
 
-    >>> retyped(["plan", "data", "--steps", "9", "--compile"], ["--no-compile", "--steps", "5"])
-    ['plan', 'data', '--no-compile', '--steps', '5']
-    >>> retyped(["plan", "--compile", "data"], ["--no-compile"])
-    ['plan', 'data', '--no-compile']
-    >>> retyped(["plan", "-o", "runs/a", "data"], ["--out", "runs/b"])
-    ['plan', 'data', '--out', 'runs/b']
+    >>> retyped(["plan", "data", "--steps", "9", "--bias"], ["--no-bias", "--steps", "5"])
+    ['plan', 'data', '--no-bias', '--steps', '5']
+    >>> retyped(["evaluate", "--canary", "a", "b", "--stride", "9", "run"], ["--canary", "c"])
+    ['evaluate', 'run', '--stride', '9', '--canary', 'c']
     """
     if not options:
         return list(words)
-    names = {word.removeprefix("--").removeprefix("no-") for word in options if word[:2] == "--"}
-    flags = {  # these have no value to replace
-        word.removeprefix("--").removeprefix("no-")
-        for word, after in zip(options, [*options[1:], "--"], strict=True)
-        if word[:2] == after[:2] == "--"
-    }
-    kept: list[str] = []
-    skip_value = False
-    for given in words:
-        word = SHORT_OPTIONS.get(given, given)
-        name, joined, _ = word.removeprefix("--").partition("=")
-        if word.startswith("--"):
-            changed = name.removeprefix("no-") in names
-            skip_value = changed and not joined and name.removeprefix("no-") not in flags
-            if changed:
-                continue
-        elif skip_value:
-            skip_value = False
-            continue
-        kept.append(given)
-    return [*kept, *options]
+    changed = {_setting(_long_name(word)[0]) for word in options if word[:2] == "--"}
+    parts = _parts(words)
+    # A list of values would take a word after it, so that the words without an option come first.
+    kept = [part for name, part in parts if not name]
+    kept += [part for name, part in parts if name and _setting(name) not in changed]
+    return [*chain.from_iterable(kept), *options]
 
 
 def with_positional(words: Sequence[str], verb: Verb, value: str) -> list[str]:
-    """Put a value in the place of the positional argument of a command."""
-    kinds = {_option(name): leaf.kind for name, leaf in options_of(verb.config_class()).items()}
-    kept, index = [words[0], value], 1
+    """Put a value in the place of the positional argument of a command.
+
+    A recipe that is there is named by its option instead.
+    """
+    option = _option(str(verb.positional))
+    kind = options_of(verb.config_class())[str(verb.positional)].kind
+    parts = _parts(words)[1:]
+    recipe = [part[0] for name, part in parts if not name and part[0].endswith(".toml")]
+    if typing.get_origin(kind.type) is tuple or any(name in _RECIPE for name, _ in parts):
+        recipe = []
+    elif recipe:
+        recipe = ["--config", recipe[0]]
+    if kind.type is Path:
+        value = as_word(Path(value))
+    kept = [part for name, part in parts if name not in ("", option)]
+    return [words[0], value, *recipe, *chain.from_iterable(kept)]
+
+
+def _parts(words: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Split the arguments of a command as in `typed`: the long name of each option, and its words.
+
+    A word that belongs to no option has an empty name.
+    """
+    verb = next((verb for verb in VERBS if words[:1] == [verb.name]), None)
+    options = {} if verb is None else options_of(verb.config_class())
+    kinds = {_option(name): leaf.kind for name, leaf in options.items()}
+    parts, index = [("", list(words[:1]))], 1
     while index < len(words):
-        name, joined, _ = SHORT_OPTIONS.get(words[index], words[index]).partition("=")
-        is_option, end = name.startswith("--"), index + 1
+        end = index + 1
+        name, has_value = _long_name(words[index])
         kind = kinds.get(name)
-        if is_option and not joined and (name == "--config" or (kind and kind.type is not bool)):
-            end += 1
-            while kind and typing.get_origin(kind.type) is tuple and words[end : end + 1]:
-                if words[end].startswith("-"):
-                    break
+        if kind is not None and typing.get_origin(kind.type) is tuple and not has_value:
+            while end < len(words) and not _long_name(words[end])[0]:
                 end += 1
-        if is_option and name != _option(str(verb.positional)):
-            kept += words[index:end]
+        elif name in _RECIPE or (kind is not None and kind.type is not bool):
+            end += not has_value
+        parts.append((name, list(words[index:end])))
         index = end
-    return kept
+    return parts
+
+
+def _long_name(word: str) -> tuple[str, bool]:
+    """The name of an option, and whether its value is in the same word. Empty: it is no option."""
+    if word[:1] != "-" or word == "-":
+        return "", False
+    if word[:2] in SHORT_OPTIONS:
+        return SHORT_OPTIONS[word[:2]], len(word) > 2
+    name, equals, _ = word.partition("=")
+    return name, bool(equals)
+
+
+def _setting(option: str) -> str:
+    return option.removeprefix("--").removeprefix("no-")
 
 
 def _option(name: str) -> str:

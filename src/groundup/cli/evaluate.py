@@ -14,7 +14,7 @@ from groundup.evaluation.evaluate import N_CONTEXT_BYTES, EvaluateResult, evalua
 
 
 def run(config: EvaluateConfig) -> EvaluateResult | None:
-    """Compare a run with the baselines; for other measurements, which have views, None."""
+    """Compare a run with the baselines. None: what was measured is not the result of the run."""
     others = (
         (config.tasks.task is not None, show_task),
         (config.recitations is not None or config.canary, show_memorization),
@@ -66,4 +66,4 @@ def run(config: EvaluateConfig) -> EvaluateResult | None:
     else:
         note("The model is better than both baselines.")
     next_command(f"groundup generate {quoted(find_run(config.run))}")
-    return result
+    return result if result.is_standard else None

@@ -1,6 +1,6 @@
 """`groundup export RUN`: write the trained model for another project, and check it."""
 
-from groundup.base.errors import quoted
+from groundup.base.errors import joined, quoted
 from groundup.base.folder_kinds import find_run
 from groundup.cli.console import note, table, warn
 from groundup.cli.finetune_view import next_stage
@@ -42,7 +42,7 @@ def run(config: ExportConfig) -> ExportResult:
     next_stage(
         "classify",
         run_folder,
-        f"groundup generate {quoted(run_folder)} --prompt 'Every effort moves you'",
+        joined(["groundup", "generate", run_folder, "--prompt", "Every effort moves you"]),
     )
     return result
 

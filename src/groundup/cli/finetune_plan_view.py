@@ -1,19 +1,20 @@
 """The cost of a fine-tuning run as a table, for `--plan-only`."""
 
-import shlex
-
 from groundup.base.duration import span
-from groundup.cli.console import next_command, table, typed
+from groundup.cli.console import next_typed, note, table
 from groundup.finetune.plan import FineTuningPlan
 
 
-def show_plan(plan: FineTuningPlan, unit: str) -> None:
+def show_plan(plan: FineTuningPlan, unit: str, n_folds: int | None = None) -> None:
     """Print the cost of a run, and the command that starts it.
 
     Args:
         plan: The cost.
         unit: What the loss is the mean of, in the plural.
+        n_folds: Number of further trainings for cross-validation.
     """
+    if n_folds is not None:
+        note(f"Cross-validation takes {n_folds + 1} times as long as this.")
     low, expected, high = plan.total_s
     frac = plan.n_trained_parameters / plan.n_parameters
     rows = [
@@ -32,4 +33,4 @@ def show_plan(plan: FineTuningPlan, unit: str) -> None:
         ],
     ]
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
-    next_command(shlex.join(["groundup", *(word for word in typed if word != "--plan-only")]))
+    next_typed(["--no-plan-only"])

@@ -25,7 +25,7 @@ def run(config: InstructConfig) -> InstructResult | None:
         show_tokens(show_records(config))
         return None
     if config.plan_only:
-        show_plan(plan_instruct(config), "trained tokens")
+        show_plan(plan_instruct(config), "trained tokens", config.folds)
         return None
     with Stages() as stages:
         callbacks = Callbacks(

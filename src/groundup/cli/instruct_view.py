@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 from groundup.base.duration import span
 from groundup.cli.cells import mark, shorten
-from groundup.cli.console import Line, console, note, progress, style, table, warn
+from groundup.cli.console import Line, console, note, plural, progress, style, table, warn
 from groundup.evaluation.paired import MIN_ITEMS
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, table_of
@@ -62,10 +62,13 @@ def show_prepared(prepared: Prepared) -> None:
         warn(sentence)
     if style.is_brief:
         return
+    plain = ""
+    if prepared.n_plain_rows:
+        plain = f", and {plural(prepared.n_plain_rows, 'row')} of plain text"
     trained = "low-rank adapters (LoRA)" if prepared.method == "lora" else "all weights"
     note(
         f"Training {trained}: {prepared.n_train:,} records, {prepared.n_train_tokens:,} tokens, "
-        f"{prepared.n_answer_tokens:,} of them trained, in {prepared.n_steps:,} steps of "
+        f"{prepared.n_answer_tokens:,} of them trained{plain}, in {prepared.n_steps:,} steps of "
         f"{prepared.batch_size} records."
     )
 

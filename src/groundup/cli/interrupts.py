@@ -13,12 +13,13 @@ from groundup.base.terminated import Terminated
 class Interrupts:
     """Raises KeyboardInterrupt for Ctrl-C and SIGTERM, and remembers that it did.
 
-    Code in C may turn the KeyboardInterrupt into an error of its own.
+    Code in C may turn the KeyboardInterrupt into an error of its own. From the start, until the
+    first block of `delayed` has ended, it waits.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._is_delayed = False
+        self._is_delayed = True
         self._is_terminated = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:

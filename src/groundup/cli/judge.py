@@ -1,11 +1,10 @@
 """`groundup judge A B`: which answers a language model prefers, with the interval."""
 
-import shlex
 from contextlib import ExitStack
 from pathlib import Path
 
 from groundup.cli.cells import shorten
-from groundup.cli.console import Line, console, harmless, next_command, note, progress, table, warn
+from groundup.cli.console import Line, console, harmless, next_typed, note, progress, table, warn
 from groundup.evaluation.judge.config import JudgeConfig
 from groundup.evaluation.judge.judge import JudgeResult, judge
 
@@ -76,5 +75,4 @@ def _show_result(config: JudgeConfig, result: JudgeResult) -> None:
     for each in [each for each in result.judged if each.outcome == "b"][:1]:
         note(f"{b} wins {shorten(each.pair.question, 50)!r}: {shorten(each.replies[0], 150)}")
     note(f"Log of all exchanges: {result.log}")
-    swapped = [str(path) for path in reversed(config.answers)]
-    next_command(shlex.join(["groundup", "judge", *swapped, "--show"]))
+    next_typed(["--show"])

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import data_with_stores
 from groundup.cli.console import next_command, note, plural, table
 from groundup.data.config import LedgerConfig
 from groundup.data.ledger import BOOK, LedgerColumn, LedgerResult, ledger
@@ -55,7 +56,9 @@ def run(config: LedgerConfig) -> dict[str, LedgerColumn]:
     for name, reason in result.left_out.items():
         note(f"  {name} is not shown: {reason}")
     _note_losses(result)
-    next_command(f"groundup plan {quoted(config.data)}")
+    data = data_with_stores(config.data)  # None for a store alone
+    if data is not None:
+        next_command(f"groundup plan {quoted(data)}")
     return result.columns  # results/ledger.json keeps the columns alone
 
 

@@ -9,12 +9,11 @@ import importlib
 import io
 import logging
 import os
-import shlex
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from groundup.base.errors import UsageError, UserError
+from groundup.base.errors import UsageError, UserError, joined
 from groundup.cli.interrupts import Interrupts, handled_interrupts
 from groundup.cli.streams import accept_all_text, guarded, open_closed_streams
 from groundup.cli.verbs import VERBS, Verb, call
@@ -51,6 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"groundup {_version()}")
         return 0
+    with handled_interrupts() as interrupts:
+        return _command(words, interrupts)
+
+
+def _command(words: list[str], interrupts: Interrupts) -> int:
+    """Find a command, run it and return the exit status."""
     from groundup.cli import console
 
     # Only warnings are printed; the log file of a run gets all messages.
@@ -68,8 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.error(mistake)
         return 2
     try:
-        with handled_interrupts() as interrupts:
-            return _run(verb, words, interrupts)
+        return _run(verb, words, interrupts)
     finally:
         screen.print_rest()
 
@@ -109,7 +113,7 @@ def _run(verb: Verb, words: list[str], interrupts: Interrupts) -> int:
 
 def _stopped(verb: Verb, words: list[str]) -> int:
     """Print how to go on after an interruption."""
-    command = shlex.join(["groundup", *words])
+    command = joined(["groundup", *words])
     resumes = verb.resumable or any(
         word.split("=")[0] == f"--{verb.resumable_with}" for word in words
     )
@@ -218,12 +222,14 @@ def _parse(verb: Verb, words: list[str]) -> tuple[Any, frozenset[str]] | None:
     from cyclopts import CycloptsError
 
     from groundup.cli import console
-    from groundup.cli.arguments import with_values
+    from groundup.cli.arguments import refuse_empty_paths, with_recipe, with_values
     from groundup.cli.mistakes import as_user_error, with_current_options
     from groundup.cli.options import HYPHEN, options_of
 
     options = options_of(verb.config_class())
     words = with_values(with_current_options(words, options), options)
+    words = with_recipe(words, verb.positional)
+    refuse_empty_paths(words, options, verb.positional)
     console.typed[:] = words
     try:
         parsed: tuple[Any, frozenset[str]] | None = make_app()(
@@ -262,7 +268,9 @@ def script() -> None:
     gc.disable()
     open_closed_streams()
     assert isinstance(sys.stdout, io.TextIOWrapper)
+    assert isinstance(sys.stderr, io.TextIOWrapper)
     sys.stdout, guard = guarded(sys.stdout)
+    sys.stderr, _ = guarded(sys.stderr)
     statuses: list[int] = []
 
     def leave() -> None:

@@ -187,13 +187,10 @@ def with_current_options(words: Sequence[str], known: Iterable[str]) -> list[str
             continue
         convert = CONVERTED.get(old, str)
         new[place] = f"--{no}{RENAMED[old].replace('_', '-')}"
-        try:
-            if joined:
-                new[place] += f"={convert(value)}"
-            elif old in CONVERTED and place + 1 < len(words):
-                new[place + 1] = convert(words[place + 1])
-        except ValueError:  # not a number: the parser will refuse it
-            pass
+        if joined:
+            new[place] += f"={convert(value)}"
+        elif old in CONVERTED and place + 1 < len(words):
+            new[place + 1] = convert(words[place + 1])
     return new
 
 

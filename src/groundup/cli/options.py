@@ -85,7 +85,7 @@ def make_command(verb: Verb) -> Callable[..., tuple[Any, frozenset[str]]]:
 def _read(cls: type, positional: str | None, typed: dict[str, Any]) -> tuple[Any, frozenset[str]]:
     """Lay the typed options on a recipe, and make the config."""
     known = leaves(cls)
-    file = typed.pop("config", None)
+    file = _with_hyphen(typed.pop("config", None))
     if file is None and positional and str(typed.get(positional)).endswith(".toml"):
         file = Path(typed.pop(positional))  # groundup pretrain recipe.toml
     recipe = {} if file is None else with_current_names(cls, read_recipe(file), where=file)
@@ -163,7 +163,8 @@ def _converter(leaf: Leaf) -> Callable[[Any, Any], Any]:
 
     def read(_: Any, tokens: tuple[Token, ...]) -> Any:
         word = tokens[0].value
-        if leaf.kind.optional and word.lower() in ("none", "off"):
+        has_none = leaf.kind.optional and Mark.FREE_TEXT not in leaf.marks
+        if has_none and word.lower() in ("none", "off"):
             return None
         if Mark.ZERO_IS_NONE in leaf.marks and word == "0":
             return None

@@ -1,10 +1,10 @@
 """`groundup plan`: the predicted cost of a run as a table."""
 
-import shlex
 from collections.abc import Set
 from dataclasses import fields
 
 from groundup.base.duration import span
+from groundup.base.errors import joined
 from groundup.cli.console import next_command, note, retyped, style, table, typed, warn
 from groundup.cli.layer_costs import megabytes, print_layer_costs
 from groundup.planning.config import PlanConfig
@@ -57,10 +57,10 @@ def run(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     table("Estimated cost of this run", ["quantity", "estimate", "details"], rows)
     for warning in result.warnings:
         warn(warning)
-    words = _for_pretrain(typed[1:]) or [str(config.first_data)]
+    words = ["pretrain", *(_for_pretrain(typed[1:]) or [str(config.first_data)])]
     if config.train_time is not None:
         words = retyped(words, ["--steps", str(result.steps)])
-    next_command(shlex.join(["groundup", "pretrain", *words]))
+    next_command(joined(["groundup", *words]))
     return result
 
 

@@ -18,9 +18,7 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
     """Tune an assistant and show the result."""
     result = _with_progress(config)
     if isinstance(result, FineTuningPlan):
-        if config.folds is not None:
-            note(f"Cross-validation takes {config.folds + 1} times as long as this.")
-        show_plan(result, "pairs")
+        show_plan(result, "pairs", config.folds)
         return result
     with shown(result.folder):
         note(f"{result.training} Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")

@@ -33,17 +33,18 @@ def run(config: StoryConfig) -> Path:
     elapsed_s = time.monotonic() - started_at
     if config.pretrained is not None:
         story.finish(elapsed_s)
-        note(f"\nAll stages took {minutes(elapsed_s)}. The run folder is {story.path}/")
+        taken = "" if story.is_resumed else f"All stages took {minutes(elapsed_s)}. "
+        note(f"\n{taken}The run folder is {story.path}/")
+        has_answer = "chat" in story.results()
     else:
         heading("result")
         ending = end_story(story, elapsed_s)
         for line in ending_lines(ending):
             note(line)
         note(f"\nReport, for a browser: {story.path / 'report.html'}")
-        if ending.exchange is None:  # there is nobody to talk to
-            next_command(f"groundup generate {quoted(story.run)}")
-            return story.path
-    next_command(f"groundup chat {quoted(story.run)}")
+        has_answer = ending.exchange is not None
+    # Without an answer there is nobody to talk to.
+    next_command(f"groundup {'chat' if has_answer else 'generate'} {quoted(story.run)}")
     return story.path
 
 

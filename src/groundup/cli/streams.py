@@ -122,5 +122,6 @@ def guarded(stream: io.TextIOWrapper) -> tuple[io.TextIOWrapper, Guard]:
         io.BufferedWriter(guard),
         encoding=stream.encoding,
         errors="groundup",
+        line_buffering=stream.line_buffering,
     )
     return text, guard

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from groundup.base.errors import quoted
 from groundup.cli.cells import interval, shorten
-from groundup.cli.console import Line, next_command, note, progress, table, warn
+from groundup.cli.console import Line, next_command, next_typed, note, progress, table, warn
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.intervals import Share
 from groundup.evaluation.tasks.comparison import Comparison, MetricComparison
@@ -40,9 +40,8 @@ def show_task(config: EvaluateConfig) -> None:
     _show_mistakes(result)
     if result.is_saved:
         note(f"Log of all items: {result.log / ITEMS}")
-    command = f"groundup evaluate {quoted(result.run)} --task {quoted(str(config.tasks.task))}"
     if result.comparison is None:
-        next_command(f"{command} --shots {result.shots + 1 if result.shots else 5}")
+        next_typed(["--shots", str(result.shots + 1 if result.shots else 5)])
     else:
         next_command(f"groundup generate {quoted(result.run)}")
 

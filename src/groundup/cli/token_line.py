@@ -2,7 +2,7 @@
 
 from rich.text import Text
 
-from groundup.cli.console import console, harmless
+from groundup.cli.console import console, harmless, has_colors
 
 _COLORS = ("on dark_green", "on dark_blue", "on purple4", "on dark_red", "on dark_goldenrod")
 
@@ -12,7 +12,7 @@ def print_tokens(tokens: list[str]) -> None:
     line = Text()
     for index, token in enumerate(tokens):
         shown = harmless(token.replace("\n", "⏎").replace("\t", "⇥"))
-        if console.is_terminal:
+        if has_colors():
             line.append(shown, style=f"white {_COLORS[index % len(_COLORS)]}")
         else:
             line.append(("|" if index else "") + shown)

@@ -1,6 +1,10 @@
 """`groundup tokens`: a text as tokens, each with its id and bytes."""
 
+from pathlib import Path
+
 from groundup.base.errors import quoted
+from groundup.base.folder_kinds import data_with_stores
+from groundup.base.run import RunFolder
 from groundup.cli.console import next_command, note, table
 from groundup.cli.token_line import print_tokens
 from groundup.tokenizer.config import TokensConfig
@@ -20,5 +24,13 @@ def run(config: TokensConfig) -> TokensResult:
     table("", ["token", "id", "bytes"], rows[: config.most])
     if len(rows) > config.most:
         note(f"... and {len(rows) - config.most} more; --most {len(rows)} lists all of them.")
-    next_command(f"groundup windows {quoted(config.data)}")
+    _next(config.data)
     return result
+
+
+def _next(place: Path) -> None:
+    run, data = RunFolder.of(place), data_with_stores(place)
+    if data is not None:  # that of a story is inside its run
+        next_command(f"groundup windows {quoted(data)}")
+    elif run.checkpoints():
+        next_command(f"groundup generate {quoted(run.path)}")

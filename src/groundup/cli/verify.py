@@ -3,6 +3,7 @@
 from groundup.base.errors import quoted
 from groundup.cli.console import next_command, note, table
 from groundup.data.config import VerifyConfig
+from groundup.data.manifest import is_store
 from groundup.data.verify import VerifyResult, verify
 
 
@@ -21,5 +22,7 @@ def run(config: VerifyConfig) -> VerifyResult:
         note(line)
     names = {part.name for part in result.parts}
     step = "encode" if result.notes else "train-tokenizer" if names == {"corpus"} else "windows"
+    if is_store(config.data):  # a store alone, which `windows` does not take
+        step = "ledger"
     next_command(f"groundup {step} {quoted(config.data)}")
     return result

@@ -80,7 +80,7 @@ def import_adapter(source: Path, base: Path | None, out: Path) -> AdapterRun:
                 {
                     "job": "import",
                     "source": str(source),
-                    "foundation": str(base),
+                    "foundation": str(base.absolute()),
                     **language_model.special_ids.to_manifest(),
                 }
             )
@@ -121,6 +121,13 @@ def export_adapter(run: RunFolder, out: Path | None, model: GPT) -> ExportedAdap
         raise UsageError(
             "This run has no adapter: it was not fine-tuned with LoRA. The complete model can be "
             "exported.",
+            where=run.path,
+            settings={"to": "hf"},
+        )
+    if added := run.read_manifest().get("added_tokens"):
+        raise UsageError(
+            f"{', '.join(added)} were added to the base before this adapter was trained, and their "
+            "embeddings are not in the adapter. The complete model can be exported.",
             where=run.path,
             settings={"to": "hf"},
         )

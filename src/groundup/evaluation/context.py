@@ -200,9 +200,10 @@ def _stretches(n_tokens: int, longest: int, n_targets: int) -> list[tuple[int, i
     """Spread the targets over the text: the first target and the number of each stretch."""
     n_blocks = n_targets // BLOCK
     n_stretches = min(n_blocks, max(1, _MOST_READ // longest))
-    size = n_blocks // n_stretches * BLOCK
-    starts = np.linspace(longest, n_tokens - size, n_stretches).astype(int)
-    return [(int(start), size) for start in starts]
+    size, n_longer = divmod(n_blocks, n_stretches)
+    sizes = [(size + (number < n_longer)) * BLOCK for number in range(n_stretches)]
+    starts = np.linspace(longest, n_tokens - max(sizes), n_stretches).astype(int)
+    return list(zip(map(int, starts), sizes, strict=True))
 
 
 def _stretch_nats(

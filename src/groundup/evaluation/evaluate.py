@@ -1,6 +1,8 @@
 """Evaluate a run: its validation loss, beside two baselines on the same bytes."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from groundup.base.calling import takes_settings
@@ -9,18 +11,22 @@ from groundup.base.errors import UsageError, UserError
 from groundup.base.folder_kinds import find_run
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
+from groundup.data.store import TokenStore
 from groundup.data.windows import Documents
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import form_of
-from groundup.evaluation.load import load
+from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.loss import evaluate_loss, target_bytes
 from groundup.evaluation.ngram_baseline import ByteNgrams
 from groundup.evaluation.quantization import QuantizationCost, reduced_form_cost
-from groundup.evaluation.run_data import data_of, documents_of, open_side
-from groundup.evaluation.xz_baseline import xz_bits_per_byte
+from groundup.evaluation.run_data import data_of, documents_of, open_side, pretraining_of
+from groundup.evaluation.xz_baseline import WINDOW_BYTES, xz_bits_per_byte
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.words import UNKNOWN
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
+_BLOCK_TOKENS = 2**20
 _TRAIN_WINDOWS, _TRAIN_TOKENS = 64, 2**15
 """Enough training windows, and tokens, to estimate the gap to the validation loss."""
 
@@ -50,6 +56,9 @@ class EvaluateResult:
     """The data folder of the validation set."""
     other_data: tuple[str, ...] = ()
     """The other data folders of a run that was trained on a mixture."""
+    is_standard: bool = True
+    """Whether this is the result of the run, on its own data and with its own windows. Other data,
+    windows or a checkpoint that is not the best one give results that are not recorded."""
 
     @property
     def lost_to(self) -> tuple[str, ...]:
@@ -64,6 +73,8 @@ class EvaluateResult:
 @takes_settings(EvaluateConfig, "run")
 def evaluate(config: EvaluateConfig) -> EvaluateResult:
     """Measure a run and write RUN/evaluation/loss.json, if it can be written.
+
+    It is not written for other data, windows or checkpoints than those of the run.
 
     Raises:
         UserError: There is no model, no validation set, or the data is of another tokenizer.
@@ -93,23 +104,24 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         stores["train"],
         context_length=T,
         batch_size=config.batch_size,
+        stride=config.stride,
         documents=documents,
-        max_windows=min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // T)),
+        max_windows=_n_train_windows(T, config.stride),
     )
-    train_bytes = target_bytes(stores["train"], tokenizer, skip=0)
-    validation_bytes = target_bytes(stores["validation"], tokenizer, documents=documents)
+    validation_bytes = b"".join(target_bytes(stores["validation"], tokenizer, documents=documents))
     assert loss.n_bytes == len(validation_bytes), "model and baselines must see the same bytes"
     if loss.bits_per_byte is None:
         raise UserError("The validation set has no bytes. Some text is expected.", where=data)
+    _warn_of_unknown(stores["validation"], tokenizer)
     form = form_of(config.dtype, config.quantize)
     reduced, worst_passage = (
         (None, "")
         if form == "float32"
         else reduced_form_cost(language_model, stores["validation"], form)
     )
-    _log.info("baselines: %d training, %d validation bytes", len(train_bytes), loss.n_bytes)
-    compression = xz_bits_per_byte(train_bytes, validation_bytes)
-    ngrams = ByteNgrams(train_bytes, N_CONTEXT_BYTES)
+    _log.info("baselines: %d validation bytes", loss.n_bytes)
+    ngrams, last_bytes = _read_training_text(stores["train"], tokenizer)
+    compression = xz_bits_per_byte(last_bytes, validation_bytes)
     result = EvaluateResult(
         checkpoint=language_model.path.name,
         nats=loss.nats,
@@ -126,16 +138,78 @@ def evaluate(config: EvaluateConfig) -> EvaluateResult:
         documents=documents,
         data=str(data),
         other_data=_other_data(run) if config.data is None else (),
+        is_standard=_is_standard(config, run, language_model, documents),
     )
-    record_if_possible(
-        run.evaluation / "loss.json",
-        {**asdict(result), "lost_to": list(result.lost_to)},
-    )
+    if result.is_standard:
+        record_if_possible(
+            run.evaluation / "loss.json",
+            {**asdict(result), "lost_to": list(result.lost_to)},
+        )
     return result
 
 
+def _warn_of_unknown(store: TokenStore, tokenizer: Tokenizer) -> None:
+    """Warn where words are missing, because they have no bytes to divide the loss by."""
+    unknown = tokenizer.special_tokens.get(UNKNOWN)
+    if unknown is None:
+        return
+    n = sum(
+        int((store.read(start, min(start + _BLOCK_TOKENS, store.n_tokens)) == unknown).sum())
+        for start in range(0, store.n_tokens, _BLOCK_TOKENS)
+    )
+    if n:
+        _log.warning(
+            "%.0f%% of the validation tokens are unknown words, whose bytes are not counted. "
+            "Compare these bits per byte only with those of the same tokenizer.",
+            100 * n / store.n_tokens,
+        )
+
+
+def _n_train_windows(context_length: int, stride: int | None) -> int:
+    """Choose the number of training windows, which together have about the same targets."""
+    n = min(_TRAIN_WINDOWS, max(1, _TRAIN_TOKENS // context_length))
+    return n if stride is None else max(1, n * context_length // stride)
+
+
+def _read_training_text(store: TokenStore, tokenizer: Tokenizer) -> tuple[ByteNgrams, bytes]:
+    """Count the n-grams of the training text, and return its last bytes, for xz.
+
+    The text is read in blocks, so that memory does not grow with it.
+    """
+    last = bytearray()
+
+    def blocks() -> Iterator[bytes]:
+        for block in target_bytes(store, tokenizer, skip=0):
+            last.extend(block)
+            del last[:-WINDOW_BYTES]
+            yield block
+
+    ngrams = ByteNgrams(blocks(), N_CONTEXT_BYTES)
+    return ngrams, bytes(last)
+
+
+def _is_standard(
+    config: EvaluateConfig, run: RunFolder, language_model: LanguageModel, documents: Documents
+) -> bool:
+    """Whether this is a result of the run; see `EvaluateResult.is_standard`."""
+    if run.is_imported:  # it has no data of its own
+        return True
+    own = None
+    with suppress(UserError):  # the data is not where it was
+        own = data_of(run).resolve()
+    T = language_model.model.config.context_length
+    other_checkpoints = [checkpoint.name for checkpoint in run.preferred_checkpoints()[1:]]
+    return (
+        (config.data is None or own in (None, config.data.resolve()))
+        and config.context_length in (None, T)
+        and config.stride in (None, T)
+        and documents == documents_of(run)
+        and language_model.path.name not in other_checkpoints
+    )
+
+
 def _other_data(run: RunFolder) -> tuple[str, ...]:
-    mix = run.read_manifest().get("mix") or ()
+    mix = pretraining_of(run).read_manifest().get("mix") or ()
     return tuple(str(text["data"]) for text in mix[1:])
 
 

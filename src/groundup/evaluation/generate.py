@@ -1,6 +1,6 @@
 """Generate samples from a run, and check how much of them is copied from the training text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.decoders import form_of
 from groundup.evaluation.load import LanguageModel, load
 from groundup.evaluation.recitation import recitation
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import texts_of
 from groundup.evaluation.samples import Choice, Sample, compared, generated
 from groundup.evaluation.text_generation import (
     constraint_of,
@@ -74,10 +74,11 @@ def generate_samples(
     language_model.model.to(choose_device(config.device))
     prompt, training_text, not_checked = config.prompt, None, None
     try:
-        data = data_of(run)
-        prompt = prompt or _first_words(data)
-        read_sizes(data / "corpus")
-        training_text = partial(read_chunks, data, "train")
+        folders = [folder for folder, _ in texts_of(run)]
+        prompt = prompt or _first_words(folders[0])
+        for folder in folders:
+            read_sizes(folder / "corpus")
+        training_text = partial(_read_texts, folders)
     except UserError as error:
         not_checked = error.located
     if not prompt and not language_model.start_ids:
@@ -206,6 +207,13 @@ def _describe(config: GenerateConfig, sampling: Sampling, index: int) -> str:
     }
     said = "".join(f", {name} {value}" for name, value in limits.items() if value is not None)
     return f"temperature {config.temperature}{said}, seed {config.seed + index}"
+
+
+def _read_texts(folders: Sequence[Path]) -> Iterator[str]:
+    """Read the training texts of all data folders in chunks."""
+    for folder in folders:
+        yield from read_chunks(folder, "train")
+        yield "\n"
 
 
 def _first_words(data: Path) -> str:

@@ -5,7 +5,7 @@ does not depend on the batch size, and two models are compared on the same bytes
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +28,8 @@ _LONG = 2**14
 """Context length from which on a window is computed in segments, for less memory."""
 _AT_ONCE, _LEAST_SEGMENT = 2**15, 512
 """Tokens that are then computed at once, and the fewest of one window."""
+_BLOCK_TOKENS = 2**18
+"""Tokens that are decoded at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +214,7 @@ def token_lengths(tokenizer: Tokenizer) -> Int[np.ndarray, " V"]:
 
 def target_bytes(
     tokens: Tokens, tokenizer: Tokenizer, *, skip: int = 1, documents: Documents = "stream"
-) -> bytes:
+) -> Iterator[bytes]:
     """Decode the targets of a store, without special tokens: what a baseline must predict.
 
     Args:
@@ -220,16 +222,19 @@ def target_bytes(
         tokenizer: Turns ids into bytes.
         skip: Number of tokens to leave out at the start; the first one is never a target.
         documents: Where they are separate, the first token of each is left out.
+
+    Yields:
+        The bytes in blocks.
     """
     special = set(tokenizer.special_tokens.values())
     pieces = [
         b"" if index in special else tokenizer.token_bytes(index)
         for index in range(tokenizer.vocab_size)
     ]
-    ids: NDArray[np.integer] = tokens.read(skip, tokens.n_tokens)
-    if documents != "stream":
-        starts = tokens.document_starts
-        ids = np.delete(
-            ids, np.unique(starts[(starts >= skip) & (starts < tokens.n_tokens)]) - skip
-        )
-    return b"".join([pieces[index] for index in ids.tolist()])
+    for start in range(skip, tokens.n_tokens, _BLOCK_TOKENS):
+        stop = min(start + _BLOCK_TOKENS, tokens.n_tokens)
+        ids: NDArray[np.integer] = tokens.read(start, stop)
+        if documents != "stream":
+            starts = tokens.document_starts
+            ids = np.delete(ids, np.unique(starts[(starts >= start) & (starts < stop)]) - start)
+        yield b"".join([pieces[index] for index in ids.tolist()])

@@ -25,7 +25,7 @@ from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.match_generation import compare_generation
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.tokenizer.chat_template import ChatTemplate, read_chat_template
+from groundup.tokenizer.chat_template import ChatTemplate, read_chat_template, read_special_names
 from groundup.tokenizer.conversation import turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_of_gguf
@@ -141,7 +141,7 @@ def _open(path: Path) -> _Side:
         model=lambda: build_model(pretrained),
         tokenizer=tokenizer,
         template=None if template is None else template.source,
-        ends=_ends(pretrained, tokenizer, template),
+        ends=_ends(pretrained, tokenizer, template, source),
     )
 
 
@@ -164,22 +164,26 @@ def _side_of_run(path: Path) -> _Side:
 
 
 def _ends(
-    pretrained: Pretrained, tokenizer: Tokenizer | None, template: ChatTemplate | None
+    pretrained: Pretrained,
+    tokenizer: Tokenizer | None,
+    template: ChatTemplate | None,
+    source: Path,
 ) -> tuple[int, ...]:
     """The ids at which our generation would end a text."""
     ids = pretrained.special_ids
     if tokenizer is None:
         return ids.eos
-    end = None
+    names = read_special_names(source) if source.is_dir() else {}
+    ends = [tokenizer.special_tokens.get(names.get("eos_token", ""))]
     if template is not None:
         with suppress(UserError):  # a template that refuses a plain conversation
-            end = turn_end(tokenizer, template)
+            ends.append(turn_end(tokenizer, template))
     return LanguageModel(
         model=GPT(pretrained.config, initialize=False),
         tokenizer=tokenizer,
         path=Path(),
         special_ids=ids,
-        tokenizer_ends=() if end is None else (end,),
+        tokenizer_ends=tuple(dict.fromkeys(index for index in ends if index is not None)),
     ).stop_ids
 
 

@@ -147,7 +147,8 @@ def canary_exposure(
     ]
     found = dict(score(decoder, prompts))
     nats = [each.nats for index in range(len(prompts)) for each in found[index]]
-    rank = 1 + sum(other > nats[0] for other in nats[1:])
+    # Of two texts with the same likelihood, such as those of unknown tokens, neither is known.
+    rank = 1 + sum(other >= nats[0] for other in nats[1:])
     return Exposure(
         canary=canary, rank=rank, n_others=n_others, bits=math.log2((n_others + 1) / rank)
     )
@@ -175,6 +176,9 @@ def _recited(decoder: Decoder, tokens: TokenStore, n: int, n_tokens: int) -> Sha
         )
     starts = random.Random(0).sample(range(n_starts), n)
     passages = [tokens.read(start, start + 2 * n_tokens).tolist() for start in starts]
-    said = generate(decoder, [p[:n_tokens] for p in passages], n_tokens, temperature=0)
-    n_same = sum(new == passage[n_tokens:] for new, passage in zip(said, passages, strict=True))
+    n_same = 0
+    for first in range(0, n, _AT_ONCE):
+        some = passages[first : first + _AT_ONCE]
+        said = generate(decoder, [p[:n_tokens] for p in some], n_tokens, temperature=0)
+        n_same += sum(new == passage[n_tokens:] for new, passage in zip(said, some, strict=True))
     return wilson(n_same, n)

@@ -129,8 +129,15 @@ def needle_recall(
         seed: The random seed of the texts.
 
     Raises:
-        UserError: The text is too short for its lines and questions.
+        UserError: The text is too short for its lines and questions, or the tokenizer does not know
+            their letters.
     """
+    if len({tuple(tokenizer.encode(f" {value}")) for value in VALUES}) < len(VALUES):
+        raise UserError(
+            "The tokenizer of this model encodes different values of this text in the same way, as "
+            "unknown words. A tokenizer that knows their letters is expected.",
+            command="groundup prepare needles --out data/needles",
+        )
     most = min(_MOST_AT_ONCE, per_depth)
     at_once = max(1, min(most, n_tokens // (N_DEPTHS * _TOKENS_PER_NAME)))
     least = _least_tokens(tokenizer, N_DEPTHS * at_once)

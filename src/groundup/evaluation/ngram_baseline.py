@@ -10,6 +10,7 @@ section 3 and equation 27.
 """
 
 import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -23,7 +24,7 @@ class ByteNgrams:
     """Counts of byte sequences, and the probability of the next byte from them.
 
     Args:
-        text: The training bytes.
+        text: The training bytes, at once or in blocks.
         n_context: Number of bytes of context, up to 6.
 
     Raises:
@@ -34,14 +35,14 @@ class ByteNgrams:
     True
     """
 
-    def __init__(self, text: bytes, n_context: int = 3) -> None:
-        if not text:
-            raise UserError("There are no training bytes. Some text is expected.")
+    def __init__(self, text: bytes | Iterable[bytes], n_context: int = 3) -> None:
         if not 0 <= n_context <= 6:
             raise ValueError(f"a context of {n_context} bytes; 0 to 6 fit in 64 bits")
         self.n_context = n_context
         self._levels: list[_Level] = []
-        keys, counts = _count(np.frombuffer(text, dtype=np.uint8), n_context)
+        keys, counts = _count(_chunks(text), n_context)
+        if not len(keys):
+            raise UserError("There are no training bytes. Some text is expected.")
         levels = [_Level(keys, counts)]
         for width in range(n_context, 0, -1):
             # Below the highest order a byte counts once for each different byte before it, not
@@ -135,15 +136,30 @@ def _keys(text: UInt8[np.ndarray, " n"], n_context: int) -> Int[np.ndarray, " m"
     return keys
 
 
+def _chunks(text: bytes | Iterable[bytes]) -> Iterator[bytes]:
+    """Cut or join a text into chunks of at least 16 MiB; the last one may be shorter."""
+    if isinstance(text, bytes):
+        yield from (text[i : i + _CHUNK_BYTES] for i in range(0, len(text), _CHUNK_BYTES))
+        return
+    parts: list[bytes] = []
+    for block in text:
+        parts.append(block)
+        if sum(map(len, parts)) >= _CHUNK_BYTES:
+            yield b"".join(parts)
+            parts = []
+    yield b"".join(parts)
+
+
 def _count(
-    text: UInt8[np.ndarray, " n"], n_context: int
+    chunks: Iterable[bytes], n_context: int
 ) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-    # In pieces, so that memory grows with the number of different pairs, not with the text.
-    # The text is padded with zero bytes at its start.
-    padded = np.concatenate([np.zeros(n_context, dtype=np.uint8), text])
+    # In chunks, so that memory grows with the number of different pairs, not with the text.
     keys, counts = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    for start in range(0, len(text), _CHUNK_BYTES):
-        piece = _keys(padded[start : start + n_context + _CHUNK_BYTES], n_context)
+    before = bytes(n_context)  # the text is padded with zero bytes at its start
+    for chunk in chunks:
+        text = before + chunk
+        before = text[len(chunk) :]
+        piece = _keys(np.frombuffer(text, dtype=np.uint8), n_context)
         more_keys, more_counts = np.unique(piece, return_counts=True)
         all_keys = np.concatenate([keys, more_keys])
         keys, inverse = np.unique(all_keys, return_inverse=True)

@@ -89,17 +89,22 @@ def match_lengths(sample: str, text: str) -> Int[np.ndarray, " n"]:
     """
     ours, theirs = _characters(sample), _characters(text)
     lengths = np.zeros(len(ours), dtype=np.int64)
-    here, there = equal_runs(ours, theirs, _SEED)
-    length = 0
-    while len(here):
-        ended = (here + length >= len(ours)) | (there + length >= len(theirs))
-        same = ~ended
-        same[same] = ours[here[same] + length] == theirs[there[same] + length]
-        here, there = here[same], there[same]
-        length += 1
-        if length >= _SEED:
-            lengths[here] = length
-    return lengths
+    for here, there in equal_runs(ours, theirs, _SEED):
+        # Where the characters before are the same, too, that pair counts one more.
+        is_first = (here == 0) | (there == 0) | (ours[here - 1] != theirs[there - 1])
+        here, there, length = here[is_first], there[is_first], 0
+        while len(here):
+            ended = (here + length >= len(ours)) | (there + length >= len(theirs))
+            same = ~ended
+            same[same] = ours[here[same] + length] == theirs[there[same] + length]
+            here, there = here[same], there[same]
+            length += 1
+            if length >= _SEED:
+                lengths[here] = np.maximum(lengths[here], length)
+    # A passage that begins at a position goes on from the next one with one character less.
+    places = np.arange(len(ours))
+    lengths = np.maximum.accumulate(lengths + places) - places
+    return np.where(lengths >= _SEED, lengths, 0)
 
 
 def _characters(text: str) -> UInt32[np.ndarray, " n"]:

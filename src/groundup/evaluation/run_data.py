@@ -24,34 +24,46 @@ from groundup.tokenizer.replacing import another_folder
 def data_of(run: RunFolder) -> Path:
     """Find the data folder that a run was trained on.
 
-    For a classifier or an assistant inside a run this is the data of that run.
+    For a classifier or an assistant this is the data of the run that it was fine-tuned from.
 
     Raises:
         UserError: The run does not record its data, the data is not there any more, or it has
             changed since.
     """
+    run = pretraining_of(run)
+    return _find(run, run.read_manifest())
+
+
+def pretraining_of(run: RunFolder) -> RunFolder:
+    """Find the run that a classifier or an assistant was fine-tuned from; other runs: itself."""
     manifest = run.read_manifest()
-    if "data" not in manifest and "foundation" in manifest:
-        outer = RunFolder.of(run.path.resolve().parent)
-        if outer.path != run.path:
-            return data_of(outer)
-    return _find(run, manifest)
+    if "data" in manifest or "foundation" not in manifest:
+        return run
+    recorded = Path(str(manifest["foundation"]))
+    for outer in (RunFolder.of(run.path.resolve().parent), RunFolder.of(recorded)):
+        if outer.is_run and outer.path.resolve() != run.path.resolve():
+            return pretraining_of(outer)
+    return run
 
 
 def texts_of(run: RunFolder) -> tuple[tuple[Path, float], ...]:
     """Find the data folders that a run was trained on, and their weights in its mixture.
 
+    For a classifier or an assistant these are the texts of the run that it was fine-tuned from.
+
     Raises:
         UserError: See `data_of`.
     """
+    run = pretraining_of(run)
     mix = run.read_manifest().get("mix")
     if not isinstance(mix, list):
-        return ((data_of(run), 1.0),)
+        return ((_find(run, run.read_manifest()), 1.0),)
     return tuple((_find(run, text), float(text["weight"])) for text in mix)
 
 
 def documents_of(run: RunFolder) -> Documents:
-    """Return how the windows of a run hold documents, by its config.toml."""
+    """Return how the windows of a run hold documents, by the config.toml of its pretraining."""
+    run = pretraining_of(run)
     stored = run.read_config().get("documents") if run.config_path.is_file() else None
     return next((each for each in typing.get_args(Documents) if each == stored), "stream")
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from groundup.evaluation.load import LanguageModel
-from groundup.evaluation.text_generation import choice_probabilities, token_bytes
+from groundup.evaluation.text_generation import choice_probabilities, continued_ids, token_bytes
 from groundup.generation.engine import Engine, Handle
 from groundup.generation.request import Request, Sampling
 from groundup.generation.sampler import Token
@@ -102,7 +102,7 @@ def compared(
     """Compute the probabilities of the choices."""
     if not choices:
         return ()
-    encoded = [language_model.tokenizer.encode(choice) for choice in choices]
+    encoded = [continued_ids(language_model.tokenizer, choice) for choice in choices]
     room = engine.decoder.config.context_length - max(map(len, encoded))
     shares = choice_probabilities(engine.decoder, ids[-room:], encoded)
     found = [

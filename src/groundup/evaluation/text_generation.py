@@ -11,6 +11,7 @@ from groundup.generation.decoder import Decoder, Form
 from groundup.generation.engine import Engine
 from groundup.generation.grammar import GrammarTokens
 from groundup.generation.request import Request
+from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.words import WordTokenizer, split_words
 
@@ -52,6 +53,13 @@ def prompt_ids(language_model: Any, text: str) -> list[int]:
             "continue is expected."
         )
     return ids
+
+
+def continued_ids(tokenizer: Tokenizer, text: str) -> list[int]:
+    """Encode a text that goes on after another one; some tokenizers put a space before a text."""
+    if isinstance(tokenizer, ImportedTokenizer):
+        return tokenizer.encode(text, is_continued=True)
+    return tokenizer.encode(text)
 
 
 def stream_text(engine: Engine, request: Request) -> Iterator[str]:

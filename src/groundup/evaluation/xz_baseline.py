@@ -50,7 +50,7 @@ def xz_bits_per_byte(train: bytes, validation: bytes) -> Compression:
         raise UserError("There are no validation bytes. Some text is expected.")
     n_used = max(0, WINDOW_BYTES - len(validation))
     if len(train) > n_used:
-        _log.warning("xz uses the last %d of %d training bytes", n_used, len(train))
+        _log.warning("xz uses the last %d training bytes only", n_used)
     seen = train[len(train) - n_used :] if len(train) > n_used else train
     added = _size(seen + validation) - _size(seen)
     bits = 8 / len(validation)

@@ -34,6 +34,8 @@ class FineTuning:
     validate: Callable[[], float] | None = None
     """Measure the validation loss in nats, in evaluation mode and in the number format of the run.
     None: the last weights are the best ones."""
+    computes_logits: bool = True
+    """Whether the loss computes logits of the vocabulary, which take memory."""
     identity: str = ""
     """A hash of the base weights, tokenizer, data and settings. A checkpoint with another identity
     is refused."""

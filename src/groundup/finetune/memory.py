@@ -68,16 +68,25 @@ def count_memory(
         total += sum(2 * p.numel() for p in job.model.parameters() if p.element_size() > 2)
     for module in job.model.modules():
         if isinstance(module, GPT):
+            first = _first_stored(module)
             step = memory_bytes(
-                module.config,
+                module.config.with_layers(module.config.n_layers - first, first),
                 n_rows,
                 context_length=row_tokens,
                 activation_bytes=dtype.itemsize,
                 activation_checkpointing=activation_checkpointing,
                 on_cpu=device.type == "cpu",
             )
-            total += step.activations_bytes + step.logits_bytes
+            total += step.activations_bytes + step.logits_bytes * job.computes_logits
     return total
+
+
+def _first_stored(model: GPT) -> int:
+    """Return the first layer whose activations are stored: nothing below it is trained."""
+    is_trained = [any(p.requires_grad for p in block.parameters()) for block in model.blocks]
+    if model.token_embedding.weight.requires_grad or True not in is_trained:
+        return 0
+    return is_trained.index(True)
 
 
 def _shape_of(job: FineTuning, k: int) -> tuple[int, int, int]:

@@ -158,10 +158,11 @@ def count_tokens(batch: Batch) -> int:
     5
     """
     first = batch[0]
-    if len(batch) < 2 or batch[1].shape != first.shape or first.ndim < 2:
+    shape = first.shape[:2] if first.is_floating_point() else first.shape  # states: (B, T, C)
+    if len(batch) < 2 or batch[1].shape != shape or first.ndim < 2:
         return first.numel()
     is_target = batch[1] != IGNORE_INDEX
-    places = torch.arange(1, first.shape[-1] + 1, device=first.device)
+    places = torch.arange(1, shape[-1] + 1, device=first.device)
     return int((is_target * places).amax(dim=-1).sum())
 
 

@@ -119,7 +119,7 @@ def fine_tune(
         validation_loss_nats=progress.best_loss_nats,
         elapsed_s=progress.elapsed_s,
         peak_memory_bytes=peak_memory_bytes(job.optimizer.watched.device),
-        stopped_reason="steps" if progress.steps_s is None else "budget",
+        stopped_reason="steps" if progress.step >= job.n_steps else "budget",
     )
 
 

@@ -71,10 +71,19 @@ class Decoder:
             )
         self.kernels = self._layers.kernels
         """The operators in use."""
+        rounded = "rounded to int8, and multiplied" if form == "int8" else "multiplied"
         if form != "float32" and self.kernels.many.endswith("float32"):
             _log.warning(
-                "Weights are multiplied in float32, not in the form %s: this processor has no "
-                "bfloat16 units, or is slower with them.",
+                "Weights are %s in float32, not in the form %s: this processor has no bfloat16 "
+                "units, or is slower with them.",
+                rounded,
+                form,
+            )
+        elif form in ("int8", "file") and self.device.type != "cpu":
+            _log.warning(
+                "Weights are %s in bfloat16, and take as much memory: only a CPU multiplies the "
+                "form %s.",
+                rounded,
                 form,
             )
         self._embedding = model.token_embedding.weight.detach()

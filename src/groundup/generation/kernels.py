@@ -36,6 +36,8 @@ class Matrix:
 
     weight: Tensor | QuantizedWeight
     bias: Tensor | None = None
+    is_int8: bool = False
+    """Whether the weight is rounded to int8, whichever kernel multiplies it."""
 
     @property
     def n_columns(self) -> int:
@@ -51,8 +53,11 @@ class Matrix:
 
     def numbers(self) -> Tensor:
         """The weight in float32."""
-        weight = self.weight
-        return weight if isinstance(weight, Tensor) else weight.dequantize()
+        weight = self.weight if isinstance(self.weight, Tensor) else self.weight.dequantize()
+        if not self.is_int8:
+            return weight
+        quants, scales = _quantize(weight)
+        return quants * scales.float()[:, None]
 
 
 def dtype_of(kernel: Kernel) -> torch.dtype:
@@ -95,13 +100,20 @@ def _int4(weight: QuantizedWeight, bias: Tensor | None) -> Product:
 def _int8(weight: Tensor, bias: Tensor | None) -> Product:
     """8 bits, with one scale per row."""
     multiply = torch.ops.aten._weight_int8pack_mm.default
-    scales = weight.float().abs().amax(dim=1).clamp(min=1e-30) / 127
-    # The operator multiplies by a scale in bfloat16, so the quants are made for the rounded one.
-    rounded = scales.bfloat16()
-    quants = (weight / rounded.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+    quants, scales = _quantize(weight)
     if bias is None:
-        return lambda x: multiply(x, quants, rounded)
-    return lambda x: multiply(x, quants, rounded) + bias
+        return lambda x: multiply(x, quants, scales)
+    return lambda x: multiply(x, quants, scales) + bias
+
+
+def _quantize(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round a weight to int8, with a scale in bfloat16 per row; rounding it again changes nothing.
+
+    The operator multiplies by a scale in bfloat16, so the quants are made for the rounded one.
+    """
+    scales = (weight.float().abs().amax(dim=1).clamp(min=1e-30) / 127).bfloat16()
+    quants = (weight / scales.float()[:, None]).round_().clamp_(-127, 127).to(torch.int8)
+    return quants, scales
 
 
 @dataclass(frozen=True)

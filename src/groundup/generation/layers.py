@@ -134,7 +134,7 @@ def make_layers(
         if rows is not None:
             weight = weight.select(rows) if isinstance(weight, QuantizedWeight) else weight[rows]
             bias = None if bias is None else bias[rows]
-        return Matrix(weight, bias)
+        return Matrix(weight, bias, is_int8=form == "int8")
 
     matrices: list[Matrix] = []
     for i, block in enumerate(model.blocks):

@@ -20,6 +20,8 @@ from groundup.model.state import LayerState
 
 PACKED = 2048
 """Positions that are computed at once; a longer text is computed alone."""
+_ROWS_AT_ONCE = 512
+"""Queries of a longer text whose mask is made at once."""
 _LEAST_SHARED = 16
 """Prompts that have fewer tokens in common do not share them."""
 _HEAD_ROWS = 256
@@ -150,18 +152,20 @@ class _Text:
         """Number of positions of the prompt after the shared prefix, and of each continuation."""
         return [self.n_rest, *(len(each) - 1 for each in self.continuations)]
 
-    def mask(self, window: int | None, device: torch.device) -> Tensor | None:
-        """Which positions each position sees, (n, P + n). None: all before it, without a prefix."""
-        if len(self.continuations) == 1 and not self.n_shared and window is None:
-            return None
+    def sees_all_before(self, window: int | None) -> bool:
+        """Whether each position sees all positions before it, and there is no prefix."""
+        return len(self.continuations) == 1 and not self.n_shared and window is None
+
+    def mask(self, window: int | None, device: torch.device, rows: slice) -> Tensor:
+        """Which of the P + n positions each position in `rows` sees, (n rows, P + n)."""
         order = torch.arange(len(self.ids), device=device)
         parts = torch.tensor(self.parts, device=device)
-        seen = (order[:, None] >= order) & ((parts == 0) | (parts[:, None] == parts))
-        seen = torch.cat((seen.new_ones(len(order), self.n_shared), seen), dim=1)
+        seen = (order[rows, None] >= order) & ((parts == 0) | (parts[rows, None] == parts))
+        seen = torch.cat((seen.new_ones(len(seen), self.n_shared), seen), dim=1)
         if window is not None:
             places = torch.tensor(self.positions, device=device)
             stored = torch.cat((torch.arange(self.n_shared, device=device), places))
-            seen &= places[:, None] - stored < window
+            seen &= places[rows, None] - stored < window
         return seen
 
 
@@ -196,7 +200,7 @@ class _PackedAttention:
     ) -> None:
         self._texts, self._windows = texts, windows
         self._prefix, self._stored = prefix, stored
-        self._masks: dict[int | None, list[Tensor | None]] = {}
+        self._masks: dict[tuple[int, int | None], Tensor] = {}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Return (N, H D) for queries (N, H, D), keys and values (N, G, D)."""
@@ -204,27 +208,43 @@ class _PackedAttention:
         q, k, v = (x.transpose(0, 1) for x in (queries, keys, values))  # (H or G, N, D)
         if self._stored is not None:
             self._stored.store(layer, k, v)
-        window = self._windows[layer]
-        if window not in self._masks:
-            self._masks[window] = [text.mask(window, q.device) for text in self._texts]
         mixed = torch.empty_like(queries)
         start = 0
-        for text, mask in zip(self._texts, self._masks[window], strict=True):
+        for number, text in enumerate(self._texts):
             part = slice(start, start := start + len(text.ids))
             own_k, own_v = k[:, part], v[:, part]
             if self._prefix is not None:
                 own_k = torch.cat((self._prefix.keys[layer], own_k), dim=1)
                 own_v = torch.cat((self._prefix.values[layer], own_v), dim=1)
-            found = F.scaled_dot_product_attention(
-                q[None, :, part],
-                own_k[None],
-                own_v[None],
-                attn_mask=mask,
-                is_causal=mask is None,
-                enable_gqa=len(k) != H,
-            )
-            mixed[part] = found[0].transpose(0, 1)
+            for rows, mask in self._blocks(number, text, self._windows[layer], q.device):
+                found = F.scaled_dot_product_attention(
+                    q[None, :, part][:, :, rows],
+                    own_k[None],
+                    own_v[None],
+                    attn_mask=mask,
+                    is_causal=mask is None,
+                    enable_gqa=len(k) != H,
+                )
+                mixed[part][rows] = found[0].transpose(0, 1)
         return mixed.view(len(mixed), H * D)
+
+    def _blocks(
+        self, number: int, text: _Text, window: int | None, device: torch.device
+    ) -> Iterator[tuple[slice, Tensor | None]]:
+        """Yield the rows to compute at once, and their mask, so that no mask has T x T numbers."""
+        if text.sees_all_before(window):
+            yield slice(None), None
+            return
+        n = len(text.ids)
+        if n <= PACKED:  # the layers have the same mask
+            key = number, window
+            if key not in self._masks:
+                self._masks[key] = text.mask(window, device, slice(None))
+            yield slice(None), self._masks[key]
+            return
+        for first in range(0, n, _ROWS_AT_ONCE):
+            rows = slice(first, first + _ROWS_AT_ONCE)
+            yield rows, text.mask(window, device, rows)
 
     def delta(self, layer: int, mixer: DeltaMixer, inputs: Tensor, rates: Tensor) -> Tensor:
         """Return (N, H D) for the inputs (N, 4 H D) and rates (N, 2 H) of a gated delta rule."""

@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from groundup.base.fields import Config
-from groundup.base.kinds import IfBare, Whole
+from groundup.base.kinds import FreeText, IfBare, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +16,7 @@ class ExplainConfig(Config):
 
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
-    text: str | None = None
+    text: FreeText = None
     """Sentence whose attention is shown. None: a line of the validation set."""
     layer: Annotated[int, Ge(-1)] = -1
     """Layer whose attention is shown, counted from 0. -1 is the last."""
@@ -32,7 +32,7 @@ class ReportConfig(Config):
     """Run folder, or that of an assistant. Without it, the newest run in runs/."""
     out: Path | None = None
     """File to write the page to. None: report.html in the run folder."""
-    text: str | None = None
+    text: FreeText = None
     """Sentence whose attention is shown. None: a line of the validation set."""
     embed_model: bool = True
     """Put the model into the page, where it can be tried. It takes 1.3 bytes per parameter."""

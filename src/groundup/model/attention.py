@@ -121,6 +121,12 @@ def scaled_dot_product_attention(
     if causal and T > 1 and not by_kernel:
         visible = causal_mask(T, S, queries.device)
         mask = visible if mask is None else mask & visible
+    shares_keys = queries.ndim > 2 and queries.shape[-3] != keys.shape[-3]
+    if shares_keys and queries.is_cuda and (queries.dtype == torch.float32 or mask is not None):
+        # The kernel for these cannot share keys, and torch would store all scores instead.
+        n_each = queries.shape[-3] // keys.shape[-3]
+        keys, values = (x.repeat_interleave(n_each, dim=-3) for x in (keys, values))
+        shares_keys = False
     return F.scaled_dot_product_attention(
         queries,
         keys,
@@ -128,7 +134,7 @@ def scaled_dot_product_attention(
         attn_mask=mask,
         dropout_p=dropout,
         is_causal=by_kernel and T > 1,
-        enable_gqa=queries.ndim > 2 and queries.shape[-3] != keys.shape[-3],
+        enable_gqa=shares_keys,
     )
 
 
@@ -144,7 +150,7 @@ def attention_fused(
     T, S = queries.shape[2], keys.shape[2]
     if window is not None and window >= S:
         window = None
-    if T == S and by_blocks(T, queries.dtype, queries.device):
+    if T == S and by_blocks(T, queries.dtype, queries.device, dropout):
         return attention_blocks(queries, keys, values, window=window, dropout=dropout)
     if window is None:
         return scaled_dot_product_attention(queries, keys, values, causal=True, dropout=dropout)
@@ -178,14 +184,17 @@ def attention_of_the_last(
     return mixed
 
 
-def by_blocks(context_length: int, dtype: torch.dtype, device: torch.device) -> bool:
+def by_blocks(
+    context_length: int, dtype: torch.dtype, device: torch.device, dropout: float | int = 0.0
+) -> bool:
     """Whether `attention_blocks` trains faster than torch's fused kernel.
 
     On a CPU the kernel's backward pass has no fast bfloat16 products. In float32 it takes twice
-    the time of plain products at 64 positions, and the same time at 1,024.
+    the time of plain products at 64 positions, and the same time at 1,024. It has no dropout: torch
+    would store all scores of T x T positions three times.
     """
     few = context_length <= FEW_POSITIONS
-    return device.type == "cpu" and (dtype == torch.bfloat16 or few)
+    return device.type == "cpu" and (dtype == torch.bfloat16 or few or dropout > 0)
 
 
 def attention_blocks(

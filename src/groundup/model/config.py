@@ -186,7 +186,10 @@ class GPTConfig(Config):
     def with_layers(self, n_layers: int, first: int = 0) -> "GPTConfig":
         """Build the config of a smaller model with layers `first`, `first` + 1 ... of this one."""
         if self.layers is None:
-            return replace(self, n_layers=n_layers)
+            layers = range(first, first + n_layers)
+            slides = self.sliding_layers
+            slides = slides and tuple(layers.index(k) for k in slides if k in layers)
+            return replace(self, n_layers=n_layers, sliding_layers=slides)
         kept = "".join(self.kind_of(first + i) for i in range(n_layers))
         window = self.window if "w" in kept else None
         model = replace(self, n_layers=n_layers, layers=kept, window=window, look_back=False)

@@ -279,9 +279,11 @@ def _mixer_values(
     # A GPU stores what the norm reads and what the rotation writes.
     attention += (H + G) * D * (config.qk_norm + rotates if on_cpu else config.qk_norm or rotates)
     recomputes = in_segments or (of_pattern and T > LONG)
-    if on_cpu and (copies or T <= FEW_POSITIONS) and not recomputes:
-        # Attention weights, and keys and values repeated for every query head.
-        return attention + H * _visible_keys(T, config.window_of(layer)) + 2 * (H - G) * D
+    by_blocks = copies or T <= FEW_POSITIONS or config.dropout > 0
+    if on_cpu and by_blocks and not recomputes:
+        # Attention weights, their dropout, and keys and values repeated for every query head.
+        weights = H * _visible_keys(T, config.window_of(layer)) * (2 if config.dropout else 1)
+        return attention + weights + 2 * (H - G) * D
     return attention + H * D  # the output, before the heads are concatenated
 
 

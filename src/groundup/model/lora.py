@@ -176,7 +176,7 @@ def add_lora(model: GPT, config: LoRAConfig, *, seed: int) -> None:
         raise UserError(
             f"The model has none of the targets {', '.join(config.targets) or '(none given)'}. Its "
             "linear maps are query, key, value, attention_out, gate (only with swiglu), up, down.",
-            settings={"lora_targets": "query value"},
+            settings={"lora_targets": ("query", "value")},
         )
     model.requires_grad_(False)
     for owner, name, layer in made:

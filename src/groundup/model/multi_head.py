@@ -234,7 +234,7 @@ class MultiHeadAttention(nn.Module):
                 dropout=dropout,
                 recompute=self.relative or self.recompute,
             )  # (1, H, N, D)
-        elif self.recompute and self.causal and mask is None and _is_long(queries, S):
+        elif self.recompute and self.causal and mask is None and _is_long(queries, S, dropout):
             before = (keys[:, :, : S - T], values[:, :, : S - T])
             mixed = recomputed_attention(
                 queries, keys[:, :, S - T :], values[:, :, S - T :], before, dropout=dropout
@@ -272,7 +272,7 @@ class MultiHeadAttention(nn.Module):
             return self._output(mixed), after
         if self.relative:
             mixed = self._in_window(queries, keys, values, state, rotary)
-        elif state is None and not _is_long(queries, queries.shape[2]):
+        elif state is None and not _is_long(queries, queries.shape[2], dropout):
             mixed = attention_fused(queries, keys, values, window=self.window, dropout=dropout)
         else:
             mixed = _attention_after(queries, keys, values, state, self.window, dropout)
@@ -343,6 +343,7 @@ def _attention_after(
     return attention_of_the_last(queries, keys, values, dropout=dropout)
 
 
-def _is_long(queries: Tensor, n_keys: int) -> bool:
+def _is_long(queries: Tensor, n_keys: int, dropout: float | int) -> bool:
     """Whether all attention weights would be stored, and would be many."""
-    return queries.device.type == "cpu" and queries.dtype == torch.bfloat16 and n_keys > LONG
+    is_stored = queries.dtype == torch.bfloat16 or dropout > 0
+    return queries.device.type == "cpu" and is_stored and n_keys > LONG

@@ -162,7 +162,7 @@ def attention_packed(
         return flash(queries, keys, values, documents.ends, longest, window)
     stays = _shapes_stay(queries)
     recompute = recompute and longest > FEW_POSITIONS
-    in_groups = by_blocks(longest, queries.dtype, queries.device) and not recompute
+    in_groups = by_blocks(longest, queries.dtype, queries.device, dropout) and not recompute
     if not dropout and not stays and in_groups:
         grouping = documents.grouping(queries.shape[1], keys.shape[1])
         return grouped_attention(queries[0], keys[0], values[0], grouping, window=window)[None]
@@ -192,7 +192,7 @@ def _by_rows(
     first = places - documents.positions.view(-1, T)  # (B, T): where its document begins
     if window is not None:
         first = first.maximum(places - window + 1)
-    if by_blocks(T, queries.dtype, queries.device):
+    if by_blocks(T, queries.dtype, queries.device, dropout):
         mixed = attention_blocks(queries, keys, values, visible_from=first, dropout=dropout)
     else:
         visible = (places <= places[:, None]) & (places >= first[..., None])  # (B, T, T)
@@ -216,10 +216,13 @@ _found_kernel: list[Callable[..., Any] | None] = []
 def variable_length_kernel() -> Callable[..., Any] | None:
     """Return torch's flash attention for documents of variable lengths. None: it has none.
 
-    The first call inspects the signature, which a program that is compiled cannot do.
+    GPUs before Ampere cannot run it. The first call inspects the signature, which a program that is
+    compiled cannot do.
     """
     if not _found_kernel:
         _found_kernel.append(None)
+        if torch.cuda.is_available() and torch.cuda.get_device_capability() < (8, 0):
+            return None
         with suppress(ImportError):
             from torch.nn.attention.varlen import varlen_attn  # new in torch 2.10
 

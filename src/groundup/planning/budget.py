@@ -18,7 +18,7 @@ from groundup.base.duration import parse_duration_s
 from groundup.base.errors import UserError
 from groundup.base.fields import changed_settings, leaves, marked, replace_settings, setting
 from groundup.base.kinds import Mark
-from groundup.base.machine import free_memory_bytes
+from groundup.base.machine import usable_memory_bytes
 from groundup.model.count import parameters_by_part
 from groundup.planning.compilation import with_compilation
 from groundup.planning.fitting import check_memory, total_bytes, with_segments
@@ -61,9 +61,11 @@ _FREE, _MOST_FREE_TOKENS = 1.25, 2**15
 """On a GPU the batch is doubled while a step takes at most this many times as long, up to this many
 tokens: small steps mostly wait until their kernels are launched."""
 _MEMORY_FRAC = 0.8
+"""A size is tried if it takes at most this fraction of the memory that can be used."""
 _PARAMETERS_PER_TOKEN = 2
 _MOST_PASSES = 40.0
-"""Number of passes over the text after which a run ends although there is time left."""
+"""Number of passes over the text, or over the text of a mixture that is read most often, after
+which a run ends although there is time left."""
 _DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
 """The dropout for up to this value of parameters per token times the root of the passes."""
 _FEWEST_STEPS = 10
@@ -106,7 +108,8 @@ def choose(
     """Choose the settings that were not given explicitly.
 
     No model gets more than twice as many parameters as the text has tokens, and a text that is read
-    several times gets dropout: the model would overfit.
+    several times gets dropout: the model would overfit. Of a mixture, the text that is read most
+    often decides.
 
     Args:
         config: The requested settings. Those that differ from their defaults stay as they are.
@@ -132,10 +135,13 @@ def choose(
     grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
     if given & marked(type(config), Mark.SHAPE):
         return _checked(grow(attempt(None).config), seconds)
-    most = _PARAMETERS_PER_TOKEN * data.n_train_tokens
+    most = _PARAMETERS_PER_TOKEN * data.n_tokens_per_pass
     shapes = [shape for shape in SHAPES if block_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
     best, latest_at = attempt(shapes[place]), world.of_first(began_at) + _SEARCH_FRAC * seconds
+    while best.expected_loss == math.inf:  # it does not fit in memory
+        place -= 1
+        best = attempt(shapes[place])
     for direction in (1, -1):
         moved = False
         # On a machine that is busy with other programs, few sizes can be tried.
@@ -167,11 +173,11 @@ def _with_larger_batch(
     def speed_of(config: PretrainConfig) -> Speed:
         return probe(replace_settings(config, compile="off"), data, probe_s / 2)
 
-    n_train = data.n_train_tokens
+    n_train = data.n_tokens_per_pass
     speed, tokens, parts = speed_of(config), _batch_tokens(config), _n_parts(config)
     while 2 * _batch_tokens(config) <= _MOST_FREE_TOKENS:
         larger = _split_to_fit(replace_settings(config, batch_size=2 * config.batch_size), given)
-        if larger is None or _n_parts(larger) > parts:
+        if not _fits(larger) or _n_parts(larger) > parts:
             break
         slower = speed_of(larger)
         _log.info("A batch of %d windows: %.4f s per step.", larger.batch_size, slower.step_s)
@@ -211,32 +217,39 @@ def _try(
     seconds: float,
     probe_s: float,
 ) -> _Candidate:
-    """Measure a shape (None: the given one) and choose all that follows from its speed."""
+    """Measure a shape (None: the given one) and choose all that follows from its speed.
+
+    A shape that does not fit in memory is not measured, and its expected loss is infinite, unless
+    there is no smaller one.
+    """
     config = with_vocabulary(config, data)
-    n_train = data.n_train_tokens
-    n_targets = n_train  # a first guess, for the batch of the probe
+    n_train = data.n_tokens_per_pass
+    n_targets = min(n_train, int(_BATCH_TARGETS))  # a first guess, for the batch of the probe
     settings = partial(_settings, config, given, shape, n_train=n_train)
     for _ in range(2):
         config = _fill(config, settings(n_targets=n_targets), given)
         if "context_length" in given:
             config = with_segments(config)
         fitting = _split_to_fit(config, given)
-        if fitting is None:
-            return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
+        if not _fits(fitting):
+            if shape not in (None, SHAPES[0]):
+                return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
+            check_memory(fitting)
         # Not compiled: that would take longer than the search. The ratios are much the same.
         speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
-        if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
-            minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
-            raise UserError(
-                f"A step of this model takes {speed.step_s:.1f} s on this machine, and the budget "
-                f"is {seconds:g} s. It must allow at least {_FEWEST_STEPS} steps.",
-                settings={"budget": f"{minutes}m"},
-            )
         tokens = _batch_tokens(fitting)
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
         n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
+    # Only now: the first batch may be larger than what suits a run of this length.
+    if shape is None and speed.step_s * _FEWEST_STEPS > seconds:
+        minutes = math.ceil(_FEWEST_STEPS * speed.step_s / 60)
+        raise UserError(
+            f"A step of this model takes {speed.step_s:.1f} s on this machine, and the budget "
+            f"is {seconds:g} s. It must allow at least {_FEWEST_STEPS} steps.",
+            settings={"budget": f"{minutes}m"},
+        )
     chosen = _fill(config, settings(n_targets=n_targets), given)
-    chosen = _split_to_fit(chosen, given) or chosen
+    chosen = _split_to_fit(chosen, given)
     chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
@@ -249,7 +262,7 @@ def most_steps(config: PretrainConfig, n_train: int) -> int:
 
     Args:
         config: The settings.
-        n_train: Tokens of the training text.
+        n_train: Tokens of a pass over the training text (`Data.n_tokens_per_pass`).
     """
     return max(_FEWEST_STEPS, math.ceil(_MOST_PASSES * n_train / _batch_tokens(config)))
 
@@ -267,17 +280,23 @@ def shape_settings(shape: tuple[int, int]) -> dict[str, int]:
     return {"n_layers": n_layers, "d_model": d_model, "n_heads": n_heads}
 
 
-def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig | None:
-    """Split the batch until it fits in memory. None: that does not help, or may not be changed."""
-    device = choose_device(config.hardware.device)
-    # The same in all processes, whose memory may differ.
-    free = _MEMORY_FRAC * World.join(device).of_first(float(free_memory_bytes(device)))
-    while total_bytes(config) > free:
-        parts = config.hardware.grad_accumulation_steps
-        if parts >= config.batch_size or "grad_accumulation_steps" in given:
-            return None
-        config = replace_settings(config, grad_accumulation_steps=min(2 * parts, config.batch_size))
+def _split_to_fit(config: PretrainConfig, given: Set[str]) -> PretrainConfig:
+    """Split the batch until it fits in memory, or as far as it may be split."""
+    parts = _n_parts(config)
+    while parts < config.batch_size and "grad_accumulation_steps" not in given:
+        if _fits(config):
+            break
+        parts = min(2 * parts, config.batch_size)
+        config = replace_settings(config, grad_accumulation_steps=parts)
     return config
+
+
+def _fits(config: PretrainConfig) -> bool:
+    """Whether a run fits in memory, with some of it to spare."""
+    device = choose_device(config.hardware.device)
+    left = _MEMORY_FRAC * usable_memory_bytes(device) - total_bytes(config)
+    # The same in all processes, whose memory may differ.
+    return World.join(device).of_first(left) >= 0
 
 
 def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = frozenset()) -> bool:
@@ -288,7 +307,10 @@ def agree(stored: PretrainConfig, config: PretrainConfig, given: Set[str] = froz
     chosen = marked(type(config), Mark.BY_BUDGET)
     known = leaves(type(config))
     choice = {name: setting(stored, known[name]) for name in chosen}
-    return _fill(config, choice, given) == replace(stored, out=config.out)
+    try:
+        return _fill(config, choice, given) == replace(stored, out=config.out)
+    except UserError:  # what was chosen for other settings does not go with these
+        return False
 
 
 def _settings(
@@ -298,7 +320,8 @@ def _settings(
     n_targets: int,
     n_train: int,
 ) -> dict[str, Any]:
-    """What suits a run with this number of targets; docs/experiments.md has the measurements."""
+    """What suits a run with this number of targets, if a pass over the text has `n_train` tokens;
+    docs/experiments.md has the measurements."""
     model, n = config.model, n_processes()
     context_length = 128 if n_targets < 2.5e6 else 256 if n_targets < 2e8 else 1024
     context_length = min(context_length, max(1, n_train // 4))

@@ -103,7 +103,8 @@ def _estimated_step_s(config: PretrainConfig, device: torch.device) -> float:
     """Seconds of a step that is not compiled."""
     parts, model = config.hardware.grad_accumulation_steps, config.model
     flops = flops_per_token(model) * config.batch_size * model.context_length / n_processes()
-    speed = _SHARE_OF_PEAK * _product_flops_per_s(device, choose_dtype("auto", device))
+    dtype = choose_dtype(config.hardware.dtype, device)
+    speed = _SHARE_OF_PEAK * _product_flops_per_s(device, dtype)
     return max(flops / speed, parts * model.n_layers * _LAYER_S)
 
 

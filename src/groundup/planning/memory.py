@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from functools import partial
 
 from groundup.base.device import choose_device, choose_dtype
@@ -11,7 +12,7 @@ from groundup.base.files import sha256_bytes
 from groundup.base.kinds import Mark
 from groundup.base.machine import free_disk_bytes, memory_in_use_bytes
 from groundup.model.config import GPTConfig
-from groundup.model.count import memory_bytes, parameters_by_part
+from groundup.model.count import count_parameters, memory_bytes, parameters_by_part
 from groundup.train.build import validation_rows
 from groundup.train.config import PretrainConfig
 from groundup.train.distributed import n_processes
@@ -40,6 +41,9 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     dtype = choose_dtype(hardware.dtype, device)
     rows = -(-config.batch_size // (hardware.grad_accumulation_steps * n_processes()))
     n_shards = n_processes() if hardware.parallel == "fsdp" else 1
+    kinds = config.model.kinds
+    model = replace(config.model, dropout=0.0)  # as in a validation
+    single = [model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
     parts = parameters_by_part(config.model)
     n_parameters, n_matrices = sum(parts.values()), parts["attention"] + parts["mlp"]
     n_values = config.optimizer.n_values(n_matrices, n_parameters - n_matrices)
@@ -60,14 +64,16 @@ def count_memory(config: PretrainConfig) -> dict[str, int]:
     )
     rounded = {"bf16 weights": n_parameters * 2} if dtype.itemsize == 2 else {}
     kept, temporary = (rounded, {}) if on_cpu else ({}, rounded)
+    if n_shards > 1:  # each block gathers its weights as it runs; the others stay gathered
+        gathered = max(count_parameters(layer) for layer in single)
+        shard = n_parameters // n_shards if dtype.itemsize == 2 else 0
+        kept, temporary = {}, {"gathered weights": (gathered + shard) * dtype.itemsize}
     if hardware.segment is not None:  # by the segments of a step, from the first to the last
         kept["states"] = rows * states_bytes(config.model, hardware.segment, dtype.itemsize)
         kept["tokens"] = rows * config.model.context_length * _TOKEN_BYTES
     step = {"activations": memory.activations_bytes, "logits": memory.logits_bytes} | temporary
     muon = {"Muon workspace": n_matrices * 4 * 2} if config.optimizer.name == "muon" else {}
     # Without gradients, one layer at a time has its activations.
-    kinds = config.model.kinds
-    single = [config.model.with_layers(1, kinds.index(kind)) for kind in sorted(set(kinds))]
     layers = [count(layer, validation_rows(config)) for layer in single]
     one_layer = max(layer.activations_bytes + layer.logits_bytes for layer in layers)
     validation = {"validation": one_layer} | temporary

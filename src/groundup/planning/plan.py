@@ -55,7 +55,8 @@ class Plan:
     n_targets: int
     """Number of targets to train on, which padding and first tokens of documents are not."""
     n_passes: float
-    """Number of passes over the training text; of a mixture, over the text that is read most."""
+    """Number of passes over the windows of the training text; of a mixture, over those of the text
+    that is read most often."""
     passes: dict[str, float]
     """The same for each data folder."""
     first_loss_nats: float
@@ -110,8 +111,6 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     parameters = parameters_by_part(config.model)
     check_memory(config)
     memory = count_memory(config)
-    check_disk(config, whole_run=True)
-    disk, free_disk = count_disk(config), free_disk_bytes(config.out)
     speed = probe(config, data, config.probe_s)
     n_windows = sum(map(len, validation_sets(config, data)))
     every = config.validation.validate_every
@@ -123,11 +122,11 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
     if budget_s is not None:
         left_s = budget_s - choosing_s - speed.compile_s
         steps = _steps_within(left_s, step_s, validation_s, every)
-        if steps > (most := most_steps(config, data.n_train_tokens)):
+        if steps > (most := most_steps(config, data.n_tokens_per_pass)):
             steps, budget_s = most, None
+            text = f"{texts.most_read}, which is read most often," if data.others else "the text"
             warnings.append(
-                f"{config.budget} is more than the text supports. The run ends after {most:,} "
-                "steps."
+                f"{config.budget} is more than {text} supports. The run ends after {most:,} steps."
             )
     elif config.train_time is not None:
         seconds = parse_duration_s(config.train_time, "train_time") - speed.compile_s
@@ -139,6 +138,8 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
                 f"{most:,} steps, after {config.max_passes:g} passes over the text."
             )
             steps = most
+    config = replace(config, steps=steps)
+    check_disk(config, whole_run=True)
     Schedule.of(config.schedule, steps)  # refuses a warmup that is too long
     n_passes = steps * config.batch_size / texts.n_windows
     n_targets = texts.n_targets(steps * config.batch_size)
@@ -160,8 +161,8 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         memory_bytes=memory,
         total_memory_bytes=sum(memory.values()),
         free_memory_bytes=usable_memory_bytes(choose_device(config.hardware.device)),
-        disk_bytes=disk,
-        free_disk_bytes=free_disk,
+        disk_bytes=count_disk(config),
+        free_disk_bytes=free_disk_bytes(config.out),
         n_train_tokens=data.n_train_tokens,
         n_targets=n_targets,
         n_passes=n_passes,
@@ -177,7 +178,7 @@ def plan(config: PlanConfig, given: Set[str] = frozenset()) -> Plan:
         total_s=budget_s
         or speed.compile_s + steps * step_s + _n_validations(steps, every) * validation_s,
         warnings=tuple(warnings),
-        settings_sha256=settings_sha256(replace(config, steps=steps)),
+        settings_sha256=settings_sha256(config),
     )
 
 

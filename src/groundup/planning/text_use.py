@@ -37,6 +37,11 @@ class TextUse:
         """Number of windows until a text has been read once: the one that is read most often."""
         return min(len(part) / share for _, part, share in self._shares)
 
+    @property
+    def most_read(self) -> Path:
+        """The data folder of that text."""
+        return min(self._shares, key=lambda each: len(each[1]) / each[2])[0]
+
     def passes(self, n_windows: int) -> dict[Path, float]:
         """Return how often each text is read, by its data folder."""
         return {folder: n_windows * share / len(part) for folder, part, share in self._shares}

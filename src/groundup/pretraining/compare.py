@@ -23,6 +23,7 @@ from groundup.train.metrics import read_metrics
 _SPLIT = (
     *("run", "labels", "records", "pairs", "data", "seed", "split", "test_frac"),
     *("validation_frac", "max_test", "text_column", "label_column", "format", "encoding"),
+    *("test", "validation", "split_column", "near_duplicate", "n_classes", "passage_characters"),
 )
 """Settings of a fine-tuning run that decide what its validation set is."""
 
@@ -38,7 +39,8 @@ class RunRow:
     last_loss_nats: float
     best_validation_loss_nats: float | None
     bits_per_byte: float | None
-    """From `groundup evaluate`. None: not evaluated yet."""
+    """From `groundup evaluate`. None: the best checkpoint is not evaluated yet, or the runs are not
+    evaluated on the same bytes."""
     finished: bool
 
 
@@ -128,21 +130,28 @@ def compare(config: CompareConfig) -> Comparison:
     is_fine_tuning = commands != {"pretrain"}
     sizes = {each.get("model.vocab_size") for each in settings}
     size = sizes.pop() if len(sizes) == 1 else None
-    origins = [_Origin.of(Path(name)) for name in metrics]
+    runs = [RunFolder.of(Path(name)) for name in metrics]
+    origins = [_Origin.of(run) for run in runs]
     svg = draw_curves(metrics, math.log(size) if isinstance(size, int) else None)
     is_drawn = written_if_possible(lambda: write_text(config.out, svg))
     return Comparison(
-        rows=tuple(_row(name, rows) for name, rows in metrics.items()),
+        rows=tuple(map(_row, metrics, metrics.values(), _bits_per_byte(runs))),
         differences=differences,
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=is_fine_tuning
         or (size is not None and len({each.tokenizer for each in origins}) == 1),
-        same_text=not set(_SPLIT) & differences.keys()
+        same_text=not _split_of(settings) & differences.keys()
         if is_fine_tuning
         else len({each.validation for each in origins}) == 1,
         is_fine_tuning=is_fine_tuning,
         plot=config.out if is_drawn else None,
     )
+
+
+def _split_of(settings: list[dict[str, Any]]) -> set[str]:
+    """The settings of these fine-tuning runs that decide what their validation sets are."""
+    # Labeled texts do not come from the model's run, and their loss does not depend on its tokens.
+    return set(_SPLIT) - ({"run"} if all("labels" in each for each in settings) else set())
 
 
 def _two_runs() -> str:
@@ -153,8 +162,26 @@ def _two_runs() -> str:
     return "groundup pretrain" if is_data(Path("data")) else "groundup story"
 
 
-def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
-    results = read_results(Path(name))
+def _bits_per_byte(runs: list[RunFolder]) -> list[float | None]:
+    """The bits per byte of the best checkpoints, if all were measured on the same bytes."""
+    bits: list[float | None] = []
+    measured_on = set()
+    for run in runs:
+        best, found = run.best(), read_results(run.path).get("evaluate", {})
+        is_best = best is not None and found.get("checkpoint") == best.name
+        bits.append(found.get("bits_per_byte") if is_best else None)
+        if is_best:
+            measured_on.add((_how(found.get("documents", "stream")), found.get("n_bytes")))
+    return bits if len(measured_on) < 2 else [None] * len(runs)
+
+
+def _how(documents: str) -> str:
+    """How windows hold documents, as far as it decides what the targets are."""
+    return "packed" if documents == "padded" else documents
+
+
+def _row(name: str, rows: list[dict[str, Any]], bits_per_byte: float | None) -> RunRow:
+    run = RunFolder.of(Path(name))
     losses = [row["validation_loss_nats"] for row in rows if "validation_loss_nats" in row]
     return RunRow(
         name=name,
@@ -163,8 +190,8 @@ def _row(name: str, rows: list[dict[str, Any]]) -> RunRow:
         elapsed_s=rows[-1]["elapsed_s"],
         last_loss_nats=rows[-1]["loss_nats"],
         best_validation_loss_nats=min(losses, default=None),
-        bits_per_byte=results.get("evaluate", {}).get("bits_per_byte"),
-        finished="pretrain" in results or RunFolder(Path(name)).is_finished,
+        bits_per_byte=bits_per_byte,
+        finished="pretrain" in read_results(run.path) or run.is_finished,
     )
 
 
@@ -178,19 +205,23 @@ class _Origin:
     have other targets, with another context."""
 
     @classmethod
-    def of(cls, run: Path) -> "_Origin":
-        folder = RunFolder(run)
-        manifest = folder.read_manifest()
+    def of(cls, run: RunFolder) -> "_Origin":
+        manifest = run.read_manifest()
         texts = manifest.get("mix") or [manifest]
-        files = [(each.get("corpus_sha256") or {}, each.get("weight")) for each in texts]
-        documents = documents_of(folder)
+        # The order of a mixture changes nothing, except for the rounding of the weights.
+        weighted = sorted(
+            (_validation_checksum(each), round(each.get("weight", 1.0), 9)) for each in texts
+        )
         return cls(
             tokenizer=manifest.get("tokenizer_fingerprint"),
-            validation=(
-                *((sha256.get("validation.jsonl"), weight) for sha256, weight in files),
-                "packed" if documents == "padded" else documents,
-            ),
+            validation=(*weighted, _how(documents_of(run))),
         )
+
+
+def _validation_checksum(text: dict[str, Any]) -> str:
+    """A checksum of a validation text, or of its tokens where there is no corpus."""
+    of_corpus = (text.get("corpus_sha256") or {}).get("validation.jsonl")
+    return str(of_corpus or text.get("validation_fingerprint"))
 
 
 def _same_until(runs: list[list[dict[str, Any]]]) -> int:

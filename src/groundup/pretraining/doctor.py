@@ -91,7 +91,7 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         findings += _check_weights(checkpoint, progress, fix)
     elif damaged:
         skipped[WEIGHTS] = "there is no intact checkpoint"
-    elif run.is_finished or n_steps_done > 2 * recorded.checkpoint_every:
+    elif run.is_finished or _has_saved(recorded, n_steps_done):
         skipped[WEIGHTS] = "there is no checkpoint"
         findings.append(
             Finding(
@@ -149,6 +149,12 @@ def _check_checkpoints(
         )
         for checkpoint, error in errors.items()
     ]
+
+
+def _has_saved(recorded: Recorded, n_steps_done: int) -> bool:
+    """Whether an unfinished run must have written a checkpoint."""
+    every = recorded.checkpoint_every
+    return every is not None and n_steps_done > 2 * every
 
 
 def _continue_without(
@@ -211,8 +217,8 @@ def _check_failure(run: RunFolder) -> list[Finding]:
     return [
         Finding(
             rule=WEIGHTS,
-            message=f"{message or 'The loss or a gradient was NaN or infinite.'} No checkpoint "
-            "could be resumed from.",
+            message=f"{message or 'The loss or a gradient was NaN or infinite.'} The run ended: "
+            "there was no checkpoint to go back to, or three rollbacks did not help.",
             fix="Use a lower --learning-rate, or --max-grad-norm 1.",
         )
     ]

@@ -84,7 +84,7 @@ def pretraining_job(setup: Setup, run: RunFolder, started_at: float) -> Job:
             max_train_tokens=_SEARCHED_TOKENS,
         ),
         time_for_steps=None if config.budget is None else time_for_steps,
-        most_steps=None if config.budget is None else most_steps(config, data.n_train_tokens),
+        most_steps=None if config.budget is None else most_steps(config, data.n_tokens_per_pass),
         may_end_early=config.budget is not None,
         world=setup.world,
     )

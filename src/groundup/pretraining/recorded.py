@@ -55,11 +55,12 @@ class Recorded:
         return float(self.values.get("learning_rate", 0.0))
 
     @property
-    def checkpoint_every(self) -> int:
-        """Steps between two checkpoints; 1 where the run chose it itself."""
+    def checkpoint_every(self) -> int | None:
+        """Steps between two checkpoints. None: the run chose it itself, and it is not recorded."""
         if self.pretraining is not None:
             return self.pretraining.checkpoints.checkpoint_every
-        return int(self.values.get("checkpoint_every", 1))
+        every = self.values.get("checkpoint_every")
+        return every if isinstance(every, int) else None
 
     def again(self, config: Path) -> str:
         """Return the command that trains with the same settings again."""

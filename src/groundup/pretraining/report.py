@@ -37,7 +37,8 @@ class PretrainResult:
     resumed_from_step: int
     """0: not resumed."""
     n_passes: float
-    """Targets per token of the text."""
+    """Number of passes over the windows of the text; of a mixture, over those of the text that is
+    read most often."""
     last_validation_loss_nats: float | None = None
     """After the last step."""
     early_end_step: int | None = None

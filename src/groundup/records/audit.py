@@ -84,6 +84,12 @@ def audit(config: AuditConfig) -> AuditResult:
             "or a split of one file is expected.",
             settings={"split": "none"},
         )
+    if config.max_tokens is not None and config.run is None:
+        raise UsageError(
+            f"max_tokens is {config.max_tokens:,}, and no run is given. A run is expected, whose "
+            "tokenizer counts the tokens.",
+            settings={"run": "runs/story"},
+        )
     reading = LeftOut()
     kind: RowKind = kind_of(config) if config.kind == "auto" else config.kind
     result = AuditResult(
@@ -237,7 +243,7 @@ def _split(rows: _Rows, config: AuditConfig, rule: Rule, *, is_given: bool) -> S
 
 def _count_tokens(rows: _Rows, config: AuditConfig) -> tuple[list[int] | None, int | None]:
     if config.run is None:
-        return None, config.max_tokens
+        return None, None
     from groundup.records.token_counts import count_tokens  # torch takes seconds
 
     n_tokens, context_length = count_tokens(config.run, rows.messages or rows.texts)

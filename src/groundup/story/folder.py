@@ -19,6 +19,8 @@ from groundup.base.errors import UserError
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.story.config import StoryConfig
+from groundup.text.own_files import PIPED_TEXT
+from groundup.text.sources import find_sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ def open_story(config: StoryConfig) -> Story:
     if unfinished is None:
         files.write_json(path / "story" / "identity.json", identity)
     if piped is not None:  # a pipe can be read only once: later stages read this copy
-        kept = path / "story" / "stdin.txt"
+        kept = path / PIPED_TEXT
         files.write_bytes(kept, piped)
         sources = tuple(str(kept) if source == "-" else source for source in config.sources)
         config = dataclasses.replace(config, sources=sources)
@@ -96,18 +98,14 @@ def _identity(folder: Path) -> Any:
 
 
 def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
-    """Fingerprint the sources by name, size and time: an edited text starts a new story."""
+    """Fingerprint the sources by name, size and time: an edited text starts a new story.
+
+    What a story itself writes into a folder of texts is no source, and does not count.
+    """
     digest = hashlib.sha256(piped or b"")
     for source in sources:
-        digest.update(os.fsencode(source))
-        path = Path(source)
-        if path.is_dir():
-            found = sorted(path.rglob("*"))
-        elif path.exists():
-            found = [path]
-        else:
-            found = sorted(map(Path, glob.glob(source, recursive=True)))
-        for file in filter(Path.is_file, found):
-            state = file.stat()
-            digest.update(os.fsencode(f"{file}:{state.st_size}:{state.st_mtime_ns}"))
+        digest.update(source.encode("utf-8", "surrogatepass"))
+        if os.path.exists(source) or glob.glob(source, recursive=True):
+            for file in find_sources(source):
+                digest.update(f"{file.name}:{file.stamp}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

@@ -5,6 +5,7 @@ the same command resumes an interrupted story.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -223,6 +224,12 @@ QUESTION = "What is a variable in Python? Answer in one sentence."
 """What the imported assistant is asked."""
 
 
+def _import(story: Story) -> ImportConfig:
+    with suppress(OSError):
+        story.run.rmdir()  # an import that was killed leaves an empty folder
+    return ImportConfig(source=Path(str(story.config.pretrained)), out=story.run)
+
+
 def _evaluate_pretrained(story: Story) -> EvaluateConfig:
     """Windows of at most 1,024 tokens: those of a long context take minutes each."""
     [model] = RunFolder(story.run).checkpoints_path.glob("*/model.json")
@@ -234,8 +241,8 @@ PRETRAINED_STAGES = (
     Stage(
         verb="import",
         title="import: pretrained weights, their tokenizer and chat template",
-        configure=lambda s: ImportConfig(source=Path(str(s.config.pretrained)), out=s.run),
-        is_finished=lambda s: s.run.is_dir(),
+        configure=_import,
+        is_finished=lambda s: RunFolder(s.run).manifest_path.is_file(),
     ),
     STAGES[0],
     Stage(

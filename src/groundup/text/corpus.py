@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast, get_args
 
 import orjson
 
-from groundup.base.errors import UserError, as_options, quoted
+from groundup.base.errors import UserError, as_options, joined, quoted
 from groundup.base.files import read_json, sha256_file, write_json
 from groundup.base.folder_kinds import not_data
 from groundup.base.free_name import or_free_name
@@ -285,5 +285,5 @@ def _prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
         return f"groundup prepare my.txt --out {quoted(data)}"
     usual, options = PrepareConfig(), manifest.get("options", {})
     changed = {k: v for k, v in options.items() if v != getattr(usual, k, v)}
-    words = " ".join(map(quoted, [*sources, *as_options(changed)]))
+    words = joined([*sources, *as_options(changed)])
     return f"groundup prepare {words} --out {quoted(data)}"

@@ -18,15 +18,19 @@ _TOKENIZERS = (("ladder.json",), ("tokenizer.json", "vocabulary.txt"))
 """Files that are together in one folder only if groundup wrote a tokenizer."""
 _RUN_FILES = ("config.toml", "metrics.jsonl")
 """Both are in every run folder in which a step was done."""
+PIPED_TEXT = Path("story", "stdin.txt")
+"""In the run of a story, the text of the user that was piped into it."""
 _BESIDE_RESULTS = ("corpus/manifest.json", "data/corpus/manifest.json", "config.toml", "story")
 
 
 def is_own_folder(folder: Path) -> bool:
-    """Whether groundup wrote this folder: a corpus, a token store, a tokenizer, results or a run.
+    """Whether groundup wrote this folder: a corpus, a store, a tokenizer, results, a run, a story.
 
     A data folder is not one of them: it may contain texts of the user as well.
     """
     if any(all(os.path.isfile(folder / name) for name in names) for names in _TOKENIZERS):
+        return True
+    if folder.name == "story" and os.path.isfile(folder / "identity.json"):
         return True
     if folder.name == "results" and any(os.path.exists(folder.parent / n) for n in _BESIDE_RESULTS):
         return True
@@ -42,6 +46,8 @@ def is_own(path: Path) -> bool:
     A file of the user may be in a run folder, beside what belongs to the run.
     """
     path = path.resolve()
+    if path.parts[-2:] == PIPED_TEXT.parts:
+        return False
     if is_own_page(path) or is_own_folder(path):
         return True
     for folder in path.parents:

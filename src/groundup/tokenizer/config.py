@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from groundup.base.fields import Config
-from groundup.base.kinds import Count
+from groundup.base.kinds import Count, FreeText
 
 Ties = Literal["lowest-id", "greatest-bytes"]
 
@@ -34,7 +34,7 @@ class TokensConfig(Config):
 
     data: Path = Path("data")
     """Tokenizer folder, or a data or run folder that contains one."""
-    text: str | None = None
+    text: FreeText = None
     """Text to tokenize. None: a line of the validation set."""
     most: Count = 40
     """Maximum number of tokens in the table."""

@@ -4,11 +4,10 @@ GPT-2's own two files (encoder.json or vocab.json, vocab.bpe or merges.txt) and 
 read and written as well.
 """
 
-import shlex
 import sys
 from pathlib import Path
 
-from groundup.base.errors import UserError, quoted
+from groundup.base.errors import UserError, joined, quoted
 from groundup.base.files import atomic_folder, write_json, write_text
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
@@ -141,7 +140,7 @@ def _pattern_is_missing(path: Path, known: str) -> UserError:
         f"the ids depend on it. It is known for {known}; for others, the argument `pattern` of "
         "load_tokenizer is expected. In place of gpt2, write the pattern of this tokenizer.",
         where=path,
-        command=f"{quoted(sys.executable)} -c {shlex.quote(code)}",
+        command=joined([sys.executable, "-c", code]),
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.dependents import runs_on
-from groundup.base.errors import UserError, as_options, quoted
+from groundup.base.errors import UserError, as_options, joined, quoted
 from groundup.base.files import read_json, write_json
 from groundup.base.free_name import free_name
 from groundup.text.corpus import SIDES, is_of_system, read_sizes, reference
@@ -92,7 +92,7 @@ def record_training(config: TrainTokenizerConfig) -> None:
 
 def refused(config: TrainTokenizerConfig, held: Tokenizer | None) -> UserError:
     """The error for a tokenizer that is not to be replaced."""
-    words = " ".join(map(quoted, as_options(_choices(config))))
+    words = joined(as_options(_choices(config)))
     return UserError(
         f"{_found(config.data, held)} The requested one would be different. {_CHOICE}",
         where=config.data / "tokenizer",

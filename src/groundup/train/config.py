@@ -111,7 +111,7 @@ class PretrainConfig(Config):
     many whole documents as fit, separated, and longer ones are cut. padded: one document."""
     coverage: Annotated[Literal["book", "exact"], Mark.NO_COST] = "book"
     """Targets of an epoch. book: none after the last full window. exact: every token once."""
-    mix: Annotated[tuple[str, ...], Mark.NO_COST] = ()
+    mix: tuple[str, ...] = ()
     """Data folders to mix and their weights, as books=3,code=1, instead of one data folder. They
     have one tokenizer, and the validation loss is the mean by the same weights."""
     seed: Annotated[Whole, Mark.NO_COST] = 1234

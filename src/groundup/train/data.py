@@ -44,6 +44,14 @@ class Data:
         """Number of training tokens of all texts."""
         return sum(text.train.n_tokens for text in (self, *self.others))
 
+    @property
+    def n_tokens_per_pass(self) -> int:
+        """Number of training tokens until a text has been read once.
+
+        Of a mixture, that is the text that is read most often.
+        """
+        return int(min(text.train.n_tokens / text.weight for text in self.texts))
+
 
 class WrongTokenizerError(UserError):
     """The token stores were encoded with another tokenizer than the one in the data folder."""

@@ -137,9 +137,7 @@ class World:
         assert self._mesh is not None
         low = dtype != torch.float32
         policy = MixedPrecisionPolicy(dtype, torch.float32) if low else MixedPrecisionPolicy()
-        blocks = model.get_submodule("blocks")
-        assert isinstance(blocks, nn.ModuleList)
-        for part in (*blocks, model):
+        for part in (*_blocks(model), model):
             fully_shard(part, mesh=self._mesh, mp_policy=policy)
         register_fsdp_forward_method(model, "loss")
 
@@ -149,12 +147,15 @@ class World:
         if not any(is_shared(weight) for weight in model.parameters()):
             yield
             return
-        shared: Any = model
-        shared.unshard()  # the weights outside the blocks; blocks gather their own
+        # Each of them gathers its own weights only.
+        parts: list[Any] = [*_blocks(model), model]
+        for part in parts:
+            part.unshard()
         try:
             yield
         finally:
-            shared.reshard()
+            for part in parts:
+                part.reshard()
 
     def average_gradients(self, loss: nn.Module) -> Loss:
         """Return a loss whose backward pass averages the gradients over all processes.
@@ -170,7 +171,16 @@ class World:
 
         with warnings.catch_warnings():  # the option is renamed in torch 2.13
             warnings.simplefilter("ignore", FutureWarning)
-            return DistributedDataParallel(loss, broadcast_buffers=False)
+            # The gradients are views of what is sent; otherwise they would be in memory twice.
+            return DistributedDataParallel(
+                loss, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
+
+
+def _blocks(model: nn.Module) -> nn.ModuleList:
+    blocks = model.get_submodule("blocks")
+    assert isinstance(blocks, nn.ModuleList)
+    return blocks
 
 
 ALONE = World()

@@ -199,7 +199,7 @@ class Muon:
         self, whole: Float[Tensor, "N rows columns"], rows: int
     ) -> Float[Tensor, "N rows columns"]:
         assert self._dtype is not None
-        parts = whole.view(-1, rows, whole.shape[-1])
+        parts = whole.reshape(-1, rows, whole.shape[-1])
         return self._orthogonalize(parts, self._coefficients, dtype=self._dtype).reshape(
             whole.shape
         )

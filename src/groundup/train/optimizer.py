@@ -78,7 +78,7 @@ class Optimizer:
         model: The model. Parameters with `requires_grad=False` stay as they are.
         config: Names the optimizer. With "muon" the matrices inside the blocks are updated by Muon;
             embeddings, norms and biases by AdamW. With "adamw" AdamW updates all parameters at one
-            learning rate, with weight decay on matrices only.
+            learning rate, with weight decay on all but norms and biases.
         dtype: Number format of Muon's products. None: the fastest that is exact enough on this
             device.
         compiled: Compile Muon with torch.compile, for a GPU.
@@ -147,13 +147,14 @@ class Optimizer:
         embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
         head_rate = embedding_rate * _HEAD_WIDTH / width if by_muon else embedding_rate
+        ngram_rate = _NGRAM_RATE * embedding_rate if by_muon else embedding_rate
         groups = [
             {"params": list(members.items()), "lr": peak, "peak": peak, "weight_decay": decay}
             for members, peak, decay in (
                 (adam_matrices, rate, config.weight_decay),
                 (embeddings, embedding_rate, embedding_decay),
                 (heads, head_rate, embedding_decay),
-                (ngrams, _NGRAM_RATE * embedding_rate, embedding_decay),
+                (ngrams, ngram_rate, embedding_decay),
                 (vectors, norm_rate, 0.0),
             )
             if members

@@ -210,9 +210,13 @@ class ClockSchedule:
         if self.most_steps is not None:
             left = min(left, 1.0 - (step - 1) / self.most_steps)
         left = max(left, 0.001)  # a last step that begins late still has a small rate
-        if self.decay == "constant" or left >= self.decay_frac:
+        decay_frac = self.decay_frac
+        if self.decay != "wsd":  # from the end of the warmup
+            warmup_s = self.warmup_s or self.warmup_steps * elapsed_s / max(1, step - 1)
+            decay_frac = min(decay_frac, max(0.0, 1.0 - warmup_s / self.seconds))
+        if self.decay == "constant" or left >= decay_frac:
             return self.peak_frac * warmup
-        fall = _decayed(self.decay, left / self.decay_frac, self.final_frac)
+        fall = _decayed(self.decay, left / decay_frac, self.final_frac)
         return self.peak_frac * min(warmup, fall)
 
     def expected_steps(self, step: int, elapsed_s: float = 0.0) -> int:

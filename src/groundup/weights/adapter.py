@@ -85,7 +85,8 @@ def save_adapter(
         if each.magnitude is not None:
             tensors[name + MAGNITUDE_NAME] = each.magnitude
     sha256 = base_sha256 or weights_sha256(model)
-    metadata = {"producer": "groundup", "base_sha256": sha256}
+    n_ids = str(model.n_used_ids)
+    metadata = {"producer": "groundup", "base_sha256": sha256, "n_ids": n_ids}
     with atomic_folder(folder) as temporary:
         ready = {name: tensor.float().cpu().clone() for name, tensor in tensors.items()}
         save_tensors(ready, temporary / WEIGHTS_FILE, **metadata)
@@ -185,6 +186,14 @@ def load_adapter(model: GPT, folder: Path | str, *, any_base: bool = False) -> A
             layers.setdefault(place.layer, []).append((place, each))
     trained_on = metadata.get("base_sha256", "")
     if trained_on and not any_base and trained_on != (found := weights_sha256(model)):
+        if (n_ids := int(metadata.get("n_ids", 0))) > model.n_used_ids:
+            raise UsageError(
+                f"The adapter was trained on a model of {n_ids:,} tokens, and this one has "
+                f"{model.n_used_ids:,}: chat tokens were added before the training, and their "
+                "embeddings are in the complete fine-tuned model only. That model is expected in "
+                "place of the adapter.",
+                where=folder,
+            )
         raise UsageError(
             f"The adapter was trained on another base ({config.base_name or 'without a name'}), "
             f"whose weights have the hash {trained_on[:12]}. Those of this model have "

@@ -93,6 +93,18 @@ def test_pairs_that_cannot_be_trained_on(
     assert not (folder / "preferred").exists()
 
 
+def test_the_sets_of_each_fold_are_checked_before_anything_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = [p + "!" * i for p in ("say it", "the cat sat", "no fox here") for i in range(3)]
+    Path("pairs.json").write_text(json.dumps([{**GOOD[0], "prompt": p} for p in prompts]))
+    words = ("--records", "pairs.json", "--folds", "2", "--validation-frac", "0.3")
+    message = fails(capsys, str(folder), *words)
+    assert "The 3 rows form 1 groups" in message
+    assert "--folds none --split random" in message
+    assert not (folder / "preferred").exists()
+
+
 def test_nan_in_a_table(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns: dict[str, Any] = {k: [r[k] for r in GOOD] for k in ("prompt", "rejected")}

@@ -12,16 +12,22 @@ from safetensors.torch import load_file
 from small_runs import KilledError, kill_at
 
 from groundup.alignment.prefer.config import PreferConfig
+from groundup.alignment.prefer.encoding import EncodedPair
 from groundup.alignment.prefer.prefer import prefer
 from groundup.alignment.prefer.result import PreferResult
+from groundup.alignment.prefer.split import split_pairs
 from groundup.chat.assistant import open_chat
 from groundup.chat.config import ChatConfig
+from groundup.cli import console
 from groundup.cli import prefer as view
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.export import export
 from groundup.evaluation.generate import generate_samples
 from groundup.evaluation.load import load
 from groundup.finetune.plan import FineTuningPlan
+from groundup.records.rows import Pair
+from groundup.records.splits import book_order
+from groundup.tokenizer.template import Message
 from groundup.train.step import Step
 from groundup.weights.config import ExportConfig
 
@@ -111,14 +117,19 @@ def test_the_reference_of_an_earlier_run_is_used_again(
     assert third.reference_from is None
 
 
-def test_a_plan_writes_nothing(config: PreferConfig, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_writes_nothing(
+    config: PreferConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert config.run is not None
+    monkeypatch.setattr(console, "typed", ["prefer", "--config", "plan_only.toml"])
     before = sorted(config.run.parent.rglob("*"))
     plan = view.run(dataclasses.replace(config, plan_only=True))
     assert isinstance(plan, FineTuningPlan)
     assert plan.n_targets == 20 * 4
     assert sorted(config.run.parent.rglob("*")) == before
-    assert "80 pairs" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "80 pairs" in shown
+    assert "next: groundup prefer --config plan_only.toml --no-plan-only" in shown
 
 
 def test_near_duplicates_of_prompts_stay_in_one_set(config: PreferConfig, tmp_path: Path) -> None:
@@ -152,6 +163,16 @@ def test_the_order_of_the_book(config: PreferConfig) -> None:
     assert "too few pairs to compare" in result.verdict[0]
     page = (result.folder / "samples" / "preferences.md").read_text()
     assert re.findall(r"say (\d+)", page) == ["51", "52"]
+
+
+def test_the_order_of_the_book_at_every_size(config: PreferConfig) -> None:
+    settings = dataclasses.replace(config, split="in-order", test_frac=0.1, validation_frac=0.05)
+    pair = EncodedPair(Pair((Message("user", "a"),), "b", "c"), (([], []), ([], [])), 0)
+    for n in (55, 60, 1100, 1111):
+        pairs = [dataclasses.replace(pair, number=i) for i in range(n)]
+        found, book = split_pairs(pairs, n, settings), book_order(n)
+        for part in ("train", "validation", "test"):
+            assert [pair.number for pair in getattr(found, part)] == getattr(book, part)
 
 
 def test_the_sets_of_a_column(config: PreferConfig, tmp_path: Path) -> None:

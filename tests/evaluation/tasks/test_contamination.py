@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_corpus import write_corpus
 
 from groundup.base.errors import UsageError
 from groundup.data.store import TokenStore
 from groundup.evaluation.tasks import contamination
 from groundup.evaluation.tasks.contamination import find_contamination, words_of
+from groundup.text.documents import Document
 from groundup.text.prepare import prepare
 from groundup.tokenizer.train_bpe import train_bpe
 
@@ -41,19 +43,27 @@ def test_a_run_of_words_is_found_without_case_and_punctuation(data):
             "paris the capital",
             "time",
         ],
-        data,
+        [data],
         n=5,
     )
     assert found.is_found == (True, True, False, False)
     assert found.n_short == 2
     assert found.n_found == 2
-    assert find_contamination(["a small village there lived a boy"], data, n=7).n_found == 0
+    assert find_contamination(["a small village there lived a boy"], [data], n=7).n_found == 0
 
 
 def test_runs_do_not_cross_documents(data):
     text = "could not sleep at night The capital of France"
-    assert find_contamination([text], data, n=6).n_found == 0
-    assert find_contamination([text], data, n=5).n_found == 1
+    assert find_contamination([text], [data], n=6).n_found == 0
+    assert find_contamination([text], [data], n=5).n_found == 1
+
+
+def test_every_text_of_a_mixture_is_searched_and_runs_do_not_cross_them(data, tmp_path):
+    other = tmp_path / "other"
+    write_corpus(other, [Document("a", "the end of a road")], [])
+    items = ["of a ROAD", "a girl who", "of a house", "road in a"]
+    found = find_contamination(items, [other, data], n=3)
+    assert found.is_found == (True, True, False, False)
 
 
 def brute(texts, documents, n):
@@ -89,7 +99,7 @@ def test_blocks_and_chunks_change_nothing(texts, documents, n, block, chunk):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contamination, "_BLOCK_WORDS", block)
         patch.setattr(contamination, "_texts", chunks)
-        found = find_contamination(texts, Path("data"), n=n)
+        found = find_contamination(texts, [Path("data")], n=n)
     assert found.is_found == brute(texts, documents, n)
 
 
@@ -106,13 +116,13 @@ def test_a_token_store_is_decoded(tmp_path, monkeypatch, block):
     )
     monkeypatch.setattr(contamination, "_BLOCK_TOKENS", block)
     items = ["Für das STRASSENCAFÉ in münchen", "für das Café in München"]
-    found = find_contamination(items, tmp_path, n=5, tokenizer=tokenizer)
+    found = find_contamination(items, [tmp_path], n=5, tokenizer=tokenizer)
     assert found.is_found == (True, False)
     other = train_bpe([TRAIN[0] * 9], 290)
     with pytest.raises(UsageError, match="another tokenizer"):
-        find_contamination(items, tmp_path, tokenizer=other)
+        find_contamination(items, [tmp_path], tokenizer=other)
 
 
 def test_a_folder_without_a_training_set_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no training set"):
-        find_contamination(["a"], tmp_path)
+        find_contamination(["a"], [tmp_path])

@@ -116,6 +116,12 @@ def test_other_settings_weights_and_items_have_logs_of_their_own(run, task, tmp_
     assert evaluate(run, task, shots=1).log != first.log
     assert evaluate(run, task, prompt="{question}").log != first.log
     assert evaluate(run, task, dtype="bfloat16").log != first.log
+    examples, logs = tmp_path / "examples.jsonl", set()
+    for hint in ("near", "far"):  # a prompt may name it
+        shown = [{"question": f"{i}?", "answer": "x", "hint": hint} for i in range(3)]
+        examples.write_text("\n".join(map(json.dumps, shown)))
+        logs.add(evaluate(run, task, examples=examples, shots=1).log)
+    assert len(logs) == 2
     other = write_model(tmp_path / "other", d_model=16)
     assert evaluate(other, task).log.name != first.log.name
     write_task(task, rows(seed=8))

@@ -194,14 +194,18 @@ def test_a_setting_that_the_method_ignores_is_refused(
     assert replace_settings(ClassifyConfig(), method=instead, **{name: value}).method == instead
 
 
-@pytest.mark.parametrize("method", ["frozen", "lora"])
+@pytest.mark.parametrize("method", ["frozen", "lora", "last"])
 def test_the_cost_is_measured_and_nothing_is_written(
     method: str, config: ClassifyConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(Path(str(config.run)).rglob("*"))
     planned = replace_settings(config, method=method, plan_only=True)
+    if method == "last":
+        planned = replace_settings(planned, last_blocks=1)
+    with pytest.raises(UserError, match="The function plan_classify"):
+        classify(planned)
     assert view.run(planned) is None
     screen = " ".join(capsys.readouterr().out.split())
     assert "Frozen model: 1,444 tokens of 121 texts in" in screen
-    assert ("trained parameters" in screen) is (method == "lora")
+    assert ("trained parameters" in screen) is (method != "frozen")
     assert sorted(Path(str(config.run)).rglob("*")) == before

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,15 @@ def one_group(folder: Path) -> ClassifyConfig:
     return ClassifyConfig(labels=write(folder / "a.csv", rows))
 
 
+def two_large_groups(folder: Path) -> ClassifyConfig:
+    rows = [(f"{'ab'[i % 2] * 9} text {i}", "ab"[i % 2]) for i in range(20)]
+    return ClassifyConfig(labels=write(folder / "a.csv", rows), validation_frac=0.0)
+
+
+def two_large_groups_beside_a_validation_file(folder: Path) -> ClassifyConfig:
+    return replace(two_large_groups(folder), validation=write(folder / "b.csv", [("x", "a")]))
+
+
 def only_empty_texts(folder: Path) -> ClassifyConfig:
     return ClassifyConfig(labels=write(folder / "a.csv", [(" ", "a"), ("  ", "b")]))
 
@@ -154,6 +164,8 @@ def only_empty_texts(folder: Path) -> ClassifyConfig:
         (unseen_label, ["test set", "'zebra'", "b.csv:2", "'a', 'b'"]),
         (no_training_set, ["training set"]),
         (one_group, ["near duplicates", "split='random'"]),
+        (two_large_groups, ["a.csv", "the test set is empty", "split='random'"]),
+        (two_large_groups_beside_a_validation_file, ["the test set is empty"]),
         (only_empty_texts, ["text"]),
     ],
 )

@@ -26,6 +26,7 @@ from groundup.finetune.classify.lower_blocks import (
 )
 from groundup.finetune.classify.tuned import choose_weights, class_weights
 from groundup.finetune.job import FineTuning
+from groundup.finetune.plan import count_tokens
 from groundup.finetune.training import Trained, fine_tune
 from groundup.weights.checkpoint_format import load_tensors
 
@@ -55,6 +56,19 @@ def test_lower_and_upper_blocks_are_the_model(name: str) -> None:
     assert len(model.blocks) == 2, "the model itself is unchanged"
 
 
+def test_the_last_blocks_are_computed_again_with_activation_checkpointing() -> None:
+    model = lively(CONFIGS["llama"]).requires_grad_(requires_grad=True)
+    states, calls = torch.randn(1, 5, model.config.d_model), []
+    model.blocks[1].register_forward_pre_hook(lambda *_: calls.append(1))
+    grads = []
+    for model.activation_checkpointing in (False, True):
+        model.zero_grad()
+        upper_states(model, states, 1).sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in model.blocks[1].parameters()]))
+    assert torch.equal(*grads)
+    assert len(calls) == 3, "once, and then twice"
+
+
 def test_states_are_kept_and_their_batches_are_those_of_the_rows(tmp_path: Path) -> None:
     model = lively(CONFIGS["llama"])
     texts = [ids_of(n, seed=n) for n in (5, 9, 17, 6)]
@@ -74,6 +88,7 @@ def test_states_are_kept_and_their_batches_are_those_of_the_rows(tmp_path: Path)
         assert torch.equal(targets, expected)
         number = next(n for n, t in enumerate(texts) if ids[0, : len(t)].tolist() == t)
         assert torch.equal(states[0, : len(texts[number])], first[number])
+        assert count_tokens((states, targets)) == count_tokens((ids, expected))
 
 
 @pytest.mark.parametrize(

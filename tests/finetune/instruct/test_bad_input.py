@@ -121,3 +121,4 @@ def test_groups_that_cannot_be_divided(run: Path, capsys: pytest.CaptureFixture[
     assert found.endswith("--split random")
     found = fails(capsys, str(run), "--records", str(path), "--folds", "3", "--split", "random")
     assert "form 1 groups of near duplicates" in found
+    assert found.endswith("--folds none")

@@ -73,6 +73,15 @@ def test_echo_and_nearest_on_the_books_split(shared_data: Path) -> None:
     assert not any(i.is_near_duplicate for fold in folds for i in fold.items)
 
 
+def test_the_order_of_the_file_counts_records_that_do_not_fit(tmp_path: Path) -> None:
+    tokenizer = train_bpe(["the cat sat on the mat " * 9], 300)
+    answers = ["the cat"] * 18 + ["the cat " * 90] * 2
+    records = [{"instruction": f"say {i}", "output": text} for i, text in enumerate(answers)]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    config = InstructConfig(records=tmp_path / "a.json", split="in-order", batch_size=8, steps=1)
+    assert read_dataset(config, tokenizer, 60, None, NOBODY).sets == ([*range(17)], [], [17])
+
+
 def test_the_grouped_split_leaves_no_near_duplicate(shared_data: Path) -> None:
     tokenizer = train_bpe(["the cat sat on the mat " * 9], 300)
     config = InstructConfig(records=shared_data / "instruction-data.json", batch_size=8, steps=1)

@@ -15,13 +15,14 @@ from groundup.base.errors import UserError
 from groundup.chat.assistant import about_assistant, open_chat
 from groundup.chat.config import ChatConfig
 from groundup.cli import instruct as view
+from groundup.cli.instruct_view import show_prepared
 from groundup.evaluation.export import export
 from groundup.evaluation.load import load
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.config import LORA_ABOVE, InstructConfig
 from groundup.finetune.instruct.forgetting import PlainText
 from groundup.finetune.instruct.instruct import instruct, show_records
-from groundup.finetune.instruct.result import InstructResult
+from groundup.finetune.instruct.result import InstructResult, Prepared
 from groundup.finetune.instruct.synthetic import GRADERS
 from groundup.finetune.instruct.testing import Callbacks
 from groundup.finetune.instruct.tuning import plain_rows
@@ -262,7 +263,16 @@ def test_the_sets_that_a_column_names(config: InstructConfig) -> None:
         instruct(config)
 
 
-def test_plain_text_is_mixed_into_the_training(config: InstructConfig) -> None:
+def test_the_plan_of_folds_says_that_there_are_several_trainings(
+    config: InstructConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    view.run(dataclasses.replace(config, folds=3, plan_only=True))
+    assert "Cross-validation takes 4 times as long as this." in capsys.readouterr().out
+
+
+def test_plain_text_is_mixed_into_the_training(
+    config: InstructConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UserError, match="does not record which data"):
         instruct(dataclasses.replace(config, mix_frac=0.5, steps=2))
     text = config.run.parent / "plain.txt"  # type: ignore[union-attr]
@@ -277,6 +287,20 @@ def test_plain_text_is_mixed_into_the_training(config: InstructConfig) -> None:
     for ids, targets in rows:  # every token is a target
         assert ids[1:] == targets[:-1]
         assert tokenizer.decode([*ids, targets[-1]]) in text.read_text()
+    seen: list[Prepared] = []
+
+    def stop(prepared: Prepared) -> None:
+        seen.append(prepared)
+        show_prepared(prepared)
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        instruct(dataclasses.replace(mixed, steps=None, epochs=2.0), on_prepared=stop)
+    assert seen[0].n_plain_rows == round(seen[0].n_train / 3) > 0
+    n_rows = seen[0].n_train + seen[0].n_plain_rows
+    assert seen[0].n_steps == math.ceil(2 * n_rows / seen[0].batch_size)
+    screen = " ".join(capsys.readouterr().out.split())
+    assert f"and {seen[0].n_plain_rows} rows of plain text, in {seen[0].n_steps} steps" in screen
     losses = [
         load(instruct(dataclasses.replace(mixed, mix_frac=frac)).folder).loss(text.read_text()[:60])
         for frac in (0.0, 0.25)
@@ -333,8 +357,10 @@ def test_the_method_follows_the_size_of_the_model() -> None:
     assert (chosen.batch_size, chosen.learning_rate, chosen.dtype) == (7, 0.5, "bf16")
     with pytest.raises(UserError, match="cannot be split into 20 parts"):
         InstructConfig(grad_accumulation_steps=20).resolved(LORA_ABOVE + 1)
-    with pytest.raises(UserError, match="Folds need a file of records"):
+    with pytest.raises(UserError, match=r"Folds need a file of records.* Try: folds=None"):
         InstructConfig(folds=5)
+    with pytest.raises(UserError, match=r"budget does not apply.* Try: budget=None"):
+        InstructConfig(folds=5, budget="10m", records="a.json")
 
 
 def test_the_verdict_names_the_kinds(synthetic: InstructResult) -> None:

@@ -39,7 +39,7 @@ def split_folds(pairs: Sequence[EncodedPair], config: PreferConfig) -> list[Pair
     """Make one split for each fold, which is its test set.
 
     Raises:
-        UserError: There are too few groups of near duplicates.
+        UsageError: There are too few groups of near duplicates, or they leave a set empty.
     """
     assert config.folds is not None
     group = group_near_duplicates([pair.pair.prompt for pair in pairs], PROMPT_RULE).group
@@ -63,6 +63,7 @@ def cross_validate(
     config: PreferConfig,
     start: Path,
     pairs: Sequence[EncodedPair],
+    every: Sequence[PairSplit],
     run: RunFolder,
     *,
     on_step: OnStep | None = None,
@@ -74,6 +75,7 @@ def cross_validate(
         config: The settings.
         start: The assistant.
         pairs: All pairs.
+        every: The sets of each fold.
         run: The run folder, which has the reference log-probabilities.
         on_step: Called after each optimizer step.
         on_training: Called with the name of each training that begins.
@@ -81,7 +83,6 @@ def cross_validate(
     Returns:
         The report of all pairs, and of those without a near duplicate in their training set.
     """
-    every = split_folds(pairs, config)
     done = []
     for number, sets in enumerate(every, 1):
         if on_training is not None:

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from groundup.alignment.prefer.config import PreferConfig
-from groundup.alignment.prefer.cross_validation import cross_validate
+from groundup.alignment.prefer.cross_validation import cross_validate, split_folds
 from groundup.alignment.prefer.encoding import EncodedPair, encode_pairs
 from groundup.alignment.prefer.evaluation import PreferenceReport
 from groundup.alignment.prefer.job import PreferenceJob
 from groundup.alignment.prefer.result import PreferResult, Sample, readme, samples_page
-from groundup.alignment.prefer.split import split_pairs
+from groundup.alignment.prefer.split import PairSplit, split_pairs
 from groundup.base.calling import takes_settings
 from groundup.base.environment import now
 from groundup.base.errors import UsageError, UserError, quoted
@@ -90,7 +90,7 @@ def prefer(
         context_length=foundation.model.config.context_length,
         max_answer_tokens=config.max_answer_tokens,
     )
-    sets = split_pairs(encoded, len(pairs), config)
+    sets, folds = _divided(encoded, len(pairs), config)
     job = PreferenceJob(config, foundation, encoded, sets)
     if config.plan_only:
         return plan_fine_tuning(job.without_reference())
@@ -106,7 +106,7 @@ def prefer(
     tested: tuple[PreferenceReport | None, PreferenceReport | None] = None, None
     if config.folds is not None:
         tested = cross_validate(
-            config, start, encoded, run, on_step=on_step, on_training=on_training
+            config, start, encoded, folds, run, on_step=on_step, on_training=on_training
         )
     if on_training is not None:
         on_training("final model")
@@ -158,6 +158,18 @@ def _records(config: PreferConfig) -> str | Path:
             settings={"records": "pairs.jsonl"},
         )
     return config.records
+
+
+def _divided(
+    pairs: Sequence[EncodedPair], n_read: int, config: PreferConfig
+) -> tuple[PairSplit, list[PairSplit]]:
+    """Divide the pairs into the three sets, and for cross-validation into those of each fold."""
+    try:
+        sets = split_pairs(pairs, n_read, config)
+        return sets, [] if config.folds is None else split_folds(pairs, config)
+    except UsageError as error:
+        hint = {"split": "random"} if config.folds is None else {"folds": None, "split": "random"}
+        raise UsageError(error.message, settings=error.settings or hint) from error
 
 
 def _assistant_of(path: Path) -> Path:
@@ -222,7 +234,7 @@ def _manifest(
 ) -> dict[str, object]:
     return {
         "job": "prefer",
-        "foundation": str(start),
+        "foundation": str(start.absolute()),
         "records": str(config.records),
         "reference": key,
         "n_pairs_read": result.n_read,

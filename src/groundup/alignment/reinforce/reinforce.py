@@ -122,7 +122,7 @@ def reinforce(
         with after.step("Writing the manifest"):  # last: it says that the run is finished
             about = {
                 "job": "reinforce",
-                "foundation": str(config.run),
+                "foundation": str(config.run.absolute()),
                 "reward": reward_name(reward),
             }
             about |= language_model.special_ids.to_manifest()

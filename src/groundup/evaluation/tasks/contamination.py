@@ -53,7 +53,7 @@ def words_of(text: str) -> list[str]:
 
 def find_contamination(
     texts: Sequence[str],
-    data: Path,
+    folders: Sequence[Path],
     *,
     n: int = 13,
     tokenizer: Tokenizer | None = None,
@@ -63,7 +63,7 @@ def find_contamination(
 
     Args:
         texts: The texts to search for, one per item.
-        data: A data folder with a corpus, or with a token store.
+        folders: The data folders of the training set, each with a corpus or a token store.
         n: Number of words.
         tokenizer: Decodes the token store where there is no corpus.
         on_words: Called with the number of words read so far.
@@ -83,7 +83,7 @@ def find_contamination(
     index = RunIndex(np.concatenate(hashes) if hashes else np.zeros(0, dtype=np.uint64))
     is_found = [False] * len(texts)
     n_words = 0
-    for block in _blocks(data, tokenizer, n):
+    for block in _blocks(folders, tokenizer, n):
         n_words += len(block)
         ids: NDArray[np.int64] = np.fromiter((numbers.get(w, 0) for w in block), dtype=np.int64)
         for start in index.find(hash_runs(ids, n)).tolist():
@@ -96,10 +96,10 @@ def find_contamination(
     )
 
 
-def _blocks(data: Path, tokenizer: Tokenizer | None, n: int) -> Iterator[list[str]]:
+def _blocks(folders: Sequence[Path], tokenizer: Tokenizer | None, n: int) -> Iterator[list[str]]:
     """Read the words of the training set; a block begins with the last n - 1 of the one before."""
     block: list[str] = []
-    for words in _words(_texts(data, tokenizer)):
+    for words in (words for data in folders for words in _words(_texts(data, tokenizer))):
         block += words
         if len(block) >= _BLOCK_WORDS:
             yield block
@@ -108,7 +108,7 @@ def _blocks(data: Path, tokenizer: Tokenizer | None, n: int) -> Iterator[list[st
 
 
 def _words(chunks: Iterable[str | None]) -> Iterator[list[str]]:
-    """Cut text in chunks into words; None, the border of two documents, becomes an empty word.
+    """Cut text in chunks into words; the end of a document, None or no more, is an empty word.
 
     A word that the border of two chunks cuts is joined again.
     """
@@ -124,7 +124,7 @@ def _words(chunks: Iterable[str | None]) -> Iterator[list[str]]:
             end -= 1
         rest = text[end:]
         yield words_of(text[:end])
-    yield words_of(rest)
+    yield [*words_of(rest), ""]
 
 
 def _texts(data: Path, tokenizer: Tokenizer | None) -> Iterator[str | None]:

@@ -15,7 +15,7 @@ from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.paired import require_items
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import texts_of
 from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.answers import answer, choose
 from groundup.evaluation.tasks.contamination import Contamination, find_contamination
@@ -25,7 +25,7 @@ from groundup.evaluation.tasks.prompts import Prompter, TaskPrompt
 
 OnItem = Callable[[str, int, int], None]
 """Called with the run, the number of items that are done, and the number of all."""
-_VERSION = 1
+_VERSION = 2
 """Raised where the same settings give other rows."""
 
 
@@ -102,16 +102,16 @@ def _contamination(
     task = config.tasks
     if not task.contamination:
         return None
-    data = config.data
-    if data is None:
+    folders = [] if config.data is None else [config.data]
+    if not folders:
         try:
-            data = data_of(run)
+            folders = [folder for folder, _ in texts_of(run)]
         except UserError as error:
             raise UsageError(
                 error.message, where=error.where, settings={"data": "path/to/data"}
             ) from error
     texts = [f"{item.question} {item.answers[0]}" for item in items]
-    return find_contamination(texts, data, n=task.ngram, tokenizer=language_model.tokenizer)
+    return find_contamination(texts, folders, n=task.ngram, tokenizer=language_model.tokenizer)
 
 
 def _fitting(
@@ -159,11 +159,11 @@ def _settings(
     return {
         "version": _VERSION,
         "task": task.task.name,
-        "items": fingerprint([[i.question, i.choices, i.answers, i.fields] for i in items]),
+        "items": _fingerprint_items(items),
         "limit": task.limit,
         "prompt": task.prompt,
         "shots": task.shots,
-        "examples": fingerprint([[i.question, i.answers] for i in pool]) if task.shots else None,
+        "examples": _fingerprint_items(pool) if task.shots else None,
         "task_seed": task.task_seed if task.shots else None,
         "template": "chat" if is_chat else "plain",
         "chat_template": fingerprint(template.source) if is_chat and template else None,
@@ -175,6 +175,10 @@ def _settings(
         "form": form,
         "prefix_caching": task.prefix_caching,
     }
+
+
+def _fingerprint_items(items: Sequence[Item]) -> str:
+    return fingerprint([[i.question, i.choices, i.answers, i.fields] for i in items])
 
 
 def weights_fingerprint(folder: Path) -> str:

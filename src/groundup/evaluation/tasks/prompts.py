@@ -16,9 +16,8 @@ from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.task_config import TaskConfig
 from groundup.evaluation.tasks.items import Item
-from groundup.evaluation.text_generation import prompt_ids
+from groundup.evaluation.text_generation import continued_ids, prompt_ids
 from groundup.tokenizer.conversation import render_ids
-from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.template import Message
 
@@ -132,7 +131,7 @@ class Prompter:
             text=[{"role": m.role, "content": m.content} for m in messages],
             ids=ids,
             continuations=[
-                _not_empty(_continued(tokenizer, choice), "A choice", item)
+                _not_empty(continued_ids(tokenizer, choice), "A choice", item)
                 for choice in item.choices
             ],
         )
@@ -206,12 +205,6 @@ def encode_pairs(
     ids = tokenizer.encode(kept, allowed_special)
     whole = (tokenizer.encode(context + each, allowed_special) for each in continuations)
     return [ids, *(each[len(ids) :] for each in whole)]
-
-
-def _continued(tokenizer: Tokenizer, text: str) -> list[int]:
-    if isinstance(tokenizer, ImportedTokenizer):
-        return tokenizer.encode(text, is_continued=True)
-    return tokenizer.encode(text)
 
 
 def _not_empty(ids: list[int], what: str, item: Item) -> list[int]:

@@ -194,9 +194,10 @@ def _with_predictions(result: ClassifyResult, examples: Examples, ours: Measured
 def _manifest(
     config: ClassifyConfig, result: ClassifyResult, materials: Materials
 ) -> dict[str, object]:
+    assert config.run is not None
     return {
         "job": "classify",
-        "foundation": str(config.run),
+        "foundation": str(config.run.absolute()),
         "base_sha256": materials.fingerprint,
         "labels": result.source,
         "method": config.method,

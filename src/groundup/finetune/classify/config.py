@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
 from groundup.base.fields import changed_settings
-from groundup.base.kinds import Count, Device, Positive
+from groundup.base.kinds import Count, Device, FreeText, Positive
 from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
 from groundup.records.config import check_fractions
@@ -119,7 +119,7 @@ class PredictConfig(FileConfig):
     run: Path | None = None
     """Run folder with a classifier, or the folder of a classifier. Without it, the newest run with
     a classifier in runs/."""
-    text: str | None = None
+    text: FreeText = None
     """Text to classify."""
     file: str | Path | None = None
     """File of texts (jsonl, json, csv, tsv or parquet), or - for lines from standard input. None,

@@ -43,7 +43,7 @@ def plan_classify(config: ClassifyConfig) -> ClassifyPlan:
     Raises:
         UserError: As `classify`.
     """
-    config = replace(config, run=find_run(config.run))
+    config = replace(config, run=find_run(config.run), plan_only=True)
     assert config.run is not None
     examples = examples_of(config)
     foundation = open_foundation(config.run, device=config.device, threads=config.threads)
@@ -60,7 +60,12 @@ def plan_classify(config: ClassifyConfig) -> ClassifyPlan:
     expected = sum(map(len, rows)) / tokens_per_s
     tuning = None
     if config.method != "frozen":
-        tuning = plan_fine_tuning(tuning_job(config, materials).tuning)
+        lower = (gpt.config.n_layers - config.last_blocks) * (config.method == "last")
+        n_train = sum(map(len, materials.rows(examples.split.train)))
+        # Before its first step, the training computes the states of the blocks below it once.
+        lower_s = lower / gpt.config.n_layers * n_train / tokens_per_s
+        job = tuning_job(config, materials, started_at=time.monotonic() - lower_s)
+        tuning = plan_fine_tuning(job.tuning)
     return ClassifyPlan(
         n_texts=len(rows),
         n_tokens=sum(map(len, rows)),

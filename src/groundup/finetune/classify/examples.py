@@ -171,6 +171,7 @@ def _divide(config: ClassifyConfig, rows: list[LabeledText], groups: list[int]) 
             validation_frac=0.0,
             seed=config.seed,
         )
+        require_sets(drawn, validation=False)
         parts["test"] = [parts["train"][i] for i in drawn.test]
         parts["train"] = [parts["train"][i] for i in drawn.train]
     if parts["validation"]:

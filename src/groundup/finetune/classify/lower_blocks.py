@@ -7,6 +7,7 @@ blocks, forward and backward.
 import copy
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row, RowBatches
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
 from groundup.model.gpt import GPT, Block
+from groundup.model.recompute import recomputed
 
 _log = logging.getLogger(__name__)
 
@@ -36,9 +38,11 @@ def lower_part(gpt: GPT, n_blocks: int) -> GPT:
 def upper_states(gpt: GPT, x: Float[Tensor, "B T C"], n_blocks: int) -> Float[Tensor, "B T C"]:
     """Compute the final hidden states from those that enter the last `n_blocks` blocks."""
     rotary = gpt.rotary_tables(x)
+    checkpointing = gpt.activation_checkpointing and torch.is_grad_enabled()
     for block in gpt.blocks[len(gpt.blocks) - n_blocks :]:
         assert isinstance(block, Block)
-        x = block(x, rotary[block.kind])
+        compute = partial(recomputed, block) if checkpointing else block
+        x = compute(x, rotary[block.kind])
     normed: Tensor = gpt.final_norm(x)  # (B, T, C)
     return normed
 

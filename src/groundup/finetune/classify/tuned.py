@@ -83,12 +83,7 @@ def tuning_job(
     batches: Batches
     compute: Callable[[Tensor], Tensor]
     if config.method == "last":
-        about = json.dumps([1, materials.fingerprint, n_blocks, str(dtype), train])
-        name = f"blocks-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
-        states = entering_states(
-            gpt.eval(), train, n_blocks, dtype=dtype, file=materials.features / name,
-            on_tokens=on_tokens,
-        )  # fmt: skip
+        states = _states(config, materials, train, on_tokens)
         batches = StateBatches(states, rows, config.batch_size, seed=seed)
 
         def compute(x: Tensor) -> Tensor:
@@ -119,11 +114,28 @@ def tuning_job(
         n_steps=config.n_steps(len(rows)),
         config=replace(config, dtype="fp32" if dtype == torch.float32 else "bf16"),
         validate=validate if validation else None,
+        computes_logits=False,
         identity=_identity(config, materials),
         started_at=started_at,
         after_s=after_s,
     )
     return TuningJob(loaded=loaded, tuning=tuning)
+
+
+def _states(
+    config: ClassifyConfig,
+    materials: Materials,
+    rows: list[list[int]],
+    on_tokens: OnTokens | None,
+) -> list[Float[Tensor, "T C"]]:
+    """Compute or read the states that enter the trained blocks; a plan needs their shapes only."""
+    gpt, n_blocks, dtype = materials.foundation.model.eval(), config.last_blocks, materials.dtype
+    if config.plan_only:
+        return [torch.ones(len(ids), gpt.config.d_model, dtype=dtype) for ids in rows]
+    about = json.dumps([1, materials.fingerprint, n_blocks, str(dtype), rows])
+    name = f"blocks-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
+    file = materials.features / name
+    return entering_states(gpt, rows, n_blocks, dtype=dtype, file=file, on_tokens=on_tokens)
 
 
 def choose_weights(classifier: Classifier, config: ClassifyConfig) -> None:

@@ -109,11 +109,11 @@ class InstructConfig(FineTuneConfig):
         if self.folds is not None and self.budget is not None:
             raise UserError(
                 "Cross-validation (folds) trains several models, so budget does not apply.",
-                settings={"budget": "none"},
+                settings={"budget": None},
             )
         if self.folds is not None and self.records is None:
             raise UserError(
                 "Folds need a file of records (records): synthetic records have a test set of "
                 "their own.",
-                settings={"folds": "none"},
+                settings={"folds": None},
             )

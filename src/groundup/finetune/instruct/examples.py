@@ -69,7 +69,7 @@ class Dataset:
         try:
             parts = folds(None, self._row_groups(), n_folds, seed)
         except UserError as error:
-            raise UsageError(error.message, settings={"folds": "none"}) from error
+            raise UsageError(error.message, settings={"folds": None}) from error
         everything = set(range(len(self.rows.rows)))
         return [self._examples(sorted(everything - set(part)), [], part) for part in parts]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from groundup.base.errors import UserError
 from groundup.base.files import read_json
 from groundup.base.run import RunFolder
-from groundup.evaluation.run_data import data_of
+from groundup.evaluation.run_data import texts_of
 from groundup.finetune.instruct.synthetic import Identity
 from groundup.text.catalog import in_words
 from groundup.text.corpus import recorded_sources
@@ -23,8 +23,9 @@ def identity_of(run: Path, data: Path | None, n_parameters: int) -> Identity:
 
 def _text_of(run: RunFolder, data: Path | None) -> str:
     try:
-        corpus = (data_of(run) if data is None else data) / "corpus"
-        sources = recorded_sources(read_json(corpus / "manifest.json"))
+        folders = [folder for folder, _ in texts_of(run)] if data is None else [data]
+        manifests = [read_json(folder / "corpus" / "manifest.json") for folder in folders]
+        sources = [source for manifest in manifests for source in recorded_sources(manifest)]
     except UserError:
         return "the documents of this run"
     return in_words(sources[0]) if len(sources) == 1 else f"{len(sources)} texts"

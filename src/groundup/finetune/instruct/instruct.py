@@ -52,7 +52,7 @@ from groundup.finetune.instruct.testing import (
     training_job,
     tune,
 )
-from groundup.finetune.instruct.tuning import Tuned
+from groundup.finetune.instruct.tuning import Tuned, n_plain_rows
 from groundup.finetune.job import base_fingerprint
 from groundup.finetune.outcome import AfterTraining
 from groundup.finetune.plan import FineTuningPlan, plan_fine_tuning
@@ -104,7 +104,7 @@ def instruct(
     config, foundation = opened.config, opened.foundation
     wanted = target_folder(opened.run, config.out, "assistant", foundation.model)
     dataset = opened.dataset
-    examples = dataset.examples() if config.folds is None else dataset.everything()
+    examples, parts = _divided(opened)
     prepared = _prepared(opened, examples)
     if on_prepared is not None:
         on_prepared(prepared)
@@ -128,7 +128,6 @@ def instruct(
         )
         loss_before = before.loss_nats
     else:
-        parts = dataset.folds(config.folds, config.seed)
         folds = cross_validate(foundation, parts, config, run.path, callbacks)
         loss_before = folds.loss_before_nats
     tuned = tune(
@@ -189,7 +188,7 @@ def plan_instruct(config: InstructConfig) -> FineTuningPlan:
     """
     started_at = time.monotonic()
     opened = _open(config)
-    examples = opened.dataset.examples()
+    examples, _ = _divided(opened)
     job = training_job(opened.foundation, examples, opened.config, started_at=started_at)
     return plan_fine_tuning(job)
 
@@ -236,9 +235,17 @@ def _open(config: InstructConfig) -> _Opened:
     )
 
 
+def _divided(opened: _Opened) -> tuple[Examples, list[Examples]]:
+    """Return the examples of the final training, and for cross-validation those of each fold."""
+    dataset, n_folds = opened.dataset, opened.config.folds
+    if n_folds is None:
+        return dataset.examples(), []
+    return dataset.everything(), dataset.folds(n_folds, opened.config.seed)
+
+
 def _prepared(opened: _Opened, examples: Examples) -> Prepared:
     config, dataset, foundation = opened.config, opened.dataset, opened.foundation
-    groups = dataset.groups
+    groups, n_plain = dataset.groups, n_plain_rows(config, len(examples.rows))
     return Prepared(
         n_read=dataset.n_read,
         n_train=len(examples.rows),
@@ -253,10 +260,11 @@ def _prepared(opened: _Opened, examples: Examples) -> Prepared:
         context_length=foundation.model.config.context_length,
         n_train_tokens=sum(len(ids) for ids, _ in examples.rows),
         n_answer_tokens=sum(t >= 0 for _, targets in examples.rows for t in targets),
+        n_plain_rows=n_plain,
         added_tokens=opened.added_tokens,
         prompt_differs=generation_prompt_differs(foundation.tokenizer, foundation.chat_template),
         method=config.method,
-        n_steps=config.n_steps(len(examples.rows)),
+        n_steps=config.n_steps(len(examples.rows) + n_plain),
         batch_size=config.batch_size or 0,
         learning_rate=config.learning_rate or 0.0,
         n_folds=config.folds or 0,
@@ -305,7 +313,7 @@ def _write(result: InstructResult, opened: _Opened, run: RunFolder, after: After
 def _manifest(opened: _Opened, result: InstructResult) -> dict[str, object]:
     prepared = result.prepared
     return {
-        "foundation": str(opened.run),
+        "foundation": str(opened.run.absolute()),
         "n_records": prepared.n_train,
         "n_records_read": prepared.n_read,
         "added_tokens": list(prepared.added_tokens),

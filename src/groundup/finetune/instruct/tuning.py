@@ -107,6 +107,11 @@ def job_of(
     )
 
 
+def n_plain_rows(config: InstructConfig, n_rows: int) -> int:
+    """Return the number of rows of plain text beside `n_rows` other rows."""
+    return round(config.mix_frac / (1 - config.mix_frac) * n_rows)
+
+
 def plain_rows(
     config: InstructConfig, tokenizer: Tokenizer, context_length: int, n_rows: int
 ) -> list[Row]:
@@ -114,7 +119,7 @@ def plain_rows(
 
     There are as many as `config.mix_frac` says, beside `n_rows` other rows.
     """
-    n_wanted = round(config.mix_frac / (1 - config.mix_frac) * n_rows)
+    n_wanted = n_plain_rows(config, n_rows)
     if not n_wanted:
         return []
     documents = documents_of(config.run, config.data, "train", instead="mix_frac 0")

@@ -78,7 +78,7 @@ export class Card {
         make("span", { className: "soft" }, `${bits(token.logprob).toFixed(2)} bits · id ${token.id}`)),
       make("ol", { className: "bars" }, first, ...others),
       make("p", { className: "foot" },
-        make("span", { className: "soft" }, "Choose a rival to branch from here."),
+        make("span", { className: "soft" }, "Choose an alternative to branch from here."),
         button("Look inside", () => { const [node, at] = [this.view.node, this.at]; this.back(); this.actions.look(node, at); })),
     );
     this.element.hidden = false;

@@ -130,7 +130,7 @@ function welcome() {
   const title = { chat: `Talk to ${model.name}`, cast: "Speak with the characters of the plays", text: "Continue a text" }[model.mode];
   const prompts = model.prompts.length ? model.prompts : TO_TRY[model.mode];
   return make("div", { className: "welcome" }, make("h2", {}, title),
-    make("p", { className: "soft" }, "Every token of an answer shows what the model might have written instead. Choose a rival, and the answer branches there."),
+    make("p", { className: "soft" }, "Every token of an answer shows what the model might have written instead. Choose an alternative, and the answer branches there."),
     make("div", { className: "prompts" }, ...prompts.slice(0, 3).map(prompt => button(prompt, () => ask(prompt)))));
 }
 
