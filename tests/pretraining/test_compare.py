@@ -99,7 +99,7 @@ def test_nats_of_different_vocabularies_name_no_best(data, capsys):
     said = recommended(capsys, *runs)
     assert "losses in nats/token cannot be compared" in said
     assert "vocabularies differ" in said
-    assert f"Not evaluated yet: {second}." in said
+    assert f"on the same bytes: {second}." in said
     assert said.endswith(f"next: groundup evaluate {second}")
     evaluated(second, 1.5)
     assert f"The best run by bits per byte is {second}." in recommended(capsys, *runs)

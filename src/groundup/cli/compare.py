@@ -66,8 +66,8 @@ def _recommend(result: Comparison) -> None:
     else:
         note(
             "The vocabularies differ, so losses in nats/token cannot be compared. "
-            "Bits per byte can be compared: groundup evaluate RUN measures them. Not "
-            f"evaluated yet: {', '.join(missing)}."
+            "Bits per byte can be compared: groundup evaluate RUN measures them. Without a "
+            f"result of the best checkpoint on the same bytes: {', '.join(missing)}."
         )
     next_command(f"groundup evaluate {quoted(best.name if best is not None else missing[0])}")
 
