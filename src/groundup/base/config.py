@@ -69,8 +69,7 @@ def from_mapping(cls: type[C], mapping: dict[str, Any], *, where: str | Path | N
 
 def _convert(kind: Kind, value: Any, where: str | Path | None) -> Any:
     """A value as TOML holds it, in the type of its field as far as it fits."""
-    has_none = kind.optional and Mark.FREE_TEXT not in kind.marks
-    if has_none and isinstance(value, str) and value.lower() in ("none", "off"):
+    if isinstance(value, str) and kind.is_none(value):
         return None
     if Mark.ZERO_IS_NONE in kind.marks and value == 0:
         return None

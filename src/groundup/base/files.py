@@ -28,16 +28,13 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     goal = Path(path)
     temporary = _beside(goal)
     try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _give_default_modes([temporary])
-        _sync(temporary)
-        os.replace(temporary, goal)
-        _sync(goal.parent)
-    except BrokenPipeError:  # the reader of what is printed has gone
-        raise
-    except OSError as error:
-        raise _write_error(error, goal) from error
+        with _explained(goal):
+            goal.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _give_default_modes([temporary])
+            _sync(temporary)
+            os.replace(temporary, goal)
+            _sync(goal.parent)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -58,21 +55,18 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         goal = goal.resolve()  # the link stays: it may lead to a larger disk
     temporary, old = _beside(goal), _beside(goal)
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        written = sorted(temporary.rglob("*"))
-        _give_default_modes([path for path in written if not path.is_dir()])
-        for file in written:
-            _sync(file)
-        _sync(temporary)
-        if goal.exists():
-            os.replace(goal, old)
-        os.replace(temporary, goal)
-        _sync(goal.parent)
-    except BrokenPipeError:  # the reader of what is printed has gone
-        raise
-    except OSError as error:
-        raise _write_error(error, goal) from error
+        with _explained(goal):
+            temporary.mkdir(parents=True)
+            yield temporary
+            written = sorted(temporary.rglob("*"))
+            _give_default_modes([path for path in written if not path.is_dir()])
+            for file in written:
+                _sync(file)
+            _sync(temporary)
+            if goal.exists():
+                os.replace(goal, old)
+            os.replace(temporary, goal)
+            _sync(goal.parent)
     finally:
         # Here, because Ctrl-C may come between any two lines above.
         if old.exists() and not goal.exists():
@@ -88,12 +82,8 @@ def in_place(folder: Path, kept: str) -> Iterator[Path]:
     Raises:
         UserError: The location cannot be written to, or the disk is full.
     """
-    try:
+    with _explained(folder, kept):
         yield folder
-    except BrokenPipeError:  # the reader of what is printed has gone
-        raise
-    except OSError as error:
-        raise _write_error(error, folder, kept) from error
 
 
 def remove_left_over(path: Path | str) -> None:
@@ -196,9 +186,16 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_error(error: OSError, goal: Path, kept: str = "no partial file was left") -> UserError:
-    return UserError(
-        f"This cannot be written ({error.strerror or error}); {kept}. "
-        "A writable location with free space is expected.",
-        where=goal,
-    )
+@contextmanager
+def _explained(goal: Path, kept: str = "no partial file was left") -> Iterator[None]:
+    """Turn an error of the file system into a UserError."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of what is printed has gone
+        raise
+    except OSError as error:
+        raise UserError(
+            f"This cannot be written ({error.strerror or error}); {kept}. "
+            "A writable location with free space is expected.",
+            where=goal,
+        ) from error

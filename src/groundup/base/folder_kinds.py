@@ -10,6 +10,8 @@ from groundup.base.run import RunFolder
 
 _MOST_NAMED = 3
 _SCANNED_FILES = 2_000
+_PARTS = ("corpus", "train", "validation", "tokenizer")
+"""The folders in a data folder."""
 
 
 def is_data(folder: Path) -> bool:
@@ -20,8 +22,7 @@ def is_data(folder: Path) -> bool:
 
 def data_with_stores(path: Path) -> Path | None:
     """Return the data folder with token stores that a path is, or is a part of, if it is one."""
-    is_part = path.name in ("corpus", "train", "validation", "tokenizer")
-    for folder in (path, path.parent) if is_part else (path,):
+    for folder in (path, path.parent) if path.name in _PARTS else (path,):
         if (folder / "train" / "documents.npy").is_file():
             return folder
     return None
@@ -107,7 +108,7 @@ def not_data(folder: Path) -> UserError | None:
             where=folder,
             settings={"data": str(_short(places[0]))} if places else None,
         )
-    if is_data(outer) and folder.name in ("corpus", "train", "validation", "tokenizer"):
+    if is_data(outer) and folder.name in _PARTS:
         return UserError(
             f"This is a part of the data folder {outer}. The data folder is expected.",
             where=folder,

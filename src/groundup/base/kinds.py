@@ -148,6 +148,11 @@ class Kind:
         """Return the annotation that is an instance of `cls`; None if there is none."""
         return next((mark for mark in self.metadata if isinstance(mark, cls)), None)
 
+    def is_none(self, word: str) -> bool:
+        """Whether a word stands for None: "none" or "off", unless any text is expected."""
+        has_none = self.optional and Mark.FREE_TEXT not in self.marks
+        return has_none and word.lower() in ("none", "off")
+
     def accepts(self, value: Any) -> bool:
         """Whether the value has the type and lies in the range. NaN is never accepted."""
         if value is None:

@@ -163,8 +163,7 @@ def _converter(leaf: Leaf) -> Callable[[Any, Any], Any]:
 
     def read(_: Any, tokens: tuple[Token, ...]) -> Any:
         word = tokens[0].value
-        has_none = leaf.kind.optional and Mark.FREE_TEXT not in leaf.marks
-        if has_none and word.lower() in ("none", "off"):
+        if leaf.kind.is_none(word):
             return None
         if Mark.ZERO_IS_NONE in leaf.marks and word == "0":
             return None

@@ -12,6 +12,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.data.store import TokenStore
+from groundup.data.token_blocks import blocks
 from groundup.data.windows import Documents
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.decoders import form_of
@@ -26,7 +27,6 @@ from groundup.tokenizer.words import UNKNOWN
 
 _log = logging.getLogger(__name__)
 N_CONTEXT_BYTES = 3
-_BLOCK_TOKENS = 2**20
 _TRAIN_WINDOWS, _TRAIN_TOKENS = 64, 2**15
 """Enough training windows, and tokens, to estimate the gap to the validation loss."""
 
@@ -153,10 +153,7 @@ def _warn_of_unknown(store: TokenStore, tokenizer: Tokenizer) -> None:
     unknown = tokenizer.special_tokens.get(UNKNOWN)
     if unknown is None:
         return
-    n = sum(
-        int((store.read(start, min(start + _BLOCK_TOKENS, store.n_tokens)) == unknown).sum())
-        for start in range(0, store.n_tokens, _BLOCK_TOKENS)
-    )
+    n = sum(int((ids == unknown).sum()) for ids in blocks(store))
     if n:
         _log.warning(
             "%.0f%% of the validation tokens are unknown words, whose bytes are not counted. "
@@ -178,13 +175,13 @@ def _read_training_text(store: TokenStore, tokenizer: Tokenizer) -> tuple[ByteNg
     """
     last = bytearray()
 
-    def blocks() -> Iterator[bytes]:
+    def text() -> Iterator[bytes]:
         for block in target_bytes(store, tokenizer, skip=0):
             last.extend(block)
             del last[:-WINDOW_BYTES]
             yield block
 
-    ngrams = ByteNgrams(blocks(), N_CONTEXT_BYTES)
+    ngrams = ByteNgrams(text(), N_CONTEXT_BYTES)
     return ngrams, bytes(last)
 
 
