@@ -185,7 +185,7 @@ def set_vocab(token: str, index: Any) -> Callable[[Any], Any]:
     return edit
 
 
-TEMPLATE = {
+TEMPLATE: dict[str, Any] = {
     "type": "TemplateProcessing",
     "single": [
         {"SpecialToken": {"id": "<|a|>", "type_id": 0}},
@@ -244,6 +244,13 @@ def test_what_our_bpe_does_not_compute_is_run_by_the_library(name: str, tmp_path
     check_imported(tmp_path, RUN_BY_THE_LIBRARY[name])
 
 
+def add_a_token_whose_id_is_taken(file: Any) -> None:
+    """The vocabulary has a hole, so that the library counts an id that a token has."""
+    vocabulary, added = file["model"]["vocab"], file["added_tokens"]
+    vocabulary["xq"] = len(vocabulary) + 1
+    file["added_tokens"] = [added[-1] | {"content": "<|new|>", "id": len(vocabulary)}]
+
+
 REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (lambda file: file["pre_tokenizer"].update(new=1), r"pre_tokenizer\.new is not supported"),
     (with_steps({"type": "Digits", "new": 1}), r"pre_tokenizer.*new is not supported"),
@@ -251,6 +258,13 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (set_step("normalizer", {"type": "NFC", "new": 1}), r"normalizer\.new is not supported"),
     (set_step("normalizer", {"type": "New"}), r"normalizer\.type is .New"),
     (set_step("post_processor", {"type": "New"}), r"post_processor\.type is .New"),
+    *(
+        (
+            set_step("post_processor", TEMPLATE | {"single": single}),
+            r"post_processor\.single is .*the text \(Sequence A\) once",
+        )
+        for single in ([], TEMPLATE["single"][:1], TEMPLATE["single"] * 2, TEMPLATE["pair"], [1])
+    ),
     (set_step("decoder", {"type": "CTC"}), r"decoder\.type is .CTC"),
     (
         set_step("decoder", {"type": "Sequence", "decoders": [{"type": "Fuse", "new": 1}]}),
@@ -284,6 +298,7 @@ REFUSED: list[tuple[Callable[[Any], Any], str]] = [
     (set_vocab("日本", 999), "'日本' .* is not byte-level"),
     (set_added(id=7), r"added_tokens\[2\]\.id is 7\. The id \d+ is expected"),
     (set_added(id=10**12), r"added_tokens\[2\]\.id is 1000000000000"),
+    (add_a_token_whose_id_is_taken, r"added_tokens\[0\]\.id is \d+\. 'xq' has this id"),
     (set_added(content=""), r"added_tokens\[2\]\.content is"),
     (set_added(content="<|a|>"), r"added_tokens\[2\]\.content is"),
     (lambda file: file.pop("model"), "model"),

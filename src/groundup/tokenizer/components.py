@@ -155,9 +155,18 @@ def _check(kinds: Kinds, step: Fields) -> None:
     if kind not in kinds:
         step.refuse("type", kind, f"One of {', '.join(kinds)} is expected")
     for name, expected in kinds[kind].items():
-        if step.has(name):
-            step.take(name, *expected)
+        if not step.has(name):
+            continue
+        value = step.take(name, *expected)
+        if name == "single" and texts_of_template(value) != ["A"]:
+            step.refuse(name, value, "A template with the text (Sequence A) once is expected")
     step.refuse_others()
+
+
+def texts_of_template(template: list[Any]) -> list[Any]:
+    """Return the ids of the texts in a template of `TemplateProcessing`: A, and B in a pair."""
+    parts = [part.get("Sequence") for part in template if isinstance(part, dict)]
+    return [part.get("id") for part in parts if isinstance(part, dict)]
 
 
 def _check_model(model: Fields) -> None:

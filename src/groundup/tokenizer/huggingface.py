@@ -12,7 +12,7 @@ from typing import Any
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.bpe import BPETokenizer
-from groundup.tokenizer.components import check_components
+from groundup.tokenizer.components import check_components, texts_of_template
 from groundup.tokenizer.dialect import OtherMeaningError, from_oniguruma, to_oniguruma
 from groundup.tokenizer.fields import Fields, read_object
 from groundup.tokenizer.imported import ImportedTokenizer
@@ -198,12 +198,7 @@ def _adds_nothing(file: Fields) -> bool:
     """Whether the post-processor adds no token to a text."""
     for kind, step in _steps(file, "post_processor", "processors"):
         parts = step.take("single", list, default=None) if kind == "TemplateProcessing" else None
-        is_text_alone = (
-            parts is not None
-            and len(parts) == 1
-            and isinstance(parts[0], dict)
-            and "Sequence" in parts[0]
-        )
+        is_text_alone = parts is not None and len(parts) == 1 and texts_of_template(parts) == ["A"]
         if kind != "ByteLevel" and not is_text_alone:
             return False
     return True
@@ -251,6 +246,7 @@ def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[s
     """
     found: dict[str, int] = {}
     normalized: set[bool] = set()
+    taken = set(vocabulary.values())
     for token in file.take_objects("added_tokens", default=[]):
         name, index = token.take("content", str), token.take("id", int)
         normalized.add(token.take("normalized", bool))
@@ -258,6 +254,9 @@ def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[s
         own = last + 1 if last >= len(vocabulary) else len(vocabulary)
         if index != (counted := vocabulary.get(name, own)):
             token.refuse("id", index, f"The id {counted} is expected for {name[:40]!r}")
+        if name not in vocabulary and index in taken:
+            other = next(each for each, held in vocabulary.items() if held == index)
+            token.refuse("id", index, f"{other[:40]!r} has this id. Another one is expected")
         found[name] = index
     return found, len(normalized) <= 1
 
