@@ -181,7 +181,7 @@ def test_a_pattern_is_kept_in_files() -> None:
         ({"layers": "wgw", "n_layers": 4}, "3 layers|4 layers", {"layers": "wgww"}),
         ({"layers": "wx"}, "letters w, d and g", None),
         ({"layers": ""}, "One letter per layer", {"layers": "ww"}),
-        ({"layers": "w", "window": 401}, "window is 401", {"window": 400}),
+        ({"layers": "w", "window": 401}, "window is 401", {"context_length": 401}),
         ({"window": 8}, "no layer has a window", {"layers": "w"}),
         ({"layers": "w", "sliding_window": 8}, "Only one of them", None),
     ],

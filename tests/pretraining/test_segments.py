@@ -177,3 +177,5 @@ def test_bad_settings_are_refused(words: str) -> None:
     with pytest.raises(UserError) as caught:
         settings(Path("data"), **BAD[words])
     assert words in caught.value.message
+    if "17 tokens" in words:
+        assert caught.value.settings == {"context_length": 34}

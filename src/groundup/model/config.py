@@ -275,7 +275,7 @@ class GPTConfig(Config):
             raise UserError(
                 f"window is {self.window}, and the context length is {self.context_length}. A "
                 "window of at most the context length is expected.",
-                settings={"window": self.context_length},
+                settings={"context_length": self.window_width},
             )
         if self.sliding_window is not None or self.sliding_layers is not None:
             raise UserError(

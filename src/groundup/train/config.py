@@ -162,7 +162,7 @@ class PretrainConfig(Config):
             raise UserError(
                 f"A segment has {segment:,} tokens and a window has {T:,}. A segment is at most as "
                 "long as a window.",
-                settings={"segment": None},
+                settings={"context_length": 2 * segment},
             )
         if segment is not None and self.documents != "stream":
             raise UserError(
