@@ -309,10 +309,10 @@ def test_why_shows_what_the_model_nearly_said() -> None:
     assert len(drawn) == 20
     assert sorted(token.probability for token in found) == sorted(drawn)[:5]
     for token in found:
-        assert len(token.rivals) == 3
-        assert token.text not in [text for text, _ in token.rivals]
-        # At temperature 0 no rival is more likely.
-        assert token.probability >= token.rivals[0][1] >= token.rivals[2][1]
+        assert len(token.alternatives) == 3
+        assert token.text not in [text for text, _ in token.alternatives]
+        # At temperature 0 no alternative is more likely.
+        assert token.probability >= token.alternatives[0][1] >= token.alternatives[2][1]
         assert chat.session.exchanges[0].answer.startswith(token.before)
 
 

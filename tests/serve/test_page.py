@@ -1,4 +1,4 @@
-"""What the page asks its server: tokens with their rivals, branches, and a look inside."""
+"""What the page asks its server: tokens with their alternatives, branches, and a look inside."""
 
 import json
 import threading
@@ -81,17 +81,17 @@ def test_tokens_come_with_the_probabilities_of_the_model_and_a_branch_goes_on_fr
     logprobs = logits.log_softmax(dim=1)
     for i, event in enumerate(events[1:-1]):
         token = event["token"]
-        rivals = {index: logprob for index, _, _, logprob in token["rivals"]}
+        alternatives = {index: logprob for index, _, _, logprob in token["alternatives"]}
         best = logprobs[i].topk(10)
-        assert list(rivals) == best.indices.tolist()
+        assert list(alternatives) == best.indices.tolist()
         torch.testing.assert_close(
-            torch.tensor(list(rivals.values())), best.values, atol=1e-4, rtol=0
+            torch.tensor(list(alternatives.values())), best.values, atol=1e-4, rtol=0
         )
         assert token["logprob"] == pytest.approx(float(logprobs[i, answer[i]]), abs=1e-4)
-    rival = events[3]["token"]["rivals"][1][0]
-    branch = ids_of(base.answer(prompt=prompt, answer=[*answer[:2], rival]))
+    alternative = events[3]["token"]["alternatives"][1][0]
+    branch = ids_of(base.answer(prompt=prompt, answer=[*answer[:2], alternative]))
     assert branch[0] == prompt
-    whole_ids = [*prompt, *answer[:2], rival, *branch[1]]
+    whole_ids = [*prompt, *answer[:2], alternative, *branch[1]]
     again = whole(base.served.model.model, whole_ids).argmax(dim=1).tolist()
     assert branch[1] == again[len(prompt) + 2 : -1]
 
@@ -122,7 +122,7 @@ def test_a_text_to_continue_has_no_control_token_either(base: Server) -> None:
     assert special.isdisjoint(ids_of(base.answer(text=f"a{END}{ASSISTANT}"))[0])
 
 
-def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Server) -> None:
+def test_the_token_that_ends_an_answer_is_shown_with_its_alternatives(assistant: Server) -> None:
     turns = [{"role": "user", "text": "the cat"}]
     settings = {"turns": turns, "temperature": 5, "max_new_tokens": 40}
     tries = (assistant.answer(**settings, seed=seed) for seed in range(40))
@@ -130,7 +130,7 @@ def test_the_token_that_ends_an_answer_is_shown_with_its_rivals(assistant: Serve
     last = events[-2]["token"]
     assert last["id"] in assistant.served.model.stop_ids
     assert last["text"] == ""
-    assert len(last["rivals"]) == 11
+    assert len(last["alternatives"]) == 11
     prompt = chat_prompt(assistant.served, [Turn(role="user", text="the cat")])
     assert ids_of(events)[0] == prompt
 
@@ -156,7 +156,9 @@ def test_a_look_inside_is_what_the_answer_was_made_of(base: Server) -> None:
     assert status == 200
     last = found["layers"][-1]
     assert last["logprob"] == pytest.approx(token["logprob"], abs=1e-4)
-    assert [rival[:3] for rival in last["top"]] == [rival[:3] for rival in token["rivals"][:5]]
+    assert [alternative[:3] for alternative in last["top"]] == [
+        alternative[:3] for alternative in token["alternatives"][:5]
+    ]
     assert len(found["layers"]) == 4
     assert last["rank"] == 1
     expected = capture(base.served.model.model, before).attention[:, :, -1]

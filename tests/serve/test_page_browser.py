@@ -140,7 +140,7 @@ def test_everything_works_by_keyboard(tmp_path: Path) -> None:
         assert page.is_hidden("#card")
         assert focused(page, "[...document.querySelectorAll('.t')].indexOf(node)") == 1
         press("Enter")
-        rival = focused(page, "node.querySelector('code').textContent")
+        alternative = focused(page, "node.querySelector('code').textContent")
         press("Enter")
         page.wait_for_selector("text=2/2")
         answered(page)
@@ -148,7 +148,7 @@ def test_everything_works_by_keyboard(tmp_path: Path) -> None:
         assert bodies[-1]["prompt"] == [277, *served.tokenizer.encode("the cat"), 279, 278]
         branch = page.locator(".t").all_text_contents()
         assert branch[0] == texts[0]
-        assert branch[1].replace(" ", "·") == rival.replace("⏎", "") or "⟨" in rival
+        assert branch[1].replace(" ", "·") == alternative.replace("⏎", "") or "⟨" in alternative
         assert page.locator(".t.branch").count() == 1
 
         tab_to(page, "button[aria-label^=Previous]", "Shift+Tab")

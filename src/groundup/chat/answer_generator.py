@@ -8,7 +8,7 @@ from groundup.base.device import choose_device
 from groundup.base.fields import field_kinds
 from groundup.chat.config import ChatConfig
 from groundup.chat.session import check_answer_length
-from groundup.chat.uncertainty import N_RIVALS
+from groundup.chat.uncertainty import N_ALTERNATIVES
 from groundup.evaluation.decoders import decoder_of, form_of
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import token_bytes
@@ -50,7 +50,7 @@ class AnswerGenerator:
         self.token_bytes = token_bytes
         self.context_length = decoder.config.context_length
         self.tokens: list[Token] = []
-        """The tokens of the last answer, with the log-probabilities of their rivals."""
+        """The tokens of the last answer, with the log-probabilities of their alternatives."""
         self.was_cut = False
         """Whether the last answer has the maximum length."""
         self._settings = settings
@@ -134,7 +134,7 @@ class AnswerGenerator:
             sampling=sampling,
             stop_ids=self._stop_ids,
             stop=stop,
-            logprobs=N_RIVALS + 1,
+            logprobs=N_ALTERNATIVES + 1,
         )
         handle = self._engine.submit(request)
         try:

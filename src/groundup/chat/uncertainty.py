@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from groundup.generation.sampler import Token
 
-N_RIVALS = 3
+N_ALTERNATIVES = 3
 _N_SHOWN = 5
-_PLACE, _RIVAL = 26, 10
-"""Columns of a token with the text before it, and of a rival; the lines have 80."""
+_PLACE, _ALTERNATIVE = 26, 10
+"""Columns of a token with the text before it, and of an alternative; the lines have 80."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class UncertainToken:
     """The text of the answer before it."""
     text: str
     probability: float
-    rivals: tuple[tuple[str, float], ...]
+    alternatives: tuple[tuple[str, float], ...]
     """The most likely other tokens and their probabilities."""
 
 
@@ -39,14 +39,14 @@ def least_certain(
     known = [(i, token.logprobs) for i, token in enumerate(tokens) if token.logprobs is not None]
     found = []
     for i, logprobs in sorted(heapq.nsmallest(n, known, key=lambda each: each[1].drawn)):
-        rivals = [(k, p) for k, p in logprobs.top if k != tokens[i].id][:N_RIVALS]
+        alternatives = [(k, p) for k, p in logprobs.top if k != tokens[i].id][:N_ALTERNATIVES]
         before = b"".join(token_bytes(token.id) for token in tokens[:i])
         found.append(
             UncertainToken(
                 before=before.decode("utf-8", "replace"),
                 text=_text(token_bytes(tokens[i].id)),
                 probability=math.exp(logprobs.drawn),
-                rivals=tuple((_text(token_bytes(k)), math.exp(p)) for k, p in rivals),
+                alternatives=tuple((_text(token_bytes(k)), math.exp(p)) for k, p in alternatives),
             )
         )
     return found
@@ -59,20 +59,20 @@ def as_lines(found: Sequence[UncertainToken]) -> str:
     >>> print(as_lines([token]).splitlines()[-1])
         The capital is ' Rome'  31 % ' Paris'   30 % 'a'         0 %
     """
-    lines = [_row("text and token", "prob", [("instead", "prob")] * N_RIVALS)]
+    lines = [_row("text and token", "prob", [("instead", "prob")] * N_ALTERNATIVES)]
     for token in found:
-        text = _cut(token.text, _RIVAL)
+        text = _cut(token.text, _ALTERNATIVE)
         before = token.before[-4 * _PLACE :].replace("\n", "⏎").replace("\t", "⇥")
         while _width(before) + 1 + _width(text) > _PLACE:
             before = before[1:]
-        rivals = [(_cut(rival, _RIVAL), _percent(p)) for rival, p in token.rivals]
-        lines.append(_row(f"{before} {text}", _percent(token.probability), rivals))
+        others = [(_cut(other, _ALTERNATIVE), _percent(p)) for other, p in token.alternatives]
+        lines.append(_row(f"{before} {text}", _percent(token.probability), others))
     return "\n".join(lines)
 
 
-def _row(place: str, probability: str, rivals: Sequence[tuple[str, str]]) -> str:
+def _row(place: str, probability: str, alternatives: Sequence[tuple[str, str]]) -> str:
     cells = [" " * (_PLACE - _width(place)) + place + f"{probability:>6}"]
-    cells += [f"{text}{' ' * (_RIVAL - _width(text))}{p:>5}" for text, p in rivals]
+    cells += [f"{text}{' ' * (_ALTERNATIVE - _width(text))}{p:>5}" for text, p in alternatives]
     return " ".join(cells).rstrip()
 
 

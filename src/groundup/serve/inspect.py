@@ -1,4 +1,4 @@
-"""The page, and what it asks for: tokens with their rivals, and a look inside the model.
+"""The page, and what it asks for: tokens with their alternatives, and a look inside the model.
 
 The page sends token ids back as it got them, so that an answer that goes on from its middle is not
 encoded again. Text becomes ids on the server only, and never a control token.

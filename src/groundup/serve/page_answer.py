@@ -1,4 +1,4 @@
-"""An answer of the page: its prompt, its tokens with their rivals, and why it ended."""
+"""An answer of the page: its prompt, its tokens with their alternatives, and why it ended."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -13,7 +13,7 @@ from groundup.generation.request import Request, Sampling
 from groundup.serve.errors import as_api_error
 from groundup.serve.listening import Answering, stopping
 from groundup.serve.page_prompt import END_OF_SPEECH
-from groundup.serve.page_tokens import N_RIVALS, AnswerText, TokenNames
+from groundup.serve.page_tokens import N_ALTERNATIVES, AnswerText, TokenNames
 from groundup.serve.served_model import ServedModel
 
 _HEADERS = [
@@ -44,7 +44,7 @@ class Asked:
             ids=[*self.prompt, *self.begun],
             max_new_tokens=self.max_new_tokens,
             sampling=self.sampling,
-            logprobs=N_RIVALS,
+            logprobs=N_ALTERNATIVES,
         )
 
 

@@ -1,4 +1,4 @@
-"""Tokens as the page shows them: their text as it becomes certain, their names, their rivals."""
+"""Tokens as the page shows them: their text as it becomes certain, names, and alternatives."""
 
 import codecs
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 from groundup.generation.sampler import Token, token_logprobs
 from groundup.serve.served_model import ServedModel
 
-N_RIVALS = 10
+N_ALTERNATIVES = 10
 """Number of most likely tokens that are listed for each token of an answer."""
 _TEXT, _CONTROL, _BYTES = 0, 1, 2
 
@@ -45,9 +45,9 @@ class TokenNames:
 
     def top(self, logits: Tensor, token: int, n_top: int) -> list[tuple[Any, ...]]:
         """Name the most likely tokens, with their log-probabilities."""
-        return self.rivals(token_logprobs(logits, token, n_top).top)
+        return self.alternatives(token_logprobs(logits, token, n_top).top)
 
-    def rivals(self, top: Sequence[tuple[int, float]]) -> list[tuple[Any, ...]]:
+    def alternatives(self, top: Sequence[tuple[int, float]]) -> list[tuple[Any, ...]]:
         """Name tokens that have log-probabilities: id, name, kind, log-probability."""
         return [(*self(index), round(logprob, 5)) for index, logprob in top]
 
@@ -71,7 +71,7 @@ class AnswerText:
         return piece
 
     def shown(self, token: Token) -> dict[str, Any]:
-        """Describe a token of the answer: its text, its log-probability, and its rivals."""
+        """Describe a token of the answer: its text, its log-probability, and its alternatives."""
         index, name, kind = self._names(token.id)
         assert token.logprobs is not None
         return {
@@ -80,5 +80,5 @@ class AnswerText:
             "kind": kind,
             "text": self.push(index),
             "logprob": round(token.logprobs.drawn, 5),
-            "rivals": self._names.rivals(token.logprobs.top),
+            "alternatives": self._names.alternatives(token.logprobs.top),
         }

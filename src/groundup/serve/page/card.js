@@ -1,11 +1,11 @@
-// The card beside a token: its rivals with their probabilities. A click on one branches from it.
+// The card beside a token: its alternatives with their probabilities. A click on one branches from it.
 
 import { alongColumn, bits, button, el, make, percent, rove, share, shown } from "./dom.js";
 
 const SHOW_MS = 150, HIDE_MS = 260;
 
 export class Card {
-  /** @param actions  branch(node, i, rival) and look(node, i); busy() tells that an answer is written. */
+  /** @param actions  branch(node, i, other) and look(node, i); busy() tells that an answer is written. */
   constructor(actions) {
     this.actions = actions;
     this.element = el("card");
@@ -88,18 +88,18 @@ export class Card {
   }
 
   rows(token) {
-    const rest = 1 - token.rivals.reduce((sum, rival) => sum + share(rival[3]), 0);
-    const rows = token.rivals.map(rival => {
-      const isChosen = rival[0] === token.id, parts = [
-        make("code", {}, shown(rival)),
+    const rest = 1 - token.alternatives.reduce((sum, other) => sum + share(other[3]), 0);
+    const rows = token.alternatives.map(other => {
+      const isChosen = other[0] === token.id, parts = [
+        make("code", {}, shown(other)),
         make("span", { className: "track" }, make("span", { className: "fill" })),
-        make("span", { className: "share" }, percent(share(rival[3]))),
+        make("span", { className: "share" }, percent(share(other[3]))),
       ];
-      parts[1].firstChild.style.width = `${100 * share(rival[3])}%`;
+      parts[1].firstChild.style.width = `${100 * share(other[3])}%`;
       if (isChosen) return make("li", { className: "chosen", "aria-current": "true" }, ...parts);
-      const choose = () => { const [node, at] = [this.view.node, this.at]; this.hide(); this.actions.branch(node, at, rival); };
+      const choose = () => { const [node, at] = [this.view.node, this.at]; this.hide(); this.actions.branch(node, at, other); };
       const row = button("", choose, {
-        disabled: this.actions.busy(), "aria-label": `Branch with “${shown(rival)}”, ${percent(share(rival[3]))}`,
+        disabled: this.actions.busy(), "aria-label": `Branch with “${shown(other)}”, ${percent(share(other[3]))}`,
       });
       row.replaceChildren(...parts);
       return make("li", {}, row);

@@ -66,9 +66,9 @@ export class LookView {
   lens(token, layers) {
     const last = layers.length - 1;
     const rows = layers.map(({ top, logprob, rank }, i) => {
-      const words = make("td", { className: "words" }, ...top.map(rival => heat(make("code", {
-        className: rival[0] === token.id ? "chosen" : "", title: percent(share(rival[3])),
-      }, shown(rival)), share(rival[3]))));
+      const words = make("td", { className: "words" }, ...top.map(other => heat(make("code", {
+        className: other[0] === token.id ? "chosen" : "", title: percent(share(other[3])),
+      }, shown(other)), share(other[3]))));
       const label = i === 0 ? "embed" : i === last ? "model" : String(i - 1);
       return make("tr", {}, make("th", { scope: "row", className: "n" }, label),
         make("td", { className: "n" }, percent(share(logprob))), make("td", { className: "n soft" }, `#${rank.toLocaleString("en")}`), words);

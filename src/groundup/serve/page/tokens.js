@@ -32,7 +32,7 @@ export const describe = token =>
 export class AnswerView {
   /**
    * @param node  The node of the tree.
-   * @param card  The card that shows rivals.
+   * @param card  The card that shows alternatives.
    */
   constructor(node, card) {
     this.node = node;

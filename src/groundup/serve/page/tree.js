@@ -2,7 +2,7 @@
 // the siblings one is shown.
 //
 // A user's node has a text. A node of the model has tokens, each with id, name, kind, text, logprob
-// and rivals; the prompt that it answers; and why it ended.
+// and alternatives; the prompt that it answers; and why it ended.
 
 export class Tree {
   constructor() {
