@@ -1,10 +1,17 @@
-"""Appending a single document, of which nothing lands in one of the sets."""
+"""Appending: a single document, and sources that the corpus contains already."""
 
 import json
+import os
 from pathlib import Path
 
+import pytest
+
+from groundup.base.errors import UserError
 from groundup.data.config import PrepareAndEncodeConfig
 from groundup.data.pipeline import prepare_and_encode
+from groundup.text.config import PrepareConfig
+from groundup.text.corpus import read_corpus
+from groundup.text.prepare import PrepareResult, prepare
 from groundup.tokenizer.train_bpe import train_bpe
 
 
@@ -26,3 +33,62 @@ def test_an_appended_document_may_be_in_either_set(tmp_path: Path) -> None:
     for n in range(3):
         report = prepare_and_encode(rows(f"one-{n}", range(2000 + n, 2001 + n)))
         assert report.train.n_documents + report.validation.n_documents == 1101 + n
+
+
+def story(n: int) -> str:
+    return " ".join(f"The cat {k} sat on the mat." for k in range(n))
+
+
+def texts(data: Path) -> list[str]:
+    return [d.text for side in ("train", "validation") for d in read_corpus(data, side)]
+
+
+def added(tmp_path: Path, *names: str) -> PrepareResult:
+    sources = tuple(str(tmp_path / name) for name in names)
+    return prepare(PrepareConfig(sources=sources, out=tmp_path / "data", append=True, audit=False))
+
+
+@pytest.fixture
+def two_files(tmp_path: Path) -> Path:
+    """A folder with two files, and a corpus of the first, `data`, to which the other is added."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}. {story(100)}")
+    out = tmp_path / "data"
+    prepare(PrepareConfig(sources=(str(tmp_path / "a.txt"),), out=out, audit=False))
+    assert added(tmp_path, "b.txt").n_skipped_sources == 0
+    return tmp_path
+
+
+def test_a_file_that_was_only_touched_is_not_appended_again(two_files: Path) -> None:
+    before = texts(two_files / "data")
+    for name in ("a.txt", "b.txt"):
+        os.utime(two_files / name, ns=(1, 1))
+        assert added(two_files, name).n_skipped_sources == 1
+    assert texts(two_files / "data") == before
+
+
+@pytest.mark.parametrize("name", ["a.txt", "b.txt"])
+def test_a_file_that_has_changed_is_not_appended_again(two_files: Path, name: str) -> None:
+    before = texts(two_files / "data")
+    with open(two_files / name, "a") as file:
+        file.write("And one more.")
+    (two_files / "c.txt").write_text(story(50))
+    with pytest.raises(UserError, match="has changed since") as refused:
+        added(two_files, "c.txt", name)
+    assert str(two_files / name) in refused.value.located
+    assert refused.value.command == (
+        f"groundup prepare {two_files}/a.txt {two_files}/b.txt --no-audit --out {two_files}/data"
+    )
+    assert texts(two_files / "data") == before
+    assert added(two_files, "c.txt").n_skipped_sources == 0
+
+
+def test_a_pipe_is_appended(two_files: Path) -> None:
+    for text in (story(30), story(40)):
+        reading, writing = os.pipe()
+        os.write(writing, text.encode())
+        os.close(writing)
+        n = len("".join(texts(two_files / "data")))
+        added(two_files, f"/dev/fd/{reading}")
+        os.close(reading)
+        assert len("".join(texts(two_files / "data"))) == n + len(text)

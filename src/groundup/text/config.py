@@ -46,7 +46,8 @@ class PrepareConfig(ReadConfig):
     out: Path = Path("data")
     """Data folder to write to."""
     append: bool = False
-    """Append to the corpus in the data folder, whose order and split stay the same."""
+    """Append to the corpus in the data folder, whose order and split stay the same. A file that it
+    contains already is skipped; one that has changed since is refused."""
     validation_frac: Annotated[float, Gt(0), Lt(1)] = 0.1
     """Fraction of the text to put in the validation set."""
     seed: Whole = 1

@@ -130,7 +130,7 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
                 f"The {size.n_file_bytes:,} bytes that were prepared are expected; "
                 "prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent, manifest),
+                command=prepare_command(corpus.parent, manifest),
             )
     return sizes
 
@@ -210,7 +210,7 @@ def _corrupt(corpus: Path, side: str) -> UserError:
         "This file is corrupt: its checksum differs from the one in manifest.json. "
         "Prepare the same sources again.",
         where=corpus / f"{side}.jsonl",
-        command=_prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
+        command=prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
     )
 
 
@@ -278,7 +278,7 @@ def no_corpus(data: Path) -> UserError:
     )
 
 
-def _prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
+def prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
     """Write the command that prepares the same text again, as far as it is known."""
     sources = recorded_sources(manifest) if manifest else []
     if manifest is None or not sources or "-" in sources:

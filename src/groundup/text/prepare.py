@@ -27,6 +27,7 @@ from groundup.text.corpus import (
     recorded_sources,
     verify_corpus,
 )
+from groundup.text.held import hashes_of, is_same, new_sources, options_of, without
 from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
@@ -39,8 +40,6 @@ _log = logging.getLogger(__name__)
 
 _N_LONGEST = 5
 _REPORTED_EVERY_BYTES = 2**22
-_OPTIONS_SINCE_0_2 = {"format": "auto", "skip_empty": False}
-"""Their values in a corpus of version 0.1, whose manifest lacks them."""
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (stage, bytes done, total bytes or None)."""
@@ -98,8 +97,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     left_out = LeftOut()
     sources = _distinct(words, left_out) if config.sources else named_text(words[0])
     config = replace(config, sources=tuple(words))
-    todo = _not_in(held, sources) if config.append and held is not None else sources
-    keep = held is not None and not config.append and _is_same(held, sources, _options(config))
+    todo = new_sources(config.out, held, sources) if config.append and held else sources
+    keep = held is not None and not config.append and is_same(held, sources, config)
     if keep and _is_intact(corpus):
         _log.info("the corpus in %s was made from the same sources: kept", corpus)
         todo = []
@@ -141,7 +140,7 @@ def _write_corpus(
                 auditor.add(side, piece)
     longest = [] if held is None else [(name, size) for name, size in held["longest"]]
     size = 0
-    options = _options(config) if held is None else held["options"]
+    options = options_of(config) if held is None else held["options"]
     splitter = Splitter(
         may_leave_empty=held is not None,
         validation_frac=options["validation_frac"],
@@ -174,10 +173,11 @@ def _write_corpus(
             raise refused_change(config.out, present)
         before = recorded_sources(held) if held is not None else []
         names = source_names(config.sources)
+        read = without(sources, left_out.unread)
         writer.finish(
             sources=list(dict.fromkeys([*before, *names])),
-            stamps=(held["stamps"] if held is not None else [])
-            + [s.stamp for s in _without(sources, left_out.unread)],
+            stamps=(held["stamps"] if held is not None else []) + [source.stamp for source in read],
+            sha256={**(held.get("sha256", {}) if held is not None else {}), **hashes_of(read)},
             unread=(held.get("unread", []) if held is not None else []) + left_out.unread,
             options=options,
             rule=splitter.rule,
@@ -248,28 +248,6 @@ def _n_bytes(sources: list[Source]) -> int | None:
     return None if None in sizes else sum(size for size in sizes if size)
 
 
-def _options(config: PrepareConfig) -> dict[str, Any]:
-    """Return what decides the corpus, besides the sources."""
-    return {
-        "validation_frac": config.validation_frac,
-        "seed": config.seed,
-        "encoding": config.encoding,
-        "separator": config.separator,
-        "text_field": config.text_field,
-        "audit": config.audit,
-        "format": config.format,
-        "skip_empty": config.skip_empty,
-    }
-
-
-def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any]) -> bool:
-    """Whether a corpus was made from exactly these sources and settings."""
-    stamps = [s.stamp for s in _without(sources, held.get("unread", []))]
-    known = all(None not in stamp for stamp in stamps)
-    held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
-    return known and held.get("stamps") == stamps and held_options == options
-
-
 def _is_intact(corpus: Path) -> bool:
     try:
         verify_corpus(corpus)
@@ -277,28 +255,6 @@ def _is_intact(corpus: Path) -> bool:
         _log.warning("the corpus is written again: %s", damage.located)
         return False
     return True
-
-
-def _without(sources: list[Source], unread: list[Any]) -> list[Source]:
-    """Return the sources that were not left out, or have changed since."""
-    keys = {(*stamp, changed_ns) for stamp, changed_ns in unread}
-    return [s for s in sources if (*s.stamp, s.changed_ns) not in keys]
-
-
-def _not_in(held: dict[str, Any], sources: list[Source]) -> list[Source]:
-    """Return the sources that a corpus does not contain, nor left out unchanged."""
-    # Without the name, which depends on the word that the file was found by.
-    unread = {(*stamp[1:], changed_ns) for stamp, changed_ns in held.get("unread", [])}
-    stamps = {tuple(stamp[1:]) for stamp in held.get("stamps", [])}
-    return [
-        source
-        for source in sources
-        if None in source.stamp
-        or (
-            (*source.stamp[1:], source.changed_ns) not in unread
-            and tuple(source.stamp[1:]) not in stamps
-        )
-    ]
 
 
 def _result(
