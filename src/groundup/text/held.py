@@ -30,11 +30,15 @@ def options_of(config: PrepareConfig) -> dict[str, Any]:
 def is_same(held: dict[str, Any], sources: list[Source], config: PrepareConfig) -> bool:
     """Whether a corpus was made from exactly these sources and settings.
 
+    With `strict`, a corpus that lacks a file of a folder is another one.
+
     Args:
         held: The manifest of the corpus.
         sources: The sources.
         config: The settings.
     """
+    if config.strict and held.get("unread"):
+        return False
     stamps = [source.stamp for source in without(sources, held.get("unread", []))]
     known = all(None not in stamp for stamp in stamps)
     held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
@@ -52,21 +56,23 @@ def hashes_of(sources: list[Source]) -> dict[str, str]:
     return {source.stamp[1]: sha256_file(source.place) for source in sources if _is_file(source)}
 
 
-def new_sources(data: Path, held: dict[str, Any], sources: list[Source]) -> list[Source]:
+def new_sources(held: dict[str, Any], sources: list[Source], config: PrepareConfig) -> list[Source]:
     """Return the sources to append: those that a corpus does not contain, nor left out unchanged.
 
-    A file with another time than the recorded one is compared by its content.
+    A file with another time than the recorded one is compared by its content. With `strict`, what
+    was left out is read again.
 
     Args:
-        data: The data folder.
-        held: The manifest of its corpus.
+        held: The manifest of the corpus.
         sources: The sources that were named.
+        config: The settings.
 
     Raises:
         UserError: A file that the corpus contains has changed.
     """
     # Without the name, which depends on the word that the file was found by.
-    unread = {(*stamp[1:], changed_ns) for stamp, changed_ns in held.get("unread", [])}
+    left_out = [] if config.strict else held.get("unread", [])
+    unread = {(*stamp[1:], changed_ns) for stamp, changed_ns in left_out}
     stamps = {tuple(stamp[1:]) for stamp in held["stamps"]}
     places = {stamp[1] for stamp in held["stamps"]}
     new = []
@@ -82,7 +88,7 @@ def new_sources(data: Path, held: dict[str, Any], sources: list[Source]) -> list
                 "of it a second time. Give the new part as a file of its own, or prepare all "
                 "sources again without append.",
                 where=str(source),
-                command=prepare_command(data, held),
+                command=prepare_command(config.out, held),
             )
     return new
 

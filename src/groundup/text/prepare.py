@@ -97,7 +97,7 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
     left_out = LeftOut()
     sources = _distinct(words, left_out) if config.sources else named_text(words[0])
     config = replace(config, sources=tuple(words))
-    todo = new_sources(config.out, held, sources) if config.append and held else sources
+    todo = new_sources(held, sources, config) if config.append and held else sources
     keep = held is not None and not config.append and is_same(held, sources, config)
     if keep and _is_intact(corpus):
         _log.info("the corpus in %s was made from the same sources: kept", corpus)
