@@ -3,14 +3,16 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from groundup.base.errors import UserError
+from groundup.base.files import read_json
 from groundup.data.config import PrepareAndEncodeConfig
 from groundup.data.pipeline import prepare_and_encode
 from groundup.text.config import PrepareConfig
-from groundup.text.corpus import read_corpus
+from groundup.text.corpus import prepare_command, read_corpus
 from groundup.text.prepare import PrepareResult, prepare
 from groundup.tokenizer.train_bpe import train_bpe
 
@@ -92,3 +94,42 @@ def test_a_pipe_is_appended(two_files: Path) -> None:
         added(two_files, f"/dev/fd/{reading}")
         os.close(reading)
         assert len("".join(texts(two_files / "data"))) == n + len(text)
+
+
+def test_an_append_keeps_the_split(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        (tmp_path / f"{name}.txt").write_text(f"{name}. {story(100)}")
+    data = tmp_path / "data"
+
+    def run(name: str, **settings: Any) -> PrepareResult:
+        return prepare(str(tmp_path / f"{name}.txt"), out=data, audit=False, **settings)
+
+    run("a", seed=3, validation_frac=0.25)
+    before = texts(data)
+    for name, other, kept in (("seed", 4, 3), ("validation_frac", 0.5, 0.25)):
+        with pytest.raises(UserError, match=f"split with {name}={kept}") as refused:
+            run("b", append=True, **{name: other})
+        assert refused.value.settings == {name: kept}
+        assert texts(data) == before
+    run("b", append=True, seed=3)
+    run("c", append=True)
+    assert sum(text.startswith(("a. ", "b. ", "c. ")) for text in texts(data)) == 3
+
+
+def test_sources_that_were_read_in_several_ways_have_no_single_command(two_files: Path) -> None:
+    data = two_files / "data"
+    corpus, sources = data / "corpus", [f"{two_files}/{name}.txt" for name in ("a", "b")]
+    words = " ".join(sources)
+    assert f"prepare {words} --no" in prepare_command(data, read_json(corpus / "manifest.json"))
+    (two_files / "c.txt").write_text("|".join(story(40 + n) for n in range(3)))
+    config = PrepareConfig(
+        sources=(f"{two_files}/c.txt",), out=data, append=True, audit=False, separator="|"
+    )
+    prepare(config)
+    manifest = read_json(corpus / "manifest.json")
+    assert [append["options"]["separator"] for append in manifest["appended"]] == [None, "|"]
+    assert prepare_command(data, manifest) == ""
+    n = len(texts(data))
+    again = PrepareConfig(sources=(*sources, *config.sources), out=data, audit=False)
+    assert prepare(again).n_skipped_sources == 0
+    assert len(texts(data)) == n - 4, "two documents fewer, and a part of each on either side"

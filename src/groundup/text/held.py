@@ -4,27 +4,49 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
+from groundup.base.fields import changed_settings
 from groundup.base.files import sha256_file
 from groundup.text.config import PrepareConfig
-from groundup.text.corpus import prepare_command
+from groundup.text.corpus import are_read_alike, prepare_command
 from groundup.text.sources import Source
 
 _OPTIONS_SINCE_0_2 = {"format": "auto", "skip_empty": False}
 """Their values in a corpus of version 0.1, whose manifest lacks them."""
 
 
+_OF_SPLIT = ("validation_frac", "seed")
+_OF_READING = ("encoding", "separator", "text_field", "format", "skip_empty")
+
+
 def options_of(config: PrepareConfig) -> dict[str, Any]:
     """Return what decides the corpus, besides the sources."""
-    return {
-        "validation_frac": config.validation_frac,
-        "seed": config.seed,
-        "encoding": config.encoding,
-        "separator": config.separator,
-        "text_field": config.text_field,
-        "audit": config.audit,
-        "format": config.format,
-        "skip_empty": config.skip_empty,
-    }
+    return {name: getattr(config, name) for name in (*_OF_SPLIT, *_OF_READING, "audit")}
+
+
+def reading_options(config: PrepareConfig) -> dict[str, Any]:
+    """Return what decides how sources are read."""
+    return {name: getattr(config, name) for name in _OF_READING}
+
+
+def check_split(held: dict[str, Any], config: PrepareConfig) -> None:
+    """Refuse to append with another split than that of the corpus.
+
+    Args:
+        held: The manifest of the corpus.
+        config: The settings; defaults stand for those of the corpus.
+
+    Raises:
+        UserError: A setting of the split was changed, and differs.
+    """
+    kept = {name: held["options"][name] for name in _OF_SPLIT}
+    for name in changed_settings(config) & kept.keys():
+        if getattr(config, name) != kept[name]:
+            raise UserError(
+                f"The corpus was split with {name}={kept[name]}, and what is appended is split in "
+                f"the same way. The value {getattr(config, name)} is another one.",
+                where=config.out,
+                settings={name: kept[name]},
+            )
 
 
 def is_same(held: dict[str, Any], sources: list[Source], config: PrepareConfig) -> bool:
@@ -37,7 +59,7 @@ def is_same(held: dict[str, Any], sources: list[Source], config: PrepareConfig) 
         sources: The sources.
         config: The settings.
     """
-    if config.strict and held.get("unread"):
+    if (config.strict and held.get("unread")) or not are_read_alike(held):
         return False
     stamps = [source.stamp for source in without(sources, held.get("unread", []))]
     known = all(None not in stamp for stamp in stamps)

@@ -27,7 +27,15 @@ from groundup.text.corpus import (
     recorded_sources,
     verify_corpus,
 )
-from groundup.text.held import hashes_of, is_same, new_sources, options_of, without
+from groundup.text.held import (
+    check_split,
+    hashes_of,
+    is_same,
+    new_sources,
+    options_of,
+    reading_options,
+    without,
+)
 from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
@@ -94,6 +102,8 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             where=config.out,
             settings={"append": False},
         )
+    if config.append and held is not None:
+        check_split(held, config)
     left_out = LeftOut()
     sources = _distinct(words, left_out) if config.sources else named_text(words[0])
     config = replace(config, sources=tuple(words))
@@ -180,6 +190,7 @@ def _write_corpus(
             sha256={**(held.get("sha256", {}) if held is not None else {}), **hashes_of(read)},
             unread=(held.get("unread", []) if held is not None else []) + left_out.unread,
             options=options,
+            appended=_appended(held, names, config),
             rule=splitter.rule,
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
@@ -240,6 +251,16 @@ def _distinct(words: list[str], left_out: LeftOut) -> list[Source]:
 def _left_out_before(held: dict[str, Any] | None) -> list[Any]:
     """What earlier commands left out of the corpus that is appended to."""
     return [] if held is None else [*held.get("left_out_before", []), held.get("left_out", {})]
+
+
+def _appended(
+    held: dict[str, Any] | None, names: list[str], config: PrepareConfig
+) -> list[dict[str, Any]]:
+    """List the appends to a corpus: their sources, and how they were read."""
+    if held is None:
+        return []
+    last = {"sources": names, "options": reading_options(config)}
+    return [*held.get("appended", []), last]
 
 
 def _n_bytes(sources: list[Source]) -> int | None:
