@@ -130,7 +130,9 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             for folder in [] if config.append else remove_outdated(config.out):
                 _log.warning("removed %s: its tokens were made from another text", folder)
     manifest = read_json(corpus / "manifest.json")
-    return _result(config.out, words, manifest, len(sources) - len(todo))
+    result = _result(config.out, words, manifest, len(sources) - len(todo))
+    _warn_of_uneven_split(result, manifest["options"])
+    return result
 
 
 def _write_corpus(
@@ -276,6 +278,25 @@ def _is_intact(corpus: Path) -> bool:
         _log.warning("the corpus is written again: %s", damage.located)
         return False
     return True
+
+
+def _warn_of_uneven_split(result: PrepareResult, options: dict[str, Any]) -> None:
+    """Warn where the sizes of whole documents make the validation set much smaller or larger."""
+    asked, held_out = options["validation_frac"], result.validation.n_characters
+    n_characters = held_out + result.train.n_characters
+    frac = held_out / max(1, n_characters)
+    if result.split_rule == "by document" and not asked / 2 <= frac <= asked * 2:
+        name, size = result.longest[0]
+        _log.warning(
+            "The validation set has %.1f%% of the text, where %.1f%% was asked for: each document "
+            "goes there with this probability. The longest document, %s, has %.1f%% of the text. "
+            "To split in another way, prepare the sources with another seed, for example %d.",
+            100 * frac,
+            100 * asked,
+            name,
+            100 * size / max(1, n_characters),
+            options["seed"] + 1,
+        )
 
 
 def _result(
