@@ -41,7 +41,7 @@ assert {d.name for d in reordered.validation} == {d.name for d in split.validati
 # %% [markdown]
 # ## Find passages that are in both sets
 # If a validation passage is also in the training set, its loss measures memorization, not
-# generalization. Exact duplicates are found by their hash, near duplicates by MinHash over runs of
+# generalization. Exact duplicates are found by their hash, near duplicates by their runs of
 # three words. The next cell adds one leaked passage, with different line breaks, and finds it.
 
 # %%

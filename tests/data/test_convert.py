@@ -90,6 +90,34 @@ def test_nothing_is_replaced_without_overwrite(
     assert convert(dataclasses.replace(config, overwrite=True)).files == first.files
 
 
+@pytest.mark.parametrize("format", ["nanogpt", "llmc", "megatron"])
+def test_a_source_is_not_written_over(data: Path, tmp_path: Path, format: str) -> None:
+    source = data / "train"
+    (tmp_path / "link").symlink_to(source)
+    to_file = ConvertConfig(source=source, to_format=format, overwrite=True)  # type: ignore[arg-type]
+    inside = [source / "tokens-00000.bin", tmp_path / "link" / "tokens-00000.bin"]
+    for out in inside if format == "megatron" else [*inside, source, data]:
+        with pytest.raises(UserError, match="This is the source") as refused:
+            convert(dataclasses.replace(to_file, out=out))
+        suggested = refused.value.settings["out"]
+        assert isinstance(suggested, Path)
+        files = convert(dataclasses.replace(to_file, out=suggested)).files
+    TokenStore.open(source).verify()
+    for out in (files[-1], files[-1].parent):
+        with pytest.raises(UserError, match="This is the source"):
+            convert(
+                ConvertConfig(
+                    source=files[0],
+                    from_format=format,  # type: ignore[arg-type]
+                    to_format="store",
+                    out=out,
+                    tokenizer=data / "tokenizer",
+                    overwrite=True,
+                )
+            )
+    assert all(file.is_file() for file in files)
+
+
 def test_a_store_that_a_run_needs_is_not_replaced(data: Path, tmp_path: Path) -> None:
     convert(ConvertConfig(source=data / "train", out=tmp_path / "t.bin"))
     with pytest.raises(UserError, match="something at this place"):

@@ -3,11 +3,14 @@
 import random
 from functools import partial
 
+import pytest
 from complexity import lines_run
 
-from groundup.text.audit import Repeats, audit
+from groundup.text import audit as module
+from groundup.text.audit import Auditor, Repeats, audit
 from groundup.text.builtin import python_reference
 from groundup.text.documents import Document
+from groundup.text.pieces import Piece
 
 WORDS = [f"{a}{b}" for a in ("ka", "lo", "mi", "nu", "pe") for b in ("ra", "so", "ti", "ve", "zu")]
 
@@ -75,3 +78,59 @@ def test_the_built_in_text_hardly_repeats_itself() -> None:
     documents = list(python_reference())
     found = audit(documents[::2], documents[1::2])
     assert found.leaked_frac < 0.02
+
+
+@pytest.mark.parametrize("mark", ["\n", ". ", " "])
+def test_a_copy_inside_a_long_block_is_found_wherever_it_begins(mark: str) -> None:
+    words = [f"{word}{n}" for n in range(300) for word in WORDS]
+    lines = [" ".join(words[n : n + 12]) for n in range(0, 7200, 12)]
+    copied = lines[100:300]  # 16,000 characters
+    train = document("a", mark.join(lines))
+    validation = document("b", mark.join([passage(999, 12), *copied]))
+    found = audit([train], [validation])
+    assert found.n_passages_validation > 6
+    n_leaked = found.across.n_exact + found.across.n_near
+    # Where the copy begins and ends, a passage of each side contains other text, too.
+    assert n_leaked >= found.n_passages_validation - 2
+    assert found.within_train.n_exact + found.within_train.n_near == 0
+
+
+def test_documents_of_one_beginning_are_no_duplicates() -> None:
+    beginning = [passage(seed, 12) for seed in range(100)]
+    documents = [
+        document(f"{n}", "\n".join(beginning + [passage(1000 * n + k, 12) for k in range(400)]))
+        for n in range(1, 5)
+    ]
+    found = audit(documents, [])
+    assert 0.5 < found.within_train.n_exact / (3 / 4 * found.n_passages_train / 5) < 1.5
+
+
+def test_each_character_of_a_long_block_is_in_one_passage() -> None:
+    text = "\n".join(passage(seed, 12) for seed in range(600)) + "\n" + "x" * 9000
+    passages = list(module._passages_of(text))
+    assert "".join(passages) == text
+    assert max(map(len, passages)) <= 4000
+    assert 500 < len(text) / len(passages) < 2000
+
+
+@pytest.mark.parametrize("first", [0x4E00, 0x3042, 0x0E01])
+def test_scripts_without_spaces_are_examined(first: int) -> None:
+    def text(seed: int) -> str:
+        rng = random.Random(seed)
+        return "".join(chr(first + rng.randrange(40)) for _ in range(60))
+
+    found = audit([Document("a", text(1)), Document("b", text(2))], [Document("c", text(1))])
+    assert (found.n_passages_train, found.n_passages_validation) == (2, 1)
+    assert (found.across.n_exact, found.within_train.n_exact) == (1, 0)
+    near = audit([Document("a", text(1))], [Document("b", text(1)[:58] + text(3)[:2])])
+    assert (near.across.n_exact, near.across.n_near) == (0, 1)
+
+
+def test_the_number_of_words_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_WORDS", 4000)
+    auditor = Auditor()
+    for seed in range(100):
+        auditor.add("validation" if seed % 2 else "train", Piece(f"{seed}", passage(seed, 400)))
+    kept = [p for side in auditor._kept.values() for found in side.values() for p in found]
+    assert 0 < sum(len(p.text.split()) for p in kept) <= 4000
+    assert auditor.finish().sampled_frac <= 1 / 8

@@ -63,12 +63,25 @@ def test_zero_characters_are_refused_anywhere(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["hex", "base64", "rot13", "zlib", "bz2", "uu", "undefined", "idna", "punycode", "", "\0"],
+    [
+        *("hex", "base64", "rot13", "zlib", "bz2", "uu", "undefined", "idna", "punycode", "", "\0"),
+        *("unicode_escape", "Raw-Unicode-Escape"),
+    ],
 )
 def test_only_text_encodings_are_known(tmp_path: Path, name: str) -> None:
     (tmp_path / "a.txt").write_text("words")
     with pytest.raises(UserError, match=r"is unknown\. A text encoding"):
         list(read_documents(tmp_path / "a.txt", encoding=name))
+
+
+def test_half_of_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"words +2AA- words")
+    with pytest.raises(UserError, match="half of a surrogate pair"):
+        list(read_documents(tmp_path / "a.txt", encoding="utf-7"))
+    (tmp_path / "a.txt").write_bytes("words \U0001f600".encode("utf-7"))
+    assert [d.text for d in read_documents(tmp_path / "a.txt", encoding="utf-7")] == [
+        "words \U0001f600"
+    ]
 
 
 def test_an_encoding_is_heard_in_folders(tmp_path: Path) -> None:

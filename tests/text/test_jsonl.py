@@ -9,20 +9,27 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from groundup.base.errors import UserError
-from groundup.text.jsonl import parse_json_list, read_json_lines
+from groundup.text.config import FileConfig
+from groundup.text.jsonl import parse_json_list
+from groundup.text.records import read_records
+
+
+def json_lines(path: Path, encoding: str = "utf-8") -> list[tuple[str, Any]]:
+    config = FileConfig(format="jsonl", encoding=encoding)
+    return [(record.name, record.values) for record in read_records(str(path), config, fields=[])]
 
 
 def test_values_come_with_their_line_numbers(tmp_path: Path) -> None:
     text = "one\u2028still\u0085one"
     path = tmp_path / "a.jsonl"
     path.write_bytes(f"\ufeff[1]\r\n\n{json.dumps(text, ensure_ascii=False)}".encode())
-    assert list(read_json_lines(path)) == [(1, [1]), (3, text)]
+    assert json_lines(path) == [("a.jsonl:1", [1]), ("a.jsonl:3", text)]
 
 
 def test_other_encodings(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes('"Grüße"\n"ä"'.encode("utf-16"))
-    assert list(read_json_lines(path, encoding="utf-16")) == [(1, "Grüße"), (2, "ä")]
+    assert json_lines(path, encoding="utf-16") == [("a.jsonl:1", "Grüße"), ("a.jsonl:2", "ä")]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +37,7 @@ def test_other_encodings(tmp_path: Path) -> None:
     [
         (b'{"a": 1}\n\n{"a": ', r"a\.jsonl:3: The text of line 3 is not JSON .*column 7"),
         (b'"a"\n"\xff"', "is not utf-8"),
-        (None, r"a\.jsonl: This file cannot be read"),
+        (None, r"a\.jsonl: There is no such file"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
@@ -38,7 +45,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes | None, wor
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError, match=words):
-        list(read_json_lines(path))
+        json_lines(path)
 
 
 JSON = st.recursive(

@@ -61,6 +61,9 @@ def test_a_file_that_becomes_readable_is_read(tmp_path: Path) -> None:
     config = PrepareConfig(sources=(str(tmp_path),), out=out)
     first = prepare(config)
     assert prepare(config).n_skipped_sources == 3  # nothing has changed
+    for append in (False, True):
+        with pytest.raises(UserError, match="binary data"):
+            prepare(PrepareConfig(sources=config.sources, out=out, strict=True, append=append))
     (tmp_path / "c.txt").write_text("now it is a text of its own " * 40)
     again = prepare(PrepareConfig(sources=(str(tmp_path),), out=out, append=True))
     assert (again.n_skipped_sources, again.train.n_documents) == (2, first.train.n_documents + 1)

@@ -1,12 +1,15 @@
 """The split: by the hash of each document, so it is stable when others are added or moved."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 
 from groundup.base.errors import UserError
 from groundup.text.builtin import python_reference
 from groundup.text.documents import Document
+from groundup.text.prepare import prepare
 from groundup.text.split import split_documents
 
 
@@ -75,3 +78,24 @@ def test_a_share_is_between_0_and_1(frac: float) -> None:
 def test_a_text_too_short_to_split() -> None:
     with pytest.raises(UserError, match="A longer text, or another fraction, is expected"):
         split_documents([Document("a", "x")])
+
+
+@pytest.mark.parametrize("n", [1200, 200])
+def test_a_side_that_one_long_document_makes_small_is_stated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, n: int
+) -> None:
+    notes = [{"text": f"note {k} is about number {k * k}. " * 3} for k in range(n)]
+    for longer, is_stated in ((1, False), (5 * n, n > 1000)):
+        rows = [*notes, {"text": "A long text of words. " * longer}]
+        path = tmp_path / f"{longer}.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        result = prepare(str(path), out=tmp_path / f"data-{longer}", audit=False)
+        stated = [message for message in caplog.messages if "The validation set has" in message]
+        assert bool(stated) is is_stated
+    if is_stated:
+        frac = result.validation.n_characters / (
+            result.validation.n_characters + result.train.n_characters
+        )
+        assert f"has {100 * frac:.1f}% of the text, where 10.0% was asked for" in stated[0]
+        assert f"{5 * n}.jsonl:{n + 1}" in stated[0]
+        assert "another seed, for example 2" in stated[0]

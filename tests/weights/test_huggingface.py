@@ -250,6 +250,21 @@ def test_a_link_out_of_the_folder_is_refused_by_name(tmp_path: Path, name: str) 
         import_huggingface(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "merges.txt", "README.md"])
+def test_a_text_file_that_is_a_link_out_of_the_folder_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "out"
+    export_huggingface(GPT(GPT2), folder)
+    (folder / "inside.txt").write_text("a text")
+    (folder / "vocab.txt").symlink_to("inside.txt")
+    assert import_huggingface(folder).config.n_layers == 2
+    file = tmp_path / "secret"
+    file.write_bytes((folder / name).read_bytes() if (folder / name).exists() else b"a secret")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(file)
+    with pytest.raises(UserError, match=rf"{re.escape(name)}: This is a link to .*secret, outside"):
+        import_huggingface(folder)
+
+
 def test_the_links_of_the_hugging_face_cache_are_read(tmp_path: Path) -> None:
     folder = sharded(tmp_path / "snapshots" / "0a1b", "0.safetensors", "1.safetensors")
     (tmp_path / "blobs").mkdir()

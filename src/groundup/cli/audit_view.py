@@ -1,7 +1,6 @@
 """Show an audit: of documents (duplicates, languages and scripts), or of rows to fine-tune on."""
 
 from itertools import takewhile
-from textwrap import shorten
 
 from groundup.cli.console import harmless, note, style, table, warn
 from groundup.records.audit_report import AuditReport
@@ -36,11 +35,7 @@ def beside(*texts: str) -> list[str]:
     columns = zip(*lines, strict=False)
     n_equal = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     start = 0 if n_equal < _WIDTH // 2 else n_equal - _WIDTH // 3
-    shown = []
-    for line in lines:
-        line = f"…{line[start:]}" if start else line
-        shown.append(line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…")
-    return shown
+    return [_cut(f"…{line[start:]}" if start else line) for line in lines]
 
 
 def show_audit(audit: Audit) -> None:
@@ -61,7 +56,7 @@ def show_audit(audit: Audit) -> None:
     )
     for name, (_, found) in places.items():
         for shown in [] if style.is_brief else found.examples[:1]:
-            words = shorten(" ".join(shown.text.split()), 80)
+            words = _cut(" ".join(shown.text.split()))
             documents = " and ".join(dict.fromkeys((shown.first, shown.second)))
             note(f'{name}, in {documents}, {shown.jaccard:.0%} similar: "{words}"')
     if audit.across.examples:
@@ -78,3 +73,7 @@ def show_audit(audit: Audit) -> None:
 def _shares(rows: list[tuple[str, float]]) -> str:
     named = [f"{name} {share:.1%}" for name, share in rows if share >= _SMALL_SHARE]
     return ", ".join(named) or "none"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"

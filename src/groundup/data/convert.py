@@ -33,9 +33,12 @@ def convert(config: ConvertConfig) -> ConvertResult:
 
     Raises:
         UserError: Not exactly one of the two formats is a token store, the tokenizer is not given,
-            the source cannot be read, the target format cannot hold it, or the target exists.
+            the source cannot be read, the target format cannot hold it, or the target exists, is in
+            the source, or contains it.
     """
-    _refuse_taken(config)
+    written = _files(config.out, config.to_format)
+    _refuse_own_source(config, written)
+    _refuse_taken(config, written)
     if config.from_format == "store" and config.to_format != "store":
         store = _open_source(config.source)
         files = write_tokens(store, config.out, config.to_format)
@@ -51,16 +54,32 @@ def convert(config: ConvertConfig) -> ConvertResult:
     return ConvertResult(files=files, n_tokens=store.n_tokens, n_documents=store.n_documents)
 
 
-def _refuse_taken(config: ConvertConfig) -> None:
-    out = config.out
-    written = list(megatron_files(out)) if config.to_format == "megatron" else [out]
+def _files(path: Path, format: str) -> list[Path]:
+    return list(megatron_files(path)) if format == "megatron" else [path]
+
+
+def _refuse_own_source(config: ConvertConfig, written: list[Path]) -> None:
+    """Refuse to write over the source, into it, or over a folder that contains it."""
+    for source in _files(config.source.resolve(), config.from_format):
+        for path in written:
+            place = path.resolve()
+            if place.is_relative_to(source) or source.is_relative_to(place):
+                raise UserError(
+                    f"This is the source, {config.source}, or a place in it, or a folder that "
+                    "contains it. Another place is expected.",
+                    where=path,
+                    settings={"out": free_file_name(source.parent / config.out.name)},
+                )
+
+
+def _refuse_taken(config: ConvertConfig, written: list[Path]) -> None:
     taken = next((path for path in written if path.exists()), None)
     if taken is not None and not config.overwrite:
         raise UserError(
             "There is something at this place already. Choose another name, or set overwrite to "
             "replace it.",
             where=taken,
-            settings={"out": free_file_name(out)},
+            settings={"out": free_file_name(config.out)},
         )
 
 

@@ -12,7 +12,7 @@ from groundup.base.undo import undo_interrupted
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
 from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
-from groundup.text.corpus import SIDES, read_sizes, recorded_sources
+from groundup.text.corpus import SIDES, prepare_command, read_sizes, recorded_sources
 from groundup.text.prepare import PrepareResult, Progress, prepare
 from groundup.text.stores import check_stores, encode_elsewhere, store_manifest
 from groundup.text.taken import changing
@@ -114,11 +114,11 @@ def _refuse_other_tokenizer(data: Path, tokenizer: Tokenizer) -> None:
 
 def _other_tokenizer_needed(data: Path, error: UserError) -> UserError:
     """The error for text that the tokenizer of the stores cannot encode; it is not appended."""
-    goal = quoted(free_name(data))
-    sources = " ".join(map(quoted, recorded_sources(read_json(data / "corpus" / "manifest.json"))))
-    command = f"groundup prepare {sources} --out {goal} && groundup train-tokenizer {goal}"
+    goal, manifest = free_name(data), read_json(data / "corpus" / "manifest.json")
+    prepares = "" if "-" in recorded_sources(manifest) else prepare_command(goal, manifest)
+    command = f"{prepares} && groundup train-tokenizer {quoted(goal)}" if prepares else ""
     message = f"Nothing was appended. {error.message}"
-    return UserError(message, where=error.where, command="" if "-" in sources.split() else command)
+    return UserError(message, where=error.where, command=command)
 
 
 def _encode_stage(on_progress: Progress | None) -> Callable[[int, int], None] | None:

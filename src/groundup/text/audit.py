@@ -1,33 +1,50 @@
 """Find duplicates within and across the training and validation set; identify languages.
 
-Documents are cut into passages at blank lines. Exact duplicates have the same normalized words,
-near duplicates share most of their three-word shingles. A passage of the validation set that also
-occurs in the training set is a leak.
+Documents are cut into passages at blank lines. Longer blocks are cut after lines or sentences that
+their hash selects, so that two copies are cut in the same places, wherever they begin. Exact
+duplicates have the same normalized words, near duplicates share most of their three-word shingles.
+A passage of the validation set that also occurs in the training set is a leak.
 
 Text streams through. Passages are sampled by a hash of their first words, so that both copies of a
-duplicate are in the sample or neither. All passages are examined until they become too many; then
-half of the hashes are dropped, as often as necessary. The result states the sampled fraction.
+duplicate are in the sample or neither. All passages are examined until they or their words become
+too many; then half of the hashes are dropped, as often as necessary. The result states the sampled
+fraction.
 """
 
 import hashlib
+import re
 import unicodedata
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from groundup.text.documents import Document
 from groundup.text.duplicates import Passage, find_near_duplicates
+from groundup.text.grams import words_of
 from groundup.text.pieces import Piece
 from groundup.text.split import Side
 
 _SHORTEST_WORDS = 12
+_SHORTEST_CHARACTERS = 36
+_LONGEST_CHARACTERS = 4_000
+_USUAL_CHARACTERS = 1_000
+"""Mean length of the passages of a longer block, besides the first characters."""
 _MOST_PASSAGES = 20_000
-_KEPT_CHARACTERS = 4_000
+"""Of a side."""
+_MOST_WORDS = 2**21
+"""Of both sides; each needs about 100 bytes."""
 _FIRST_CHARACTERS = 200
 _EXAMPLES = 3
 _IDENTIFIED_PASSAGES = 1_000
+
+_PARTS = (
+    re.compile(r"[^\n]*\n|[^\n]+"),
+    re.compile(r"[^.!?。！？]*[.!?。！？]+|[^.!?。！？]+"),
+    re.compile(rf"\S{{1,{_FIRST_CHARACTERS}}}\s?|\s"),
+)
+"""Lines, sentences, words. A long block is cut into the first of these that is short enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +86,11 @@ class Repeats:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """The result of an audit; passages are blocks of at least twelve words between blank lines."""
+    """The result of an audit.
+
+    Passages are blocks of at least twelve words between blank lines, and parts of long blocks. In
+    scripts without spaces, such as Chinese and Thai, each character counts as a word.
+    """
 
     n_passages_train: int
     """Number of passages that were examined."""
@@ -110,24 +131,26 @@ class Auditor:
     def __init__(self) -> None:
         self._kept: dict[Side, dict[int, list[Passage]]] = {"train": {}, "validation": {}}
         self._n_kept = {"train": 0, "validation": 0}
+        self._n_words = 0
         self._every = 1
 
     def add(self, side: Side, piece: Piece) -> None:
         """Examine one piece."""
-        for block in piece.text.split("\n\n"):
-            if len(block) < 2 * _SHORTEST_WORDS - 1:
+        for text in _passages_of(piece.text):
+            if len(text) < _SHORTEST_CHARACTERS:
                 continue
-            head = block[:_FIRST_CHARACTERS].split(None, _SHORTEST_WORDS)
-            if len(head) <= _SHORTEST_WORDS and len(block) > _FIRST_CHARACTERS:
-                head = block.split(None, _SHORTEST_WORDS)
+            head = words_of(text[:_FIRST_CHARACTERS])
+            if len(head) <= _SHORTEST_WORDS and len(text) > _FIRST_CHARACTERS:
+                head = words_of(text)
             if len(head) < _SHORTEST_WORDS:
                 continue
             key = zlib.crc32(" ".join(head[:_SHORTEST_WORDS]).lower().encode())
             if key % self._every == 0:
-                passage = Passage(side, piece.name, block[:_KEPT_CHARACTERS])
+                passage = Passage(side, piece.name, text)
                 self._kept[side].setdefault(key, []).append(passage)
                 self._n_kept[side] += 1
-                if self._n_kept[side] > _MOST_PASSAGES:
+                self._n_words += len(words_of(text))
+                if self._n_kept[side] > _MOST_PASSAGES or self._n_words > _MOST_WORDS:
                     self._halve()
 
     def finish(self) -> Audit:
@@ -166,6 +189,8 @@ class Auditor:
         for side, kept in self._kept.items():
             self._kept[side] = {k: v for k, v in kept.items() if k % self._every == 0}
             self._n_kept[side] = sum(map(len, self._kept[side].values()))
+        everything = [*self._passages("train"), *self._passages("validation")]
+        self._n_words = sum(len(words_of(passage.text)) for passage in everything)
 
 
 def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
@@ -176,6 +201,34 @@ def audit(train: Iterable[Document], validation: Iterable[Document]) -> Audit:
         for document in documents:
             auditor.add(side, Piece(document.name, document.text))
     return auditor.finish()
+
+
+def _passages_of(text: str) -> Iterator[str]:
+    """Cut a text at blank lines, and longer blocks after parts that their hash selects."""
+    for block in text.split("\n\n"):
+        if len(block) <= _LONGEST_CHARACTERS:
+            yield block
+            continue
+        start = end = 0
+        for part in _parts_of(block):
+            if end + len(part) - start > _LONGEST_CHARACTERS:
+                yield block[start:end]
+                start = end
+            end += len(part)
+            is_selected = zlib.crc32(part.encode()) % _USUAL_CHARACTERS < len(part)
+            if is_selected and end - start >= _FIRST_CHARACTERS:
+                yield block[start:end]
+                start = end
+        yield block[start:]
+
+
+def _parts_of(block: str, level: int = 0) -> Iterator[str]:
+    """Cut a block into lines, longer lines into sentences, and longer sentences into words."""
+    for part in _PARTS[level].findall(block):
+        if len(part) <= _LONGEST_CHARACTERS:
+            yield part
+        else:
+            yield from _parts_of(part, level + 1)
 
 
 def _count_languages(passages: list[Passage]) -> dict[str, Any]:
@@ -209,4 +262,4 @@ def _shares(counts: Counter[str]) -> list[tuple[str, float]]:
 
 
 def _key(passage: str) -> str:
-    return hashlib.sha256(" ".join(passage.lower().split()).encode()).hexdigest()
+    return hashlib.sha256(" ".join(words_of(passage.lower())).encode()).hexdigest()

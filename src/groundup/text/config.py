@@ -46,11 +46,14 @@ class PrepareConfig(ReadConfig):
     out: Path = Path("data")
     """Data folder to write to."""
     append: bool = False
-    """Append to the corpus in the data folder, whose order and split stay the same."""
+    """Append to the corpus in the data folder, whose order and split stay the same. A file that it
+    contains already is skipped; one that has changed since, or another split, is refused."""
     validation_frac: Annotated[float, Gt(0), Lt(1)] = 0.1
-    """Fraction of the text to put in the validation set."""
+    """Fraction of the text to put in the validation set. Each document goes to it with this
+    probability; if documents are few or of unlike length, the last part of each is taken."""
     seed: Whole = 1
-    """Random seed of the split, which also depends on the hash of each document."""
+    """Random seed of the split, which also depends on the hash of each document. It has no effect
+    with fewer than 10 documents, which are split within each."""
     audit: bool = True
     """Search for duplicates and identify the languages."""
     overwrite: bool = False

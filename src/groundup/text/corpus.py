@@ -130,7 +130,7 @@ def read_sizes(corpus: Path) -> dict[Side, SideSize]:
                 f"The {size.n_file_bytes:,} bytes that were prepared are expected; "
                 "prepare the same sources again.",
                 where=file,
-                command=_prepare_command(corpus.parent, manifest),
+                command=prepare_command(corpus.parent, manifest),
             )
     return sizes
 
@@ -180,6 +180,13 @@ def recorded_sources(manifest: dict[str, Any]) -> list[str]:
     return sorted({str(stamp[1] if len(stamp) > 2 else stamp[0]) for stamp in stamps})
 
 
+def are_read_alike(manifest: dict[str, Any]) -> bool:
+    """Whether all sources of a corpus, also appended ones, were read with the same options."""
+    appended = [append["options"] for append in manifest.get("appended", [])]
+    options = manifest.get("options", {}).items()
+    return all(other.get(name, value) == value for other in appended for name, value in options)
+
+
 def is_corpus(folder: Path) -> bool:
     """Whether a folder, if there is one, contains nothing but a corpus, intact or not."""
     if not folder.is_dir():
@@ -210,7 +217,7 @@ def _corrupt(corpus: Path, side: str) -> UserError:
         "This file is corrupt: its checksum differs from the one in manifest.json. "
         "Prepare the same sources again.",
         where=corpus / f"{side}.jsonl",
-        command=_prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
+        command=prepare_command(corpus.parent, read_json(corpus / "manifest.json")),
     )
 
 
@@ -278,9 +285,14 @@ def no_corpus(data: Path) -> UserError:
     )
 
 
-def _prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
-    """Write the command that prepares the same text again, as far as it is known."""
+def prepare_command(data: Path, manifest: dict[str, Any] | None = None) -> str:
+    """Write the command that prepares the same text again, as far as it is known.
+
+    It is empty if no single command can: sources that were appended were read in another way.
+    """
     sources = recorded_sources(manifest) if manifest else []
+    if manifest is not None and not are_read_alike(manifest):
+        return ""
     if manifest is None or not sources or "-" in sources:
         return f"groundup prepare my.txt --out {quoted(data)}"
     usual, options = PrepareConfig(), manifest.get("options", {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from groundup.text.grams import word_grams
+from groundup.text.grams import word_grams, words_of
 from groundup.text.similarity_join import candidate_pairs, jaccard_of
 from groundup.text.split import Side
 
@@ -19,7 +19,7 @@ _SHINGLE_WORDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A block of text between blank lines."""
+    """A block of text between blank lines, or a part of a long one."""
 
     side: Side
     document: str
@@ -37,7 +37,7 @@ def find_near_duplicates(
     Args:
         passages: All passages, those of the training set first.
     """
-    rows = word_grams((passage.text.lower().split() for passage in passages), _SHINGLE_WORDS)
+    rows = word_grams((words_of(passage.text.lower()) for passage in passages), _SHINGLE_WORDS)
     is_first = np.zeros(len(passages), dtype=bool)  # of its side: later ones are compared with it
     start = 0
     for end, i, j in candidate_pairs(rows, rows, NEAR_JACCARD, is_triangle=True):

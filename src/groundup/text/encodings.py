@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 from groundup.base.errors import UserError
+from groundup.base.surrogates import has_surrogates
 
 _CHUNK_BYTES = 2**20
 _MARKS = (  # the mark of UTF-32-LE begins with that of UTF-16-LE
@@ -15,6 +16,8 @@ _MARKS = (  # the mark of UTF-32-LE begins with that of UTF-16-LE
     (codecs.BOM_UTF16_BE, "utf-16-be"),
     (codecs.BOM_UTF8, "utf-8"),
 )
+_NO_TEXTS = ("undefined", "idna", "punycode", "unicode-escape", "raw-unicode-escape")
+"""Codecs for parts of texts, and for the source code of Python."""
 _NEEDS_MARK = ("utf-16", "utf-32")
 """Without a byte-order mark, Python would assume the byte order of the machine."""
 
@@ -61,7 +64,7 @@ def encoding_name(encoding: str) -> str:
     """
     try:
         codec = codecs.lookup(encoding)
-        is_text = codec._is_text_encoding and codec.name not in ("undefined", "idna", "punycode")
+        is_text = codec._is_text_encoding and codec.name not in _NO_TEXTS
     except (LookupError, ValueError):
         is_text = False
     if not is_text:
@@ -145,7 +148,8 @@ def decoded(
         universal_newlines: Convert all line ends to line feeds.
 
     Raises:
-        UnreadableError: A byte is not in this encoding, or the text contains zero characters.
+        UnreadableError: A byte is not in this encoding, or the text contains zero characters or
+            half of a surrogate pair.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     line_ends = io.IncrementalNewlineDecoder(None, translate=True)
@@ -162,6 +166,13 @@ def decoded(
                 "files with zero characters",
                 f"The text contains a zero character (near byte {n_read:,}) after decoding from "
                 f"{encoding}. Text in its right encoding is expected; binary data is not text.",
+                where=where,
+            )
+        if has_surrogates(text):  # UTF-7 can spell them
+            raise UnreadableError(
+                "files with half of a surrogate pair",
+                f"The text contains half of a surrogate pair (near byte {n_read:,}) after decoding "
+                f"from {encoding}. Complete characters are expected.",
                 where=where,
             )
         if universal_newlines:

@@ -4,6 +4,7 @@ The columns of a matrix of grams are ordered by frequency, the rarest first, so 
 entries of a row are those that the fewest other rows share.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -20,6 +21,12 @@ _DIGIT = regex.compile(r"\p{Nd}")
 _SEPARATORS = regex.compile(r"[\p{P}\p{Sc}\p{Z}\p{C}\s]+")
 _SPACE = regex.compile(r"[\p{Z}\p{C}\s]+")
 _PADDING = "\0"
+_UNSPACED = (  # Thai, Lao, Tibetan, Burmese, Khmer, kana, Chinese characters
+    r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+    r"\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_IS_UNSPACED = re.compile(rf"[{_UNSPACED}]")
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
 
 
 def fold(text: str, *, fold_digits: bool = True) -> str:
@@ -40,6 +47,19 @@ def fold(text: str, *, fold_digits: bool = True) -> str:
         text = _DIGIT.sub("0", text)
     folded: str = _SEPARATORS.sub(" ", text).strip() or _SPACE.sub(" ", text).strip()
     return folded
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text: what stands between white space.
+
+    In scripts that put no spaces between words, each character counts as a word.
+
+    >>> words_of("one  two, three"), words_of("用 Python 写")
+    (['one', 'two,', 'three'], ['用', 'Python', '写'])
+    """
+    if text.isascii() or not _IS_UNSPACED.search(text):
+        return text.split()
+    return _WORD.findall(text)
 
 
 def character_grams(texts: Sequence[str], n: int) -> Grams:

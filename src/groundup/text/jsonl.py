@@ -18,28 +18,6 @@ _LIST_MARK = re.compile(r'[\[\]{}",]')
 _IN_STRING = re.compile(r'(?:[^"\\]|\\.)*+', re.DOTALL)
 
 
-def read_json_lines(path: Path | str, *, encoding: str = "utf-8") -> Iterator[tuple[int, Any]]:
-    """Read a file of JSON lines as (line number, value).
-
-    Numbers start at 1; blank lines are skipped.
-
-    Raises:
-        UserError: The file cannot be read, is not in this encoding, or a line is not JSON.
-    """
-    number = 0
-    try:
-        with open(path, encoding=encoding, newline="\n") as file:
-            for number, value in parse_json_lines(file, where=path):
-                yield number, value
-    except OSError as error:
-        raise UserError(f"This file cannot be read ({error.strerror}).", where=path) from error
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"The text after line {number} is not {error.encoding} ({error.reason}).",
-            where=path,
-        ) from error
-
-
 def parse_json_lines(lines: Iterable[str], *, where: Path | str) -> Iterator[tuple[int, Any]]:
     r"""Parse JSON lines as (line number, value).
 

@@ -27,6 +27,15 @@ from groundup.text.corpus import (
     recorded_sources,
     verify_corpus,
 )
+from groundup.text.held import (
+    check_split,
+    hashes_of,
+    is_same,
+    new_sources,
+    options_of,
+    reading_options,
+    without,
+)
 from groundup.text.left_out import LeftOut
 from groundup.text.pieces import Piece
 from groundup.text.read import read_pieces
@@ -39,8 +48,6 @@ _log = logging.getLogger(__name__)
 
 _N_LONGEST = 5
 _REPORTED_EVERY_BYTES = 2**22
-_OPTIONS_SINCE_0_2 = {"format": "auto", "skip_empty": False}
-"""Their values in a corpus of version 0.1, whose manifest lacks them."""
 
 Progress = Callable[[str, int, int | None], None]
 """Called now and then with (stage, bytes done, total bytes or None)."""
@@ -95,11 +102,13 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             where=config.out,
             settings={"append": False},
         )
+    if config.append and held is not None:
+        check_split(held, config)
     left_out = LeftOut()
     sources = _distinct(words, left_out) if config.sources else named_text(words[0])
     config = replace(config, sources=tuple(words))
-    todo = _not_in(held, sources) if config.append and held is not None else sources
-    keep = held is not None and not config.append and _is_same(held, sources, _options(config))
+    todo = new_sources(held, sources, config) if config.append and held else sources
+    keep = held is not None and not config.append and is_same(held, sources, config)
     if keep and _is_intact(corpus):
         _log.info("the corpus in %s was made from the same sources: kept", corpus)
         todo = []
@@ -121,7 +130,9 @@ def prepare(config: PrepareConfig, on_progress: Progress | None = None) -> Prepa
             for folder in [] if config.append else remove_outdated(config.out):
                 _log.warning("removed %s: its tokens were made from another text", folder)
     manifest = read_json(corpus / "manifest.json")
-    return _result(config.out, words, manifest, len(sources) - len(todo))
+    result = _result(config.out, words, manifest, len(sources) - len(todo))
+    _warn_of_uneven_split(result, manifest["options"])
+    return result
 
 
 def _write_corpus(
@@ -141,7 +152,7 @@ def _write_corpus(
                 auditor.add(side, piece)
     longest = [] if held is None else [(name, size) for name, size in held["longest"]]
     size = 0
-    options = _options(config) if held is None else held["options"]
+    options = options_of(config) if held is None else held["options"]
     splitter = Splitter(
         may_leave_empty=held is not None,
         validation_frac=options["validation_frac"],
@@ -174,12 +185,14 @@ def _write_corpus(
             raise refused_change(config.out, present)
         before = recorded_sources(held) if held is not None else []
         names = source_names(config.sources)
+        read = without(sources, left_out.unread)
         writer.finish(
             sources=list(dict.fromkeys([*before, *names])),
-            stamps=(held["stamps"] if held is not None else [])
-            + [s.stamp for s in _without(sources, left_out.unread)],
+            stamps=(held["stamps"] if held is not None else []) + [source.stamp for source in read],
+            sha256={**(held.get("sha256", {}) if held is not None else {}), **hashes_of(read)},
             unread=(held.get("unread", []) if held is not None else []) + left_out.unread,
             options=options,
+            appended=_appended(held, names, config),
             rule=splitter.rule,
             longest=longest,
             audit=None if auditor is None else asdict(auditor.finish()),
@@ -242,32 +255,20 @@ def _left_out_before(held: dict[str, Any] | None) -> list[Any]:
     return [] if held is None else [*held.get("left_out_before", []), held.get("left_out", {})]
 
 
+def _appended(
+    held: dict[str, Any] | None, names: list[str], config: PrepareConfig
+) -> list[dict[str, Any]]:
+    """List the appends to a corpus: their sources, and how they were read."""
+    if held is None:
+        return []
+    last = {"sources": names, "options": reading_options(config)}
+    return [*held.get("appended", []), last]
+
+
 def _n_bytes(sources: list[Source]) -> int | None:
     """Sum the sizes of the sources; None if one is unknown."""
     sizes = [source.n_bytes for source in sources]
     return None if None in sizes else sum(size for size in sizes if size)
-
-
-def _options(config: PrepareConfig) -> dict[str, Any]:
-    """Return what decides the corpus, besides the sources."""
-    return {
-        "validation_frac": config.validation_frac,
-        "seed": config.seed,
-        "encoding": config.encoding,
-        "separator": config.separator,
-        "text_field": config.text_field,
-        "audit": config.audit,
-        "format": config.format,
-        "skip_empty": config.skip_empty,
-    }
-
-
-def _is_same(held: dict[str, Any], sources: list[Source], options: dict[str, Any]) -> bool:
-    """Whether a corpus was made from exactly these sources and settings."""
-    stamps = [s.stamp for s in _without(sources, held.get("unread", []))]
-    known = all(None not in stamp for stamp in stamps)
-    held_options = {**_OPTIONS_SINCE_0_2, **held.get("options", {})}
-    return known and held.get("stamps") == stamps and held_options == options
 
 
 def _is_intact(corpus: Path) -> bool:
@@ -279,26 +280,23 @@ def _is_intact(corpus: Path) -> bool:
     return True
 
 
-def _without(sources: list[Source], unread: list[Any]) -> list[Source]:
-    """Return the sources that were not left out, or have changed since."""
-    keys = {(*stamp, changed_ns) for stamp, changed_ns in unread}
-    return [s for s in sources if (*s.stamp, s.changed_ns) not in keys]
-
-
-def _not_in(held: dict[str, Any], sources: list[Source]) -> list[Source]:
-    """Return the sources that a corpus does not contain, nor left out unchanged."""
-    # Without the name, which depends on the word that the file was found by.
-    unread = {(*stamp[1:], changed_ns) for stamp, changed_ns in held.get("unread", [])}
-    stamps = {tuple(stamp[1:]) for stamp in held.get("stamps", [])}
-    return [
-        source
-        for source in sources
-        if None in source.stamp
-        or (
-            (*source.stamp[1:], source.changed_ns) not in unread
-            and tuple(source.stamp[1:]) not in stamps
+def _warn_of_uneven_split(result: PrepareResult, options: dict[str, Any]) -> None:
+    """Warn where the sizes of whole documents make the validation set much smaller or larger."""
+    asked, held_out = options["validation_frac"], result.validation.n_characters
+    n_characters = held_out + result.train.n_characters
+    frac = held_out / max(1, n_characters)
+    if result.split_rule == "by document" and not asked / 2 <= frac <= asked * 2:
+        name, size = result.longest[0]
+        _log.warning(
+            "The validation set has %.1f%% of the text, where %.1f%% was asked for: each document "
+            "goes there with this probability. The longest document, %s, has %.1f%% of the text. "
+            "To split in another way, prepare the sources with another seed, for example %d.",
+            100 * frac,
+            100 * asked,
+            name,
+            100 * size / max(1, n_characters),
+            options["seed"] + 1,
         )
-    ]
 
 
 def _result(

@@ -3,7 +3,8 @@
 A document's side depends on nothing but its text and the seed, so the split is stable when
 documents are added or reordered. With few documents that is too coarse: with fewer than ten, or
 with fewer than a thousand of which less than half or more than twice the requested fraction would
-be held out. Then the last part of each document is held out instead, cut at a paragraph.
+be held out. Then the last part of each document is held out instead, cut at a paragraph. With a
+thousand documents or more, one very long document can still make a side small; `prepare` warns.
 
 Pieces stream through: they wait on disk only until the rule is known, which is after a thousand
 documents or at the end of the text.

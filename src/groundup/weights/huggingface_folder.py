@@ -1,6 +1,7 @@
 """Open a Hugging Face folder: its config, and its weights one tensor at a time.
 
-Paths in the folder are not trusted: no file outside of it is opened.
+Paths in the folder are not trusted: no file outside of it is opened. The cache of huggingface_hub,
+where files are links to its blobs, is the exception.
 """
 
 import logging
@@ -22,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 FAMILIES = ("gpt2", *llama_config.CLASSES)
 _COMPARED_BYTES = 2**22
+_READ_SUFFIXES = (".json", ".jinja", ".txt", ".bpe", ".tiktoken", ".md")
+"""Of the files besides the weights that are read: config, tokenizer, chat template, README."""
 
 # Entries of any config.json that change what a model computes, and the values without an effect.
 _CHANGES_RESULTS: dict[str, tuple[Any, ...]] = {
@@ -154,6 +157,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
             "is expected.",
             where=folder,
         )
+    _check_links(folder)
     about = read_json(folder / "config.json")
     if not isinstance(about, dict):
         raise UserError(
@@ -229,19 +233,34 @@ def _shard_names(index: Path) -> list[str]:
 
 def _inside(folder: Path, name: str, where: Path) -> Path:
     """Return the path of a weights file after checking that it does not lead out of the folder."""
-    roots = [folder.resolve()]
-    # In the cache of huggingface_hub the files of snapshots/<commit> are links to blobs/.
-    if roots[0].parent.name == "snapshots":
-        roots.append(roots[0].parents[1] / "blobs")
     if name.isprintable() and name.endswith(".safetensors"):
         path = folder / name
-        if any(path.resolve().is_relative_to(root) for root in roots):
+        if _is_inside(folder, path):
             return path
     raise UserError(
         f"{name!r} is refused. Expected a .safetensors file inside the folder, not a path or a "
         "link to another place.",
         where=where,
     )
+
+
+def _is_inside(folder: Path, path: Path) -> bool:
+    roots = [folder.resolve()]
+    # In the cache of huggingface_hub the files of snapshots/<commit> are links to blobs/.
+    if roots[0].parent.name == "snapshots":
+        roots.append(roots[0].parents[1] / "blobs")
+    return any(path.resolve().is_relative_to(root) for root in roots)
+
+
+def _check_links(folder: Path) -> None:
+    """Check that no file that may be read is a link to a place outside of the folder."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _READ_SUFFIXES and path.is_file() and not _is_inside(folder, path):
+            raise UserError(
+                f"This is a link to {path.resolve()}, outside of the folder, and is not read. A "
+                "file inside the folder is expected.",
+                where=path,
+            )
 
 
 def _license(folder: Path, about: Mapping[str, Any]) -> str | None:
