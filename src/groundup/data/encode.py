@@ -242,7 +242,7 @@ def _plan(
 def _needs_complete_documents(tokenizer: Tokenizer) -> bool:
     """Whether the cuts between pieces may change ids; they do not for the patterns we know."""
     if isinstance(tokenizer, ImportedTokenizer):
-        return True
+        return not tokenizer.cuts_at_pieces
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
 
 

@@ -18,6 +18,7 @@ import tokenizers
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, sha256_bytes, write_text
 from groundup.base.surrogates import has_surrogates
+from groundup.tokenizer.known_cuts import cuts_at_pieces
 from groundup.tokenizer.special import allowed_names
 from groundup.tokenizer.special_names import save_end_of_text
 from groundup.tokenizer.token_text import check_no_text_vanishes, steps_of, token_speller
@@ -51,6 +52,8 @@ class ImportedTokenizer:
         for token in self.added_tokens:
             self._ids.setdefault(token["content"], token["id"])
         self._size = max(self._ids.values(), default=-1) + 1
+        self.cuts_at_pieces = cuts_at_pieces(description)
+        """Whether the pieces of a text, encoded one by one, have the ids of the whole text."""
         self._depends_on_start = _has_first_scheme(description.get("pre_tokenizer"))
         self._engines: dict[tuple[frozenset[str], bool], tokenizers.Tokenizer] = {}
         # Neither decides ids, so that the engines do without them; the library checks their fields.
