@@ -121,6 +121,7 @@ def with_token(content: str, **flags: bool) -> dict[str, Any]:
         with_steps(split(GPT2), {"type": "Metaspace", "prepend_scheme": "first"}),
         with_token("two words"),
         with_token("line\nline"),
+        with_token("<字。>"),
         with_token("</think>", rstrip=True),
         with_token("</think>", lstrip=True),
     ],

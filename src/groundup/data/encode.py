@@ -40,6 +40,7 @@ from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
 from groundup.tokenizer.special_names import end_of_text_id, end_of_text_name
+from groundup.tokenizer.words import WordTokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -243,6 +244,8 @@ def _needs_complete_documents(tokenizer: Tokenizer) -> bool:
     """Whether the cuts between pieces may change ids; they do not for the patterns we know."""
     if isinstance(tokenizer, ImportedTokenizer):
         return not tokenizer.cuts_at_pieces
+    if isinstance(tokenizer, WordTokenizer):
+        return True  # its words have other edges
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
 
 

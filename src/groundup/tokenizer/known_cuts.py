@@ -1,8 +1,8 @@
 r"""Which imported tokenizers give the same ids when a text is cut into pieces (`text/pieces.py`).
 
-A piece ends before a single space or after a single line feed between two visible characters. The
-patterns of GPT-2, Qwen2 and Llama 3 begin a new pretoken there, whatever comes before and after, so
-that the pieces can be encoded one by one. Of all other tokenizers this is not known.
+The patterns of GPT-2, Qwen2 and Llama 3 begin a new pretoken where a piece begins, whatever comes
+before and after, so that the pieces can be encoded one by one. Of all other tokenizers this is not
+known.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Any
 
 import regex
 
+from groundup.text.pieces import EAST_ASIAN_MARKS
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.token_text import steps_of
 
@@ -29,7 +30,7 @@ _CUTTING = {
     *PATTERNS.values(),
     *(pattern % numbers for pattern in (LATER, _LATER_IN_FILES) for numbers in _NUMBERS),
 }
-_NEVER_ACROSS = regex.compile(r"\s*|\S*")
+_NEVER_ACROSS = regex.compile(rf"\s*|[^\s{EAST_ASIAN_MARKS}]*")
 """Added tokens that cannot lie across the edge of a piece."""
 
 
