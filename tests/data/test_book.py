@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from groundup.base.errors import UserError
 from groundup.data.book import GPTDatasetV1, create_dataloader_v1
+from groundup.tokenizer.characters import CharacterTokenizer
 
 
 class Letters:
@@ -187,6 +188,16 @@ def test_without_tiktoken_it_says_what_to_do(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "tiktoken", None)
     with pytest.raises(UserError, match=r"tokenizer=.*pip install tiktoken"):
         create_dataloader_v1("some text")
+
+
+@pytest.mark.parametrize("special_tokens", [(), ("</s>",), ("<|endoftext|>",)])
+def test_our_tokenizers_with_and_without_the_special_token(special_tokens: tuple[str, ...]) -> None:
+    tokenizer = CharacterTokenizer.from_text(TEXT, special_tokens=special_tokens)
+    ids = [inputs[0, 0].item() for inputs, _ in create_dataloader_v1(
+        TEXT, batch_size=1, max_length=1, stride=1, shuffle=False, tokenizer=tokenizer
+    )]  # fmt: skip
+    allowed = {"<|endoftext|>"} & set(special_tokens)
+    assert ids == tokenizer.encode(TEXT, allowed_special=allowed)[:-1]
 
 
 def test_a_few_bytes_a_token_whatever_the_overlap() -> None:

@@ -7,15 +7,18 @@ import pytest
 
 from groundup.base.errors import UserError
 from groundup.data.config import EncodeConfig, PrepareAndEncodeConfig, TrainAndEncodeConfig
-from groundup.data.encode import encode
+from groundup.data.encode import _needs_complete_documents, encode
 from groundup.data.pipeline import prepare_and_encode, train_and_encode
 from groundup.data.store import TokenStore
 from groundup.text.config import PrepareConfig
 from groundup.text.corpus import read_corpus
+from groundup.text.pieces import safe_cut
 from groundup.text.prepare import prepare
+from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.train import train_tokenizer
+from groundup.tokenizer.words import WordTokenizer
 
 
 @pytest.fixture
@@ -115,3 +118,14 @@ def test_a_tokenizer_with_other_ties_is_another_one(source: str, tmp_path: Path)
     with pytest.raises(UserError, match="The requested one would be different") as caught:
         train_and_encode(config)
     assert "--ties greatest-bytes" in caught.value.command
+
+
+def test_words_are_encoded_in_complete_documents() -> None:
+    """The edges of pieces in Chinese and Japanese text are not edges of words."""
+    text = "天气，很好"
+    words = WordTokenizer.from_text(text)
+    cut = safe_cut(text, 4)
+    assert cut == 2
+    assert words.encode(text) != words.encode(text[:cut]) + words.encode(text[cut:])
+    assert _needs_complete_documents(words)
+    assert not _needs_complete_documents(BPETokenizer([], pattern="gpt4"))

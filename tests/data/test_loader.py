@@ -1,5 +1,6 @@
 """The loader: the k-th batch depends on (seed, k) alone, each epoch holds each window once."""
 
+from inspect import unwrap
 from pathlib import Path
 
 import numpy as np
@@ -132,3 +133,9 @@ def test_bad_values_are_refused() -> None:
     for wrong in (-1, "three", None):
         with pytest.raises(UserError, match="saved position"):
             loader.load_state_dict({**loader.state_dict(), "next_batch": wrong})
+
+
+def test_an_unknown_order_is_refused() -> None:
+    make = unwrap(Loader.__init__)  # without the type checker of the tests
+    with pytest.raises(UserError, match=r"^order is 'shuffled'\. 'permuted', .* or 'torch' is exp"):
+        make(object.__new__(Loader), Windows(np.arange(9), 4), 2, order="shuffled")

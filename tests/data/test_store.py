@@ -163,6 +163,14 @@ def test_a_cut_longer_or_missing_file_does_not_open(tmp_path: Path, name: str) -
         TokenStore.open(tmp_path / "s")
 
 
+@pytest.mark.parametrize("kind", ["float32", "bool"])
+def test_ids_that_are_no_whole_numbers_are_refused(tmp_path: Path, kind: str) -> None:
+    with pytest.raises(UserError, match=f"Document 1 is an array of type {kind}. Token ids are"):
+        _build(tmp_path / "s", [[1], np.array([1, 0], dtype=kind)])  # type: ignore[list-item]
+    assert not (tmp_path / "s").exists()
+    assert _build(tmp_path / "s", [[1], np.array([], dtype=kind), []]).n_documents == 3  # type: ignore[list-item]
+
+
 def test_no_store_and_a_store_of_the_future_say_so(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no token store.*groundup encode"):
         TokenStore.open(tmp_path / "nowhere")

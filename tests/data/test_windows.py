@@ -1,5 +1,8 @@
 """The window rule, held against lists and loops."""
 
+import re
+from inspect import unwrap
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,3 +162,19 @@ def test_errors_say_what_was_found_and_what_to_type() -> None:
     # the advice is followed and works
     assert len(Windows(np.arange(10), 9)) == 1
     assert len(Windows([1, 2, 3, 4, 5], 4)) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"coverage": "exactly"}, "coverage is 'exactly'. 'book' or 'exact' is expected."),
+        (
+            {"documents": "pack"},
+            "documents is 'pack'. 'stream', 'isolated', 'packed' or 'padded' is expected.",
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused(wrong: dict[str, str], expected: str) -> None:
+    make = unwrap(Windows.__init__)  # without the type checker of the tests
+    with pytest.raises(UserError, match=re.escape(expected)):
+        make(object.__new__(Windows), np.arange(9), 4, **wrong)

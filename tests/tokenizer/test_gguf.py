@@ -14,13 +14,14 @@ from peers import peer, smollm2
 from groundup.base.errors import UserError
 from groundup.base.gguf import read_gguf_header
 from groundup.tokenizer import gguf
-from groundup.tokenizer.chat_template import ChatTemplate, special_names
+from groundup.tokenizer.chat_template import ChatTemplate
 from groundup.tokenizer.conversation import render_ids, turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_config, tokenizer_of_gguf
 from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.save import byte_spelling
+from groundup.tokenizer.special_names import special_names
 from groundup.tokenizer.template import Message
 
 PIECES = [

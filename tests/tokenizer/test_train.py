@@ -113,3 +113,22 @@ def test_a_corpus_is_read_in_pieces(
         assert whole.rungs[2].bytes_per_token == len(joined.encode()) / len(
             tokenizer.encode(joined)
         )
+
+
+@pytest.mark.parametrize("size", [7, 10**6])
+def test_the_comparison_reads_a_beginning_of_both_sides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    sides = [["a b a b ", "c a b b"], ["a b ", "c d e f g", "h"]]
+    documents = [[Document(str(i), text) for i, text in enumerate(texts)] for texts in sides]
+    write_corpus(tmp_path, *documents)
+    monkeypatch.setattr(train, "_KNOWN_CHARACTERS", size)
+    monkeypatch.setattr(train, "_MEASURED_CHARACTERS", size)
+    known, measured = ("\n".join(texts)[:size] for texts in sides)
+    characters, words, bpe = train_tokenizer(data=tmp_path, vocab_size=265).rungs
+    assert characters.unknown_frac == sum(c not in known for c in measured) / len(measured)
+    found = measured.split()
+    assert words.vocab_size == len(set(known.split())) + 2
+    assert words.unknown_frac == sum(word not in known for word in found) / len(found)
+    n_tokens = len(load_tokenizer(tmp_path / "tokenizer").encode(measured))
+    assert bpe.bytes_per_token == len(measured) / n_tokens

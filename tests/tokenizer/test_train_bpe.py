@@ -1,6 +1,8 @@
 """Training: the merges of independent trainers, for both conventions of ties."""
 
 import json
+import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from inspect import unwrap
@@ -14,7 +16,7 @@ from groundup.base.errors import UserError
 from groundup.reference.bpe import learn
 from groundup.tokenizer.pretokens import PATTERNS, splitter
 from groundup.tokenizer.save import byte_spelling
-from groundup.tokenizer.train_bpe import train_bpe
+from groundup.tokenizer.train_bpe import count_pretokens, learn_merges, train_bpe
 
 Merges = list[tuple[bytes, bytes]]
 PIECES = ["aab", "ab", " b", "aa", " aa", "é", "\x80", "\u0100", "z", " 12", "\n", ".", "<|x|>"]
@@ -170,3 +172,25 @@ def test_a_vocabulary_may_be_larger_than_the_text_allows() -> None:
     assert large.merges == train_bpe([text], 1000).merges
     assert large.vocab_size < 300
     assert len(train_bpe([text], 2**62, ties="greatest-bytes").merges) == len(large.merges)
+
+
+def test_large_counts_and_large_vocabularies_change_no_merge() -> None:
+    """Counts, and numbers of pairs, that need 8 bytes."""
+    counts = count_pretokens(["low low lower newest widest " * 3], "gpt4", ())
+    expected = learn_merges(counts, 12)
+    large = Counter({word: n << 33 for word, n in counts.items()})
+    assert learn_merges(large, 12) == expected
+    draw = random.Random(0)
+    large.update({bytes(draw.choices(range(128, 256), k=80)): 1 for _ in range(600)})
+    assert 2**31 < (256 + 600 * 79) ** 2
+    assert learn_merges(large, 10**6, min_count=1 << 33)[:12] == expected
+
+
+def test_memory_for_each_byte_of_the_distinct_words() -> None:
+    draw = random.Random(0)
+    counts = Counter({bytes(draw.choices(range(16), k=40)): 2 for _ in range(5000)})
+    tracemalloc.start()
+    learn_merges(counts, 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50 * 5000 * 41  # with 8 bytes for each number it is 86

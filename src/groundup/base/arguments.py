@@ -49,6 +49,22 @@ def whole_number(name: str, value: object, *, at_least: int = 1) -> int:
     return number
 
 
+def one_of(name: str, value: object, names: tuple[str, ...]) -> None:
+    """Check that an argument is one of the names that it can have.
+
+    >>> one_of("order", "shuffled", ("permuted", "sequential"))
+    Traceback (most recent call last):
+        ...
+    groundup.base.errors.UserError: order is 'shuffled'. 'permuted' or 'sequential' is expected.
+
+    Raises:
+        UserError: It is something else.
+    """
+    if value not in names:
+        *others, last = map(repr, names)
+        raise UserError(f"{name} is {shown(value)}. {', '.join(others)} or {last} is expected.")
+
+
 def shown(value: object) -> str:
     """Write a value for a message: numbers and None as they are, of anything else the type.
 

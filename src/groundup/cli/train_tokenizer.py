@@ -12,7 +12,7 @@ def run(config: TrainAndEncodeConfig) -> TrainAndEncodeResult:
     with stage_progress() as on_progress:
         result = train_and_encode(config, on_progress)
     table(
-        "Tokenizer types, measured on the validation set",
+        "Tokenizer types, measured on up to a million characters of the validation set",
         ["tokenizer", "vocabulary", "bytes per token", "unknown"],
         [
             [r.name, f"{r.vocab_size:,}", f"{r.bytes_per_token:.2f}", f"{r.unknown_frac:.1%}"]

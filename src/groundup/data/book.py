@@ -35,7 +35,8 @@ class GPTDatasetV1(Dataset[Pair]):
     and from then on items and length are read from them, so changes to them are seen.
 
     Args:
-        txt: Text; `<|endoftext|>` in it is the special token, as in the book.
+        txt: Text; `<|endoftext|>` in it is the special token, as in the book, if the tokenizer has
+            it.
         tokenizer: Tokenizer with `encode(text, allowed_special=...)` or `encode(text)`.
         max_length: T, tokens per window.
         stride: Distance between the starts of two windows, in tokens.

@@ -14,7 +14,7 @@ from groundup.data.store import TokenStore
 from groundup.data.token_blocks import file_size
 from groundup.text.corpus import SIDES
 from groundup.tokenizer.files import load_tokenizer
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _build_store(config: ConvertConfig) -> TokenStore:
             settings={"tokenizer": Path("data/tokenizer")},
         )
     tokenizer = load_tokenizer(config.tokenizer)
-    end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     return TokenStore.build(
         config.out,
         read_tokens(config.source, config.from_format, end_of_text, tokenizer.vocab_size),

@@ -30,7 +30,7 @@ from groundup.text.corpus import (
     reference,
 )
 from groundup.text.split import Side
-from groundup.text.stores import check_stores, store_manifest
+from groundup.text.stores import check_stores, is_encoded_with, store_manifest
 from groundup.text.taken import changing
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.fast import fast_encoder
@@ -39,7 +39,8 @@ from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_id, end_of_text_name
+from groundup.tokenizer.words import WordTokenizer
 
 _log = logging.getLogger(__name__)
 
@@ -88,6 +89,12 @@ def encode(config: EncodeConfig, on_progress: Progress | None = None) -> EncodeR
     is_new = config.tokenizer is not None and check_tokenizer(
         config.data, tokenizer, config.tokenizer, overwrite=config.overwrite
     )
+    if end_of_text_name(tokenizer) is None:
+        _log.warning(
+            "The tokenizer names no token that ends a text, so the documents follow one another "
+            "without one, and a model trained on them never ends a text by itself. Name it as "
+            "eos_token in a tokenizer_config.json beside the tokenizer.json."
+        )
     with changing(config.data, always=is_new, names=SIDES), parts_kept_if_useful(config.data):
         if is_new:
             tokenizer.save(own_folder)
@@ -138,7 +145,8 @@ def encode_corpus(
         UserError: There is no corpus, or the stores cannot be written.
     """
     sizes = read_sizes(data / "corpus")
-    known = check_stores(data, sizes, tokenizer.fingerprint, overwrite=overwrite)
+    end_of_text = end_of_text_id(tokenizer)
+    known = check_stores(data, sizes, tokenizer.fingerprint, end_of_text, overwrite=overwrite)
     already = {
         side: _bytes_already_stored(data, side, sizes[side], known[side], tokenizer)
         for side in SIDES
@@ -172,7 +180,7 @@ def encode_corpus(
                 parts,
                 vocab_size=tokenizer.vocab_size,
                 tokenizer_fingerprint=tokenizer.fingerprint,
-                end_of_text=tokenizer.special_tokens.get(END_OF_TEXT),
+                end_of_text=end_of_text,
                 sources=sources,
             )
     for side in SIDES:
@@ -235,7 +243,9 @@ def _plan(
 def _needs_complete_documents(tokenizer: Tokenizer) -> bool:
     """Whether the cuts between pieces may change ids; they do not for the patterns we know."""
     if isinstance(tokenizer, ImportedTokenizer):
-        return True
+        return not tokenizer.cuts_at_pieces
+    if isinstance(tokenizer, WordTokenizer):
+        return True  # its words have other edges
     return isinstance(tokenizer, BPETokenizer) and tokenizer.pattern not in PATTERNS.values()
 
 
@@ -243,7 +253,8 @@ def _parts_folder(
     data: Path, side: Side, corpus_sha256: str, tokenizer: Tokenizer, already: int
 ) -> Path:
     """Return the folder of the parts, named by what decides them; remove all other parts."""
-    key = sha256_bytes(f"{corpus_sha256} {tokenizer.fingerprint} {already}".encode())[:16]
+    decides = [corpus_sha256, tokenizer.fingerprint, already, end_of_text_id(tokenizer)]
+    key = sha256_bytes(" ".join(map(str, decides)).encode())[:16]
     folder = data / f".{side}-parts-{key}"
     remove_parts(data, side, keep=folder)
     return folder
@@ -281,7 +292,8 @@ def _bytes_already_stored(
 ) -> int:
     """Return how much of the corpus file an intact store of this tokenizer contains already."""
     folder, manifest = data / side, store_manifest(data / side)
-    if manifest is None or manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+    fingerprint, end_of_text = tokenizer.fingerprint, end_of_text_id(tokenizer)
+    if manifest is None or not is_encoded_with(manifest, fingerprint, end_of_text):
         return 0
     if n_bytes == size.n_file_bytes and manifest["n_documents"] != size.n_documents:
         return 0

@@ -11,6 +11,8 @@ from torch import Tensor
 from groundup.base.arguments import WrongTypeError, own_checks, shown
 from groundup.base.errors import UserError
 from groundup.data.store import token_dtype
+from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special import END_OF_TEXT
 
 _MAX_ID = 2**32 - 1
 
@@ -19,7 +21,8 @@ _MAX_ID = 2**32 - 1
 class Encoder(Protocol):
     """Any tokenizer with `encode(text)`: of tiktoken, tokenizers, this package or your own.
 
-    If `encode` has a parameter `allowed_special`, it gets `{"<|endoftext|>"}`, as in the book.
+    If `encode` has a parameter `allowed_special`, it gets `{"<|endoftext|>"}`, as in the book, or
+    an empty set for a tokenizer of this package without that special token.
     """
 
     @property
@@ -46,7 +49,8 @@ def encode_text(tokenizer: Encoder, text: str) -> NDArray[np.integer]:
             "expected, such as tiktoken.get_encoding('gpt2')."
         )
     if _takes_allowed_special(encode):
-        return check_ids(encode(text, allowed_special={"<|endoftext|>"}))
+        lacks_it = isinstance(tokenizer, Tokenizer) and END_OF_TEXT not in tokenizer.special_tokens
+        return check_ids(encode(text, allowed_special=set() if lacks_it else {END_OF_TEXT}))
     return check_ids(encode(text))
 
 

@@ -10,13 +10,14 @@ that were returned.
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from groundup.base.arguments import one_of
 from groundup.base.errors import UserError
 from groundup.data.batch import Batch, join, make_batch
 from groundup.data.epochs import Epochs, Order
@@ -47,8 +48,8 @@ class Loader:
             leaves the batches in main memory.
 
     Raises:
-        UserError: The batch size is below 1 or not divisible by the number of processes, or the
-            rank is out of range.
+        UserError: The batch size is below 1 or not divisible by the number of processes, the rank
+            is out of range, or `order` is another name.
 
     >>> loader = Loader(Windows(np.arange(9), context_length=2), 3, order="sequential")
     >>> inputs, targets = next(loader)
@@ -68,6 +69,7 @@ class Loader:
         n_ahead: int = 0,
         device: torch.device | str | None = None,
     ) -> None:
+        one_of("order", order, get_args(Order))
         if batch_size < 1:
             raise UserError(
                 f"The batch size is {batch_size}. It must be at least 1.",

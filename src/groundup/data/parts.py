@@ -20,7 +20,7 @@ from groundup.text.documents import join_pieces
 from groundup.text.split import Side
 from groundup.tokenizer.fast import ToIds
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Part:
 
 def encode_part(part: Part, to_ids: ToIds, tokenizer: Tokenizer) -> None:
     """Encode one unit and write its part; the `.json` file comes last and marks it as complete."""
-    end_of_text = tokenizer.special_tokens.get(END_OF_TEXT)
+    end_of_text = end_of_text_id(tokenizer)
     dtype = token_dtype(tokenizer.vocab_size)
     closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
     starts: list[int] = []

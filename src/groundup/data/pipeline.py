@@ -14,11 +14,17 @@ from groundup.data.encode import encode, parts_kept_if_useful
 from groundup.data.manifest import is_store
 from groundup.text.corpus import SIDES, prepare_command, read_sizes, recorded_sources
 from groundup.text.prepare import PrepareResult, Progress, prepare
-from groundup.text.stores import check_stores, encode_elsewhere, store_manifest
+from groundup.text.stores import (
+    check_stores,
+    encode_elsewhere,
+    is_encoded_with,
+    store_manifest,
+)
 from groundup.text.taken import changing
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.replacing import check_tokenizer
+from groundup.tokenizer.special_names import end_of_text_id
 from groundup.tokenizer.train import TrainTokenizerResult, train_tokenizer
 
 
@@ -101,9 +107,10 @@ def train_and_encode(
 
 def _refuse_other_tokenizer(data: Path, tokenizer: Tokenizer) -> None:
     """Append only with the tokenizer of the token stores: an append never replaces them."""
+    end = end_of_text_id(tokenizer)
     for side in SIDES:
         manifest = store_manifest(data / side)
-        if manifest and manifest.get("tokenizer_fingerprint") != tokenizer.fingerprint:
+        if manifest and not is_encoded_with(manifest, tokenizer.fingerprint, end):
             raise UserError(
                 "The tokenizer of this data folder is not the one that made its token stores, so "
                 "nothing was appended. Encode the corpus in another data folder, and append there.",

@@ -106,8 +106,8 @@ class TokenStore:
         in this folder is replaced; a folder that holds anything else is left unchanged.
 
         Raises:
-            UserError: There are no tokens, an id is outside the vocabulary, or the folder cannot
-                be written to or holds something that is not a store.
+            UserError: There are no tokens, an id is no whole number or outside the vocabulary, or
+                the folder cannot be written to or holds something that is not a store.
         """
         dtype = token_dtype(vocab_size)
 
@@ -115,6 +115,12 @@ class TokenStore:
             closing = np.array([] if end_of_text is None else [end_of_text], dtype=dtype)
             for number, document in enumerate(documents):
                 ids = np.asarray(document if len(document) else closing[:0])
+                if ids.dtype.kind not in "iu" and ids.size:
+                    raise UserError(
+                        f"Document {number} is an array of type {ids.dtype}. Token ids are whole "
+                        "numbers.",
+                        where=folder,
+                    )
                 # In blocks: astype would copy all of a large document at once.
                 for begin in range(0, max(1, len(ids)), BUFFER_TOKENS):
                     block = ids[begin : begin + BUFFER_TOKENS]

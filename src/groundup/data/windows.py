@@ -17,11 +17,12 @@ import operator
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, SupportsIndex
+from typing import Literal, SupportsIndex, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from groundup.base.arguments import one_of
 from groundup.base.errors import UserError
 from groundup.base.targets import IGNORE_INDEX
 from groundup.data.boundaries import (
@@ -53,7 +54,8 @@ class Windows:
             stride and no coverage; every prediction inside a document occurs exactly once.
 
     Raises:
-        UserError: A size is below 1, or the text is too short for a window of this size.
+        UserError: A size is below 1, `coverage` or `documents` is another name, or the text is too
+            short for a window of this size.
 
     >>> windows = Windows(np.arange(10), context_length=4, stride=4)
     >>> len(windows), *(part.tolist() for part in windows[1])
@@ -71,6 +73,8 @@ class Windows:
         coverage: Coverage = "book",
         documents: Documents = "stream",
     ) -> None:
+        one_of("coverage", coverage, get_args(Coverage))
+        one_of("documents", documents, get_args(Documents))
         in_memory = isinstance(tokens, (np.ndarray, Sequence))
         self.tokens: Tokens = ArrayTokens(np.asarray(tokens)) if in_memory else tokens  # type: ignore[assignment]
         self.context_length = context_length

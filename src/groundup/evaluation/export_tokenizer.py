@@ -11,7 +11,7 @@ from groundup.base.files import read_json, write_json
 from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.pretrained import KEPT_FILES
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE, read_chat_template
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_id
 from groundup.weights.special_ids import NAMES, SpecialIds, as_ids, one_end
 
 
@@ -25,7 +25,7 @@ def exported_ids(language_model: LanguageModel) -> SpecialIds:
     """The ids to write: those of the source of an imported model, and the ends of answers."""
     ids = language_model.special_ids
     if not ids.config and not ids.generation:
-        ids = one_end(language_model.tokenizer.special_tokens.get(END_OF_TEXT))
+        ids = one_end(end_of_text_id(language_model.tokenizer))
     # transformers reads generation_config.json only, where there is one.
     generation = {name: ids.config[name] for name in NAMES if name in ids.config}
     generation |= ids.generation

@@ -25,12 +25,12 @@ from groundup.tokenizer.chat_template import (
     CHAT_TEMPLATE,
     ChatTemplate,
     read_chat_template,
-    read_special_names,
 )
 from groundup.tokenizer.conversation import turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.special import END, END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_id, read_special_names
 from groundup.weights.checkpoint_format import open_model
 from groundup.weights.special_ids import SpecialIds
 
@@ -87,7 +87,7 @@ class LanguageModel:
     @property
     def start_ids(self) -> list[int]:
         """The ids that begin a text without a prompt; empty if the model has no such id."""
-        end = self.tokenizer.special_tokens.get(END_OF_TEXT)
+        end = end_of_text_id(self.tokenizer)
         begin = getattr(self.tokenizer, "begin_ids", [])
         candidates = (*begin, self.special_ids.bos, end, *self.special_ids.eos)
         V = self.tokenizer.vocab_size

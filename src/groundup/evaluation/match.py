@@ -25,11 +25,12 @@ from groundup.evaluation.load import LanguageModel, load, run_of
 from groundup.evaluation.match_generation import compare_generation
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
-from groundup.tokenizer.chat_template import ChatTemplate, read_chat_template, read_special_names
+from groundup.tokenizer.chat_template import ChatTemplate, read_chat_template
 from groundup.tokenizer.conversation import turn_end
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.gguf import tokenizer_of_gguf
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special_names import read_special_names
 from groundup.weights.checkpoint_format import model_folders, open_model
 from groundup.weights.config import MatchConfig
 from groundup.weights.find_source import find_source, open_source

@@ -10,7 +10,7 @@ from groundup.base.targets import IGNORE_INDEX
 from groundup.data.loader import Loader
 from groundup.data.protocol import Tokens
 from groundup.tokenizer.protocol import Tokenizer
-from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import end_of_text_name
 from groundup.train.curve_checks import Finding
 from groundup.train.data import Data
 
@@ -141,15 +141,23 @@ def _length(loader: Loader, steps: int | None) -> Iterator[Finding]:
 
 
 def _endings(train: Tokens, tokenizer: Tokenizer) -> Iterator[Finding]:
-    end = tokenizer.special_tokens.get(END_OF_TEXT)
-    if end is None:
+    name = end_of_text_name(tokenizer)
+    if name is None:
+        yield Finding(
+            rule=ENDINGS,
+            message="The tokenizer names no token that ends a text, so the text contains none: the "
+            "model will never end a text by itself.",
+            fix="Name it as eos_token in a tokenizer_config.json beside the tokenizer.json, and "
+            "encode the text again: groundup encode --tokenizer FOLDER --overwrite.",
+        )
         return
+    end = tokenizer.special_tokens[name]
     # The end-of-text token is the last one before the next document.
     ends = [*train.document_starts[1:1001].tolist(), train.n_tokens]
     if not any(int(train.read(stop - 1, stop)[0]) == end for stop in ends if stop > 0):
         yield Finding(
             rule=ENDINGS,
-            message=f"The tokenizer has {END_OF_TEXT}, but the text never contains it: the model "
+            message=f"The tokenizer has {name}, but the text never contains it: the model "
             "will never end a text by itself.",
             fix="Encode the text again, which ends every document with it: groundup encode.",
         )

@@ -59,6 +59,12 @@ def n_referenced_bytes(data: Path, side: Side, size: SideSize, manifest: Any) ->
     return n_bytes if checksum == f"sha256:{present}" else 0
 
 
+def is_encoded_with(manifest: dict[str, Any], fingerprint: str, end_of_text: int | None) -> bool:
+    """Whether a store was encoded with this tokenizer, which ends a document with this id."""
+    found = (manifest.get("tokenizer_fingerprint"), manifest.get("end_of_text"))
+    return found == (fingerprint, end_of_text)
+
+
 def remove_outdated(data: Path) -> list[Path]:
     """Remove token stores (DATA/train, DATA/validation) that were made from another text.
 
@@ -84,7 +90,12 @@ def encode_elsewhere(data: Path) -> str:
 
 
 def check_stores(
-    data: Path, sizes: dict[Side, SideSize], fingerprint: str | None, *, overwrite: bool
+    data: Path,
+    sizes: dict[Side, SideSize],
+    fingerprint: str | None,
+    end_of_text: int | None = None,
+    *,
+    overwrite: bool,
 ) -> dict[Side, int]:
     """Refuse to replace token stores of another text, or those that a run was trained on.
 
@@ -92,6 +103,7 @@ def check_stores(
         data: The data folder.
         sizes: The sizes of its corpus.
         fingerprint: That of the tokenizer it will be encoded with. None: not known yet.
+        end_of_text: The id with which that tokenizer ends a document. None: it has none.
         overwrite: Whether they may be replaced.
 
     Returns:
@@ -115,7 +127,7 @@ def check_stores(
                 where=data / side,
                 command=encode_elsewhere(data),
             )
-        of_other = fingerprint not in (None, manifest.get("tokenizer_fingerprint"))
+        of_other = fingerprint and not is_encoded_with(manifest, fingerprint, end_of_text)
         if of_other and (runs := runs_on(data)):
             raise UserError(
                 "This token store was made with another tokenizer than the one in the data folder, "

@@ -60,6 +60,8 @@ class BPETokenizer:
         if special_tokens is None:
             special_tokens = {name: len(table) + i for i, name in enumerate(SPECIAL_TOKENS)}
         self.special_tokens = dict(special_tokens)
+        self.eos_token: str | None = None
+        """The eos_token of the tokenizer_config.json beside the file. None: not known."""
         size = max([len(table) - 1, *self.special_tokens.values()]) + 1
         if min(self.special_tokens.values(), default=0) < 0 or size > 2 * len(table) + MOST_HOLES:
             raise UserError(

@@ -12,11 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.errors import UserError
-from groundup.base.files import read_json, write_json, write_text
+from groundup.base.files import write_json, write_text
 from groundup.base.sequences import n_common
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.sandbox import Program, RefusedMessagesError
 from groundup.tokenizer.special import ASSISTANT, END, USER
+from groundup.tokenizer.special_names import (
+    COMMON_SETTINGS,
+    SETTINGS_FILE,
+    read_settings,
+    special_names,
+)
 from groundup.tokenizer.template import Message, render, render_prompt
 
 _TURN = "{{ '%s' + message['content'] + '" + END + "' }}"
@@ -28,7 +34,7 @@ CHAT_TEMPLATE = (
     "{% endif %}{% endfor %}"
     f"{{% if add_generation_prompt %}}{{{{ '{ASSISTANT}' }}}}{{% endif %}}"
 )
-TEMPLATE_FILES = ("tokenizer_config.json", "chat_template.jinja")
+TEMPLATE_FILES = (SETTINGS_FILE, "chat_template.jinja")
 """The files beside a tokenizer that have its chat template and the names of its special tokens."""
 
 _TEXTS = (
@@ -113,12 +119,7 @@ class ChatTemplate:
 
     def save(self, folder: Path) -> None:
         """Write tokenizer_config.json, as transformers reads it, into a tokenizer's folder."""
-        about = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "clean_up_tokenization_spaces": False,
-            **self.tokens,
-        }
-        write_json(folder / TEMPLATE_FILES[0], about)
+        write_json(folder / TEMPLATE_FILES[0], {**COMMON_SETTINGS, **self.tokens})
         write_text(folder / TEMPLATE_FILES[1], self.source)
 
 
@@ -132,7 +133,7 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
         UserError: A file is not valid.
     """
     config, file = (folder / name for name in TEMPLATE_FILES)
-    about = _settings(config)
+    about = read_settings(config)
     where, source = config, about.get("chat_template")
     if isinstance(source, list):
         named = {
@@ -149,37 +150,6 @@ def read_chat_template(folder: Path) -> ChatTemplate | None:
     if not isinstance(source, str):
         raise UserError("chat_template is no text. A template is expected.", where=where)
     return ChatTemplate(source, special_names(about), where)
-
-
-def read_special_names(folder: Path) -> dict[str, str]:
-    """Read the special tokens that the settings of a tokenizer's folder name.
-
-    Raises:
-        UserError: The file is not valid.
-    """
-    return special_names(_settings(folder / TEMPLATE_FILES[0]))
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    about = read_json(path) if path.is_file() else {}
-    if not isinstance(about, dict):
-        raise UserError("This is not a JSON object with settings.", where=path)
-    return about
-
-
-def special_names(about: Mapping[str, Any]) -> dict[str, str]:
-    """Return the special tokens that a tokenizer_config.json names, by the names of templates.
-
-    >>> special_names({"bos_token": {"content": "<s>"}, "eos_token": "</s>", "pad_token": None})
-    {'bos_token': '<s>', 'eos_token': '</s>'}
-    """
-    found: dict[str, str] = {}
-    for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"):
-        value = about.get(f"{name}_token")
-        value = value.get("content") if isinstance(value, dict) else value
-        if isinstance(value, str):
-            found[f"{name}_token"] = value
-    return found
 
 
 def render_template(

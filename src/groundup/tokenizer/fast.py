@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from groundup.base.errors import UserError
+from groundup.text.pieces import cut_into_pieces
 from groundup.tokenizer.bpe import BPETokenizer
 from groundup.tokenizer.characters import CharacterTokenizer
+from groundup.tokenizer.imported import ImportedTokenizer
 from groundup.tokenizer.pretokens import PATTERNS
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.round_trip import CANARY
@@ -32,6 +34,11 @@ _SPELLING = {
 }
 _RENEWED_AFTER_CHARACTERS = 2**27
 """The engine caches every distinct pretoken; replacing it regularly keeps memory constant."""
+_PIECE_CHARACTERS = 2**16
+"""Length of the pieces that the tokenizers library encodes."""
+_LARGE_CHARACTERS = 2**22
+_BYTES_PER_CHARACTER = 200
+"""Memory that the tokenizers library takes for each character of a text, measured."""
 
 
 def fast_encoder(tokenizer: Tokenizer) -> ToIds:
@@ -42,6 +49,8 @@ def fast_encoder(tokenizer: Tokenizer) -> ToIds:
 
     if isinstance(tokenizer, CharacterTokenizer):
         return _through_table(tokenizer, own)
+    if isinstance(tokenizer, ImportedTokenizer):
+        return _in_pieces(tokenizer, own)
     if not isinstance(tokenizer, BPETokenizer):
         return own
     try:
@@ -86,6 +95,25 @@ def _through_gigatoken(tokenizer: BPETokenizer, own: ToIds) -> ToIds:
         except TypeError:  # the engine does not accept half of a surrogate pair
             return own(text)
         return ids
+
+    return fast
+
+
+def _in_pieces(tokenizer: ImportedTokenizer, own: ToIds) -> ToIds:
+    """Encode piece by piece where that gives the same ids, because it takes much memory."""
+
+    def fast(text: str) -> NDArray[np.integer]:
+        parts = [text]
+        if tokenizer.cuts_at_pieces:
+            parts = [piece.text for piece in cut_into_pieces("", [text], _PIECE_CHARACTERS)]
+        if (longest := max(map(len, parts))) > _LARGE_CHARACTERS:
+            _log.warning(
+                "A text of %.1f million characters is encoded at once, because it has no place "
+                "where this tokenizer certainly cuts. This takes about %.1f GB of memory. Smaller "
+                "documents take less.",
+                longest / 1e6, longest * _BYTES_PER_CHARACTER / 1e9,
+            )  # fmt: skip
+        return np.concatenate([own(part) for part in parts])
 
     return fast
 

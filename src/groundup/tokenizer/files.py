@@ -19,6 +19,7 @@ from groundup.tokenizer.ranks import load_tiktoken, published, save_tiktoken
 from groundup.tokenizer.round_trip import CANARY
 from groundup.tokenizer.save import byte_spelling
 from groundup.tokenizer.special import END_OF_TEXT
+from groundup.tokenizer.special_names import read_special_names
 from groundup.tokenizer.words import WordTokenizer
 
 __all__ = ["load_gpt2", "load_tiktoken", "load_tokenizer", "save_gpt2", "save_tiktoken"]
@@ -38,7 +39,9 @@ def load_tokenizer(folder: Path | str, *, pattern: str | None = None) -> Tokeniz
     """
     place = Path(folder)
     if (place / "tokenizer.json").is_file():
-        return load_tokenizer_json(place / "tokenizer.json")
+        tokenizer = load_tokenizer_json(place / "tokenizer.json")
+        tokenizer.eos_token = read_special_names(place).get("eos_token")
+        return tokenizer
     if (place / "ladder.json").is_file():
         return _load_list(place / "ladder.json")
     for vocabulary, merges in (("encoder.json", "vocab.bpe"), ("vocab.json", "merges.txt")):

@@ -14,6 +14,7 @@ import numpy as np
 
 from groundup.base.errors import UserError
 from groundup.tokenizer.huggingface import from_description
+from groundup.tokenizer.known_cuts import GPT2, LATER, PUNCTUATION
 from groundup.tokenizer.protocol import Tokenizer
 from groundup.tokenizer.save import byte_level_model, byte_spelling
 
@@ -30,11 +31,6 @@ _CONTROL_NAMES = frozenset(
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 _DIGITS = {"type": "Digits", "individual_digits": True}
-_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-_LATER = (
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|%s"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 
 def _split(pattern: str) -> dict[str, Any]:
@@ -56,13 +52,13 @@ def _bytes(*, use_regex: bool) -> dict[str, Any]:
 
 
 PRE: dict[str, list[dict[str, Any]]] = {
-    "gpt-2": [_split(_GPT2)],
-    **{name: [_DIGITS, _split(_GPT2)] for name in ("smollm", "refact", "starcoder")},
-    "qwen2": [_split(_LATER % r"\p{N}")],
-    **{name: [_split(_LATER % r"\p{N}{1,3}")] for name in ("llama-bpe", "dbrx")},
+    "gpt-2": [_split(GPT2)],
+    **{name: [_DIGITS, _split(GPT2)] for name in ("smollm", "refact", "starcoder")},
+    "qwen2": [_split(LATER % r"\p{N}")],
+    **{name: [_split(LATER % r"\p{N}{1,3}")] for name in ("llama-bpe", "dbrx")},
     "default": [
-        _split(r"[\p{P}\$\+<=>\^~\|]+"),
-        _split(_GPT2),
+        _split(PUNCTUATION),
+        _split(GPT2),
         _split(r"\p{N}+"),
         _split("[0-9][0-9][0-9]"),
     ],

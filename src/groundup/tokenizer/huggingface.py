@@ -247,10 +247,10 @@ def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[s
     found: dict[str, int] = {}
     normalized: set[bool] = set()
     taken = set(vocabulary.values())
+    last = -1
     for token in file.take_objects("added_tokens", default=[]):
         name, index = token.take("content", str), token.take("id", int)
         normalized.add(token.take("normalized", bool))
-        last = max(found.values(), default=-1)
         own = last + 1 if last >= len(vocabulary) else len(vocabulary)
         if index != (counted := vocabulary.get(name, own)):
             token.refuse("id", index, f"The id {counted} is expected for {name[:40]!r}")
@@ -258,6 +258,7 @@ def _read_added_tokens(file: Fields, vocabulary: dict[str, int]) -> tuple[dict[s
             other = next(each for each, held in vocabulary.items() if held == index)
             token.refuse("id", index, f"{other[:40]!r} has this id. Another one is expected")
         found[name] = index
+        last = max(last, index)
     return found, len(normalized) <= 1
 
 

@@ -18,7 +18,9 @@ import tokenizers
 from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, sha256_bytes, write_text
 from groundup.base.surrogates import has_surrogates
+from groundup.tokenizer.known_cuts import cuts_at_pieces
 from groundup.tokenizer.special import allowed_names
+from groundup.tokenizer.special_names import save_end_of_text
 from groundup.tokenizer.token_text import check_no_text_vanishes, steps_of, token_speller
 
 _EMPTY = {"type": "BPE", "vocab": {}, "merges": []}
@@ -44,10 +46,14 @@ class ImportedTokenizer:
         self.special_tokens: dict[str, int] = {
             token["content"]: token["id"] for token in self.added_tokens if token["special"]
         }
+        self.eos_token: str | None = None
+        """The eos_token of the tokenizer_config.json beside the file. None: not known."""
         self._ids = _ids(description["model"])
         for token in self.added_tokens:
             self._ids.setdefault(token["content"], token["id"])
         self._size = max(self._ids.values(), default=-1) + 1
+        self.cuts_at_pieces = cuts_at_pieces(description)
+        """Whether the pieces of a text, encoded one by one, have the ids of the whole text."""
         self._depends_on_start = _has_first_scheme(description.get("pre_tokenizer"))
         self._engines: dict[tuple[frozenset[str], bool], tokenizers.Tokenizer] = {}
         # Neither decides ids, so that the engines do without them; the library checks their fields.
@@ -60,7 +66,7 @@ class ImportedTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the description; the engines are made again."""
-        return _again, (self._description, self._where)
+        return _again, (self._description, self._where, self.eos_token)
 
     @property
     def vocab_size(self) -> int:
@@ -151,10 +157,11 @@ class ImportedTokenizer:
         return self._table.get(index, b"")
 
     def save(self, folder: Path | str) -> None:
-        """Write tokenizer.json, as it was read."""
+        """Write tokenizer.json, as it was read, and the name of the token that ends a text."""
         with atomic_folder(Path(folder)) as temporary:
             text = json.dumps(self._description, ensure_ascii=False)
             write_text(temporary / "tokenizer.json", text + "\n")
+            save_end_of_text(self, temporary)
 
     @cached_property
     def _table(self) -> dict[int, bytes]:
@@ -174,8 +181,12 @@ class ImportedTokenizer:
         return self._engines[key]
 
 
-def _again(description: Mapping[str, Any], where: str | Path | None) -> ImportedTokenizer:
-    return ImportedTokenizer(description, where=where)
+def _again(
+    description: Mapping[str, Any], where: str | Path | None, eos_token: str | None
+) -> ImportedTokenizer:
+    made = ImportedTokenizer(description, where=where)
+    made.eos_token = eos_token
+    return made
 
 
 def _made(description: Mapping[str, Any], where: str | Path | None) -> tokenizers.Tokenizer:

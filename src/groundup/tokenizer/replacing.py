@@ -11,6 +11,7 @@ from groundup.text.corpus import SIDES, is_of_system, read_sizes, reference
 from groundup.tokenizer.config import TrainTokenizerConfig
 from groundup.tokenizer.files import load_tokenizer
 from groundup.tokenizer.protocol import Tokenizer
+from groundup.tokenizer.special_names import end_of_text_id
 
 _RECORD = "training.json"
 _FILES = {
@@ -47,7 +48,10 @@ def check_tokenizer(data: Path, tokenizer: Tokenizer, source: Path, *, overwrite
     place = data / "tokenizer"
     _refuse_foreign(place)
     held = _present(place)
-    if held is not None and held.fingerprint == tokenizer.fingerprint:
+    if held is not None and (held.fingerprint, end_of_text_id(held)) == (
+        tokenizer.fingerprint,
+        end_of_text_id(tokenizer),
+    ):
         return False
     if place.exists() and not overwrite:
         options = f"--tokenizer {quoted(source)}"

@@ -11,6 +11,7 @@ from groundup.base.errors import UserError
 from groundup.base.files import atomic_folder, write_json, write_text
 from groundup.tokenizer.dialect import OtherMeaningError, to_oniguruma
 from groundup.tokenizer.pretokens import PATTERNS, compile_pattern
+from groundup.tokenizer.special_names import save_end_of_text
 
 READABLE = "vocabulary.txt"
 TYPED_PATTERN = "groundup_pattern"
@@ -42,6 +43,7 @@ def save_bpe(tokenizer: ByteLevelBPE, folder: Path) -> None:
     with atomic_folder(folder) as temporary:
         write_json(temporary / "tokenizer.json", describe_bpe(tokenizer))
         write_text(temporary / READABLE, "\n".join(lines) + "\n")
+        save_end_of_text(tokenizer, temporary)
 
 
 def describe_bpe(tokenizer: ByteLevelBPE) -> dict[str, Any]:

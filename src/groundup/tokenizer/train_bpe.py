@@ -27,7 +27,7 @@ from groundup.tokenizer.table import Pair
 
 _log = logging.getLogger(__name__)
 
-Places = NDArray[np.int64]
+Places = NDArray[np.integer]
 _END, _GONE = -1, -2
 """Not ids: the end of a word; a position that was merged into the one before."""
 _BEYOND_BYTES = chr(256)
@@ -177,15 +177,18 @@ class _Words:
         lengths = np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
         is_end = np.zeros(lengths.sum() + len(lengths), dtype=bool)
         is_end[np.cumsum(lengths + 1) - 1] = True
-        self.ids = np.full(len(is_end), _END, dtype=np.int64)
+        place = _type_up_to(len(is_end))
+        self.ids = np.full(len(is_end), _END, dtype=np.int32)
         letters = b"".join(counts).translate(number_of_byte)
         self.ids[~is_end] = np.frombuffer(letters, dtype=np.uint8)
-        weights = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
+        weight = _type_up_to(max(counts.values(), default=0))
+        weights = np.fromiter(counts.values(), dtype=weight, count=len(counts))
         self.weights = np.repeat(weights, lengths + 1)
         """The count of the word that a position belongs to."""
-        self.after = np.arange(1, len(is_end) + 1)
-        self.before = np.arange(-1, len(is_end) - 1)  # -1 is the last position, an end
+        self.after = np.arange(1, len(is_end) + 1, dtype=place)
+        self.before = np.arange(-1, len(is_end) - 1, dtype=place)  # -1 is the last one, an end
         self.base = 256 + n_merges
+        self.key = _type_up_to(self.base**2)
         self.min_count = max(1, min_count)
         self.heap: list[tuple[Any, ...]] = []
         """Pairs as (-count, left * base + right): in this order, ties are resolved correctly."""
@@ -201,15 +204,15 @@ class _Words:
     def find_pairs(self) -> None:
         """Count the pairs of bytes."""
         is_end = self.ids == _END
-        places = np.flatnonzero(~is_end[:-1] & ~is_end[1:])
-        self._add_pairs(255, self.ids[places] * self.base + self.ids[places + 1], places)
+        places = np.flatnonzero(~is_end[:-1] & ~is_end[1:]).astype(self.after.dtype)
+        self._add_pairs(255, self._keys(self.ids[places], self.ids[places + 1]), places)
 
     def most_frequent_pair(self) -> Pair | None:
         """Find the most frequent pair; None if no pair occurs often enough."""
         while self.heap:
             count, *tie, key = self.heap[0]
             pair: Pair = divmod(key, self.base)
-            found = int(self.weights[self._places(pair)].sum())
+            found = int(self.weights[self._places(pair)].sum(dtype=np.int64))
             if found == -count:
                 return pair
             if found < self.min_count:
@@ -232,9 +235,15 @@ class _Words:
         self.after[places], self.before[beyond] = beyond, places
         left, right = self.ids[prior], self.ids[beyond]  # prior is gone if it was merged as well
         has_left, has_right = left >= 0, right >= 0
-        keys = (left[has_left] * self.base + made, made * self.base + right[has_right])
+        new = np.int32(made)
+        keys = (self._keys(left[has_left], new), self._keys(new, right[has_right]))
         where = (prior[has_left], places[has_right])
         self._add_pairs(made, np.concatenate(keys), np.concatenate(where))
+
+    def _keys(self, left: Any, right: Any) -> Places:
+        """Number pairs of ids, of which one may be a single id of numpy's type."""
+        keys: Places = left.astype(self.key) * self.base + right.astype(self.key)
+        return keys
 
     def _places(self, pair: Pair) -> Places:
         """Find the positions of a pair, among those where it was when it was created."""
@@ -249,7 +258,7 @@ class _Words:
             return
         order = np.argsort(keys, kind="stable")
         pairs = _Pairs(keys[order], places[order])
-        counts = np.add.reduceat(self.weights[pairs.places], pairs.edges[:-1])
+        counts = np.add.reduceat(self.weights[pairs.places], pairs.edges[:-1], dtype=np.int64)
         often = counts >= self.min_count
         for count, key in zip((-counts[often]).tolist(), pairs.keys[often].tolist(), strict=True):
             if self.falling:
@@ -260,12 +269,17 @@ class _Words:
         self.pairs_with[newer] = pairs
 
 
+def _type_up_to(largest: int) -> np.dtype[Any]:
+    """Return the smallest type for numbers up to this one: the arrays take most of the memory."""
+    return np.dtype(np.int32 if largest < 2**31 else np.int64)
+
+
 class _Pairs:
     """The positions of many pairs, sorted by the key of their pair."""
 
     def __init__(self, key_of_place: Places, places: Places) -> None:
         self.places = places
-        starts = np.flatnonzero(np.diff(key_of_place, prepend=-1))
+        starts = np.flatnonzero(np.append(True, key_of_place[1:] != key_of_place[:-1]))
         self.keys = key_of_place[starts]
         self.edges = np.append(starts, len(places))
 

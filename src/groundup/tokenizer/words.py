@@ -30,7 +30,7 @@ def split_words(text: str) -> list[str]:
     >>> split_words("Hello, world. Is this-- a test?")
     ['Hello', ',', 'world', '.', 'Is', 'this', '--', 'a', 'test', '?']
     """
-    return [part.strip() for part in _CUT.split(text) if part.strip()]
+    return [word for part in _CUT.split(text) if (word := part.strip())]
 
 
 def _to_last_delimiter(text: str) -> list[str]:
