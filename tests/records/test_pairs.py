@@ -59,15 +59,33 @@ def read(tmp_path: Path, *records: Any, **settings: Any) -> list[Pair]:
             },
             PROMPT,
         ),
+        (
+            {
+                "prompt": "Hi",
+                "chosen": json.dumps(GOOD, indent=1),
+                "rejected": json.dumps(BAD, indent=1),
+            },
+            PROMPT,
+        ),
     ],
 )
 def test_every_layout(tmp_path: Path, record: Any, prompt: tuple[Message, ...]) -> None:
     assert read(tmp_path, record) == [Pair(prompt, "Hello", "No", "a.json:1")]
 
 
+def test_json_that_is_no_list_of_messages_is_a_text(tmp_path: Path) -> None:
+    chosen, rejected = json.dumps([{"name": "Ann", "role": "admin"}]), "[1, 2"
+    (pair,) = read(tmp_path, {"prompt": "[{", "chosen": chosen, "rejected": rejected})
+    assert (pair.messages[0].content, pair.chosen, pair.rejected) == ("[{", chosen, rejected)
+
+
 @pytest.mark.parametrize(
     ("record", "words"),
     [
+        (
+            {"prompt": "a", "chosen": str(GOOD), "rejected": str(BAD)},
+            "The field 'chosen' is not valid JSON",
+        ),
         ({"prompt": "a", "chosen": "b"}, "This record has no field 'rejected' (it has: prompt, ch"),
         ({"chosen": "b", "rejected": "c"}, "This record has no field 'prompt'"),
         ({"prompt": "a", "chosen": "", "rejected": "c"}, "The field 'chosen' is empty"),

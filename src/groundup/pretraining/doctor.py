@@ -1,5 +1,6 @@
 """`groundup doctor`: check a run, finished or not, and report its problems."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.base.run import RunFolder
 from groundup.data.loader import Loader
 from groundup.evaluation.run_data import texts_of
+from groundup.finetune.classify.classifier import load_classifier
 from groundup.pretraining.config import DoctorConfig
 from groundup.pretraining.data_checks import DATA_RULES, VOCABULARY, check_data
 from groundup.pretraining.recorded import Recorded
@@ -30,6 +32,7 @@ from groundup.train.metrics import corrupt_lines, read_metrics
 from groundup.weights.checkpoint_format import load_tensors
 
 METRICS = "complete metrics"
+_FROZEN = "the classifier was trained on frozen hidden states, without steps"
 RULES = (*DATA_RULES, *CURVE_RULES, METRICS, WEIGHTS, CHECKPOINTS)
 
 
@@ -84,11 +87,15 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         skipped |= checks.skipped()
     else:
         why = "metrics.jsonl has no step" if n_steps_done else "the run has made no step yet"
+        why = why if recorded.trains_steps else _FROZEN
         skipped |= dict.fromkeys(CURVE_RULES, why)
     findings += _check_failure(run)
     if checkpoint is not None and progress is not None:
         fix = _continue_without(checkpoint, run, recorded, [path for path, _ in intact[1:]])
         findings += _check_weights(checkpoint, progress, fix)
+    elif not recorded.trains_steps:
+        findings += _check_frozen(run)
+        skipped[WEIGHTS] = _FROZEN
     elif damaged:
         skipped[WEIGHTS] = "there is no intact checkpoint"
     elif run.is_finished or _has_saved(recorded, n_steps_done):
@@ -111,6 +118,16 @@ def doctor(config: DoctorConfig) -> Diagnosis:
         checkpoint=checkpoint,
         is_fine_tuning=recorded.is_fine_tuning,
     )
+
+
+def _check_frozen(run: RunFolder) -> Iterator[Finding]:
+    """Check the files of a classifier on frozen hidden states, which has no checkpoints."""
+    if run.is_finished:
+        try:
+            load_classifier(run.path)
+        except UserError as error:
+            fix = "Restore it from a copy, or train the classifier again."
+            yield Finding(rule=CHECKPOINTS, message=error.located, fix=fix)
 
 
 def _check_inputs(

@@ -43,6 +43,11 @@ class Recorded:
         return self.pretraining is None
 
     @property
+    def trains_steps(self) -> bool:
+        """Whether the run makes optimizer steps; a classifier of method frozen makes none."""
+        return self.command != "classify" or self.values.get("method", "frozen") != "frozen"
+
+    @property
     def uniform_nats(self) -> float | None:
         """ln V of a pretraining run."""
         return None if self.pretraining is None else math.log(self.pretraining.model.vocab_size)

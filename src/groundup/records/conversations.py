@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from groundup.records.messages import check_conversation, parse_messages
+from groundup.records.messages import check_conversation, is_text, parse_messages
 from groundup.records.reading import InvalidRowError, part_of, read_all
 from groundup.records.rows import Conversation
 from groundup.text.config import FileConfig
@@ -160,11 +160,6 @@ def prompt_messages(record: Record, field: str) -> tuple[Message, ...]:
     if is_text(value):
         return (Message("user", _required(record, field)),)
     return parse_messages(value, field, where=record.where)
-
-
-def is_text(value: Any) -> bool:
-    """Tell a text from a list of messages, which may be written as JSON in a cell of a table."""
-    return not isinstance(value, list) and not str(value).lstrip().startswith('[{"')
 
 
 def _required(record: Record, field: str) -> str:

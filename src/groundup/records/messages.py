@@ -1,5 +1,6 @@
 """Lists of messages, as OpenAI, Hugging Face and ShareGPT write them; each is checked."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,26 @@ _ROLES: dict[str, Role] = {
 _TOOLS = ("tool", "function", "function_call", "observation", "ipython")
 _REFUSED = ("tool_calls", "function_call", "reasoning_content", "thinking")
 """Fields of a message that would change what the model learns."""
+_PARTS = ({"role", "content"}, {"from", "value"})
+_LOOKS_LIKE_MESSAGES = re.compile(r"""\s*\[\s*\{\s*['"](role|content|from|value)['"]\s*:""")
+
+
+def is_text(value: Any) -> bool:
+    """Tell a text from a list of messages, which may be written as JSON in a cell of a table.
+
+    Other JSON is a text. What begins like a list of messages and is no valid JSON, such as a list
+    that Python printed, counts as one, so that `parse_messages` refuses it.
+    """
+    if not isinstance(value, str) or not value.lstrip().startswith("["):
+        return not isinstance(value, list)
+    try:
+        found = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return _LOOKS_LIKE_MESSAGES.match(value) is None
+    items = found if isinstance(found, list) else []
+    return not any(
+        isinstance(item, dict) and part <= item.keys() for item in items for part in _PARTS
+    )
 
 
 def parse_messages(value: Any, field: str, *, where: str) -> tuple[Message, ...]:

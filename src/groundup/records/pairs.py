@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from groundup.records.conversations import (
-    is_text,
     prompt_messages,
     prompt_of_instruction,
     with_system,
 )
-from groundup.records.messages import check_prompt, parse_messages
+from groundup.records.messages import check_prompt, is_text, parse_messages
 from groundup.records.reading import InvalidRowError, part_of, read_all
 from groundup.records.rows import Pair
 from groundup.text.config import FileConfig

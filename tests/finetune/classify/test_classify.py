@@ -20,6 +20,8 @@ from groundup.finetune.classify.classify import classify
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.examples import Examples
 from groundup.finetune.classify.result import ClassifyResult, Comparison
+from groundup.pretraining.doctor import doctor
+from groundup.train.curve_checks import CHECKPOINTS, WEIGHTS
 
 
 @pytest.fixture
@@ -192,6 +194,23 @@ def test_a_setting_that_the_method_ignores_is_refused(
         replace_settings(ClassifyConfig(), method=method, **{name: value})
     assert caught.value.settings == {"method": instead}
     assert replace_settings(ClassifyConfig(), method=instead, **{name: value}).method == instead
+
+
+def test_doctor_checks_the_files_of_a_frozen_classifier(config: ClassifyConfig) -> None:
+    folder = classify(config).folder
+    diagnosis = doctor(folder)
+    assert not diagnosis.findings
+    assert "frozen" in diagnosis.skipped[WEIGHTS]
+    head = folder / "head.safetensors"
+    head.write_bytes(head.read_bytes()[:-1])
+    (finding,) = doctor(folder).findings
+    assert (finding.rule, "checksum" in finding.message) == (CHECKPOINTS, True)
+
+
+def test_a_split_column_and_a_file_of_test_texts_are_refused() -> None:
+    for name in ("test", "validation"):
+        with pytest.raises(UserError, match="the column names the part of each row"):
+            from_mapping(ClassifyConfig, {"labels": "a.csv", "split_column": "p", name: "b.csv"})
 
 
 @pytest.mark.parametrize("method", ["frozen", "lora", "last"])

@@ -178,3 +178,14 @@ def test_what_cannot_be_classified_is_one_sentence(
 def test_a_run_without_a_classifier_names_the_command(run: Path) -> None:
     with pytest.raises(UserError, match="groundup classify"):
         predict(run, text="a")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_loses_no_field_of_a_later_row(suffix: str, trained: Path) -> None:
+    peers.peer("pyarrow")
+    rows = [{"text": TEXTS[0]}, {"text": TEXTS[1], "customer": "Ann"}]
+    Path("a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"different fields .*customer") as caught:
+        predict(trained, file="a.jsonl", out=f"a2{suffix}", threads=1)
+    assert caught.value.settings == {"out": "a2.jsonl"}
+    assert not Path(f"a2{suffix}").exists()

@@ -97,6 +97,12 @@ class ClassifyConfig(FineTuneConfig):
                 f"{name} is set, and method {self.method!r} does not use it.",
                 settings={"method": method},
             )
+        if self.split_column is not None and (self.test or self.validation):
+            raise UserError(
+                "split_column is set, and so is a file of test or validation texts. Only one of "
+                "them is expected: the column names the part of each row.",
+                settings={"split_column": None},
+            )
         if self.labels is None:
             needs = ("test", "validation", "split_column", "text_column", "label_column")
             given = next((name for name in needs if getattr(self, name) is not None), None)

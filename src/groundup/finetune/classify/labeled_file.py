@@ -24,7 +24,7 @@ def write_rows(out: Path, chunks: Iterator[Rows]) -> None:
         chunks: The rows. Those of a table have the same columns.
 
     Raises:
-        UserError: The file cannot be written, or a row has other columns than the first one.
+        UserError: The file cannot be written, or a row has columns that the first one lacks.
     """
     with atomic_path(out) as temporary:
         if out.suffix == ".parquet":
@@ -58,16 +58,23 @@ def _write_table(out: Path, file: io.TextIOBase, chunks: Iterator[Rows], delimit
         try:
             writer.writerows(rows)
         except ValueError as error:
-            raise UserError(
-                f"The rows have different fields ({error}), which a table cannot hold. A file of "
-                "JSON lines is expected.",
-                where=out,
-                settings={"out": str(out.with_suffix(".jsonl"))},
-            ) from error
+            raise _different(out, str(error)) from error
 
 
 def _write_parquet(out: Path, temporary: Path, chunks: Iterator[Rows]) -> None:
     arrow = needed("pyarrow", "sources", str(out))
     parquet = needed("pyarrow.parquet", "sources", str(out))
     rows = [row for chunk in chunks for row in chunk]
+    for row in rows:
+        if more := row.keys() - rows[0].keys():
+            raise _different(out, f"only some have {', '.join(sorted(more))}")
     parquet.write_table(arrow.Table.from_pylist(rows), temporary)
+
+
+def _different(out: Path, how: str) -> UserError:
+    return UserError(
+        f"The rows have different fields ({how}), which a table cannot hold. A file of JSON lines "
+        "is expected.",
+        where=out,
+        settings={"out": str(out.with_suffix(".jsonl"))},
+    )
