@@ -101,12 +101,25 @@ def test_chapter_6_the_dataset(tmp_path: Path) -> None:
     assert labels.tolist() == [0, 1] * 4
 
 
-@pytest.mark.parametrize("content", ["Label,Text\nham,hello\n", "Label\n1\n", "a,b\n1,c\n"])
-def test_chapter_6_a_file_without_labels_is_refused(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"Label,Text\nham,hello\n", "column Label of whole numbers"),
+        (b"Label\n1\n", "column Label of whole numbers"),
+        (b"a,b\n1,c\n", "column Label of whole numbers"),
+        (b"Label,Text\n0,Hello, how are you\n", "This row has 3 columns"),
+        (b"Label,Text\n0,caf\xe9\n", "latin-1"),
+    ],
+)
+def test_chapter_6_a_file_of_other_rows_is_refused(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
     path = tmp_path / "bad.csv"
-    path.write_text(content)
-    with pytest.raises(UserError, match=r"bad\.csv: Row 1 .*column Label of whole numbers"):
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"bad\.csv.*{words}"):
         book.SpamDataset(path, Ascii())
+    with pytest.raises(UserError, match=r"missing\.csv"):
+        book.SpamDataset(tmp_path / "missing.csv", Ascii())
 
 
 def test_chapter_6_a_spam_classifier(tmp_path: Path, capsys) -> None:

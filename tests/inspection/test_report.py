@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 import struct
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +26,9 @@ from groundup.data.config import WindowsConfig
 from groundup.data.encode import encode_corpus
 from groundup.evaluation.config import EvaluateConfig
 from groundup.evaluation.evaluate import evaluate
-from groundup.evaluation.load import load
+from groundup.evaluation.load import LanguageModel, load
+from groundup.inspection import report
+from groundup.inspection.page_model import PageModel
 from groundup.inspection.report import render_report, write_report
 from groundup.inspection.run_results import read_run
 from groundup.model.config import GPTConfig
@@ -168,6 +172,31 @@ def test_the_page_can_be_used(run: Path) -> None:
     assert found["clicked"] != found["moved"]
     assert found["columns"] == len(model.tokenizer.encode("the cat said it"))
     assert found["sample"] == (run / "samples" / "step-000002.txt").read_text(encoding="utf-8")
+
+
+def test_an_assistant_answers_in_a_page_about_a_play(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page_model = report.page_model
+
+    def with_chat(model: LanguageModel) -> PageModel:
+        page = page_model(model)
+        return replace(page, description={**page.description, "chat_ids": [1, 2, 3]})
+
+    monkeypatch.setattr(report, "page_model", with_chat)
+    monkeypatch.setattr(report, "cast_in", lambda data: SimpleNamespace(cues=("CAT.", "DOG.")))
+    talk = """
+const wait = until => new Promise(resolve => {
+  const timer = setInterval(() => { if (until()) { clearInterval(timer); resolve(); } }, 20);
+});
+await wait(() => el("next").children.length);
+el("talk-line").value = "Hello"; el("talk-form").requestSubmit();
+await wait(() => el("talk-log").children.length === 2 && !el("talk-form").inert);
+return { prompt: el("prompt").value, said: el("talk-log").children[0].textContent };
+"""
+    found: Any = run_script(report_of(run), talk, budget_ms=20_000)
+    assert found["said"] == "You Hello"
+    assert "CAT." not in found["prompt"]
 
 
 def test_the_first_screen_states_the_result_and_shows_the_best_sample(run: Path) -> None:

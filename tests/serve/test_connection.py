@@ -48,7 +48,7 @@ def test_the_number_of_connections_is_limited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "_CONNECTIONS_PER_TEXT", 1)
-    monkeypatch.setattr(connection, "FIRST_REQUEST_S", 0.6)
+    monkeypatch.setattr(connection, "REQUEST_S", 0.6)
     with serving(chat_run(tmp_path / "tiny"), max_rows=1) as server, ExitStack() as clients:
         wait_for(server, 0, 5)
         for _ in range(65):  # one text is generated, and 64 wait
@@ -59,6 +59,19 @@ def test_the_number_of_connections_is_limited(
         assert "has 65 connections" in json.loads(body)["error"]["message"]
         wait_for(server, 0, 5)  # they ask nothing
         assert send(server, "/health", None, method="GET")[0] == 200
+
+
+def test_a_connection_ends_that_does_not_finish_its_next_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "REQUEST_S", 0.4)
+    with serving(chat_run(tmp_path / "tiny")) as server:
+        wait_for(server, 0, 5)
+        with closing(socket.create_connection(address(server))) as client:
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.recv(4096).startswith(b"HTTP/1.1 200")
+            client.sendall(b"GET /health HT")  # which stops the timer of idle connections
+            wait_for(server, 0, 5)
 
 
 def test_a_full_server_answers_429(tmp_path: Path) -> None:

@@ -93,6 +93,16 @@ def test_the_field_is_named(
     assert says in error["message"]
 
 
+@pytest.mark.parametrize(("body", "at"), [("not json", 0), ('{"model": "x",}', 14), ("", 0)])
+def test_a_body_that_is_no_json_is_named(server: Server, body: str, at: int) -> None:
+    status, _, answer = send(server, CHAT, body)
+    error = json.loads(answer)["error"]
+    assert (status, error["param"]) == (400, None)
+    assert error["message"].startswith("The body is not ")
+    assert error["message"].endswith("A JSON object is expected.")
+    assert not body or f"not valid JSON (at character {at})" in error["message"]
+
+
 @pytest.mark.parametrize(
     "given", ["application/json; boundary=x", "application/json; charset=latin-1", "text/plain"]
 )

@@ -4,7 +4,6 @@ The book replaces the head, `model.out_head = torch.nn.Linear(768, 2)`, and clas
 logits of its last token. `calc_loss_batch` knows these batches by their targets (B,).
 """
 
-import csv
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -18,6 +17,8 @@ from torch.utils.data import DataLoader, Dataset
 from groundup.base.errors import UserError
 from groundup.book.training import Device, check_batches, evaluate_model, print_losses, update
 from groundup.data.encoder import Encoder, check_ids
+from groundup.text.config import FileConfig
+from groundup.text.records import read_records
 
 
 class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
@@ -31,7 +32,8 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         pad_token_id: Id of the padding.
 
     Raises:
-        UserError: The file lacks a column, or a label is no whole number.
+        UserError: The file cannot be read, lacks a column or has a row of another width, or a label
+            is no whole number.
     """
 
     def __init__(
@@ -41,17 +43,7 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
         max_length: int | None = None,
         pad_token_id: int = 50256,
     ) -> None:
-        with open(csv_file, encoding="utf-8-sig", newline="") as file:
-            self.data: list[dict[str, Any]] = list(csv.DictReader(file))
-        for number, row in enumerate(self.data, start=1):
-            label = row.get("Label")
-            if row.get("Text") is None or label is None or not label.strip().isdecimal():
-                raise UserError(
-                    f"Row {number} has the label {label!r} and the columns {', '.join(row)}. A "
-                    "column Label of whole numbers and a column Text are expected.",
-                    where=csv_file,
-                )
-            row["Label"] = int(label)
+        self.data = _read_rows(csv_file)
         texts = [check_ids(tokenizer.encode(row["Text"])).tolist() for row in self.data]
         self.max_length = max(map(len, texts), default=0) if max_length is None else max_length
         self.encoded_texts = [
@@ -66,6 +58,22 @@ class SpamDataset(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         """Return the number of texts."""
         return len(self.data)
+
+
+def _read_rows(csv_file: str | Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for record in read_records(str(csv_file), FileConfig(format="csv"), fields=("Label", "Text")):
+        row = dict(record.values)
+        label = str(row.get("Label", "")).strip()
+        if not isinstance(row.get("Text"), str) or not label.isdecimal():
+            raise UserError(
+                f"The label is {label!r} and the columns are {', '.join(row)}. A column Label of "
+                "whole numbers and a column Text are expected.",
+                where=record.where,
+            )
+        row["Label"] = int(label)
+        rows.append(row)
+    return rows
 
 
 def calc_accuracy_loader(

@@ -28,7 +28,8 @@ def _show_address(server: Server) -> None:
     note(f"Page: {server.url}/")
     note(f"API:  {server.url}/v1, model {name}")
     if server.api_key is not None:
-        note("Clients must send the key. Other machines use the name of this one in the address.")
+        note("Clients must send the key.")
+        note("Other machines use the address of this one, or a name given with --allowed-hosts.")
     note("To try it, type in another terminal:\n")
     asked = '"messages":[{"role":"user","content":"Hello"}]' if can_chat else '"prompt":"Once upon"'
     body = f'{{"model":"{name}",{asked},"max_tokens":32}}'

@@ -115,7 +115,8 @@ def render_report(
     text = text or (results.data and validation_line(results.data)) or _DEFAULT_TEXT
     model, not_embedded = _page_model(results) if embed_model else (None, _LEFT_OUT)
     best = facts.best_sample(results)
-    cast = None if model is None or results.data is None else cast_in(results.data)
+    is_assistant = model is not None and bool(model.description.get("chat_ids"))
+    cast = None if model is None or results.data is None or is_assistant else cast_in(results.data)
     cues = None if cast is None else list(cast.cues[:_MOST_SPEAKERS])
     prompt = (best and best.prompt) or text
     if cues is not None:

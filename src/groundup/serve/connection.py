@@ -8,8 +8,8 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from groundup.serve.errors import ApiError
 
-FIRST_REQUEST_S = 30.0
-"""Time until the first request of a connection."""
+REQUEST_S = 30.0
+"""Time until a connection's next request begins: until its headers are complete."""
 
 
 class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -25,6 +25,7 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         super().__init__(**settings)
         self._most, self._send_s = most, send_s
         self._unread: asyncio.TimerHandle | None = None
+        self._unused: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Begin."""
@@ -32,11 +33,19 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         transport.set_write_buffer_limits(high=0)  # any data that cannot be sent pauses writing
         if len(self.connections) > self._most:
             self.app = self._full
-        self.loop.call_later(FIRST_REQUEST_S, self._end_unused)
+        self._wait_for_request_after(None)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        answered = self.cycle
+        super().on_response_complete()  # which may begin the next request
+        self._wait_for_request_after(answered)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""
         self._stop_timer()
+        if self._unused is not None:
+            self._unused.cancel()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -56,9 +65,16 @@ class Connection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
             self._unread.cancel()
             self._unread = None
 
-    def _end_unused(self) -> None:
-        if self.cycle is None:
-            self.transport.abort()
+    def _wait_for_request_after(self, cycle: Any) -> None:
+        """End the connection if no request begins after this one (None: the first one)."""
+
+        def end_unused() -> None:
+            if self.cycle is cycle:
+                self.transport.abort()
+
+        if self._unused is not None:
+            self._unused.cancel()
+        self._unused = self.loop.call_later(REQUEST_S, end_unused)
 
     async def _full(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = ApiError(

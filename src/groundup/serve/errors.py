@@ -161,6 +161,9 @@ def of_validation(problem: Mapping[str, Any]) -> ApiError:
         about = problem["ctx"]
         message = problem["msg"].replace("This parameter", str(param), 1)
         return ApiError(message, param=about["param"] or param, code=about["code"])
+    if kind == "json_invalid":
+        place = f"at character {problem['loc'][-1]}"
+        return ApiError(f"The body is not valid JSON ({place}). A JSON object is expected.")
     if param is None:
         return ApiError("The body is not a JSON object. A JSON object is expected.")
     expected = problem["msg"].replace("Input should", "It should", 1).rstrip(".")

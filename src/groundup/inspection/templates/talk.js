@@ -47,9 +47,9 @@ function startTalk(page, cues) {
     event.preventDefault();
     const text = line.value.trim();
     if (!text || form.inert) return;
+    const speakers = cues && { you: cueOf(el("talk-you").value, cues), model: cueOf(el("talk-model").value, cues) };
     form.inert = true;
     line.value = "";
-    const speakers = cues && { you: cueOf(el("talk-you").value, cues), model: cueOf(el("talk-model").value, cues) };
     turns.push({ who: "you", text });
     show("you", text, speakers ? nameOf(speakers.you) : "You");
     const said = show("model", "…", speakers ? nameOf(speakers.model) : "Model"), made = [];
