@@ -34,7 +34,7 @@ def test_compares_settings_curves_and_results(data):
     assert same.differences == {}
     assert same.same_until_step == 12
     inside = compare(CompareConfig(runs=(str(first / "checkpoints"), str(again)), out=out))
-    assert inside.same_text
+    assert inside.same_loss
     assert [row.finished for row in inside.rows] == [True, True]
 
 
@@ -166,7 +166,7 @@ def test_without_a_corpus_the_validation_tokens_are_compared(data):
     for folder, is_same in ((other, False), (again, True)):
         second = pretrain(settings(folder, out=data.parent / f"run-{folder.name}")).run
         result = compare([str(first), str(second)], out=data.parent / "c.svg")
-        assert (result.same_vocabulary, result.same_text) == (True, is_same)
+        assert (result.same_vocabulary, result.same_loss) == (True, is_same)
 
 
 def test_the_order_of_a_mixture_does_not_matter(data):
@@ -179,8 +179,8 @@ def test_the_order_of_a_mixture_does_not_matter(data):
             settings(data, out=data.parent / f"run-{number}"), mix=tuple(mix), data=Path("data")
         )
         runs.append(str(pretrain(config).run))
-    assert compare(runs[:2], out=data.parent / "c.svg").same_text
-    assert not compare(runs[1:], out=data.parent / "c.svg").same_text
+    assert compare(runs[:2], out=data.parent / "c.svg").same_loss
+    assert not compare(runs[1:], out=data.parent / "c.svg").same_loss
 
 
 def test_a_file_that_is_no_picture_is_not_written_over(data, tmp_path):

@@ -2,11 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finetune_jobs import config_of, make_job, train
 from safetensors.torch import load_file, save_file
 
+from groundup.alignment.prefer.config import PreferConfig
 from groundup.base.errors import UserError
 from groundup.base.fields import replace_settings
 from groundup.base.files import sha256_file
@@ -103,7 +105,7 @@ def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_another_split_cannot_be_ranked(run: Path, tmp_path: Path) -> None:
     other, _ = train(tmp_path / "assistant", make_job("lora", config_of("lora", seed=9)))
     result = compare([str(run), str(other.path)], out=tmp_path / "plot.svg")
-    assert (result.same_text, result.best) == (False, None)
+    assert (result.same_loss, result.best) == (False, None)
 
 
 @pytest.mark.parametrize("labels", ["texts.csv", None])
@@ -117,7 +119,7 @@ def test_classifiers_of_two_models_have_one_validation_set_if_it_is_a_file(
         RunFolder(each).write_manifest({"verb": "classify"})
     result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
     assert result.differences.keys() == {"run"}
-    assert result.same_text == (labels is not None)
+    assert result.same_loss == (labels is not None)
 
 
 @pytest.mark.parametrize("name", ["test", "validation", "split_column"])
@@ -130,7 +132,22 @@ def test_classifiers_with_other_files_for_validation_cannot_be_ranked(
         RunFolder(each).write_config(replace_settings(config, **more))
         RunFolder(each).write_manifest({"verb": "classify"})
     result = compare([str(each) for each in runs], out=tmp_path / "plot.svg")
-    assert (result.differences.keys(), result.same_text) == ({name}, False)
+    assert (result.differences.keys(), result.same_loss) == ({name}, False)
+
+
+@pytest.mark.parametrize("change", [{"loss": "ipo"}, {"beta": 5.0}, {"sft_weight": 1.0}])
+def test_preference_runs_with_other_losses_cannot_be_ranked(
+    run: Path, tmp_path: Path, change: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [shutil.copytree(run, tmp_path / folder) for folder in ("first", "second")]
+    for each, more in zip(runs, ({}, change), strict=True):
+        RunFolder(each).write_config(PreferConfig(run=run, records="pairs.jsonl", **more))
+        RunFolder(each).write_manifest({"verb": "prefer"})
+    words = [*map(str, runs), "--out", str(tmp_path / "plot.svg")]
+    assert main(["compare", *words]) == 0
+    screen = " ".join(capsys.readouterr().out.split())
+    assert "different validation sets or losses, so they cannot be ranked" in screen
+    assert "nats" not in screen
 
 
 def test_runs_of_two_commands_are_refused(run: Path, tmp_path: Path) -> None:

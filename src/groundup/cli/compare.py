@@ -23,7 +23,7 @@ def run(config: CompareConfig) -> Comparison:
         for row in result.rows
     ]
     table(
-        "Results (training and validation loss in nats/token)",
+        f"Results (training and validation loss{result.unit})",
         ["run", "steps", "targets", "seconds", "training", "validation", "bits/byte", ""],
         rows,
     )
@@ -46,8 +46,9 @@ def run(config: CompareConfig) -> Comparison:
 
 def _recommend(result: Comparison) -> None:
     """Name the best run, or the one that must be evaluated first."""
-    if not result.same_text:
-        note("These runs have different validation sets, so they cannot be ranked.")
+    if not result.same_loss:
+        what = "validation sets or losses" if result.is_fine_tuning else "validation sets"
+        note(f"These runs have different {what}, so they cannot be ranked.")
         return
     best = result.best
     if result.is_fine_tuning:

@@ -20,12 +20,17 @@ from groundup.pretraining.recorded import Recorded
 from groundup.train.curves import draw_curves
 from groundup.train.metrics import read_metrics
 
-_SPLIT = (
-    *("run", "labels", "records", "pairs", "data", "seed", "split", "test_frac"),
+_DECIDE_LOSS = (
+    *("run", "labels", "records", "pairs", "data", "seed", "split", "test_frac", "folds"),
     *("validation_frac", "max_test", "text_column", "label_column", "format", "encoding"),
     *("test", "validation", "split_column", "near_duplicate", "n_classes", "passage_characters"),
+    *("layout", "skip_invalid", "skip_empty", "overlong", "max_answer_tokens"),
+    *("loss", "beta", "label_smoothing", "sft_weight"),
 )
-"""Settings of a fine-tuning run that decide what its validation set is."""
+"""Settings of a fine-tuning run that decide what its validation loss is: of which examples, and by
+which formula."""
+_UNITS = {"pretrain": " in nats/token", "instruct": " in nats/token", "classify": " in nats/text"}
+"""Unit of the loss of a command; the losses of others have none, or it depends on the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +60,23 @@ class Comparison:
     """The last step up to which all training losses are bit-identical."""
     same_vocabulary: bool
     """Whether all runs use the same tokenizer, so that nats/token can be compared."""
-    same_text: bool
-    """Whether all runs have the same validation set; otherwise their losses cannot be compared."""
-    is_fine_tuning: bool
-    """Whether these are runs of a fine-tuning command, which are not compared by bits per byte."""
+    same_loss: bool
+    """Whether all runs measure the same validation loss: on the same validation set, and by the
+    same formula. Otherwise their losses cannot be compared."""
+    command: str
+    """The command that trained the runs."""
     plot: Path | None
     """None: it could not be written."""
+
+    @property
+    def is_fine_tuning(self) -> bool:
+        """Whether these are runs of a fine-tuning command, which have no bits per byte."""
+        return self.command != "pretrain"
+
+    @property
+    def unit(self) -> str:
+        """The unit of the losses, as " in nats/token"; "" if there is none."""
+        return _UNITS.get(self.command, "")
 
     @property
     def best(self) -> RunRow | None:
@@ -68,7 +84,7 @@ class Comparison:
 
         None: they cannot be compared. Nats/token of different vocabularies never can.
         """
-        if not self.same_text:
+        if not self.same_loss:
             return None
         bits = [(row.bits_per_byte, row) for row in self.rows if row.bits_per_byte is not None]
         losses = [
@@ -140,18 +156,18 @@ def compare(config: CompareConfig) -> Comparison:
         same_until_step=_same_until(list(metrics.values())),
         same_vocabulary=is_fine_tuning
         or (size is not None and len({each.tokenizer for each in origins}) == 1),
-        same_text=not _split_of(settings) & differences.keys()
+        same_loss=not _deciding(settings) & differences.keys()
         if is_fine_tuning
         else len({each.validation for each in origins}) == 1,
-        is_fine_tuning=is_fine_tuning,
+        command=commands.pop(),
         plot=config.out if is_drawn else None,
     )
 
 
-def _split_of(settings: list[dict[str, Any]]) -> set[str]:
-    """The settings of these fine-tuning runs that decide what their validation sets are."""
+def _deciding(settings: list[dict[str, Any]]) -> set[str]:
+    """The settings of these fine-tuning runs that decide what their validation losses are."""
     # Labeled texts do not come from the model's run, and their loss does not depend on its tokens.
-    return set(_SPLIT) - ({"run"} if all("labels" in each for each in settings) else set())
+    return set(_DECIDE_LOSS) - ({"run"} if all("labels" in each for each in settings) else set())
 
 
 def _two_runs() -> str:

@@ -61,7 +61,7 @@ def test_additions_of_the_test_set_are_in_no_training_prompt(
     ]
 
 
-def write_prompts(folder: Path, records: list[dict[str, str]]) -> Path:
+def write_prompts(folder: Path, records: list[dict[str, Any]]) -> Path:
     file = folder / "prompts.json"
     file.write_text(json.dumps(records))
     return file
@@ -81,15 +81,24 @@ def test_prompts_of_a_file(
     config: ReinforceConfig, language_model: LanguageModel, tmp_path: Path
 ) -> None:
     records = [{"prompt": f"{i} + {i} =", "completion": f" {2 * i} "} for i in range(70)]
-    file = write_prompts(tmp_path, records + records[:20])
-    items = make_items(replace(config, prompts=file, test_items=30), language_model)
+    empty = [{"prompt": "1 + 1 =", "completion": ""}] * 3
+    file = write_prompts(tmp_path, records + records[:20] + empty)
+    settings: dict[str, Any] = {"prompts": file, "test_items": 30, "skip_empty": True}
+    items = make_items(replace(config, **settings), language_model)
     assert len(items.test) == 30
+    assert items.reading.total() == 3
     taken = {item.prompt for item in items.test}
     assert not taken & {item.prompt for item in items.train}
     assert items.n_repeated == 60 - len(items.train) > 0
     assert items.test[0].answer == str(2 * pair_of(items.test[0].prompt)[0])
     with pytest.raises(UserError, match="The file has 90 prompts"):
-        make_items(replace(config, prompts=file, test_items=60), language_model)
+        make_items(replace(config, **settings | {"test_items": 60}), language_model)
+    turns = ["Name a number", "7", "Add one.", "8"]
+    roles = ["user", "assistant"] * 2
+    messages = [{"role": a, "content": b} for a, b in zip(roles, turns, strict=True)]
+    talk = write_prompts(tmp_path, [{"messages": messages}] * 70)
+    with pytest.raises(UserError, match="has 3 messages before its answer"):
+        make_items(replace(config, prompts=talk, test_items=30), language_model)
     long = write_prompts(tmp_path, [{"prompt": "1 + " * 20, "completion": "1"} for _ in range(70)])
     with pytest.raises(UserError, match="fit in the context"):
         make_items(replace(config, prompts=long, test_items=30), language_model)

@@ -67,7 +67,7 @@ class PreferResult:
         """How far the training went, in a sentence."""
         trained, loss = self.trained, self.trained.validation_loss_nats
         stopped = " when the time was up" if trained.stopped_reason == "budget" else ""
-        measured = "" if loss is None else f" (validation loss {loss:.3f} nats)"
+        measured = "" if loss is None else f" (validation loss {loss:.3f})"
         return (
             f"Trained for {trained.n_steps:,} steps{stopped}; step {trained.best_step:,} is the "
             f"best{measured}."

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from groundup.alignment.reinforce.config import ReinforceConfig
 from groundup.base.errors import UsageError
@@ -42,6 +42,8 @@ class Items:
     """Prompts that do not fit in the context with a reply."""
     n_repeated: int = 0
     """Training prompts with the text of a test prompt, which are left out."""
+    reading: LeftOut = field(default_factory=LeftOut)
+    """What was left out of the file of prompts."""
 
 
 def make_items(config: ReinforceConfig, language_model: LanguageModel) -> Items:
@@ -112,7 +114,8 @@ def _from_file(
 ) -> Items:
     """Read prompts. No training prompt equals a test prompt but for case and punctuation."""
     assert config.prompts is not None
-    records = read_conversations(config.prompts, config, left_out=LeftOut())
+    reading = LeftOut()
+    records = read_conversations(config.prompts, config, left_out=reading)
     is_chat = language_model.can_chat
     items = []
     for record in records:
@@ -123,6 +126,12 @@ def _from_file(
                 language_model.tokenizer,
                 language_model.chat_template,
                 add_generation_prompt=True,
+            )
+        elif len(messages) > 1:
+            raise UsageError(
+                f"This record has {len(messages)} messages before its answer, and the model has no "
+                "chat template that could write them. A single prompt is expected.",
+                where=record.where,
             )
         else:
             ids = prompt_ids(language_model, record.prompt)
@@ -141,7 +150,7 @@ def _from_file(
     taken = {fold(item.prompt, fold_digits=False) for item in test}
     train = [item for item in rest if fold(item.prompt, fold_digits=False) not in taken]
     found = _fitting(train, test, config, language_model)
-    return Items(found.train, found.test, found.n_left_out, len(rest) - len(train))
+    return replace(found, n_repeated=len(rest) - len(train), reading=reading)
 
 
 def _fitting(

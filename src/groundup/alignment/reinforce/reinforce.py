@@ -100,6 +100,7 @@ def reinforce(
             merge=merge,
             n_left_out=items.n_left_out,
             n_repeated=items.n_repeated,
+            reading=items.reading,
             warnings=after.warnings,
         )
         with after.step("Testing the model"):

@@ -9,6 +9,7 @@ from groundup.base.errors import quoted
 from groundup.evaluation.merged import MergeReport
 from groundup.evaluation.paired import Difference
 from groundup.finetune.training import Trained
+from groundup.text.left_out import LeftOut
 
 _MUCH = 1.5
 """A length that changes by this factor is mentioned."""
@@ -47,6 +48,8 @@ class ReinforceResult:
     examples: tuple[Example, ...] = ()
     n_left_out: int = 0
     n_repeated: int = 0
+    reading: LeftOut = field(default_factory=LeftOut)
+    """What was left out of the file of prompts."""
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """What failed after training. The model is saved nevertheless."""
@@ -83,7 +86,8 @@ class ReinforceResult:
             f"{self.n_repeated:,} training prompts have the text of a test prompt, and are left "
             "out.": self.n_repeated,
         }
-        return [sentence for sentence, count in counts.items() if count]
+        found = [sentence for sentence, count in counts.items() if count]
+        return [*self.reading.sentences(), *found]
 
     @property
     def suspicions(self) -> list[str]:
