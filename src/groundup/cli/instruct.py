@@ -39,6 +39,8 @@ def run(config: InstructConfig) -> InstructResult | None:
         note(f"Saved in {result.folder}/ after {result.elapsed_s:.0f} s.")
         if not style.is_brief:
             note(result.loss)
+            if result.merge is not None:
+                note(result.merge.sentence)
         note(result.forgetting)
         if result.evaluation is not None:
             show_test(result, result.evaluation)

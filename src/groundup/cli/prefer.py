@@ -30,6 +30,8 @@ def run(config: PreferConfig) -> PreferResult | FineTuningPlan:
             note(f"Reference log-probabilities: read from {result.reference_from}.")
         for sentence in [*result.reading.sentences(), *result.left_out]:
             warn(sentence)
+        if result.merge is not None:
+            note(result.merge.sentence)
         _show_test(result)
         for warning in result.warnings:
             warn(warning)

@@ -20,7 +20,7 @@ from groundup.alignment.reinforce.replies import (
     reward_of,
     sample_replies,
 )
-from groundup.alignment.reinforce.rollouts import Rollouts
+from groundup.alignment.reinforce.rollouts import Rollouts, read_log
 from groundup.base.errors import UserError
 from groundup.evaluation.load import LanguageModel, load
 from groundup.finetune.batches import token_log_probabilities
@@ -289,6 +289,8 @@ def test_the_log_continues_where_a_resumed_run_does(
         made.before_step(k)
         made.write(log, k + 1)
     before = log.read_text().splitlines()
+    log.write_text("\n".join(before)[:-9])  # killed while it was written
+    assert len(read_log(log)) == 3
     resumed = rollouts(language_model, config)
     resumed.before_step(0)  # a budget measures some steps first
     resumed.before_step(2)

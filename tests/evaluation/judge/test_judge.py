@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,10 @@ def test_no_server(files):
         pass
     with pytest.raises(UserError, match="cannot be reached"):
         judge(files, server, retries=1)
+    began_at = time.monotonic()
+    with pytest.raises(UserError, match="cannot be reached"):
+        ChatClient(server.url, "m", retries=0, first_wait_s=30.0).ask([])
+    assert time.monotonic() - began_at < 25  # it does not wait after the last attempt
 
 
 def test_requests_at_the_same_time_are_bounded(files):
@@ -224,6 +229,9 @@ def test_what_was_answered_before_a_failure_is_kept(files, tmp_path):
     [
         ("localhost:8000", "begins with http:// or https:// is expected"),
         ("ftp://host/v1", "begins with http:// or https://"),
+        ("http://[::1/v1", "begins with http:// or https://"),
+        ("http://localhost:abc/v1", "begins with http:// or https://"),
+        ("http://local host:1/v1", "begins with http:// or https://"),
         ("http://name:secret@host/v1", "contains a name or a password"),
         ("", "The url of the judge is not given"),
     ],

@@ -6,7 +6,6 @@ after.
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from groundup.alignment.reinforce.job import ReinforceJob, log_of, reward_name
 from groundup.alignment.reinforce.prompts import make_items
 from groundup.alignment.reinforce.replies import Reward, equals_answer
 from groundup.alignment.reinforce.result import Example, ReinforceResult, readme
-from groundup.alignment.reinforce.rollouts import Scores
+from groundup.alignment.reinforce.rollouts import Scores, read_log
 from groundup.base.calling import takes_settings
 from groundup.base.environment import now
 from groundup.base.errors import UsageError
@@ -167,5 +166,5 @@ def _easier(config: ReinforceConfig) -> dict[str, object] | None:
 
 def _groups(log: Path) -> tuple[int, int]:
     """Count the groups in the log, and those with equal rewards."""
-    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines = read_log(log)
     return sum(line["n_groups"] for line in lines), sum(line["n_equal_groups"] for line in lines)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from groundup.alignment.reinforce.replies import (
     sample_replies,
 )
 from groundup.base.files import write_text
+from groundup.base.metrics import append_metrics
 from groundup.base.targets import IGNORE_INDEX
 from groundup.evaluation.load import LanguageModel
 from groundup.finetune.batches import pad_rows
@@ -64,6 +66,7 @@ class Rollouts:
     _k: int = -1
     _batch: tuple[Tensor, ...] = field(default=())
     _line: dict[str, Any] = field(default_factory=dict)
+    _log_is_cut: bool = False
 
     def before_step(self, k: int) -> None:
         """Sample the replies of step k + 1."""
@@ -133,9 +136,21 @@ class Rollouts:
         Lines of the same and later steps, from before an interruption, are replaced.
         """
         assert self._line["step"] == step
-        lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-        kept = [line for line in lines if json.loads(line)["step"] < step]
-        write_text(log, "\n".join([*kept, json.dumps(self._line)]) + "\n")
+        if not self._log_is_cut:
+            kept = [json.dumps(line) + "\n" for line in read_log(log) if line["step"] < step]
+            write_text(log, "".join(kept))
+            self._log_is_cut = True
+        append_metrics(log, self._line)
+
+
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """Read the lines that `Rollouts.write` wrote; one that was cut off by a kill is left out."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
+    found = []
+    for line in lines:
+        with suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
 
 
 def score(

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from groundup.base.errors import UsageError, UserError
 from groundup.evaluation.judge.question import Messages
@@ -21,6 +21,16 @@ from groundup.evaluation.judge.question import Messages
 _BUSY = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 _LONGEST_WAIT_S = 60.0
 _LONGEST_REPLY_BYTES = 2**24
+
+
+def _parts_of(url: str) -> SplitResult | None:
+    """Split a URL; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # which may be no number
+    except ValueError:
+        return None
+    return parts if url.isascii() and url.isprintable() and " " not in url else None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -63,8 +73,8 @@ class ChatClient:
         max_tokens: int = 512,
         first_wait_s: float = 1.0,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _parts_of(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
                 f"The URL of the server is {url!r}. One that begins with http:// or https:// is "
                 "expected.",
@@ -101,13 +111,13 @@ class ChatClient:
             UserError: The server refuses the request, or still fails after all repetitions.
         """
         why, wait_s = "", self._first_wait_s
-        for _ in range(self._retries + 1):
+        for left in reversed(range(self._retries + 1)):
             try:
                 return self._asked_once(messages)
             except _TryAgainError as error:
                 why = str(error)
                 longer = error.wait_s if error.wait_s is not None else wait_s
-                if self._stopped.wait(min(longer, _LONGEST_WAIT_S)):
+                if not left or self._stopped.wait(min(longer, _LONGEST_WAIT_S)):
                     break
                 wait_s *= 2
         raise UserError(

@@ -155,7 +155,7 @@ def instruct(
         bits_before=bits_before,
         plain_text=text.name,
         plain_before=plain_before,
-        merge_difference=None if merged is None else merged.max_logit_difference,
+        merge=merged,
         warnings=after.warnings,
     )
     if plain_before is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from groundup.base.errors import quoted
 from groundup.evaluation.intervals import Share, wilson
+from groundup.evaluation.merged import MergeReport
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.evaluation import COLUMNS, Evaluation, by_kind, table_of
 from groundup.finetune.instruct.synthetic import YES_OR_NO
@@ -118,8 +119,8 @@ class InstructResult:
     """Bits per byte of plain text before fine-tuning."""
     plain_after: float | None = None
     """Bits per byte of plain text after fine-tuning."""
-    merge_difference: float | None = None
-    """Largest difference of a logit with merged and with separate adapters."""
+    merge: MergeReport | None = None
+    """How the merged model compares with the one with adapters. None: there were no adapters."""
     elapsed_s: float = 0.0
     warnings: list[str] = field(default_factory=list)
     """What failed after training. The model is saved nevertheless."""
