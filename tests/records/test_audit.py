@@ -140,6 +140,18 @@ def test_tokens_are_those_of_a_run(tmp_path: Path, run: Path) -> None:
     assert tokens.percentiles[100] >= 5  # of both turns, with their ends
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("split", "random"), ("threshold", 0.5), ("split_column", "part"), ("run", Path("r"))],
+)
+def test_a_setting_of_rows_is_refused_for_documents(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "a.txt").write_text("a text\n")
+    with pytest.raises(UserError, match=f"{name} is set, and the file contains documents"):
+        audit(tmp_path / "a.txt", **{name: value})
+    with pytest.raises(UserError, match="This is a folder"):
+        audit(tmp_path / "a.txt", out=tmp_path)
+
+
 def test_documents_are_audited_as_prepare_does(tmp_path: Path) -> None:
     passage = "the quick brown fox jumps over the lazy dog and then it sleeps all day long"
     texts = [f"{passage} {i}\n\n" * 2 + f"{i} other words\n\n" * 40 for i in range(5)]

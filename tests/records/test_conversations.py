@@ -53,6 +53,14 @@ def read(
             {"instruction": "Hi", "output": "Hello", "history": [["Hi", "Hello"]]},
             (USER, ANSWER, USER, ANSWER),
         ),
+        (
+            {"instruction": "Hi", "output": "Hello", "history": "[]", "messages": ""},
+            (USER, ANSWER),
+        ),
+        (
+            {"instruction": "Hi", "output": "Hello", "history": '[["Hi", "Hello"]]'},
+            (USER, ANSWER, USER, ANSWER),
+        ),
         ({"messages": [m("user", "Hi"), m("assistant", "Hello")]}, (USER, ANSWER)),
         (
             {"messages": [m("system", ""), m("user", "Hi"), m("assistant", "Hello")], "tools": []},

@@ -7,6 +7,7 @@ from typing import Any
 
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
+from groundup.base.fields import changed_settings
 from groundup.base.files import write_json
 from groundup.base.free_name import free_file_name
 from groundup.records.audit_report import AuditReport
@@ -90,6 +91,12 @@ def audit(config: AuditConfig) -> AuditResult:
             "tokenizer counts the tokens.",
             settings={"run": "runs/story"},
         )
+    if config.out is not None and config.out.is_dir():
+        raise UsageError(
+            "This is a folder. The name of a JSON file is expected.",
+            where=config.out,
+            settings={"out": config.out / "audit.json"},
+        )
     reading = LeftOut()
     kind: RowKind = kind_of(config) if config.kind == "auto" else config.kind
     result = AuditResult(
@@ -99,6 +106,7 @@ def audit(config: AuditConfig) -> AuditResult:
         reading=reading,
     )
     if kind == "documents":
+        _refuse_settings_of_rows(config)
         result = replace(result, documents=_audit_documents(named, config, reading))
     else:
         rows = _read(named, kind, config, reading)
@@ -248,6 +256,19 @@ def _count_tokens(rows: _Rows, config: AuditConfig) -> tuple[list[int] | None, i
 
     n_tokens, context_length = count_tokens(config.run, rows.messages or rows.texts)
     return n_tokens, min(config.max_tokens or context_length, context_length)
+
+
+def _refuse_settings_of_rows(config: AuditConfig) -> None:
+    """Refuse the settings that an audit of documents does not use."""
+    names = ("split", "split_column", "label_column", "test_frac", "threshold", "ngram_length",
+             "fold_digits", "run", "max_tokens")  # fmt: skip
+    for name in names:
+        if name in changed_settings(config):
+            raise UsageError(
+                f"{name} is set, and the file contains documents, which are audited as `prepare` "
+                "does it. This setting is for labels, conversations and pairs.",
+                settings={name: getattr(AuditConfig(), name)},
+            )
 
 
 def _audit_documents(files: dict[str, str], config: AuditConfig, reading: LeftOut) -> Audit:

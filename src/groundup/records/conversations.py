@@ -1,8 +1,11 @@
 """Read conversations: Alpaca, messages (OpenAI, Hugging Face), ShareGPT, prompt and completion."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
+
+import orjson
 
 from groundup.records.messages import check_conversation, is_text, parse_messages
 from groundup.records.reading import InvalidRowError, part_of, read_all
@@ -21,6 +24,13 @@ _FIELDS = (
     *("instruction", "input", "context", "output", "response", "system", "history"),
     *("messages", "conversations", "conversation", "prompt", "completion", "tools", "functions"),
 )
+_LAYOUTS = {
+    "messages": ("messages",),
+    "sharegpt": ("conversations", "conversation"),
+    "prompt-completion": ("completion",),
+    "alpaca": ("instruction", "output"),
+}
+"""The fields that tell the layouts apart; the first one that is there decides."""
 
 
 def read_conversations(
@@ -65,25 +75,18 @@ def read_conversations(
 
 
 def layout_of(record: Record) -> str:
-    """Recognize the layout of a record from its fields.
+    """Recognize the layout of a record from its fields; an empty one counts if no other is there.
 
     Raises:
         InvalidRowError: They belong to none.
     """
-
-    def has(*names: str) -> bool:
-        return any(record.get(name, None) is not None for name in names)
-
-    if has("messages"):
-        return "messages"
-    if has("conversations", "conversation"):
-        return "sharegpt"
-    if has("completion"):
-        return "prompt-completion"
-    if has("instruction", "output"):
-        return "alpaca"
+    given = {name for name in (*_FIELDS, "chosen") if record.get(name, None) is not None}
+    for names in ({name for name in given if record.get(name) != ""}, given):
+        for layout, any_of in _LAYOUTS.items():
+            if not names.isdisjoint(any_of):
+                return layout
     found = ", ".join(map(str, record.values)) or "none"
-    hint = " Preference pairs are read by `groundup prefer`." if has("chosen") else ""
+    hint = " Preference pairs are read by `groundup prefer`." if "chosen" in given else ""
     raise InvalidRowError(
         f"The fields of this record are: {found}. Expected are instruction, input and output "
         "(Alpaca), messages, conversations (ShareGPT), or prompt and completion." + hint,
@@ -118,6 +121,9 @@ def _alpaca(record: Record) -> tuple[Message, ...]:
     answer = "output" if record.get("response", None) is None else "response"
     messages = []
     history = record.get("history", None) or []
+    if isinstance(history, str):  # in a cell of a table
+        with suppress(orjson.JSONDecodeError):
+            history = orjson.loads(history)
     if not isinstance(history, list) or any(not _is_pair(turn) for turn in history):
         raise InvalidRowError(
             "The field 'history' is not a list of pairs of question and answer, which is expected.",

@@ -207,6 +207,18 @@ def test_doctor_checks_the_files_of_a_frozen_classifier(config: ClassifyConfig) 
     assert (finding.rule, "checksum" in finding.message) == (CHECKPOINTS, True)
 
 
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"labels": "a.csv", "n_classes": 9}, "n_classes is set, but labels is set"),
+        ({"labels": "a.csv", "split": "book", "test_frac": 0.5}, "test_frac is set, but split is"),
+    ],
+)
+def test_a_setting_of_other_sets_is_refused(values: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        from_mapping(ClassifyConfig, values)
+
+
 def test_a_split_column_and_a_file_of_test_texts_are_refused() -> None:
     for name in ("test", "validation"):
         with pytest.raises(UserError, match="the column names the part of each row"):

@@ -5,6 +5,7 @@ import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import peers
 import pytest
@@ -111,6 +112,20 @@ def test_a_row_without_text_keeps_its_place(trained: Path) -> None:
     assert result.out is not None
     assert [bool(row["predicted_label"]) for row in read(result.out)] == [True, False, True]
     assert "rows without text: 1 (a.csv:3)" in result.left_out.sentences()[0]
+
+
+def test_an_empty_line_of_a_file_keeps_its_place(trained: Path) -> None:
+    Path("a.txt").write_text("the cat\n\nthe dog\n")
+    result = predict(trained, file="a.txt", threads=1)
+    assert result.out is not None
+    assert [bool(row["predicted_label"]) for row in read(result.out)] == [True, False, True]
+    assert "rows without text: 1 (a.txt:2)" in result.left_out.sentences()[0]
+
+
+@pytest.mark.parametrize("values", [{"text": "a", "out": "a.csv"}, {"file": "a.txt", "json": True}])
+def test_an_output_that_is_not_written_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="written to a file"):
+        PredictConfig(**values)
 
 
 def test_one_text_on_the_screen(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,6 +71,12 @@ def test_the_shared_data(shared_data: Path) -> None:
             ["31 miles", "50 kilometers", "31.07 kilometers", "some miles"],
         ),
         (
+            "Convert 2 feet to inches.",
+            "2 feet is 24 inches.",
+            ["24 inch", "It is 24 inches."],
+            ["24 feet", "25 inches"],
+        ),
+        (
             "Convert 2,000 meters to kilometers.",
             "2,000 meters is 2 kilometers.",
             ["2", "It is 2.0 kilometers."],

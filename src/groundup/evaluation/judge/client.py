@@ -27,7 +27,7 @@ def _parts_of(url: str) -> SplitResult | None:
     """Split a URL; None if it is none."""
     try:
         parts = urlsplit(url)
-        _ = parts.port  # which may be no number
+        _ = parts.port  # a port of letters is refused here
     except ValueError:
         return None
     return parts if url.isascii() and url.isprintable() and " " not in url else None

@@ -1,5 +1,6 @@
 """Settings of the classifier. This file loads no torch, for `--help`."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -110,6 +111,23 @@ class ClassifyConfig(FineTuneConfig):
                 raise UserError(
                     f"{given} is set, but labels is not. A file of labeled texts is expected."
                 )
+        self._refuse_unused(changed_settings(self))
+
+    def _refuse_unused(self, changed: Set[str]) -> None:
+        """Refuse settings of how the sets are made that have no effect."""
+        reasons = {
+            "labels is set, so no passages are cut": (
+                ("n_classes", "passage_characters", "data") if self.labels is not None else ()
+            ),
+            'split is "book", which has its own fractions': (
+                ("test_frac", "validation_frac") if self.split == "book" else ()
+            ),
+        }
+        for reason, names in reasons.items():
+            for name in names:
+                if name in changed:
+                    usual = getattr(type(self)(), name)
+                    raise UserError(f"{name} is set, but {reason}.", settings={name: usual})
 
     def _unused(self) -> set[str]:
         """The settings that the method ignores."""
@@ -148,3 +166,14 @@ class PredictConfig(FileConfig):
         super().__post_init__()
         if self.text is not None and self.file is not None:
             raise UserError("Both text and file are set. One of them is expected.")
+        if self.text is not None and self.out is not None:
+            raise UserError(
+                "Both text and out are set. Only the rows of a file are written to a file.",
+                settings={"out": None},
+            )
+        if self.json and (self.out is not None or self.file not in (None, "-")):
+            raise UserError(
+                "json prints the texts of standard input or of --text. The rows of a file are "
+                "written to a file; one with the suffix .jsonl has one JSON object per row.",
+                settings={"json": False, "out": "predicted.jsonl"},
+            )

@@ -1,6 +1,6 @@
 """The labeled texts of a classifier: read, divided into sets, and audited for repeated texts."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,13 +50,14 @@ class Examples:
 
     def targets_of(self, rows: Sequence[int]) -> list[int]:
         """The classes of some rows, as numbers."""
-        return [self.names.index(self.labels[row]) for row in rows]
+        targets = {name: k for k, name in enumerate(self.names)}
+        return [targets[self.labels[row]] for row in rows]
 
     @property
     def rarest(self) -> int:
         """The class with the fewest training texts; of equal ones the last."""
-        targets = self.targets_of(self.split.train)
-        return min(range(len(self.names)), key=lambda k: (targets.count(k), -k))
+        counts = Counter(self.labels[row] for row in self.split.train)
+        return min(range(len(self.names)), key=lambda k: (counts[self.names[k]], -k))
 
     @property
     def audit(self) -> str:

@@ -221,13 +221,24 @@ def _texts(source: Source, config: PredictConfig, left_out: LeftOut) -> Iterator
                 yield text
 
 
+def _numbered_lines(chunks: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Number the lines; what follows the last line feed is one only if it is not empty."""
+    before: str | None = None
+    number = 0
+    for number, line in enumerate(split_lines(chunks)):
+        if before is not None:
+            yield number, before
+        before = line
+    if before:
+        yield number + 1, before
+
+
 def _records(source: Source, config: PredictConfig, left_out: LeftOut) -> Iterator[Record]:
     with open_source(source, config) as file:
         if file.format == "text":
-            for number, line in enumerate(split_lines(file.chunks()), 1):
-                if line.strip():
-                    where = f"{source}:{number}"
-                    yield Record(f"{source.name}:{number}", where, {"text": line})
+            for number, line in _numbered_lines(file.chunks()):
+                where = f"{source}:{number}"
+                yield Record(f"{source.name}:{number}", where, {"text": line})
             return
         # A field that no file has: all columns of a Parquet file are read.
         columns = ("label", "text")

@@ -145,7 +145,7 @@ def _number(answer: str, unit: str) -> float | None:
 def _unit_after(number: str, text: str) -> str:
     rest = _words(text[text.rindex(number) + len(number) :])
     first = next((word for word in rest if word not in ("degrees", "square", "cubic")), "")
-    return first[:-1] if first.endswith("s") else first
+    return re.sub(r"(?<=ch|sh)es$|(?<=x)es$|s$", "", first)
 
 
 def _is_near(key: float, found: float | None) -> bool:
