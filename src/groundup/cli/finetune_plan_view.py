@@ -16,6 +16,7 @@ def show_plan(plan: FineTuningPlan, unit: str, n_folds: int | None = None) -> No
     if n_folds is not None:
         note(f"Cross-validation takes {n_folds + 1} times as long as this.")
     low, expected, high = plan.total_s
+    tests = f", {span(plan.after_s)} of tests after it" if plan.after_s >= 1 else ""
     frac = plan.n_trained_parameters / plan.n_parameters
     rows = [
         ["steps", f"{plan.n_steps:,}", f"{plan.n_tokens:,} tokens, {plan.n_targets:,} {unit}"],
@@ -23,7 +24,7 @@ def show_plan(plan: FineTuningPlan, unit: str, n_folds: int | None = None) -> No
         [
             "time",
             span(expected),
-            f"{span(max(0.0, low))} to {span(high)}; {plan.step_s:.2f} s per step",
+            f"{span(low)} to {span(high)}; {plan.step_s:.2f} s per step{tests}",
         ],
         ["memory", f"{plan.peak_memory_bytes / 1e6:,.0f} MB", "peak"],
         [

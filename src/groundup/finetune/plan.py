@@ -126,7 +126,7 @@ def plan_fine_tuning(job: FineTuning) -> FineTuningPlan:
         checkpoints_s=checkpoints_s,
         start_s=start_s,
         after_s=job.after_s,
-        total_s=(total_s * (1 - range_frac), total_s, total_s * (1 + range_frac)),
+        total_s=(total_s / (1 + range_frac), total_s, total_s * (1 + range_frac)),
         peak_memory_bytes=max(peak_memory_bytes(device), memory_in_use_bytes(device) + copy),
         checkpoint_bytes=size,
         disk_bytes=size * (job.config.keep_checkpoints + 2),

@@ -21,7 +21,7 @@ from groundup.evaluation.load import load
 from groundup.finetune.instruct import baselines
 from groundup.finetune.instruct.config import LORA_ABOVE, InstructConfig
 from groundup.finetune.instruct.forgetting import PlainText
-from groundup.finetune.instruct.instruct import instruct, show_records
+from groundup.finetune.instruct.instruct import instruct, plan_instruct, show_records
 from groundup.finetune.instruct.result import InstructResult, Prepared
 from groundup.finetune.instruct.synthetic import GRADERS
 from groundup.finetune.instruct.testing import Callbacks
@@ -261,6 +261,18 @@ def test_the_sets_that_a_column_names(config: InstructConfig) -> None:
     write_records(config, records[:12])
     with pytest.raises(UserError, match="12 records that fit the context into train and 0 into"):
         instruct(config)
+
+
+def test_the_tests_are_planned_and_may_not_use_up_a_budget(
+    config: InstructConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cost = plan_instruct(config)
+    assert 0 < cost.after_s < cost.total_s[0] < cost.total_s[1]
+    place = "groundup.finetune.instruct.instruct.estimate_tests_s"
+    monkeypatch.setattr(place, lambda *args, **settings: (50.0, 20.0))
+    with pytest.raises(UserError, match=r"The tests of 2 records .* about 70 s"):
+        instruct(dataclasses.replace(config, budget="1m"))
+    assert not (config.run / "assistant").exists()  # type: ignore[operator]
 
 
 def test_the_plan_of_folds_says_that_there_are_several_trainings(

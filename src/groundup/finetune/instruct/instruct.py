@@ -43,10 +43,13 @@ from groundup.finetune.instruct.rows import (
 )
 from groundup.finetune.instruct.testing import (
     ANSWERS,
+    UNTUNED_ANSWERS,
     Callbacks,
     answer_bits,
     answer_loss,
+    check_time_for_tests,
     cross_validate,
+    estimate_tests_s,
     measure_after,
     measure_before,
     training_job,
@@ -108,6 +111,11 @@ def instruct(
     prepared = _prepared(opened, examples)
     if on_prepared is not None:
         on_prepared(prepared)
+    with_baselines = config.baselines and dataset.groups is not None
+    is_tested = (wanted / "evaluation" / UNTUNED_ANSWERS).is_file()
+    if config.budget is not None and config.folds is None and not is_tested:
+        tests_s = estimate_tests_s(foundation, examples, config, with_baselines=with_baselines)
+        check_time_for_tests(config, len(examples.items), tests_s, started_at)
     run, _ = open_fine_tuning(wanted, config)
     text, dtype = plain_text(opened.run), choose_dtype(config.dtype, foundation.model.device)
     plain_before = None
@@ -124,7 +132,7 @@ def instruct(
             config,
             run.path,
             callbacks,
-            with_baselines=config.baselines and dataset.groups is not None,
+            with_baselines=with_baselines,
         )
         loss_before = before.loss_nats
     else:
@@ -189,7 +197,15 @@ def plan_instruct(config: InstructConfig) -> FineTuningPlan:
     started_at = time.monotonic()
     opened = _open(config)
     examples, _ = _divided(opened)
-    job = training_job(opened.foundation, examples, opened.config, started_at=started_at)
+    config, before_s, after_s = opened.config, 0.0, 0.0
+    if config.folds is None:
+        with_baselines = config.baselines and opened.dataset.groups is not None
+        before_s, after_s = estimate_tests_s(
+            opened.foundation, examples, config, with_baselines=with_baselines
+        )
+    job = training_job(
+        opened.foundation, examples, config, after_s=after_s, started_at=started_at - before_s
+    )
     return plan_fine_tuning(job)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from groundup.base.device import choose_dtype
+from groundup.base.duration import parse_duration_s
+from groundup.base.errors import UserError
 from groundup.base.files import read_json, write_json
 from groundup.base.run import RunFolder
 from groundup.evaluation.load import LanguageModel
@@ -29,6 +31,8 @@ from groundup.model.gpt import GPT
 from groundup.train.curve_checks import Finding
 from groundup.train.precision import MixedPrecision
 
+_N_PROBED = 16
+"""Test records that are answered to estimate the time of all."""
 ANSWERS, UNTUNED_ANSWERS, _LOSSES = "answers.jsonl", "untuned.jsonl", "losses.json"
 
 
@@ -82,6 +86,53 @@ def answer_bits(model: GPT, examples: Examples, config: InstructConfig) -> dict[
     }
     rows["all"] = examples.test_rows
     return {kind: answer_loss(model, some, config) / math.log(2) for kind, some in rows.items()}
+
+
+def estimate_tests_s(
+    foundation: LanguageModel,
+    examples: Examples,
+    config: InstructConfig,
+    *,
+    with_baselines: bool,
+) -> tuple[float, float]:
+    """Estimate the seconds of the tests before and after training from the answers to some items.
+
+    More answers at once take less time each, so it is rather too high for many items.
+    """
+    assert config.max_new_tokens is not None
+    n_items = len(examples.items)
+    some = examples.items[:: math.ceil(n_items / _N_PROBED)]
+    began_at = time.monotonic()
+    answers = untuned_answers(
+        foundation,
+        some,
+        examples.training,
+        config.max_new_tokens,
+        with_baselines=with_baselines,
+        shots=config.shots,
+    )
+    before_s = (time.monotonic() - began_at) * n_items / len(some)
+    n_generated = 1 + (baselines.few_shot(config.shots) in answers)
+    return before_s, before_s / n_generated
+
+
+def check_time_for_tests(
+    config: InstructConfig, n_items: int, tests_s: tuple[float, float], started_at: float
+) -> None:
+    """Refuse a budget that the tests alone would use up.
+
+    Raises:
+        UserError: They would.
+    """
+    assert config.budget is not None
+    needed_s = time.monotonic() - started_at + sum(tests_s)
+    if needed_s >= parse_duration_s(config.budget, "budget"):
+        raise UserError(
+            f"The tests of {n_items:,} records before and after training take about "
+            f"{sum(tests_s):.0f} s, and the budget is {config.budget}. A longer budget, or fewer "
+            "test records (max_test), is expected.",
+            settings={"budget": f"{math.ceil(2 * needed_s / 60)}m"},
+        )
 
 
 def measure_before(
