@@ -1,5 +1,6 @@
 """What fine-tuning starts from: the model of a run, its tokenizer and its training documents."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from groundup.base.device import choose_device, set_threads
@@ -54,8 +55,8 @@ def target_folder(run: Path, out: Path | None, name: str, model: GPT) -> Path:
 
 def documents_of(
     run: Path | None, data: Path | None, split: str, *, instead: str
-) -> list[Document]:
-    """Read the documents that a run was trained on ("train") or validated on ("validation").
+) -> Iterator[Document]:
+    """Open the documents that a run was trained on ("train") or validated on ("validation").
 
     Args:
         run: The run folder, or any path inside it. None: the newest run.
@@ -73,4 +74,4 @@ def documents_of(
             f"examples (`{instead}`) or a data folder (`data`) is expected.",
             where=folder.path,
         )
-    return list(read_corpus(data_of(folder) if data is None else data, split))
+    return read_corpus(data_of(folder) if data is None else data, split)

@@ -87,6 +87,27 @@ def test_they_are_read_again_and_only_if_everything_is_the_same(
         reference_log_probabilities(model, ROWS, tmp_path, KEY)
 
 
+def test_an_interrupted_pass_goes_on_where_it_was(model: GPT, tmp_path: Path) -> None:
+    whole = reference_log_probabilities(model, ROWS, tmp_path / "a", KEY, batch_size=1).nats
+    done: list[int] = []
+
+    def interrupt(n_done: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        reference_log_probabilities(
+            model, ROWS, tmp_path / "b", KEY, batch_size=1, on_pair=interrupt
+        )
+    for parameter in model.parameters():  # what is done is not computed again
+        parameter.data *= 2.0
+    found = reference_log_probabilities(
+        model, ROWS, tmp_path / "b", KEY, batch_size=1, on_pair=done.append
+    )
+    assert (done, found.cached_in) == ([1, 2, 3], None)
+    same = (found.nats == whole).all(dim=1)
+    assert int(same.sum()) == 1
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "shape"])
 def test_a_damaged_file_is_not_used(
     model: GPT, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture

@@ -7,6 +7,8 @@ are computed again, and the log says why.
 
 import hashlib
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from groundup.train.precision import MixedPrecision
 _log = logging.getLogger(__name__)
 
 FILE = "reference.safetensors"
+_SAVE_EVERY_S = 20.0
 _VALUES, _CHECKSUM = "log_probabilities", "sha256"
 
 
@@ -72,7 +75,8 @@ def reference_log_probabilities(
 ) -> Reference:
     """Read the log-probabilities of all answers from a run folder, or compute and store them.
 
-    They are those of the model without its adapters, whatever the adapters have learned.
+    They are those of the model without its adapters, whatever the adapters have learned. If this
+    is interrupted, the next call goes on with the pairs that are not done.
 
     Args:
         model: The model, with or without adapters.
@@ -83,15 +87,30 @@ def reference_log_probabilities(
         batch_size: Number of pairs computed at once.
         on_pair: Called with the number of pairs done.
     """
+    nats = torch.full((len(rows), 2), math.nan)
     for place in (folder, *also_in):
-        nats = _read(place / FILE, key, len(rows), is_own=place == folder)
-        if nats is not None:
+        found = _read(place / FILE, key, len(rows), is_own=place == folder)
+        if found is not None and not found.isnan().any():
             if place != folder:
-                _write(folder / FILE, key, nats)
-            return Reference(nats, place / FILE)
-    with without_lora(model):
-        nats = log_probabilities(model, rows, batch_size=batch_size, on_pair=on_pair)
-    _write(folder / FILE, key, nats)
+                _write(folder / FILE, key, found)
+            return Reference(found, place / FILE)
+        if found is not None and place == folder:
+            nats = found  # of the pairs that were done before an interruption
+    saved_at = time.monotonic()
+
+    def on_batch(n_done: int) -> None:
+        nonlocal saved_at
+        if time.monotonic() - saved_at > _SAVE_EVERY_S:
+            _write(folder / FILE, key, nats)
+            saved_at = time.monotonic()
+        if on_pair is not None:
+            on_pair(n_done)
+
+    try:
+        with without_lora(model):
+            log_probabilities(model, rows, batch_size=batch_size, on_pair=on_batch, into=nats)
+    finally:
+        _write(folder / FILE, key, nats)
     return Reference(nats, None)
 
 
@@ -102,6 +121,7 @@ def log_probabilities(
     *,
     batch_size: int = 16,
     on_pair: Callable[[int], None] | None = None,
+    into: Float[Tensor, "n 2"] | None = None,
 ) -> Float[Tensor, "n 2"]:
     """Compute the log-probabilities of both answers of each pair, on the CPU, without dropout.
 
@@ -110,16 +130,18 @@ def log_probabilities(
         rows: Ids and targets of the chosen and the rejected answer of each pair.
         batch_size: Number of pairs computed at once.
         on_pair: Called with the number of pairs done.
+        into: Where to write them; batches without NaN are done already. None: a new tensor.
     """
     was_training = model.training
     model.eval()
     device = next(model.parameters()).device
-    nats = torch.empty(len(rows), 2)
+    nats = torch.full((len(rows), 2), math.nan) if into is None else into
     by_length = sorted(range(len(rows)), key=lambda i: max(len(ids) for ids, _ in rows[i]))
     for start in range(0, len(rows), batch_size):
         some = by_length[start : start + batch_size]
-        ids, targets = (x.to(device) for x in pair_batch([rows[i] for i in some]))
-        nats[some] = pair_log_probabilities(model, ids, targets).float().cpu()
+        if nats[some].isnan().any():
+            ids, targets = (x.to(device) for x in pair_batch([rows[i] for i in some]))
+            nats[some] = pair_log_probabilities(model, ids, targets).float().cpu()
         if on_pair is not None:
             on_pair(start + len(some))
     model.train(was_training)

@@ -124,13 +124,14 @@ def plain_rows(
         return []
     documents = documents_of(config.run, config.data, "train", instead="mix_frac 0")
     length = min(256, context_length)
-    rows: list[Row] = []
+    pieces: list[np.ndarray] = []  # much smaller than lists of all tokens
     for document in documents:
-        ids = tokenizer.encode(document.text)
-        pieces = (ids[i : i + length + 1] for i in range(0, len(ids), length))
-        rows += [(piece[:-1], piece[1:]) for piece in pieces if len(piece) > 1]
-    order = np.random.default_rng(config.seed).permutation(len(rows))
-    return [rows[order[i % len(rows)]] for i in range(n_wanted)]
+        ids = np.array(tokenizer.encode(document.text), dtype=np.int32)
+        cut = (ids[i : i + length + 1] for i in range(0, len(ids), length))
+        pieces += [piece for piece in cut if len(piece) > 1]
+    order = np.random.default_rng(config.seed).permutation(len(pieces))
+    chosen = [pieces[order[i % len(pieces)]].tolist() for i in range(n_wanted)]
+    return [(piece[:-1], piece[1:]) for piece in chosen]
 
 
 @contextmanager
