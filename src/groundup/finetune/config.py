@@ -16,7 +16,6 @@ _Float32 = Lt(1e35)
 """Larger numbers overflow in the products that they are part of."""
 Rate = Annotated[Positive, _Float32]
 BatchSize = Annotated[int, Ge(1), Le(65_536)]
-_OrNever = Annotated[Count, Mark.ZERO_IS_NONE]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class FineTuneConfig(FileConfig):
     """Fraction of the steps in which the learning rate rises to its peak."""
     max_grad_norm: Annotated[Rate | None, TRAINING] = 1.0
     """Clip the gradient norm to this value. None: no clipping."""
-    validate_every: Annotated[_OrNever | None, TRAINING] = None
+    validate_every: Annotated[Count | None, TRAINING] = None
     """Steps between two validations. None: about eight times in the run."""
     checkpoint_every: Annotated[Count | None, TRAINING] = None
     """Steps between two checkpoints. None: about eight times in the run."""

@@ -133,6 +133,8 @@ def test_a_model_that_is_no_assistant(folder: Path, capsys: pytest.CaptureFixtur
     ("settings", "words"),
     [
         ({"loss": "ipo", "label_smoothing": 0.1}, "no label smoothing"),
+        ({"folds": 2, "split": "in-order"}, "so split does not apply"),
+        ({"folds": 2, "test_frac": 0.5}, "so test_frac does not apply"),
         ({"test_frac": 0.6, "validation_frac": 0.5}, "no pairs for training"),
         ({"folds": 5, "budget": "10m"}, "budget cannot be set"),
         ({"folds": 5, "split_column": "set"}, "split_column cannot be set"),

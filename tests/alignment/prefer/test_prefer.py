@@ -190,7 +190,8 @@ def test_the_sets_of_a_column(config: PreferConfig, tmp_path: Path) -> None:
 
 
 def test_cross_validation_tests_every_pair_once(config: PreferConfig) -> None:
-    config = dataclasses.replace(config, folds=3, validation_frac=0.2, steps=8)
+    config = dataclasses.replace(config, split="grouped", test_frac=0.1, folds=3)
+    config = dataclasses.replace(config, validation_frac=0.2, steps=8)
     names: list[str] = []
     n_steps = 0
 

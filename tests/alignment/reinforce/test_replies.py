@@ -135,6 +135,8 @@ def test_settings_that_cannot_work(config: ReinforceConfig, language_model: Lang
     make_items(replace(config, **settings), language_model)
     with pytest.raises(UserError, match="above most_start"):
         replace(config, least_start=0.7)
+    with pytest.raises(UserError, match="epochs is set, and so is the number of steps"):
+        replace(config, epochs=3.0)
 
 
 def some(language_model: LanguageModel, config: ReinforceConfig) -> list[Item]:

@@ -104,6 +104,24 @@ def test_folds_beside_a_budget(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "so budget does not apply" in found
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--epochs", "3"], "epochs is set, and there is no file of records"),
+        (["--max-test", "3"], "max_test is set, and there is no file of records"),
+        (
+            ["--records", "a.json", "--folds", "4", "--split-column", "part"],
+            "so split_column does not apply",
+        ),
+        (["--records", "a.json", "--validate-every", "0"], "validate_every is 0"),
+    ],
+)
+def test_settings_without_effect(
+    run: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    assert says in fails(capsys, str(run), *words)
+
+
 def test_too_few_records_for_a_test_set(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = run.parent / "a.json"
     path.write_text(json.dumps([{**GOOD, "instruction": f"say {i}"} for i in range(9)]))

@@ -258,6 +258,8 @@ def test_the_sets_that_a_column_names(config: InstructConfig) -> None:
     config = dataclasses.replace(config, steps=2, split_column="part")
     prepared = instruct(config).prepared
     assert (prepared.n_train, prepared.n_test, prepared.n_validation) == (12, 5, 3)
+    few = instruct(dataclasses.replace(config, max_test=2, out=config.run / "few")).prepared  # type: ignore[operator]
+    assert (few.n_train, few.n_test) == (12, 2)
     write_records(config, records[:12])
     with pytest.raises(UserError, match="12 records that fit the context into train and 0 into"):
         instruct(config)

@@ -7,6 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Le, Lt
 
 from groundup.base.errors import UserError
+from groundup.base.fields import changed_settings
 from groundup.base.kinds import Count, Fraction, NotNegative, Positive, Section
 from groundup.finetune.config import TRAINING, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
@@ -55,6 +56,12 @@ class ReinforceConfig(FineTuneConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.steps is not None and "epochs" in changed_settings(self):
+            raise UserError(
+                f"epochs is set, and so is the number of steps ({self.steps}). With steps=None, "
+                "epochs decides.",
+                settings={"steps": None},
+            )
         if self.least_start > self.most_start:
             raise UserError(
                 f"least_start is {self.least_start:g}, above most_start, which is "

@@ -194,7 +194,7 @@ def _divided(
                 where=config.records,
                 settings={"split": "random"},
             )
-        return train, validation, test
+        return train, validation, _at_most(config.max_test, test)
     try:
         validation_frac = _VALIDATION_FRAC if n >= _LEAST_FOR_VALIDATION else 0.0
         found = split(
@@ -227,7 +227,12 @@ def _given(parts: Sequence[str], config: InstructConfig) -> tuple[list[int], lis
             f"into train and {len(test):,} into test. At least one of each is expected.",
             where=config.records,
         )
-    return train, validation, test
+    return train, validation, _at_most(config.max_test, test)
+
+
+def _at_most(n: int, rows: list[int]) -> list[int]:
+    """Return `n` of the rows, spread evenly, if there are more."""
+    return rows if len(rows) <= n else [rows[k * len(rows) // n] for k in range(n)]
 
 
 def _items(tested: Sequence[Conversation], training: Sequence[Conversation]) -> list[Item]:
