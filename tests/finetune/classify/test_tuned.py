@@ -22,6 +22,7 @@ from groundup.finetune.classify.lower_blocks import (
     StateBatches,
     entering_states,
     lower_part,
+    states_bytes,
     upper_states,
 )
 from groundup.finetune.classify.tuned import choose_weights, class_weights
@@ -89,6 +90,23 @@ def test_states_are_kept_and_their_batches_are_those_of_the_rows(tmp_path: Path)
         number = next(n for n, t in enumerate(texts) if ids[0, : len(t)].tolist() == t)
         assert torch.equal(states[0, : len(texts[number])], first[number])
         assert count_tokens((states, targets)) == count_tokens((ids, expected))
+
+
+def test_one_file_of_states_is_kept_and_they_must_fit_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = lively(CONFIGS["llama"])
+    for name, n in (("blocks-1", 5), ("blocks-2", 9)):
+        file = tmp_path / f"{name}.safetensors"
+        entering_states(model, [ids_of(n, seed=n)], 1, dtype=torch.float32, file=file)
+    assert [path.stem for path in tmp_path.iterdir()] == ["blocks-2"]
+    n_bytes = states_bytes(model, [ids_of(9, seed=9)], torch.float32)
+    assert n_bytes == 9 * model.config.d_model * 4 < file.stat().st_size < n_bytes + 200
+    place = "groundup.finetune.classify.lower_blocks.usable_memory_bytes"
+    monkeypatch.setattr(place, lambda device: n_bytes - 1)
+    with pytest.raises(UserError, match="hidden states that enter the trained blocks") as caught:
+        entering_states(model, [ids_of(9, seed=9)], 1, dtype=torch.float32, file=file)
+    assert caught.value.settings == {"method": "lora"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from groundup.base.folder_kinds import find_run
 from groundup.finetune.classify.classify import examples_of
 from groundup.finetune.classify.config import ClassifyConfig
 from groundup.finetune.classify.features import hidden_features
+from groundup.finetune.classify.lower_blocks import states_bytes
 from groundup.finetune.classify.materials import gather
 from groundup.finetune.classify.recipes import products_dtype
 from groundup.finetune.classify.tuned import tuning_job
@@ -31,7 +32,8 @@ class ClassifyPlan:
     frozen_s: tuple[float, float, float]
     """Seconds to read them: lowest, expected and highest."""
     features_bytes: int
-    """Size of the hidden states in the folder of the run."""
+    """Size of the hidden states in the folder of the run: of each text, and with method last of each
+    token of the training set, which are in memory, too."""
     tuning: FineTuningPlan | None
     """None: the method is frozen."""
 
@@ -58,10 +60,13 @@ def plan_classify(config: ClassifyConfig) -> ClassifyPlan:
     states = hidden_features(gpt, some, pooling="mean+last", dtype=materials.dtype)
     tokens_per_s = sum(map(len, some)) / (time.perf_counter() - started_at)
     expected = sum(map(len, rows)) / tokens_per_s
-    tuning = None
+    tuning, kept_bytes = None, states[0].nbytes * len(rows)
     if config.method != "frozen":
         lower = (gpt.config.n_layers - config.last_blocks) * (config.method == "last")
-        n_train = sum(map(len, materials.rows(examples.split.train)))
+        train = materials.rows(examples.split.train)
+        n_train = sum(map(len, train))
+        if config.method == "last":
+            kept_bytes += states_bytes(gpt, train, materials.dtype)
         # Before its first step, the training computes the states of the blocks below it once.
         lower_s = lower / gpt.config.n_layers * n_train / tokens_per_s
         job = tuning_job(config, materials, started_at=time.monotonic() - lower_s)
@@ -71,6 +76,6 @@ def plan_classify(config: ClassifyConfig) -> ClassifyPlan:
         n_tokens=sum(map(len, rows)),
         tokens_per_s=tokens_per_s,
         frozen_s=(expected * (1 - _LEAST_RANGE), expected, expected * (1 + 2 * _LEAST_RANGE)),
-        features_bytes=states[0].nbytes * len(rows),
+        features_bytes=kept_bytes,
         tuning=tuning,
     )

@@ -15,7 +15,9 @@ from jaxtyping import Float, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from groundup.base.errors import UserError
 from groundup.base.files import atomic_path
+from groundup.base.machine import usable_memory_bytes
 from groundup.base.results import written_if_possible
 from groundup.base.targets import IGNORE_INDEX
 from groundup.finetune.batches import Row, RowBatches
@@ -58,6 +60,8 @@ def entering_states(
 ) -> list[Float[Tensor, "T C"]]:
     """Compute the states that enter the last blocks, or read them.
 
+    One file of them is kept in a folder: the next one replaces it.
+
     Args:
         gpt: The model, in evaluation mode.
         rows: The token ids of each text.
@@ -65,8 +69,12 @@ def entering_states(
         dtype: Format of the matrix products, and of the states that are kept.
         file: Where they are kept; its name has a hash of the model, the texts and the settings.
         on_tokens: Called after each batch.
+
+    Raises:
+        UserError: They do not fit in memory.
     """
     lengths = [len(ids) for ids in rows]
+    _check_memory(states_bytes(gpt, rows, dtype))
     if file.is_file():
         try:
             kept = load_file(file)["states"]
@@ -74,11 +82,12 @@ def entering_states(
                 return list(torch.split(kept, lengths))
         except Exception as error:  # the file is only a copy of what can be computed again
             _log.warning("%s cannot be read (%s) and is computed again", file, error)
-    states: list[Tensor] = [torch.empty(0)] * len(rows)
+    joined = torch.empty(sum(lengths), gpt.config.d_model, dtype=dtype)
+    states = list(torch.split(joined, lengths))
 
     def take(numbers: list[int], hidden: Float[Tensor, "B T C"], lengths: Tensor) -> None:
         for row, number in enumerate(numbers):
-            states[number] = hidden[row, : len(rows[number])].to(dtype).cpu()
+            states[number].copy_(hidden[row, : len(rows[number])])
 
     part = lower_part(gpt, gpt.config.n_layers - n_blocks)
     limit = gpt.config.context_length
@@ -88,10 +97,28 @@ def entering_states(
 
     def write() -> None:
         with atomic_path(file) as temporary:
-            save_file({"states": torch.cat(states)}, temporary)
+            save_file({"states": joined}, temporary)
+        for other in file.parent.glob("blocks-*.safetensors"):
+            if other != file:
+                other.unlink()
 
     written_if_possible(write)
-    return [state.clone() for state in states]  # of inference mode: autograd takes no such tensor
+    return states
+
+
+def states_bytes(gpt: GPT, rows: Sequence[Sequence[int]], dtype: torch.dtype) -> int:
+    """The size of the states that enter a block, in memory and on the disk."""
+    return sum(map(len, rows)) * gpt.config.d_model * dtype.itemsize
+
+
+def _check_memory(n_bytes: int) -> None:
+    free = usable_memory_bytes(torch.device("cpu"))
+    if n_bytes > free:
+        raise UserError(
+            f"The hidden states that enter the trained blocks take {n_bytes / 1e9:,.1f} GB of "
+            f"memory, and {free / 1e9:,.1f} GB are free. Another method keeps none.",
+            settings={"method": "lora"},
+        )
 
 
 class StateBatches:

@@ -131,7 +131,8 @@ def _states(
     """Compute or read the states that enter the trained blocks; a plan needs their shapes only."""
     gpt, n_blocks, dtype = materials.foundation.model.eval(), config.last_blocks, materials.dtype
     if config.plan_only:
-        return [torch.ones(len(ids), gpt.config.d_model, dtype=dtype) for ids in rows]
+        one = torch.ones(1, 1, dtype=dtype)
+        return [one.expand(len(ids), gpt.config.d_model) for ids in rows]
     about = json.dumps([1, materials.fingerprint, n_blocks, str(dtype), rows])
     name = f"blocks-{hashlib.sha256(about.encode()).hexdigest()[:16]}.safetensors"
     file = materials.features / name
