@@ -32,8 +32,8 @@ class ClassifyPlan:
     frozen_s: tuple[float, float, float]
     """Seconds to read them: lowest, expected and highest."""
     features_bytes: int
-    """Size of the hidden states in the folder of the run: of each text, and with method last of each
-    token of the training set, which are in memory, too."""
+    """Size of the hidden states in the folder of the run: of each text, and with method last of
+    each token of the training set, which are in memory, too."""
     tuning: FineTuningPlan | None
     """None: the method is frozen."""
 
