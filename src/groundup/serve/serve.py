@@ -72,18 +72,23 @@ class Server:
         )
         app = make_app(self.served, access)
         self.served.worker.start()
-        token_s = token_cost_s(
-            app,
-            self.served.name,
-            self.served.worker,
-            api_key=config.api_key,
-            max_new_tokens=config.max_new_tokens,
-        )
-        self.served.worker.reset_counts()
-        self.plan: Plan = replace(plan, token_s=token_s)
-        """What the server will do, measured."""
-        # Each client of a test may still be closing its last connection.
-        self._http = HttpServer(app, self.served, least_connections=2 * (config.try_clients or 0))
+        try:
+            token_s = token_cost_s(
+                app,
+                self.served.name,
+                self.served.worker,
+                api_key=config.api_key,
+                max_new_tokens=config.max_new_tokens,
+            )
+            self.served.worker.reset_counts()
+            self.plan: Plan = replace(plan, token_s=token_s)
+            """What the server will do, measured."""
+            # Each client of a test may still be closing its last connection.
+            least = 2 * (config.try_clients or 0)
+            self._http = HttpServer(app, self.served, least_connections=least)
+        except BaseException:
+            self.served.worker.stop(0)
+            raise
 
     def run(self) -> None:
         """Answer requests until Ctrl-C, SIGTERM, or a call of `stop` from another thread.
