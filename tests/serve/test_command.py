@@ -130,3 +130,9 @@ def test_a_server_that_does_not_open_leaves_no_thread(
     with pytest.raises(MemoryError):
         open_server(chat_run(runs / "tiny"), port=0)
     assert set(threading.enumerate()) <= before
+
+
+def test_a_cache_without_room_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chat_run(runs / "tiny")
+    assert main(["serve", "tiny", "--port", "0", "--cache-gb", "1e-10"]) == 1
+    assert "there are 0.0 MB" in " ".join(capsys.readouterr().err.split())

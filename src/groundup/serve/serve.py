@@ -50,8 +50,10 @@ class Server:
             deterministic=config.deterministic,
             max_rows=config.max_rows,
         )
-        limit = None if config.cache_gb is None else int(config.cache_gb * 1e9)
-        engine.max_cache_bytes = limit or cache_limit_bytes(engine)
+        if config.cache_gb is None:
+            engine.max_cache_bytes = cache_limit_bytes(engine)
+        else:
+            engine.max_cache_bytes = int(config.cache_gb * 1e9)
         plan = make_plan(engine)
         limits = Limits(
             prompt_tokens=config.max_prompt_tokens,
