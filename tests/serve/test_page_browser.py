@@ -18,6 +18,7 @@ from groundup.generation.request import Request
 from groundup.generation.sampler import Token, TokenLogprobs
 from groundup.serve import inspect
 from groundup.serve.admission import Busy
+from groundup.serve.security import Access
 from groundup.serve.served_model import ServedModel
 from groundup.serve.worker import Worker
 
@@ -315,6 +316,27 @@ def test_another_character_begins_a_scene_and_a_key_is_asked_for(
         answered(page)
         assert len(bodies[-1]["turns"]) == 7
         assert page.locator(".error").count() == 0
+
+
+def test_the_form_says_what_is_wrong_with_a_key(tmp_path: Path) -> None:
+    served = small_served(tmp_path, can_chat=True)
+    with serving(served, Access(api_key="long enough")) as url, chromium() as found:
+        page = found.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(url)
+        page.wait_for_selector("input[type=password]")
+        assert page.is_hidden(".error")
+        for key, problem in (
+            ("another", "The key is wrong."),
+            ("naïve", "The key has other characters than ASCII"),
+            ("ключ", "The key has other characters than ASCII"),
+        ):
+            page.fill("input[type=password]", key)
+            page.press("input[type=password]", "Enter")
+            page.wait_for_selector(f".error >> text={problem}")
+        page.fill("input[type=password]", "long enough")
+        page.press("input[type=password]", "Enter")
+        page.wait_for_selector(".welcome")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

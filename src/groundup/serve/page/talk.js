@@ -214,7 +214,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   setBusy(false);
   write();
   scroll();
-  if (node.code === "invalid_api_key") askForKey();
+  if (node.code === "invalid_api_key") askForKey(node.error);
   tell(node.error ?? `The answer is complete: ${count(node.tokens.length, "token")} in ${((performance.now() - from) / 1000).toFixed(1)} s.`);
 }
 
