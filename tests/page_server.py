@@ -14,6 +14,7 @@ from groundup.evaluation.load import LanguageModel
 from groundup.evaluation.text_generation import text_engine
 from groundup.model.config import GPTConfig
 from groundup.serve.app import make_app
+from groundup.serve.security import Access
 from groundup.serve.served_model import ServedModel
 from groundup.serve.worker import Worker
 from groundup.tokenizer.train_bpe import train_bpe
@@ -39,8 +40,9 @@ def small_served(folder: Path, *, can_chat: bool, name: str = "small") -> Served
 
 
 @contextmanager
-def serving(served: ServedModel) -> Iterator[str]:
-    server = uvicorn.Server(uvicorn.Config(make_app(served), port=0, log_level="warning"))
+def serving(served: ServedModel, access: Access | None = None) -> Iterator[str]:
+    app = make_app(served, access)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     served.worker.start()
     thread = threading.Thread(target=asyncio.run, args=(server.serve(),), daemon=True)
     thread.start()

@@ -148,6 +148,8 @@ def test_rope_rotates_neighbors() -> None:
         close(found, rope(x.numpy(), positions.numpy()))
         close(cs336.run_rope(C, THETA, 10, x[0], positions[None]), found[0].numpy())
         close(cs336.run_rope(C, THETA, 10, x[0, 0], positions), found[0, 0].numpy())
+    with pytest.raises(UserError, match="A position is -1"):
+        cs336.run_rope(C, THETA, 10, x, torch.arange(T) - 1)
 
 
 @pytest.mark.parametrize("leading", [(), (B,), (B, 3)])

@@ -187,6 +187,8 @@ def test_gpt2_equals_tiktoken(shared_data: Path, tmp_path: Path) -> None:
     ("vocabulary", "merges", "message"),
     [
         ("[]", "", "A JSON table"),
+        ('{"a": "x"}', "", "The id of 'a' is 'x'"),
+        ('{"a": -1}', "", "The id of 'a' is -1"),
         ('{"日": 0}', "", "spells no byte"),
         ("{}", "a b c\n", ":1: Two tokens"),
         ("{}", "#version: 0.2\n\na 日\n", ":3: The token '日'"),

@@ -260,6 +260,8 @@ class Evil:
         ({"model": {}, "model_args": {}, "extra": Evil()}, "could run code"),
         ({"weights": {}}, "no checkpoint of nanoGPT"),
         ([1, 2], "no checkpoint of nanoGPT"),
+        ({"model": 3, "model_args": {}}, "A dictionary is expected"),
+        ({"model": {}, "model_args": 3}, "A dictionary is expected"),
         ({"model": {}, "model_args": {"n_experts": 3}}, "do not fit"),
         ({"model": {}, "model_args": asdict(CONFIG)}, "do not fit"),
     ],
@@ -325,6 +327,22 @@ def test_the_learning_rate_is_that_of_nanogpt() -> None:
             wanted = 1e-4 + coeff * (1e-3 - 1e-4)
         found = nanogpt.get_lr(it, 1e-3, warmup_iters=10, lr_decay_iters=100, min_lr=1e-4)
         assert found == pytest.approx(wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("it", "settings", "message"),
+    [
+        (-5, {}, "it is -5"),
+        (0, {"warmup_iters": 10, "lr_decay_iters": 5}, "no more warmup_iters than"),
+        (0, {"min_lr": -1e-4}, "min_lr -0.0001"),
+        (10, {"learning_rate": 0, "warmup_iters": 5}, "learning_rate is 0"),
+    ],
+)
+def test_a_schedule_of_other_numbers_is_refused(
+    it: int, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        nanogpt.get_lr(it, **settings)
 
 
 def test_importing_a_dialect_does_not_slow_the_package() -> None:

@@ -4,8 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from tiny_server import chat_run
 
 import groundup
+from groundup.cli.main import main
+from groundup.evaluation.load import load
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"
 
@@ -41,3 +45,26 @@ def test_without_its_data_the_report_says_so(run: Path) -> None:
     page = groundup.explain(groundup.ExplainConfig(run=run)).report.read_text(encoding="utf-8")
     assert "The results of the data stages are missing." in page
     assert "/home/user/data" in page
+
+
+def test_a_long_sentence_is_shown_in_part_and_predicted_from_its_end(
+    tmp_path: Path, capsys
+) -> None:
+    run = chat_run(tmp_path / "tiny")
+    language_model = load(run)
+    n_context = language_model.model.config.context_length
+    end = " and the dog sleeps"
+    for n_words in (8, 200):  # the second is longer than the context
+        text = "the cat sat on " * n_words + end
+        ids = language_model.tokenizer.encode(text)
+        with torch.no_grad():
+            logits = language_model.model(torch.tensor([ids[-n_context:]]))[0, -1]
+        best = logits[: language_model.model.n_used_ids].softmax(dim=-1).max().item()
+        assert main(["explain", str(run), "--text", text]) == 0
+        assert n_words == 200 or 24 < len(ids) < n_context
+        assert f"The first 24 of {len(ids):,} tokens are shown." in capsys.readouterr().out
+        result = groundup.explain(groundup.ExplainConfig(run=run, text=text))
+        assert (len(result.tokens), result.n_tokens) == (24, len(ids))
+        assert result.next_tokens[0][1] == pytest.approx(best, abs=1e-6), "rounding of float32"
+    assert main(["explain", str(run), "--text", "the dog"]) == 0
+    assert "tokens are shown" not in capsys.readouterr().out

@@ -256,6 +256,19 @@ def test_the_command_writes_the_page_and_the_picture(
     assert 'id="weights"' not in (run / "report.html").read_text(encoding="utf-8")
 
 
+def test_no_text_is_generated_next_by_a_run_without_a_model(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = shutil.copytree(run, tmp_path / "bare")
+    assert main(["report", str(bare), "--no-embed-model"]) == 0
+    assert f"next: groundup generate {bare}" in capsys.readouterr().out
+    shutil.rmtree(bare / "checkpoints")
+    assert main(["report", str(bare)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The run has no model that can be loaded." in said
+    assert "next:" not in said
+
+
 @pytest.mark.parametrize(
     ("options", "status", "said"),
     [

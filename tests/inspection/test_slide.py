@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import dump
+from browser import dump, run_script
 
 from groundup.data.encode import encode_corpus
 from groundup.data.ledger import account
@@ -54,6 +54,27 @@ def test_the_page_counts_what_the_ledger_counts(data: Path) -> None:
     assert rows["targets predicted once"] == f"{ledger.n_targets_once:,}"
     assert rows["targets never predicted: after the last window"] == f"{ledger.n_targets_tail:,}"
     assert "inputs (2, 4)" in found
+
+
+def test_a_window_may_be_longer_than_the_text(data: Path, tmp_path: Path) -> None:
+    page = write_windows_page(data, tmp_path / "windows.html")
+    whole = page.read_text()
+    start = whole.index('application/json">') + len('application/json">')
+    end = whole.index("</script>", start)
+    table = json.loads(whole[start:end])
+    table = {"tokens": table["tokens"][:24], "n_tokens": 24}
+    page.write_text(whole[:start] + json.dumps(table).replace("<", "\\u003c") + whole[end:])
+    found = run_script(
+        page,
+        """const T = document.getElementById("T"), found = [];
+        for (T.value of [23, 24]) {
+          T.dispatchEvent(new Event("input"));
+          found.push([document.querySelectorAll("#tasks div").length,
+            document.querySelector("#account .n").textContent]);
+        }
+        return found;""",
+    )
+    assert found == [[23, "1"], [0, "0"]]
 
 
 def test_a_notebook_shows_tokens_windows_and_batches(data: Path) -> None:

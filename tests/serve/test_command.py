@@ -1,9 +1,11 @@
 """`groundup serve`: what it serves, what it prints, and the packages that it needs."""
 
+import asyncio
 import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,33 @@ def test_the_code_is_a_part_of_the_fingerprint(runs: Path) -> None:
     assert server.served.weights_sha256[:12] in first
     server.close()
     other.close()
+
+
+def test_a_server_opens_where_an_event_loop_runs(runs: Path) -> None:
+    run = chat_run(runs / "tiny")
+
+    async def cell() -> None:
+        server = open_server(run, port=0)
+        assert server.plan.token_s > 0
+        server.close()
+
+    asyncio.run(cell())
+
+
+def test_a_server_that_does_not_open_leaves_no_thread(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **settings: object) -> float:
+        raise MemoryError
+
+    monkeypatch.setattr("groundup.serve.http_cost.token_cost_s", fails)
+    before = set(threading.enumerate())
+    with pytest.raises(MemoryError):
+        open_server(chat_run(runs / "tiny"), port=0)
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_cache_without_room_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chat_run(runs / "tiny")
+    assert main(["serve", "tiny", "--port", "0", "--cache-gb", "1e-10"]) == 1
+    assert "there are 0.0 MB" in " ".join(capsys.readouterr().err.split())

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from groundup.base.errors import UserError
 from groundup.cli.serve_view import show_load_test, show_plan
 from groundup.serve.load_test import Load, LoadTest, load_test, random_prompts
 from groundup.serve.plan import Plan, StepTime
+from groundup.serve.run_apart import run_apart
 from groundup.serve.sse_client import Address, RefusedError
 
 
@@ -135,6 +137,31 @@ def test_a_request_that_is_refused_ends_the_test() -> None:
         Address("https://example.org")
     with pytest.raises(UserError, match="n_clients is 0"):
         Load(n_clients=0)
+
+
+def test_it_runs_where_an_event_loop_runs() -> None:
+    async def cell(url: str) -> LoadTest:
+        load = Load(n_clients=2, n_requests=3, n_new=5, n_different=1)
+        return load_test(url, "any", ["one"], load)
+
+    with Faulty({}, 0).running() as url:
+        assert asyncio.run(cell(url)).n_complete == 6
+
+
+def test_an_interrupt_ends_it() -> None:
+    ended = threading.Event()
+
+    async def work() -> None:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.set()
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work())
+    assert ended.wait(20)
 
 
 def test_prompts_are_the_same_each_time() -> None:

@@ -18,6 +18,7 @@ from groundup.generation.request import Request
 from groundup.generation.sampler import Token, TokenLogprobs
 from groundup.serve import inspect
 from groundup.serve.admission import Busy
+from groundup.serve.security import Access
 from groundup.serve.served_model import ServedModel
 from groundup.serve.worker import Worker
 
@@ -244,6 +245,37 @@ def test_hostile_text_is_text_and_errors_are_sentences(tmp_path: Path) -> None:
         page.wait_for_selector(".error >> text=temperature is -1")
 
 
+COPIED = """document.addEventListener("copy", () => {
+  window.copied = document.activeElement.value;
+});"""
+GRANTED = """navigator.clipboard.writeText = async text => { window.copied = text; };"""
+REFUSED = """navigator.clipboard.writeText = () => Promise.reject(new Error("refused"));"""
+MISSING = """Object.defineProperty(navigator, "clipboard", { value: undefined });"""
+NO_COPY = """document.execCommand = () => false;"""
+
+
+def test_an_answer_is_copied_with_and_without_a_clipboard(tmp_path: Path) -> None:
+    with opened(small_served(tmp_path, can_chat=True)) as page:
+        page.fill("#sampler input >> nth=0", "0")  # the temperature: always the same answer
+        page.fill("#line", "the cat")
+        page.press("#line", "Enter")
+        answered(page)
+        page.evaluate(COPIED)
+        copied = []
+        for browser_is in (GRANTED, REFUSED, MISSING):
+            page.evaluate(f"() => {{ window.copied = null; {browser_is} }}")
+            page.evaluate("document.getElementById('status').textContent = ''")
+            page.click(".actions button >> text=/Cop/")
+            page.wait_for_selector("#status >> text=Copied.", state="attached")
+            copied.append(page.evaluate("window.copied"))
+            assert focused(page, "node.textContent") == "Copied"
+        assert copied[0]
+        assert copied == copied[:1] * 3
+        page.evaluate(f"() => {{ {NO_COPY} }}")
+        page.click(".actions button >> text=Copied")
+        page.wait_for_selector(".actions button >> text=Not copied")
+
+
 def test_another_character_begins_a_scene_and_a_key_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,6 +316,27 @@ def test_another_character_begins_a_scene_and_a_key_is_asked_for(
         answered(page)
         assert len(bodies[-1]["turns"]) == 7
         assert page.locator(".error").count() == 0
+
+
+def test_the_form_says_what_is_wrong_with_a_key(tmp_path: Path) -> None:
+    served = small_served(tmp_path, can_chat=True)
+    with serving(served, Access(api_key="long enough")) as url, chromium() as found:
+        page = found.new_page()
+        page.set_default_timeout(20_000)
+        page.goto(url)
+        page.wait_for_selector("input[type=password]")
+        assert page.is_hidden(".error")
+        for key, problem in (
+            ("another", "The key is wrong."),
+            ("naïve", "The key has other characters than ASCII"),
+            ("ключ", "The key has other characters than ASCII"),
+        ):
+            page.fill("input[type=password]", key)
+            page.press("input[type=password]", "Enter")
+            page.wait_for_selector(f".error >> text={problem}")
+        page.fill("input[type=password]", "long enough")
+        page.press("input[type=password]", "Enter")
+        page.wait_for_selector(".welcome")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -37,6 +37,7 @@ def tried(run: Path, capsys: pytest.CaptureFixture[str], *options: str) -> tuple
         ["--max-new-tokens", "4"],
         ["--max-prompt-tokens", "4"],
         ["--max-new-tokens", "4", "--max-prompt-tokens", "4", "--max-rows", "1"],
+        ["--max-new-tokens", "1", "--max-prompt-tokens", "1"],
     ],
 )
 def test_the_limits_of_the_server_are_respected(
@@ -45,6 +46,7 @@ def test_the_limits_of_the_server_are_respected(
     status, screen, error = tried(run, capsys, "--deterministic", *limits)
     assert (status, error) == (0, "")
     assert "No answer was lost, cut or changed." in screen
+    assert "nan" not in screen
     assert f"next: groundup serve {run}" in screen
 
 

@@ -1,14 +1,19 @@
 """The folder of a story: which unfinished one the same command resumes."""
 
+import io
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from groundup.base.errors import UserError
 from groundup.base.files import write_bytes, write_json
 from groundup.story.config import StoryConfig
 from groundup.story.folder import open_story
+from groundup.story.stages import run_stages
 
 
 @pytest.mark.parametrize("out", ["runs/a", "runs/a[1]"])
@@ -31,3 +36,37 @@ def test_it_is_resumed_until_a_text_changes(
     file.write_text("two", "utf-8")
     os.utime(file, ns=(1, 1))
     assert not open_story(config).is_resumed
+
+
+class Pipe(io.BytesIO):
+    """A pipe that must not be read at once."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 < size <= 2**20
+        return super().read(size)
+
+
+def test_a_pipe_is_copied_in_parts_and_named_in_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = StoryConfig(sources=("-",), out=Path("runs/a"))
+    text = bytes(range(256)) * 5000  # more than one part
+    stories = []
+    for piped in (text, text, text + b"."):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Pipe(piped)))
+        stories.append(open_story(config))
+        copy = Path(stories[-1].config.sources[0])
+        assert copy.read_bytes() == piped
+        assert not list(Path("runs").glob(".*"))
+    assert [story.is_resumed for story in stories] == [False, True, False]
+
+    def fails(verb: str, config: Any) -> None:
+        raise UserError("This is no text.", where=f"{config.sources[0]}:3")
+
+    def nothing(*arguments: Any) -> None: ...
+
+    with pytest.raises(UserError, match=r"^standard input:3: This is no text"):
+        run_stages(stories[-1], fails, on_start=nothing, on_skip=nothing)
+    assert not stories[-1].path.exists()

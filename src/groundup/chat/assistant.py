@@ -16,7 +16,7 @@ from groundup.chat.config import ChatConfig
 from groundup.chat.conversation import Conversation
 from groundup.chat.open_cast import cast_of, open_cast
 from groundup.chat.session import ChatSession
-from groundup.evaluation.load import ASSISTANT_MARK, load
+from groundup.evaluation.load import ASSISTANT_MARK, load, refuse_classifier
 
 
 def find_assistant(path: Path) -> Path:
@@ -73,7 +73,8 @@ def open_chat(config: ChatConfig) -> ChatSession | CastSession:
     that was fine-tuned on records of the user.
 
     Raises:
-        UserError: There is no assistant and no cast, no such character, or no intact model.
+        UserError: There is no assistant and no cast, the run is a classifier, or there is no such
+            character or no intact model.
     """
     return open_conversation(config).session
 
@@ -85,6 +86,7 @@ def open_conversation(config: ChatConfig) -> Conversation:
         UserError: As `open_chat`.
     """
     path = find_run(config.run, "assistant")
+    refuse_classifier(RunFolder.of(path))
     cast = cast_of(path) if config.system is None else None
     if cast is not None:
         return Conversation(*open_cast(path, cast, config))

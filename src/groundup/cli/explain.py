@@ -21,6 +21,8 @@ def run(config: ExplainConfig) -> ExplainResult:
         f"Layer {result.layer}, head {result.head}: the more a cell is filled, the more the token "
         "of its row attends to the token of its column."
     )
+    if len(result.tokens) < result.n_tokens:
+        note(f"The first {len(result.tokens)} of {result.n_tokens:,} tokens are shown.")
     width = max(map(len, result.tokens))
     shown = list(zip(result.tokens, result.attention, strict=True))
     for token, row in shown[:_BRIEF_ROWS] if style.is_brief else shown:
@@ -28,7 +30,7 @@ def run(config: ExplainConfig) -> ExplainResult:
         line.append("".join(2 * _SHADES[min(4, int(weight * 5))] for weight in row))
         console.print(line)
     table(
-        "Most likely next tokens",
+        "Most likely next tokens after the sentence",
         ["token", "probability"],
         [[token, f"{probability:.1%}"] for token, probability in result.next_tokens],
     )

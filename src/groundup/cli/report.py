@@ -16,5 +16,6 @@ def run(config: ReportConfig) -> ReportResult:
     note(result.not_embedded or "The model runs inside the page.")
     if result.card is not None:
         note(f"Picture: {result.card}, 1200 x 630 pixels.")
-    next_command(f"groundup {'chat' if result.can_chat else 'generate'} {quoted(result.run)}")
+    if result.can_chat or result.can_generate:
+        next_command(f"groundup {'chat' if result.can_chat else 'generate'} {quoted(result.run)}")
     return result

@@ -45,9 +45,11 @@ def show_load_test(result: LoadTest, plan: Plan | None = None) -> None:
         ["refused", f"{result.n_refused:,}", "sent again later"],
         ["speed", f"{result.tokens_per_s:,.0f} tokens/s", predicted],
         ["one client", f"{result.single_tokens_per_s:,.0f} tokens/s", "alone, before the test"],
-        ["first token", *_times(result.first_token_p50_s, result.first_token_p95_s)],
-        ["next token", *_times(result.next_token_p50_s, result.next_token_p95_s)],
     ]
+    if not math.isnan(result.first_token_p50_s):  # an answer may have no text
+        rows.append(["first token", *_times(result.first_token_p50_s, result.first_token_p95_s)])
+    if not math.isnan(result.next_token_p50_s):  # an answer of one token has no next one
+        rows.append(["next token", *_times(result.next_token_p50_s, result.next_token_p95_s)])
     table("Load test", ["what", "measured", "details"], rows)
     for problem in result.problems:
         warn(harmless(problem))

@@ -84,6 +84,13 @@ def run_scaled_dot_product_attention(
     return scaled_dot_product_attention(Q, K, V, mask)
 
 
+def _check_positions(positions: Tensor) -> None:
+    if bool((positions < 0).any()):
+        raise UserError(
+            f"A position is {int(positions.min())}. Positions of at least 0 are expected."
+        )
+
+
 def run_rope(
     d_k: int,
     theta: float | int,
@@ -94,9 +101,10 @@ def run_rope(
     """Rotate each pair of neighbors by an angle that grows with the position.
 
     Raises:
-        UserError: `d_k` is odd.
+        UserError: `d_k` is odd, or a position is negative.
         IndexError: A position is not below `max_seq_len`.
     """
+    _check_positions(token_positions)
     rope = RotaryEmbedding(d_k, max_seq_len, theta, "interleaved").to(in_query_or_key.device)
     rotated: Tensor = rope(in_query_or_key, token_positions)
     return rotated
@@ -147,9 +155,11 @@ def run_multihead_self_attention_with_rope(
         token_positions: The position of each token. None: 0, 1, 2 and so on.
 
     Raises:
-        UserError: A weight has another shape.
+        UserError: A weight has another shape, or a position is negative.
         IndexError: A position is not below `max_seq_len`.
     """
+    if token_positions is not None:
+        _check_positions(token_positions)
     rope = RotaryEmbedding(d_model // num_heads, max_seq_len, theta, "interleaved")
     rope = rope.to(in_features.device)
     if token_positions is None:

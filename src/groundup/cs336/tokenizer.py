@@ -71,6 +71,12 @@ class Tokenizer:
         table = read_json(Path(vocab_filepath))
         if not isinstance(table, dict):
             raise UserError("A JSON table of ids is expected.", where=str(vocab_filepath))
+        for name, index in table.items():
+            if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+                raise UserError(
+                    f"The id of {name!r} is {index!r}. A whole number of at least 0 is expected.",
+                    where=str(vocab_filepath),
+                )
         special = set(special_tokens or ())
         vocab = {
             index: name.encode() if name in special else as_bytes(name, vocab_filepath)

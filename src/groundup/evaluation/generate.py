@@ -15,7 +15,7 @@ from groundup.base.results import record_if_possible
 from groundup.base.run import RunFolder
 from groundup.evaluation.config import GenerateConfig
 from groundup.evaluation.decoders import form_of
-from groundup.evaluation.load import LanguageModel, load
+from groundup.evaluation.load import LanguageModel, load, refuse_classifier
 from groundup.evaluation.recitation import recitation
 from groundup.evaluation.run_data import texts_of
 from groundup.evaluation.samples import Choice, Sample, compared, generated
@@ -65,11 +65,12 @@ def generate_samples(
     repeats itself. All samples are generated together.
 
     Raises:
-        UserError: There is no model, or the prompt is too long, or it is empty and the model has no
-            token that begins a text.
+        UserError: There is no model, or it is a classifier, or the prompt is too long, or it is
+            empty and the model has no token that begins a text.
     """
     path = find_run(config.run)
     run = RunFolder.of(path)
+    refuse_classifier(run)
     language_model = load(path)
     language_model.model.to(choose_device(config.device))
     prompt, training_text, not_checked = config.prompt, None, None

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from groundup.base.errors import UserError
+from groundup.base.errors import UserError, quoted
 from groundup.base.run import RunFolder
 from groundup.data.protocol import ArrayTokens
 from groundup.evaluation.loss import evaluate_loss
@@ -227,6 +227,20 @@ def run_of(path: Path | str, folder: Path) -> RunFolder:
     An assistant or a classifier has its own tokenizer beside the weights, and is its own run.
     """
     return RunFolder(folder) if (folder / "tokenizer").is_dir() else RunFolder.of(path)
+
+
+def refuse_classifier(run: RunFolder) -> None:
+    """Check that a run is not a classifier, which continues no texts.
+
+    Raises:
+        UserError: It is one.
+    """
+    if (run.path / "labels.json").is_file():
+        raise UserError(
+            "This is a classifier. A language model is expected. A classifier classifies texts.",
+            where=run.path,
+            command=f"groundup predict {quoted(run.path)}",
+        )
 
 
 def _load(path: Path | str) -> LanguageModel:

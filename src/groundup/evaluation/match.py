@@ -21,7 +21,7 @@ from groundup.base.run import RunFolder
 from groundup.base.sequences import n_common
 from groundup.evaluation.canary import CANARIES, PROMPTS
 from groundup.evaluation.export_tokenizer import chat_template_of
-from groundup.evaluation.load import LanguageModel, load, run_of
+from groundup.evaluation.load import LanguageModel, load, refuse_classifier, run_of
 from groundup.evaluation.match_generation import compare_generation
 from groundup.model.config import GPTConfig
 from groundup.model.gpt import GPT
@@ -148,8 +148,7 @@ def _open(path: Path) -> _Side:
 
 def _side_of_run(path: Path) -> _Side:
     run = run_of(path, model_folders(path)[0])
-    if (run.path / "labels.json").is_file():
-        raise UserError("This is a classifier. A language model is expected.", where=run.path)
+    refuse_classifier(run)
     language_model = load(path) if run.tokenizer.is_dir() else None
     model = open_model(path)[1] if language_model is None else language_model.model
     is_assistant = language_model is not None and language_model.is_assistant

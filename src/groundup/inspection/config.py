@@ -17,7 +17,8 @@ class ExplainConfig(Config):
     run: Path | None = None
     """Run folder, or one of its checkpoints. Without it, the newest run in runs/."""
     text: FreeText = None
-    """Sentence whose attention is shown. None: a line of the validation set."""
+    """Sentence whose attention is shown, at most for its first 24 tokens. None: a line of the
+    validation set."""
     layer: Annotated[int, Ge(-1)] = -1
     """Layer whose attention is shown, counted from 0. -1 is the last."""
     head: Whole = 0
@@ -33,7 +34,8 @@ class ReportConfig(Config):
     out: Path | None = None
     """File to write the page to. None: report.html in the run folder."""
     text: FreeText = None
-    """Sentence whose attention is shown. None: a line of the validation set."""
+    """Sentence whose attention is shown, at most for its first 24 tokens. None: a line of the
+    validation set."""
     embed_model: bool = True
     """Put the model into the page, where it can be tried. It takes 1.3 bytes per parameter."""
     card: Annotated[Path | None, IfBare("card.png")] = None

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from groundup.base.calling import takes_settings
 from groundup.base.errors import UsageError, UserError
 from groundup.base.folder_kinds import find_run
@@ -12,6 +15,7 @@ from groundup.evaluation.run_data import data_of
 from groundup.inspection.capture import capture
 from groundup.inspection.config import ExplainConfig
 from groundup.inspection.report import LONGEST_SENTENCE, write_report
+from groundup.model.gpt import GPT
 from groundup.text.sample_line import validation_line
 from groundup.tokenizer.show import visible
 
@@ -26,6 +30,9 @@ class ExplainResult:
     report: Path | None
     """None: it could not be written."""
     tokens: list[str]
+    """The tokens whose attention is shown: at most the first 24."""
+    n_tokens: int
+    """Number of tokens of the sentence."""
     most_attended: list[str]
     """For each token, the token with the largest attention weight."""
     layer: int
@@ -33,7 +40,8 @@ class ExplainResult:
     attention: list[list[float]]
     """The attention weights of the head: row t holds the weights of position t."""
     next_tokens: list[tuple[str, float]]
-    """The most likely tokens after the last one, with their probabilities."""
+    """The most likely tokens after the complete sentence, with their probabilities. The model reads
+    the last tokens of it that fit in the context."""
 
 
 @takes_settings(ExplainConfig, "run")
@@ -48,7 +56,8 @@ def explain(config: ExplainConfig) -> ExplainResult:
     language_model = load(path)
     tokenizer, model = language_model.tokenizer, language_model.model
     text = config.text or _validation_line(run)
-    ids = tokenizer.encode(text)[: min(LONGEST_SENTENCE, model.config.context_length)]
+    all_ids = tokenizer.encode(text)
+    ids = all_ids[: min(LONGEST_SENTENCE, model.config.context_length)]
     seen = capture(model, ids)
     n_layers, n_heads = seen.attention.shape[:2]
     if not (-n_layers <= config.layer < n_layers and 0 <= config.head < n_heads):
@@ -59,12 +68,13 @@ def explain(config: ExplainConfig) -> ExplainResult:
         )
     weights = seen.attention[config.layer, config.head]
     tokens = [visible(tokenizer.decode([index])) for index in ids]
-    probabilities = seen.logits[-1, : model.n_used_ids].softmax(dim=-1)
+    probabilities = _next_probabilities(model, all_ids[-model.config.context_length :])
     best = probabilities.topk(min(_N_NEXT, len(probabilities)))
     report = write_report(run.path, text=text)
     return ExplainResult(
         report=report,
         tokens=tokens,
+        n_tokens=len(all_ids),
         most_attended=[tokens[int(row.argmax())] for row in weights],
         layer=config.layer % n_layers,
         head=config.head,
@@ -74,6 +84,13 @@ def explain(config: ExplainConfig) -> ExplainResult:
             for index, probability in zip(best.indices.tolist(), best.values.tolist(), strict=True)
         ],
     )
+
+
+@torch.no_grad()
+def _next_probabilities(model: GPT, ids: list[int]) -> Tensor:
+    """Compute the probability of each id (V) after the last one."""
+    hidden = model.hidden(torch.tensor([ids], device=model.device))[:, -1:]
+    return model.logits(hidden)[0, 0, : model.n_used_ids].float().softmax(dim=-1).cpu()
 
 
 def _validation_line(run: RunFolder) -> str:

@@ -55,6 +55,8 @@ class ReportResult:
     card: Path | None
     """The picture, if one was asked for."""
     run: Path
+    can_generate: bool
+    """Whether the run has a model that can be loaded."""
     can_chat: bool
     """Whether `chat` has somebody to talk to."""
 
@@ -82,6 +84,7 @@ def report(config: ReportConfig) -> ReportResult:
         not_embedded=not_embedded,
         card=config.card,
         run=results.run.path,
+        can_generate=results.language_model is not None,
         can_chat=can_chat(results),
     )
 

@@ -93,8 +93,17 @@ def get_lr(
     Linear warmup that begins above 0, then a cosine down to `min_lr` at `lr_decay_iters`.
 
     Raises:
-        UserError: A number is negative, or the warmup is longer than the decay.
+        UserError: A number is negative, `learning_rate` is 0, or the warmup is longer than the
+            decay.
     """
+    if not learning_rate > 0:
+        raise UserError(f"learning_rate is {learning_rate}. A number above 0 is expected.")
+    if min(it, warmup_iters, min_lr) < 0 or warmup_iters > lr_decay_iters:
+        raise UserError(
+            f"it is {it}, warmup_iters {warmup_iters}, lr_decay_iters {lr_decay_iters} and min_lr "
+            f"{min_lr}. Numbers of at least 0 are expected, and no more warmup_iters than "
+            "lr_decay_iters."
+        )
     if it < warmup_iters:
         return learning_rate * (it + 1) / (warmup_iters + 1)
     factor = cosine_schedule(
@@ -135,6 +144,12 @@ def load_checkpoint(path: str | PathLike[str]) -> tuple[GPT, dict[str, Any]]:
     if not isinstance(checkpoint, dict) or not {"model", "model_args"} <= checkpoint.keys():
         raise UserError(
             'This is no checkpoint of nanoGPT. "model" and "model_args" are expected in it.',
+            where=where,
+        )
+    if not all(isinstance(checkpoint[name], dict) for name in ("model", "model_args")):
+        raise UserError(
+            'This is no checkpoint of nanoGPT. A dictionary is expected as "model" and as '
+            '"model_args".',
             where=where,
         )
     weights = {

@@ -9,6 +9,7 @@ from groundup.base.newest_run import RUNS, newest_chat
 from groundup.base.run import RunFolder
 from groundup.base.surrogates import without_surrogates
 from groundup.chat.open_cast import cast_of, is_run_itself
+from groundup.evaluation.load import refuse_classifier
 from groundup.weights.find_source import SMOLLM2, short_name
 
 _NAME = re.compile(r"([\w.-]+/)?[\w.-]+")
@@ -21,11 +22,12 @@ def find_model(path: Path | None) -> Path:
     fine-tuned for chats last, or the run.
 
     Raises:
-        UserError: There is no such run, or the model has not been imported.
+        UserError: There is no such run, it is a classifier, or the model has not been imported.
     """
     if path is not None and not path.exists():
         path = _imported(path)
     found = find_run(path)
+    refuse_classifier(RunFolder.of(found))
     if not is_run_itself(found):
         return found
     return found if cast_of(found) is not None else newest_chat(found) or found

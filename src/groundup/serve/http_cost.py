@@ -8,6 +8,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message
 
+from groundup.serve.run_apart import run_apart
 from groundup.serve.worker import Worker
 
 _N_TOKENS = 24
@@ -23,8 +24,8 @@ def token_cost_s(
 ) -> float:
     """Measure the processor time of the server's thread for each token of a stream, in seconds.
 
-    The application answers two short requests in this thread, without a connection; the second is
-    measured. A small model takes less time for a token.
+    The application answers two short requests in a thread of its own, without a connection; the
+    second is measured. A small model takes less time for a token.
 
     Args:
         app: The application.
@@ -43,7 +44,7 @@ def token_cost_s(
         n_new = worker.counts.n_new_tokens - n_before
         return (time.thread_time() - began_at) / n_new if n_new else 0.0
 
-    return asyncio.run(measure())
+    return run_apart(measure())
 
 
 async def _answer(app: ASGIApp, body: dict[str, Any], api_key: str | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from groundup.base.arguments import whole_number
 from groundup.base.sequences import n_common
+from groundup.serve.run_apart import run_apart
 from groundup.serve.sse_client import Address, RefusedError
 
 _PATH = "/v1/completions"
@@ -166,7 +167,7 @@ def load_test(
         }
         for i in range(load.n_different)
     ]
-    return asyncio.run(_test(Address(url, api_key), bodies, load))
+    return run_apart(_test(Address(url, api_key), bodies, load))
 
 
 async def _test(address: Address, bodies: Sequence[dict[str, Any]], load: Load) -> LoadTest:

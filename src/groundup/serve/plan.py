@@ -123,7 +123,8 @@ def make_plan(engine: Engine, *, n_prompt: int = 256, n_new: int = 256) -> Plan:
     half = max(1, decoder.config.context_length // 2)
     n_prompt, n_new = min(n_prompt, half), min(n_new, half)
     request_bytes = decoder.row_bytes(n_prompt + n_new)
-    cache_bytes = engine.max_cache_bytes or cache_limit_bytes(engine)
+    limit = engine.max_cache_bytes
+    cache_bytes = cache_limit_bytes(engine) if limit is None else limit
     n_fit = min(fitting(engine, [n_prompt + n_new] * engine.max_rows), cache_bytes // request_bytes)
     if n_fit == 0:
         raise UserError(

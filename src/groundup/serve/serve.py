@@ -50,8 +50,10 @@ class Server:
             deterministic=config.deterministic,
             max_rows=config.max_rows,
         )
-        limit = None if config.cache_gb is None else int(config.cache_gb * 1e9)
-        engine.max_cache_bytes = limit or cache_limit_bytes(engine)
+        if config.cache_gb is None:
+            engine.max_cache_bytes = cache_limit_bytes(engine)
+        else:
+            engine.max_cache_bytes = int(config.cache_gb * 1e9)
         plan = make_plan(engine)
         limits = Limits(
             prompt_tokens=config.max_prompt_tokens,
@@ -72,18 +74,23 @@ class Server:
         )
         app = make_app(self.served, access)
         self.served.worker.start()
-        token_s = token_cost_s(
-            app,
-            self.served.name,
-            self.served.worker,
-            api_key=config.api_key,
-            max_new_tokens=config.max_new_tokens,
-        )
-        self.served.worker.reset_counts()
-        self.plan: Plan = replace(plan, token_s=token_s)
-        """What the server will do, measured."""
-        # Each client of a test may still be closing its last connection.
-        self._http = HttpServer(app, self.served, least_connections=2 * (config.try_clients or 0))
+        try:
+            token_s = token_cost_s(
+                app,
+                self.served.name,
+                self.served.worker,
+                api_key=config.api_key,
+                max_new_tokens=config.max_new_tokens,
+            )
+            self.served.worker.reset_counts()
+            self.plan: Plan = replace(plan, token_s=token_s)
+            """What the server will do, measured."""
+            # Each client of a test may still be closing its last connection.
+            least = 2 * (config.try_clients or 0)
+            self._http = HttpServer(app, self.served, least_connections=least)
+        except BaseException:
+            self.served.worker.stop(0)
+            raise
 
     def run(self) -> None:
         """Answer requests until Ctrl-C, SIGTERM, or a call of `stop` from another thread.

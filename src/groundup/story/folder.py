@@ -9,18 +9,21 @@ import hashlib
 import os
 import shutil
 import sys
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from groundup.base import config as configs
 from groundup.base import files
-from groundup.base.errors import UserError
+from groundup.base.errors import UsageError, UserError
 from groundup.base.results import read_results
 from groundup.base.run import RunFolder
 from groundup.story.config import StoryConfig
 from groundup.text.own_files import PIPED_TEXT
 from groundup.text.sources import find_sources
+
+_PART_BYTES = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +53,19 @@ class Story:
         """Record that all stages ended; the same command starts a new story from now on."""
         files.write_json(self.path / "story" / "done.json", {"elapsed_s": elapsed_s})
 
+    def named_as_typed(self, error: UserError) -> UserError:
+        """Return an error that names standard input instead of the copy of it."""
+        copy = str(self.path / PIPED_TEXT)
+        if copy not in error.located:
+            return error
+        kind = UsageError if isinstance(error, UsageError) else UserError
+        return kind(
+            error.message.replace(copy, "standard input"),
+            where=None if error.where is None else str(error.where).replace(copy, "standard input"),
+            command=error.command,
+            settings=error.settings,
+        )
+
     def discard(self) -> None:
         """Remove the run folder."""
         shutil.rmtree(self.path)
@@ -59,22 +75,42 @@ def open_story(config: StoryConfig) -> Story:
     """Resume an unfinished story of the same config and text, or start a new one.
 
     Raises:
-        UserError: The run folder cannot be created.
+        UserError: The run folder cannot be created, or a piped text cannot be copied to it.
     """
-    piped = sys.stdin.buffer.read() if "-" in config.sources else None
+    if "-" not in config.sources:
+        return _opened(config, None, hashlib.sha256())
+    # A pipe can be read only once: later stages read this copy.
+    copy = config.out.parent / f".{config.out.name}.{uuid.uuid4().hex}.stdin"
+    try:
+        return _opened(config, copy, _copy_pipe(copy))
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _copy_pipe(copy: Path) -> Any:
+    """Copy standard input to a file in parts, and return the hash object of hashlib for it."""
+    digest = hashlib.sha256()
+    with files.atomic_path(copy) as temporary, open(temporary, "wb") as file:
+        while part := sys.stdin.buffer.read(_PART_BYTES):
+            digest.update(part)
+            file.write(part)
+    return digest
+
+
+def _opened(config: StoryConfig, copy: Path | None, digest: Any) -> Story:
     settings = configs.to_mapping(config)
     settings.pop("verbose", None)  # what is printed does not change the story
     identity = {
         "config": settings,
-        "text": _text_identity(config.sources, piped),
+        "text": _text_identity(config.sources, digest),
     }
     unfinished = next((f for f in _unfinished(config.out) if _identity(f) == identity), None)
     path = unfinished or RunFolder.create(config.out).path
     if unfinished is None:
         files.write_json(path / "story" / "identity.json", identity)
-    if piped is not None:  # a pipe can be read only once: later stages read this copy
+    if copy is not None:
         kept = path / PIPED_TEXT
-        files.write_bytes(kept, piped)
+        os.replace(copy, kept)
         sources = tuple(str(kept) if source == "-" else source for source in config.sources)
         config = dataclasses.replace(config, sources=sources)
     return Story(config=config, path=path, is_resumed=unfinished is not None)
@@ -97,15 +133,16 @@ def _identity(folder: Path) -> Any:
         return None
 
 
-def _text_identity(sources: tuple[str, ...], piped: bytes | None) -> str:
+def _text_identity(sources: tuple[str, ...], digest: Any) -> str:
     """Fingerprint the sources by name, size and time: an edited text starts a new story.
 
-    What a story itself writes into a folder of texts is no source, and does not count.
+    `digest` has the content of a pipe. What a story itself writes into a folder of texts is no
+    source, and does not count.
     """
-    digest = hashlib.sha256(piped or b"")
     for source in sources:
         digest.update(source.encode("utf-8", "surrogatepass"))
         if os.path.exists(source) or glob.glob(source, recursive=True):
             for file in find_sources(source):
                 digest.update(f"{file.name}:{file.stamp}".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()
+    found: str = digest.hexdigest()
+    return found

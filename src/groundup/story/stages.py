@@ -97,7 +97,10 @@ def run_stages(
                 continue
             if number == 1:  # nothing is finished yet: leave no empty run folder
                 story.discard()
-            raise
+            named = story.named_as_typed(mistake)
+            if named is mistake:
+                raise
+            raise named from mistake
 
 
 def _require_enough(story: Story) -> None:

@@ -204,3 +204,15 @@ def test_a_table_loses_no_field_of_a_later_row(suffix: str, trained: Path) -> No
         predict(trained, file="a.jsonl", out=f"a2{suffix}", threads=1)
     assert caught.value.settings == {"out": "a2.jsonl"}
     assert not Path(f"a2{suffix}").exists()
+
+
+@pytest.mark.parametrize("verb", ["generate", "chat", "serve"])
+def test_a_classifier_is_not_taken_for_a_language_model(
+    trained: Path, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier = str(trained / "classifier")
+    assert main([verb, classifier]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "This is a classifier. A language model is expected." in said
+    assert f"Try: groundup predict '{classifier}'" in said
+    assert main(["predict", classifier, "--text", "the cat sat"]) == 0

@@ -8,6 +8,8 @@ export function useKey(value) {
   sessionStorage.setItem("key", value);
 }
 
+export const hasKey = () => key !== "";
+
 /** An error of the server in one sentence. */
 export class Refused extends Error {
   constructor(message, status = 0, code = "") {

@@ -14,10 +14,22 @@ const WORDS = {
 };
 
 const short = n => (n >= 1e9 ? `${(n / 1e9).toPrecision(3)} G` : n >= 1e6 ? `${(n / 1e6).toPrecision(3)} M` : n.toLocaleString("en"));
-function askForKey() {
+/** Ask for the key of the server, and say what is wrong with the one that was sent. */
+function askForKey(problem = "") {
   const input = make("input", { type: "password", autocomplete: "off", "aria-label": "Key of the server" });
-  const form = make("form", { className: "edit" }, make("p", {}, "This server asks for a key."), input, make("button", { type: "submit", className: "main" }, "Use it"));
-  form.addEventListener("submit", event => { event.preventDefault(); api.useKey(input.value); start(); });
+  const said = make("p", { className: "error", role: "alert", hidden: !problem }, problem);
+  const form = make("form", { className: "edit" }, make("p", {}, "This server asks for a key."), said, input, make("button", { type: "submit", className: "main" }, "Use it"));
+  form.addEventListener("submit", event => {
+    event.preventDefault();
+    if (/[^ -~]/.test(input.value)) {
+      said.textContent = "The key has other characters than ASCII letters, digits and signs.";
+      said.hidden = false;
+      input.select();
+      return;
+    }
+    api.useKey(input.value);
+    start();
+  });
   el("log").replaceChildren(form);
   input.focus();
 }
@@ -67,7 +79,7 @@ async function start() {
   try {
     model = await api.about();
   } catch (error) {
-    if (error.status === 401) askForKey();
+    if (error.status === 401) askForKey(api.hasKey() ? error.message : "");
     else el("log").replaceChildren(make("p", { className: "error", role: "alert" }, error.message));
     return;
   }

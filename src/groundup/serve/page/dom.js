@@ -36,6 +36,22 @@ export function tell(text) {
   el("status").textContent = text;
 }
 
+/** Copy a text, and return whether the browser did it. */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch { // refused, or not there: a page over plain HTTP has no clipboard
+    const focused = document.activeElement, area = make("textarea", { value: text, className: "hidden" });
+    document.body.append(area);
+    area.select();
+    const isCopied = document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+    return isCopied;
+  }
+}
+
 /** Let the arrow keys move the focus within a group of elements, of which one is a stop of Tab. */
 export function rove(group, items, moves, onfocus) {
   const go = at => {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { Card } from "./card.js";
-import { button, count, el, make, tell } from "./dom.js";
+import { button, copy, count, el, make, tell } from "./dom.js";
 import { isWide, openPanel } from "./panel.js";
 import { AnswerView } from "./tokens.js";
 import { textOf, Tree } from "./tree.js";
@@ -93,11 +93,17 @@ function writeActions(node) {
       parts.push(button("Leave out the first exchange", () => { node.parent.leftOut = leftOut(node.parent) + 2; answer(node.parent); }, { className: "quiet" }));
     }
     if (node.end === "length") parts.push(button("Go on", () => answer(node.parent, { prompt: node.prompt, begun: node.tokens, into: node }), { className: "quiet" }));
-    if (node.tokens.length) parts.push(button("Copy", () => navigator.clipboard.writeText(textOf(node).trim()).then(() => tell("Copied.")), { className: "quiet" }));
+    if (node.tokens.length) parts.push(button("Copy", event => copyAnswer(node, event.target), { className: "quiet" }));
     parts.push(make("span", { className: "soft facts" }, facts(node)));
   }
   for (const part of parts) if (part.tagName === "BUTTON") part.disabled = running !== null;
   node.actions.replaceChildren(...parts);
+}
+
+async function copyAnswer(node, pressed) {
+  const isCopied = await copy(textOf(node).trim());
+  pressed.textContent = isCopied ? "Copied" : "Not copied";
+  tell(isCopied ? "Copied." : "The browser did not copy the answer.");
 }
 
 function facts(node) {
@@ -208,7 +214,7 @@ async function answer(question, { prompt, begun = [], branchedAt, into } = {}) {
   setBusy(false);
   write();
   scroll();
-  if (node.code === "invalid_api_key") askForKey();
+  if (node.code === "invalid_api_key") askForKey(node.error);
   tell(node.error ?? `The answer is complete: ${count(node.tokens.length, "token")} in ${((performance.now() - from) / 1000).toFixed(1)} s.`);
 }
 
