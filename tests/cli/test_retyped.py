@@ -54,11 +54,11 @@ def test_another_first_argument(typed: str, value: str, expected: str) -> None:
 
 def test_a_list_is_typed_as_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        console, "typed", ["instruct", "run", "--lora-targets", "up", "--split", "random"]
+        console, "typed", ["instruct", "run", "--lora-targets", "up", "--mix-frac", "0.5"]
     )
     mistake = UserError("No target.", settings={"lora_targets": ("query", "value")})
     assert console.command_that_helps(mistake) == (
-        "groundup instruct run --split random --lora-targets query value"
+        "groundup instruct run --mix-frac 0.5 --lora-targets query value"
     )
 
 

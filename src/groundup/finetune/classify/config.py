@@ -173,7 +173,7 @@ class PredictConfig(FileConfig):
             )
         if self.json and (self.out is not None or self.file not in (None, "-")):
             raise UserError(
-                "json prints the texts of standard input or of --text. The rows of a file are "
+                "json is for a single text and for standard input. The rows of a file are "
                 "written to a file; one with the suffix .jsonl has one JSON object per row.",
                 settings={"json": False, "out": "predicted.jsonl"},
             )
