@@ -106,20 +106,21 @@ def test_white_space_is_read_as_it_is_trained(trained: Path) -> None:
     assert row["text"] == "  the cat "
 
 
-def test_a_row_without_text_keeps_its_place(trained: Path) -> None:
-    Path("a.csv").write_text("text\nthe cat\n \nthe dog\n")
-    result = predict(trained, file="a.csv", threads=1)
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("a.csv", "text\nthe cat\n \nthe dog\n", "a.csv:3"),
+        ("a.txt", "the cat\n\nthe dog\n", "a.txt:2"),
+    ],
+)
+def test_a_row_without_text_keeps_its_place(
+    name: str, content: str, place: str, trained: Path
+) -> None:
+    Path(name).write_text(content)
+    result = predict(trained, file=name, threads=1)
     assert result.out is not None
     assert [bool(row["predicted_label"]) for row in read(result.out)] == [True, False, True]
-    assert "rows without text: 1 (a.csv:3)" in result.left_out.sentences()[0]
-
-
-def test_an_empty_line_of_a_file_keeps_its_place(trained: Path) -> None:
-    Path("a.txt").write_text("the cat\n\nthe dog\n")
-    result = predict(trained, file="a.txt", threads=1)
-    assert result.out is not None
-    assert [bool(row["predicted_label"]) for row in read(result.out)] == [True, False, True]
-    assert "rows without text: 1 (a.txt:2)" in result.left_out.sentences()[0]
+    assert f"rows without text: 1 ({place})" in result.left_out.sentences()[0]
 
 
 @pytest.mark.parametrize("values", [{"text": "a", "out": "a.csv"}, {"file": "a.txt", "json": True}])
