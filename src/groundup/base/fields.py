@@ -16,7 +16,7 @@ import dataclasses
 import difflib
 import functools
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,6 +150,24 @@ def changed_settings(config: Any) -> frozenset[str]:
     return frozenset(
         name for name, leaf in leaves(type(config)).items() if setting(config, leaf) != leaf.default
     )
+
+
+def refuse_unused(config: Any, names: Iterable[str], why: str) -> None:
+    """Refuse the first of some settings that differs from its default, because it has no effect.
+
+    Args:
+        config: The settings.
+        names: Flat names of the settings.
+        why: The error, with {name} for the name.
+
+    Raises:
+        UserError: There is one.
+    """
+    changed = changed_settings(config)
+    name = next((name for name in names if name in changed), None)
+    if name is not None:
+        default = leaves(type(config))[name].default
+        raise UserError(why.format(name=name), settings={name: default})
 
 
 def marked(cls: type, mark: Mark) -> frozenset[str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from groundup.base.calling import takes_settings
-from groundup.base.errors import UsageError, UserError
-from groundup.base.fields import changed_settings
+from groundup.base.errors import UsageError, UserError, as_usage_error
+from groundup.base.fields import refuse_unused
 from groundup.base.files import write_json
 from groundup.base.free_name import free_file_name
 from groundup.records.audit_report import AuditReport
@@ -262,13 +262,13 @@ def _refuse_settings_of_rows(config: AuditConfig) -> None:
     """Refuse the settings that an audit of documents does not use."""
     names = ("split", "split_column", "label_column", "test_frac", "threshold", "ngram_length",
              "fold_digits", "run", "max_tokens")  # fmt: skip
-    for name in names:
-        if name in changed_settings(config):
-            raise UsageError(
-                f"{name} is set, and the file contains documents, which are audited as `prepare` "
-                "does it. This setting is for labels, conversations and pairs.",
-                settings={name: getattr(AuditConfig(), name)},
-            )
+    with as_usage_error():
+        refuse_unused(
+            config,
+            names,
+            "{name} is set, and the file contains documents, which are audited as `prepare` does "
+            "it. This setting is for labels, conversations and pairs.",
+        )
 
 
 def _audit_documents(files: dict[str, str], config: AuditConfig, reading: LeftOut) -> Audit:

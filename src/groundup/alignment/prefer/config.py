@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import changed_settings
+from groundup.base.fields import refuse_unused
 from groundup.base.kinds import Count, NotNegative, Positive, Whole
 from groundup.finetune.config import TRAINING, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
@@ -74,13 +74,12 @@ class PreferConfig(FineTuneConfig):
                 "cannot be set, too.",
                 settings={"folds": None},
             )
-        of_one_split = sorted(changed_settings(self) & {"split", "test_frac"})
-        if self.folds is not None and of_one_split:
-            name = of_one_split[0]
-            raise UserError(
-                f"Cross-validation (folds) tests on all pairs, and keeps near duplicates of a "
-                f"prompt in one fold, so {name} does not apply.",
-                settings={name: getattr(type(self)(), name)},
+        if self.folds is not None:
+            refuse_unused(
+                self,
+                ("split", "test_frac"),
+                "Cross-validation (folds) tests on all pairs, and keeps near duplicates of a "
+                "prompt in one fold, so {name} does not apply.",
             )
         if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
             raise UserError(

@@ -155,7 +155,7 @@ def examples_of(config: ClassifyConfig) -> Examples:
     if config.labels is not None:
         return read_examples(config)
     passages = passages_by_source(
-        list(documents_of(config.run, config.data, "train", instead="labels")),
+        documents_of(config.run, config.data, "train", instead="labels"),
         n_classes=config.n_classes,
         n_characters=config.passage_characters,
         test_frac=config.test_frac,

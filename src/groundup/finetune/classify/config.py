@@ -1,6 +1,5 @@
 """Settings of the classifier. This file loads no torch, for `--help`."""
 
-from collections.abc import Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import changed_settings
+from groundup.base.fields import changed_settings, refuse_unused
 from groundup.base.kinds import Count, Device, FreeText, Positive
 from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig
 from groundup.model.lora_config import LoRAConfig
@@ -111,23 +110,12 @@ class ClassifyConfig(FineTuneConfig):
                 raise UserError(
                     f"{given} is set, but labels is not. A file of labeled texts is expected."
                 )
-        self._refuse_unused(changed_settings(self))
-
-    def _refuse_unused(self, changed: Set[str]) -> None:
-        """Refuse settings of how the sets are made that have no effect."""
-        reasons = {
-            "labels is set, so no passages are cut": (
-                ("n_classes", "passage_characters", "data") if self.labels is not None else ()
-            ),
-            'split is "book", which has its own fractions': (
-                ("test_frac", "validation_frac") if self.split == "book" else ()
-            ),
-        }
-        for reason, names in reasons.items():
-            for name in names:
-                if name in changed:
-                    usual = getattr(type(self)(), name)
-                    raise UserError(f"{name} is set, but {reason}.", settings={name: usual})
+        else:
+            why = "{name} is set, but labels is set, so no passages are cut."
+            refuse_unused(self, ("n_classes", "passage_characters", "data"), why)
+        if self.split == "book":
+            why = '{name} is set, but split is "book", which has its own fractions.'
+            refuse_unused(self, ("test_frac", "validation_frac"), why)
 
     def _unused(self) -> set[str]:
         """The settings that the method ignores."""

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from groundup.base.errors import UserError
-from groundup.base.fields import changed_settings
+from groundup.base.fields import refuse_unused
 from groundup.base.kinds import Count, Mark, NotNegative, Positive, Whole
 from groundup.finetune.config import TRAINING, BatchSize, FineTuneConfig, Rate
 from groundup.model.lora_config import LoRAConfig
@@ -18,10 +18,10 @@ SYNTHETIC_RECORDS = 12_800
 """Number of synthetic training records, unless `steps` is given."""
 
 
-_OF_RECORDS = {
-    *("layout", "skip_invalid", "overlong", "split", "split_column", "test_frac", "max_test"),
-    "epochs",
-}
+_OF_RECORDS = (
+    *("epochs", "layout", "max_test", "overlong", "skip_invalid", "split", "split_column"),
+    "test_frac",
+)
 """Settings that only records of a file have."""
 
 
@@ -124,13 +124,13 @@ class InstructConfig(FineTuneConfig):
                 "Cross-validation (folds) makes sets of its own, so split_column does not apply.",
                 settings={"split_column": None},
             )
-        for name in sorted(changed_settings(self) & _OF_RECORDS):
-            if self.records is None:
-                raise UserError(
-                    f"{name} is set, and there is no file of records (records): synthetic records "
-                    "do not use it.",
-                    settings={name: getattr(type(self)(), name)},
-                )
+        if self.records is None:
+            refuse_unused(
+                self,
+                _OF_RECORDS,
+                "{name} is set, and there is no file of records (records): synthetic records do "
+                "not use it.",
+            )
         if self.folds is not None and self.records is None:
             raise UserError(
                 "Folds need a file of records (records): synthetic records have a test set of "

@@ -280,7 +280,7 @@ def _has_expected(grader: Grader, expected: str, answer: str) -> bool:
 
 
 def _texts(config: InstructConfig, split: str) -> list[str]:
-    documents = list(documents_of(config.run, config.data, split, instead="records"))
+    documents = documents_of(config.run, config.data, split, instead="records")
     return [document.text for document in documents]
 
 

@@ -76,6 +76,11 @@ class _Opened:
     added_tokens: tuple[str, ...]
     dataset: Dataset
 
+    @property
+    def with_baselines(self) -> bool:
+        """Whether the answers are compared with others; those to synthetic records are not."""
+        return self.config.baselines and self.dataset.groups is not None
+
 
 @takes_settings(InstructConfig, "run")
 def instruct(
@@ -111,7 +116,7 @@ def instruct(
     prepared = _prepared(opened, examples)
     if on_prepared is not None:
         on_prepared(prepared)
-    with_baselines = config.baselines and dataset.groups is not None
+    with_baselines = opened.with_baselines
     is_tested = (wanted / "evaluation" / UNTUNED_ANSWERS).is_file()
     if config.budget is not None and config.folds is None and not is_tested:
         tests_s = estimate_tests_s(foundation, examples, config, with_baselines=with_baselines)
@@ -199,9 +204,8 @@ def plan_instruct(config: InstructConfig) -> FineTuningPlan:
     examples, _ = _divided(opened)
     config, before_s, after_s = opened.config, 0.0, 0.0
     if config.folds is None:
-        with_baselines = config.baselines and opened.dataset.groups is not None
         before_s, after_s = estimate_tests_s(
-            opened.foundation, examples, config, with_baselines=with_baselines
+            opened.foundation, examples, config, with_baselines=opened.with_baselines
         )
     job = training_job(
         opened.foundation, examples, config, after_s=after_s, started_at=started_at - before_s
