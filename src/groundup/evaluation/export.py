@@ -30,7 +30,7 @@ from groundup.evaluation.export_tokenizer import (
     is_huggingface_schema,
     write_tokenizer,
 )
-from groundup.evaluation.load import LanguageModel, load, run_of
+from groundup.evaluation.load import CLASSIFIER_MARK, LanguageModel, load, run_of
 from groundup.model.gpt import GPT
 from groundup.tokenizer.chat_template import CHAT_TEMPLATE, check_chat_template
 from groundup.tokenizer.files import load_tokenizer
@@ -80,7 +80,7 @@ class _Opened:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run: RunFolder = run_of(path, model_folders(path)[0])
-        if (self.run.path / "labels.json").is_file():
+        if (self.run.path / CLASSIFIER_MARK).is_file():
             raise UserError(
                 "This is a classifier. Only language models can be exported: the format has no "
                 "place for the head of a classifier.",

@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 ASSISTANT_MARK = "assistant.json"
 """A file that `instruct` writes after the model: a folder that has it is a complete assistant."""
+CLASSIFIER_MARK = "labels.json"
+"""A file that `classify` writes last: a folder that has it is a complete classifier."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,7 +237,7 @@ def refuse_classifier(run: RunFolder) -> None:
     Raises:
         UserError: It is one.
     """
-    if (run.path / "labels.json").is_file():
+    if (run.path / CLASSIFIER_MARK).is_file():
         raise UserError(
             "This is a classifier. A language model is expected. A classifier classifies texts.",
             where=run.path,

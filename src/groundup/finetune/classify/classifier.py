@@ -22,6 +22,7 @@ from groundup.base.errors import UserError, quoted
 from groundup.base.files import read_json, sha256_file, write_bytes, write_json
 from groundup.base.newest_run import newest_tuned
 from groundup.base.run import RunFolder
+from groundup.evaluation.load import CLASSIFIER_MARK
 from groundup.finetune.classify.fixed_shapes import OnTokens, run_texts
 from groundup.finetune.classify.heads import Classifier, Pooling
 from groundup.tokenizer.files import load_tokenizer
@@ -30,8 +31,6 @@ from groundup.weights.checkpoint_format import fill_model, load_model, load_tens
 
 _log = logging.getLogger(__name__)
 
-MARK = "labels.json"
-"""Written last: a folder that has it is a complete classifier."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _HEAD_DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -148,7 +147,7 @@ def save_head(loaded: LoadedClassifier, folder: Path) -> None:
     head = {name: t.detach().cpu().contiguous() for name, t in classifier.head.state_dict().items()}
     write_bytes(folder / "head.safetensors", to_bytes(head))
     write_json(
-        folder / MARK,
+        folder / CLASSIFIER_MARK,
         {
             "names": list(classifier.names),
             "pooling": classifier.pooling,
@@ -179,7 +178,7 @@ def find_classifier(path: Path | str) -> Path:
         UserError: There is none.
     """
     path = Path(path)
-    if (path / MARK).is_file():
+    if (path / CLASSIFIER_MARK).is_file():
         return path
     newest = newest_tuned(path, "classifier")
     if newest is None:
@@ -204,7 +203,7 @@ def load_classifier(path: Path | str, *, device: str = "cpu") -> LoadedClassifie
     """
     folder = find_classifier(path)
     try:
-        labels = _read_labels(folder / MARK)
+        labels = _read_labels(folder / CLASSIFIER_MARK)
         if sha256_file(folder / "head.safetensors") != labels["head_sha256"]:
             raise UserError(
                 "This file does not match its checksum. Train the classifier again.",
