@@ -38,6 +38,8 @@ def run_here(folder: Path, words: list[str], screen: Path) -> int:
     except BaseException as error:
         print(f"Traceback of {error!r}", file=sys.stderr)
         status = 99
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)  # the command has ended
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from killed import TESTS
 
+from groundup.cli import main as command_line
 from groundup.cli.main import main
 
 SMALL = "--d-model 16 --n-layers 1 --n-heads 2 --context-length 16 --threads 1 --no-curves"
@@ -81,3 +83,39 @@ def test_a_command_ends_in_one_line_and_runs_again(verb: str, start: Path, tmp_p
     assert 130 in found["statuses"], found["statuses"]
     left = sorted(str(path) for path in (tmp_path / "stopped").rglob("*.tmp"))
     assert left == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_a_command_has_ended_changes_nothing(
+    number: signal.Signals, start: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(number)
+    sent = []
+
+    def print_rest(screen: object) -> None:
+        os.kill(os.getpid(), number)
+        sent.append(number)
+
+    monkeypatch.chdir(start)
+    monkeypatch.setattr(command_line._Screen, "print_rest", print_rest)
+    for words, status in (("verify data", 0), ("verify missing", 1), ("verify --wrong", 2)):
+        assert main(words.split()) == status
+    assert sent == 3 * [number]
+    assert signal.getsignal(number) is before
+
+
+def test_a_second_interrupt_leaves_the_line_of_the_first(
+    start: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def joined(words: list[str]) -> str:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return " ".join(words)
+
+    monkeypatch.chdir(start)
+    monkeypatch.setattr(command_line, "call", interrupted)
+    monkeypatch.setattr(command_line, "joined", joined)
+    assert main(["verify", "data"]) == 130
+    assert "Stopped. The same command starts again" in capsys.readouterr().err

@@ -86,8 +86,6 @@ def test_the_whole_road_with_ctrl_c_at_four_of_its_stages(
     kept = {file.stem for file in run.rglob("results/*.json")}
     assert kept == {"ending", *(stage.verb for stage in STAGES)}
     assert read_results(run / "data")["plan"]["n_passes"] <= MAX_PASSES
-    trained = read_results(run)["pretrain"]
-    assert trained["best_step"] == trained["steps"]
     assert not [f for f in doctor(run).findings if f.rule == OVERFITTING]
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "Not run yet" not in page

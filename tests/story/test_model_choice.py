@@ -1,4 +1,7 @@
-"""The model of a story: at most four passes over the text, on any machine and for any text."""
+"""The model of a story: at most four passes over the text, on any machine and for any text.
+
+Its last loss is its best one.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +13,9 @@ from small_runs import make_data, prose
 from groundup.model.count import count_parameters, flops_per_token
 from groundup.planning import budget
 from groundup.planning.throughput import Speed
+from groundup.pretraining.pretrain import pretrain
 from groundup.story.model_choice import MAX_PASSES, choose_pretraining, n_passes
+from groundup.text.builtin import python_reference
 from groundup.train.config import PretrainConfig
 from groundup.train.data import open_data
 from groundup.weights.huggingface import can_export
@@ -53,3 +58,19 @@ def test_no_machine_reads_a_text_more_than_four_times(
     # A faster machine takes a larger model, while the text is large enough for one.
     assert sizes == sorted(sizes)
     assert n_words < 60_000 or sizes[0] < sizes[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flops_per_s", [1e10, 4e10])
+def test_the_last_loss_of_a_story_is_its_best(
+    flops_per_s: float, machine: Callable[[float], None], tmp_path: Path
+) -> None:
+    """On a machine that the choice takes for one of this speed, whatever the real one does."""
+    text = "\n\n".join(document.text for document in python_reference())
+    folder = make_data(tmp_path / "data", text[:216_000], text[216_000:240_000])
+    machine(flops_per_s)
+    chosen = choose_pretraining(PretrainConfig(data=folder, out=tmp_path / "run"), 2.0)
+    assert chosen.steps > 90
+    trained = pretrain(chosen)
+    assert trained.best_step == trained.steps == chosen.steps
+    assert trained.validation_loss_nats < 0.8 * trained.first_validation_loss_nats

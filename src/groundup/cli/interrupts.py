@@ -13,32 +13,33 @@ from groundup.base.terminated import Terminated
 class Interrupts:
     """Raises KeyboardInterrupt for Ctrl-C and SIGTERM, and remembers that it did.
 
-    Code in C may turn the KeyboardInterrupt into an error of its own. From the start, until the
-    first block of `delayed` has ended, it waits.
+    Code in C may turn the KeyboardInterrupt into an error of its own. Outside of the block of
+    `raised`, nothing is raised: an interrupted import leaves half a module, and once a command has
+    ended, there is nothing left to interrupt.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._is_delayed = True
+        self._is_raised = False
         self._is_terminated = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         self.asked = True
         self._is_terminated |= number == signal.SIGTERM
-        if not self._is_delayed:
+        if self._is_raised:
             self._interrupt()
 
     @contextmanager
-    def delayed(self) -> Iterator[None]:
-        """Wait until the end of the block: an interrupted import leaves half a module."""
-        self._is_delayed = True
+    def raised(self) -> Iterator[None]:
+        """Raise in this block, also for a signal that came before it."""
+        self._is_raised = True
         try:
+            if self.asked:
+                self._interrupt()
             yield
         finally:
-            self._is_delayed = False
-        if self.asked:
-            self._interrupt()
+            self._is_raised = False
 
     def _interrupt(self) -> NoReturn:
         raise Terminated if self._is_terminated else KeyboardInterrupt

@@ -9,6 +9,7 @@ import importlib
 import io
 import logging
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -84,17 +85,17 @@ def _run(verb: Verb, words: list[str], interrupts: Interrupts) -> int:
     from groundup.cli.places import refuse_unwritable
 
     try:
-        with interrupts.delayed():
-            try:
-                parsed = _parse(verb, words)
-            except UserError as mistake:
-                console.error(mistake)
-                return 2
-            if parsed is None:  # its help was printed
-                return 0
-            refuse_unwritable(verb, parsed[0])
-            importlib.import_module(verb.view.split(":")[0])
-        result = call(verb.name, *parsed)
+        try:
+            parsed = _parse(verb, words)
+        except UserError as mistake:
+            console.error(mistake)
+            return 2
+        if parsed is None:  # its help was printed
+            return 0
+        refuse_unwritable(verb, parsed[0])
+        importlib.import_module(verb.view.split(":")[0])
+        with interrupts.raised():
+            result = call(verb.name, *parsed)
     except KeyboardInterrupt:
         return _stopped(verb, words)
     except Exception as error:
@@ -275,8 +276,7 @@ def script() -> None:
 
     def leave() -> None:
         for status in statuses:  # empty after an exception: then Python prints it
-            with suppress(BrokenPipeError, ValueError):  # the reader of a pipe has closed it
-                sys.stdout.flush()
+            _flush()
             with suppress(OSError, ValueError):
                 if guard.failure is not None:
                     why = guard.failure.strerror
@@ -289,7 +289,16 @@ def script() -> None:
         statuses.append(main())
     except BrokenPipeError:
         statuses.append(0)
+    _flush()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # instead of a traceback
     sys.exit(statuses[0])
+
+
+def _flush() -> None:
+    """Write the rest of the output."""
+    with suppress(BrokenPipeError, ValueError):  # the reader of a pipe has closed it
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":
