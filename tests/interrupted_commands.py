@@ -28,7 +28,7 @@ def run_here(folder: Path, words: list[str], screen: Path) -> int:
     if pid:
         return pid
     os.setpgid(0, 0)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the console script does
     with open(screen, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -38,8 +38,6 @@ def run_here(folder: Path, words: list[str], screen: Path) -> int:
     except BaseException as error:
         print(f"Traceback of {error!r}", file=sys.stderr)
         status = 99
-    for number in NUMBERS:
-        signal.signal(number, signal.SIG_IGN)  # the command has ended
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

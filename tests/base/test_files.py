@@ -50,6 +50,63 @@ def test_a_folder_appears_whole_and_replaces_the_old_one(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_cleanup_that_is_interrupted_is_done_later(
+    is_new: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = tmp_path / "d"
+    if not is_new:
+        goal.mkdir()
+        (goal / "f").write_text("old")
+
+    def interrupted(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    def write() -> None:
+        with files.atomic_folder(goal) as temporary:
+            (temporary / "f").write_text("new")
+            if is_new:
+                raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert any(path.suffix == ".tmp" for path in tmp_path.iterdir())
+    files.clean_up_interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"] * (not is_new)
+    assert is_new or (goal / "f").read_text() == "new"
+
+
+def test_the_old_folder_comes_back_where_its_return_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal = tmp_path / "d"
+    goal.mkdir()
+    (goal / "f").write_text("old")
+    replace = os.replace
+    moved: list[Path] = []
+
+    def interrupted(source: Path, target: Path) -> None:
+        if moved:
+            raise KeyboardInterrupt
+        replace(source, target)
+        moved.append(source)
+
+    def write() -> None:
+        with files.atomic_folder(goal) as temporary:
+            (temporary / "f").write_text("new")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert not goal.exists()
+    files.clean_up_interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == ["d"]
+    assert (goal / "f").read_text() == "old"
+
+
 def test_a_place_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):

@@ -4,8 +4,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from groundup.base.errors import UserError
 from groundup.base.surrogates import has_surrogates, without_surrogates
 
 _PRIVATE = 0o600
+_cleanups: list[Callable[[], None]] = []
+"""What the blocks of the main thread that have not ended will clean up."""
 
 
 @contextmanager
@@ -27,17 +30,18 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     goal = Path(path)
     temporary = _beside(goal)
-    try:
-        with _explained(goal):
-            goal.parent.mkdir(parents=True, exist_ok=True)
-            yield temporary
-            _give_default_modes([temporary])
-            _sync(temporary)
-            os.replace(temporary, goal)
-            _sync(goal.parent)
-    finally:
+
+    def clean_up() -> None:
         with suppress(OSError):
             temporary.unlink()
+
+    with _cleaned_up(clean_up), _explained(goal):
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        _give_default_modes([temporary])
+        _sync(temporary)
+        os.replace(temporary, goal)
+        _sync(goal.parent)
 
 
 @contextmanager
@@ -54,25 +58,44 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     if goal.is_symlink():
         goal = goal.resolve()  # the link stays: it may lead to a larger disk
     temporary, old = _beside(goal), _beside(goal)
-    try:
-        with _explained(goal):
-            temporary.mkdir(parents=True)
-            yield temporary
-            written = sorted(temporary.rglob("*"))
-            _give_default_modes([path for path in written if not path.is_dir()])
-            for file in written:
-                _sync(file)
-            _sync(temporary)
-            if goal.exists():
-                os.replace(goal, old)
-            os.replace(temporary, goal)
-            _sync(goal.parent)
-    finally:
-        # Here, because Ctrl-C may come between any two lines above.
+
+    def clean_up() -> None:  # Ctrl-C may come between any two lines
         if old.exists() and not goal.exists():
             os.replace(old, goal)
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
+
+    with _cleaned_up(clean_up), _explained(goal):
+        temporary.mkdir(parents=True)
+        yield temporary
+        written = sorted(temporary.rglob("*"))
+        _give_default_modes([path for path in written if not path.is_dir()])
+        for file in written:
+            _sync(file)
+        _sync(temporary)
+        if goal.exists():
+            os.replace(goal, old)
+        os.replace(temporary, goal)
+        _sync(goal.parent)
+
+
+def clean_up_interrupted() -> None:
+    """Clean up again where Ctrl-C came in the middle of it. Call it when none can come any more."""
+    while _cleanups:
+        _cleanups.pop()()
+
+
+@contextmanager
+def _cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Clean up after the block, or when `clean_up_interrupted` is called."""
+    if threading.current_thread() is threading.main_thread():
+        _cleanups.append(clean_up)
+    try:
+        yield
+    finally:
+        clean_up()
+        with suppress(ValueError):
+            _cleanups.remove(clean_up)
 
 
 @contextmanager
@@ -169,9 +192,11 @@ def _give_default_modes(files: list[Path]) -> None:
     if not private or os.name == "nt":
         return
     probe = _beside(private[0])
-    probe.touch(mode=0o666)
-    mode = probe.stat().st_mode & 0o777
-    probe.unlink()
+    try:
+        probe.touch(mode=0o666)
+        mode = probe.stat().st_mode & 0o777
+    finally:
+        probe.unlink(missing_ok=True)
     for path in private:
         path.chmod(mode)
 

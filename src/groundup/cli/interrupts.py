@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -49,13 +49,11 @@ class Interrupts:
 def handled_interrupts() -> Iterator[Interrupts]:
     """Handle both signals in the block, except those that are ignored or handled elsewhere."""
     interrupts = Interrupts()
-    usual: dict[signal.Signals, Callable[..., Any] | int] = {
-        signal.SIGINT: signal.default_int_handler,
-        signal.SIGTERM: signal.SIG_DFL,
-    }
+    usual = (signal.default_int_handler, signal.SIG_DFL)
     before: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {n: was for n, was in usual.items() if signal.getsignal(n) is was}
+        handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+        before = {n: was for n, was in handlers.items() if was in usual}
     for number in before:
         signal.signal(number, interrupts)
     try:

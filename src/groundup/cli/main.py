@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from groundup.base.errors import UsageError, UserError, joined
+from groundup.base.files import clean_up_interrupted
 from groundup.cli.interrupts import Interrupts, handled_interrupts
 from groundup.cli.streams import accept_all_text, guarded, open_closed_streams
 from groundup.cli.verbs import VERBS, Verb, call
@@ -114,6 +115,7 @@ def _run(verb: Verb, words: list[str], interrupts: Interrupts) -> int:
 
 def _stopped(verb: Verb, words: list[str]) -> int:
     """Print how to go on after an interruption."""
+    clean_up_interrupted()
     command = joined(["groundup", *words])
     resumes = verb.resumable or any(
         word.split("=")[0] == f"--{verb.resumable_with}" for word in words
@@ -267,6 +269,9 @@ def script() -> None:
     exits without destroying each object.
     """
     gc.disable()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Before and after `main`, Ctrl-C ends the process without a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     open_closed_streams()
     assert isinstance(sys.stdout, io.TextIOWrapper)
     assert isinstance(sys.stderr, io.TextIOWrapper)
@@ -290,8 +295,6 @@ def script() -> None:
     except BrokenPipeError:
         statuses.append(0)
     _flush()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # instead of a traceback
     sys.exit(statuses[0])
 
 
