@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,27 @@ def test_ctrl_c_waits_until_all_is_imported(monkeypatch: pytest.MonkeyPatch) -> 
     assert main(["plan"]) == 130
     assert imported == ["plan"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.usefixtures("_default_sigint")
+def test_ctrl_c_in_a_finalizer_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def call(*arguments: object) -> None:
+        Finalized()
+        for _ in range(600):
+            time.sleep(0.01)
+
+    monkeypatch.setattr("groundup.cli.main._parse", lambda verb, words: (PlanConfig(), frozenset()))
+    monkeypatch.setattr("groundup.cli.main.call", call)
+    assert main(["plan"]) == 130
+    error = capsys.readouterr().err
+    assert error.startswith("\nStopped. ")
+    assert "Traceback" not in error
 
 
 def test_only_what_is_resumed_says_so(

@@ -10,7 +10,7 @@ def machine(monkeypatch):
     from groundup.planning.throughput import Speed
 
     def of(flops_per_s: float) -> None:
-        def probe(config, text, seconds):
+        def probe(config, text, seconds, *, validates=True):
             model = config.model
             flops = flops_per_token(model) * config.batch_size * model.context_length
             window_s = flops_per_token(model) * model.context_length / 3 / flops_per_s

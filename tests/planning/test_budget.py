@@ -331,6 +331,7 @@ def test_plan_reckons_with_the_time_not_with_steps(data, machine, monkeypatch):
 
 def test_plan_shows_the_choice(data, machine, monkeypatch):
     machine(2e11)
+    monkeypatch.setattr("groundup.planning.plan.probe", budget.probe)
     monkeypatch.setattr(budget, "_MOST_PASSES", 1e9)
     shown = plan(replace_settings(PlanConfig(), data=data, budget="10m", probe_s=0.2, threads=1))
     assert shown.n_parameters > 0

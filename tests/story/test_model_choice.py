@@ -26,7 +26,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """A machine of so many FLOP/s, with a millisecond lost in every step."""
 
     def of(flops_per_s: float) -> None:
-        def probe(config: PretrainConfig, data: Any, seconds: float) -> Speed:
+        def probe(
+            config: PretrainConfig, data: Any, seconds: float, *, validates: bool = True
+        ) -> Speed:
             window = flops_per_token(config.model) * config.model.context_length
             step_s = 0.001 + window * config.batch_size / flops_per_s
             return Speed(step_s=step_s, window_s=window / 3 / flops_per_s)

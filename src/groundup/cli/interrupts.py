@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: both end a command in the same way, and never in the middle of an import."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from groundup.base.terminated import Terminated
+
+_SOON_S = 0.01
 
 
 class Interrupts:
@@ -41,6 +44,14 @@ class Interrupts:
         finally:
             self._is_raised = False
 
+    def repeat(self, unraisable: Any) -> None:
+        """Repeat a signal that Python has dropped, because it met a finalizer (`__del__`)."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            number = signal.SIGTERM if self._is_terminated else signal.SIGINT
+            threading.Timer(_SOON_S, signal.raise_signal, [number]).start()
+        else:
+            sys.__unraisablehook__(unraisable)
+
     def _interrupt(self) -> NoReturn:
         raise Terminated if self._is_terminated else KeyboardInterrupt
 
@@ -56,8 +67,12 @@ def handled_interrupts() -> Iterator[Interrupts]:
         before = {n: was for n, was in handlers.items() if was in usual}
     for number in before:
         signal.signal(number, interrupts)
+    hook = sys.unraisablehook
+    if before:
+        sys.unraisablehook = interrupts.repeat
     try:
         yield interrupts
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -133,8 +133,14 @@ def choose(
         _log.warning("Compiling takes half a minute or more of the %g s.", seconds)
     attempt = partial(_try, config, data, given, seconds=seconds, probe_s=probe_s)
     grow = partial(_with_larger_batch, data=data, given=given, seconds=seconds, probe_s=probe_s)
+
+    def finished(chosen: _Candidate) -> PretrainConfig:
+        speed = probe(replace_settings(chosen.config, compile="off"), data, probe_s / 2)
+        intervals = _intervals(chosen.config, chosen.n_targets, speed.window_s, seconds)
+        return _checked(grow(_fill(chosen.config, intervals, given)), seconds)
+
     if given & marked(type(config), Mark.SHAPE):
-        return _checked(grow(attempt(None).config), seconds)
+        return finished(attempt(None))
     most = _PARAMETERS_PER_TOKEN * data.n_tokens_per_pass
     shapes = [shape for shape in SHAPES if block_parameters(shape) <= most] or [SHAPES[0]]
     place = min(_FIRST_SHAPES[seconds >= _LONG_S], len(shapes) - 1)
@@ -146,14 +152,14 @@ def choose(
         moved = False
         # On a machine that is busy with other programs, few sizes can be tried.
         while 0 <= place + direction < len(shapes) and world.of_first(time.monotonic()) < latest_at:
-            candidate = attempt(shapes[place + direction])
+            candidate = attempt(shapes[place + direction], best)
             if candidate.expected_loss >= best.expected_loss:
                 break
             best, place, moved = candidate, place + direction, True
         if moved:
             break
     _log.info("Settings chosen for %g s: %s", seconds, best.config)
-    return _checked(grow(best.config), seconds)
+    return finished(best)
 
 
 def _checked(config: PretrainConfig, seconds: float) -> PretrainConfig:
@@ -213,20 +219,22 @@ def _try(
     data: Data,
     given: Set[str],
     shape: tuple[int, int] | None,
+    neighbor: _Candidate | None = None,
     *,
     seconds: float,
     probe_s: float,
 ) -> _Candidate:
     """Measure a shape (None: the given one) and choose all that follows from its speed.
 
-    A shape that does not fit in memory is not measured, and its expected loss is infinite, unless
-    there is no smaller one.
+    The batch of the measurement depends on the number of targets, for which there is a better first
+    guess beside a `neighbor` of another size. A shape that does not fit in memory is not measured,
+    and its expected loss is infinite, unless there is no smaller one.
     """
     config = with_vocabulary(config, data)
     n_train = data.n_tokens_per_pass
-    n_targets = min(n_train, int(_BATCH_TARGETS))  # a first guess, for the batch of the probe
+    n_targets = min(n_train, int(_BATCH_TARGETS)) if neighbor is None else neighbor.n_targets
     settings = partial(_settings, config, given, shape, n_train=n_train)
-    for _ in range(2):
+    for _ in range(2 if neighbor is None else 1):
         config = _fill(config, settings(n_targets=n_targets), given)
         if "context_length" in given:
             config = with_segments(config)
@@ -236,7 +244,8 @@ def _try(
                 return _Candidate(config=config, n_targets=0, expected_loss=math.inf)
             check_memory(fitting)
         # Not compiled: that would take longer than the search. The ratios are much the same.
-        speed = probe(replace_settings(fitting, compile="off"), data, probe_s / 2)
+        uncompiled = replace_settings(fitting, compile="off")
+        speed = probe(uncompiled, data, probe_s / 2, validates=False)
         tokens = _batch_tokens(fitting)
         n_targets = max(tokens, int(seconds / speed.step_s) * tokens)
         n_targets = min(n_targets, max(tokens, int(_MOST_PASSES * n_train)))
@@ -250,7 +259,6 @@ def _try(
         )
     chosen = _fill(config, settings(n_targets=n_targets), given)
     chosen = _split_to_fit(chosen, given)
-    chosen = _fill(chosen, _intervals(chosen, n_targets, speed.window_s, seconds), given)
     parts = parameters_by_part(chosen.model)
     expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
     _log.info("Tried %s: %d targets, expected loss %.4f.", shape, n_targets, expected)

@@ -1,5 +1,6 @@
 """The time of a step on this machine, measured by a few real steps that are thrown away."""
 
+import math
 import statistics
 import time
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from itertools import pairwise
 
 from groundup.base.fields import replace_settings
 from groundup.model.count import flops_per_token
-from groundup.train.build import prepare_training, validation_sets
+from groundup.train.build import Setup, prepare_training, validation_sets
 from groundup.train.config import PretrainConfig
 from groundup.train.data import Data
 from groundup.train.distributed import n_processes
@@ -27,12 +28,12 @@ class Speed:
     step_s: float
     """Median seconds of a step."""
     window_s: float
-    """Seconds of a validation per window."""
+    """Seconds of a validation per window; not a number, if it was not measured."""
     compile_s: float = 0.0
     """Seconds for compiling, if requested. Later starts use parts of it from a cache."""
 
 
-def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
+def probe(config: PretrainConfig, data: Data, seconds: float, *, validates: bool = True) -> Speed:
     """Make real steps for about this long, at least two, and measure their time.
 
     Several processes do so together, and all return what the first measured.
@@ -41,6 +42,7 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
         config: The settings of the run.
         data: Its text.
         seconds: How long to measure.
+        validates: Measure a validation, too.
     """
     n_rows = config.batch_size // n_processes()
     config, times = _shortened(replace_settings(config, warmup_steps=0))
@@ -61,24 +63,31 @@ def probe(config: PretrainConfig, data: Data, seconds: float) -> Speed:
     )
     done = [step.elapsed_s for step in steps]
     spans = [later - before for before, later in pairwise(done)]  # the first one starts threads
-    n_windows = min(len(windows) for windows in validation_sets(config, data))
+    step_s = setup.world.of_first(statistics.median(spans))
+    window_s = math.nan
+    if validates:
+        window_s = times / n_rows * _validation_window_s(setup, is_slow=step_s > seconds)
+    return Speed(
+        step_s=times * step_s,
+        window_s=window_s,
+        compile_s=setup.world.of_first(compile_s) if config.hardware.compile == "on" else 0.0,
+    )
+
+
+def _validation_window_s(setup: Setup, *, is_slow: bool) -> float:
+    """Measure a validation. A slow model is validated only once, and on less."""
+    config = setup.config
+    n_windows = min(len(windows) for windows in validation_sets(config, setup.data))
     n_windows = min(
         max(config.batch_size, _WINDOWS), config.validation.validation_windows, n_windows
     )
-    world = setup.world
-    step_s = world.of_first(statistics.median(spans))
-    if step_s > seconds:  # a slow model is validated only once, and on less
+    if is_slow:
         n_windows = min(n_windows, max(1, config.batch_size // 4))
     else:
         setup.validate(n_windows)  # the first time is slower
     began_at = time.perf_counter()
     setup.validate(n_windows)
-    window_s = (time.perf_counter() - began_at) / n_windows
-    return Speed(
-        step_s=times * step_s,
-        window_s=times / n_rows * world.of_first(window_s),
-        compile_s=world.of_first(compile_s) if config.hardware.compile == "on" else 0.0,
-    )
+    return setup.world.of_first((time.perf_counter() - began_at) / n_windows)
 
 
 def _shortened(config: PretrainConfig) -> tuple[PretrainConfig, float]:
