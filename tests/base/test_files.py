@@ -78,6 +78,16 @@ def test_a_cleanup_that_is_interrupted_is_done_later(
     assert is_new or (goal / "f").read_text() == "new"
 
 
+@pytest.mark.parametrize("name", ["a\0b", "a\ud800b"])
+@pytest.mark.parametrize("write", [files.atomic_path, files.atomic_folder])
+def test_a_name_that_no_file_can_have_leaves_no_cleanup(
+    name: str, write: Callable[..., AbstractContextManager[Path]], tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"null|surrogates"), write(tmp_path / name) as temporary:
+        temporary.write_text("x")
+    assert files._cleanups == []
+
+
 def test_the_old_folder_comes_back_where_its_return_is_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

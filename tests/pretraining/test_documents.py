@@ -162,7 +162,7 @@ def test_a_budget_chooses_for_separate_documents(documents, monkeypatch):
     from groundup.planning import budget
     from groundup.planning.throughput import Speed
 
-    monkeypatch.setattr(budget, "probe", lambda *_: Speed(step_s=0.5, window_s=0.01))
+    monkeypatch.setattr(budget, "probe", lambda *_, **__: Speed(step_s=0.5, window_s=0.01))
     config = PretrainConfig(data=documents, budget="60s", documents="packed")
     assert budget.choose(config, open_texts(config.texts), 60.0).documents == "packed"
 

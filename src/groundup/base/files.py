@@ -93,7 +93,8 @@ def _cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        clean_up()
+        with suppress(ValueError):  # no file can have this name
+            clean_up()
         with suppress(ValueError):
             _cleanups.remove(clean_up)
 
