@@ -99,3 +99,25 @@ def test_plan_names_the_text_that_ends_a_budget(data):
     shown = plan(replace_settings(PlanConfig(), mix=mix, budget="1h", probe_s=0.2, threads=1))
     assert shown.passes[str(small)] == pytest.approx(40, rel=0.1)
     assert f"1h is more than {small}, which is read most often, supports." in shown.warnings[0]
+
+
+@pytest.mark.parametrize(("V", "rate"), [(65, 0.03), (512, 0.06), (2048, 0.12), (50257, 0.24)])
+def test_rows_that_are_seen_rarely_get_a_higher_rate(wishes, machine, monkeypatch, V, rate):
+    machine(2e11)
+    monkeypatch.setattr(
+        "groundup.planning.budget.with_vocabulary",
+        lambda config, data: replace_settings(config, vocab_size=V),
+    )
+
+    def chosen(**given):
+        config = replace_settings(wishes, **given)
+        return choose(config, open_data(wishes.data), 30.0).optimizer
+
+    assert chosen().embedding_learning_rate == pytest.approx(rate)
+    assert chosen().head_learning_rate == 0.03
+    given = chosen(embedding_learning_rate=0.01)
+    assert (given.embedding_learning_rate, given.head_learning_rate) == (0.01, None)
+    assert chosen(ngram=2).embedding_learning_rate == 0.03
+    config = replace_settings(wishes, tie_embeddings=True)
+    tied = choose(config, open_data(wishes.data), 30.0, frozenset({"tie_embeddings"}))
+    assert tied.optimizer.embedding_learning_rate == 0.03

@@ -175,7 +175,10 @@ def test_refuses_the_state_of_another_model():
         Optimizer(nn.Linear(3, 3)).load_state(optimizer.state())
 
 
-def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike() -> None:
+@pytest.mark.parametrize("rates", [{"embedding_learning_rate": 0.01}, {"head_learning_rate": 0.01}])
+def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike(
+    rates: dict[str, float],
+) -> None:
     moved = {}
     for width in (64, 128, 512):
         shape = GPTConfig(
@@ -187,7 +190,7 @@ def test_a_wider_head_of_its_own_moves_less_so_that_logits_move_alike() -> None:
             tie_embeddings=False,
         )
         model = GPT(shape)
-        optimizer = Optimizer(model, config(embedding_learning_rate=0.01))
+        optimizer = Optimizer(model, config(**{"embedding_learning_rate": 0.5, **rates}))
         table = model.token_embedding.weight.detach().clone()
         model.loss(torch.arange(7)[None], torch.arange(7)[None].roll(-1, 1)).backward()
         optimizer.step(1.0)

@@ -68,6 +68,9 @@ _MOST_PASSES = 40.0
 which a run ends although there is time left."""
 _DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
 """The dropout for up to this value of parameters per token times the root of the passes."""
+_EMBEDDING_RATE, _MOST_EMBEDDING_RATE, _FEW_TOKENS = 0.03, 0.24, 128
+"""The learning rate of the embeddings with a vocabulary of up to a few tokens. It grows with the
+root of the vocabulary, because each row is seen less often; that of the head stays."""
 _FEWEST_STEPS = 10
 _N_VALIDATIONS = 8
 _VALIDATION_FRAC = 0.005
@@ -342,6 +345,9 @@ def _settings(
     size = shape or (model.n_layers, model.d_model)
     n_parameters = block_parameters(size) + 2 * model.vocab_size * size[1]
     overfitting = n_parameters / n_train * (n_targets / n_train) ** 0.5
+    is_tied = model.tie_embeddings and "tie_embeddings" in given
+    n_rare = 1 if is_tied or model.ngram > 1 else model.vocab_size / _FEW_TOKENS
+    embedding_rate = min(_EMBEDDING_RATE * max(1.0, n_rare) ** 0.5, _MOST_EMBEDDING_RATE)
     return {
         **({} if shape is None else shape_settings(shape)),  # else all of it is given
         "context_length": context_length,
@@ -354,6 +360,9 @@ def _settings(
         "qkv_bias": looks_back,
         "look_back": looks_back,
         "batch_size": max(1, round(batch_tokens / context_length / n)) * n,
+        "embedding_learning_rate": embedding_rate,
+        # Unless the rate of both was given.
+        "head_learning_rate": None if "embedding_learning_rate" in given else _EMBEDDING_RATE,
         "norm_learning_rate": 0.003,
         # A text that is read many times needs more decay against overfitting.
         "weight_decay": 0.1 if n_targets < 2 * n_train else 0.3,

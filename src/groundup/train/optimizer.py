@@ -39,9 +39,11 @@ class OptimizerConfig(Config):
     """Muon for matrices with AdamW for the rest, or AdamW for all parameters."""
     learning_rate: _Rate = 0.02
     """Peak learning rate. With Muon, that of the weight matrices."""
-    embedding_learning_rate: _Rate | None = 0.03
-    """Learning rate of the embeddings (Muon only). An untied head gets this times 128 / d_model.
-    None: as learning_rate."""
+    embedding_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.03
+    """Learning rate of the embeddings (Muon only). None: as learning_rate."""
+    head_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = None
+    """Learning rate of an untied head at a width of 128; at d_model it is this times 128 / d_model
+    (Muon only). None: as embedding_learning_rate."""
     norm_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.01
     """Learning rate of norms and biases (Muon only). None: as learning_rate."""
     weight_decay: Annotated[NotNegative, _Float32, Mark.BY_BUDGET, Mark.NO_COST] = 1.0
@@ -115,6 +117,8 @@ class Optimizer:
         by_muon = config.name == "muon"
         embedding_rate, norm_rate = config.embedding_learning_rate, config.norm_learning_rate
         embedding_rate = embedding_rate if by_muon and embedding_rate is not None else rate
+        head_rate = config.head_learning_rate
+        head_rate = head_rate if by_muon and head_rate is not None else embedding_rate
         norm_rate = norm_rate if by_muon and norm_rate is not None else rate
         # A tied head appears once: named_parameters skips what it has already listed.
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -146,7 +150,7 @@ class Optimizer:
         # No decay of norms and biases; embeddings decay under AdamW only, as GPT-2's do.
         embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
-        head_rate = embedding_rate * _HEAD_WIDTH / width if by_muon else embedding_rate
+        head_rate = head_rate * _HEAD_WIDTH / width if by_muon else head_rate
         ngram_rate = _NGRAM_RATE * embedding_rate if by_muon else embedding_rate
         groups = [
             {"params": list(members.items()), "lr": peak, "peak": peak, "weight_decay": decay}
