@@ -12,6 +12,11 @@ def test_more_and_new_text_lowers_the_loss_that_is_expected():
     usual = expected_loss(10**6, 10**7, 10**9)
     assert expected_loss(10**6, 2 * 10**7, 10**9) < usual
     assert expected_loss(2 * 10**6, 10**7, 10**9) < usual
+    # With a large vocabulary more targets are worth more than more parameters.
+    for vocab_size, is_better in ((65, False), (2048, True), (50257, True)):
+        smaller = expected_loss(221_184, 2_200_000, 10**7, vocab_size)
+        larger = expected_loss(393_216, 1_540_000, 10**7, vocab_size)
+        assert (smaller < larger) == is_better
     assert usual < expected_loss(10**6, 10**7, 10**6) < expected_loss(10**6, 10**6, 10**6)
 
 

@@ -263,7 +263,8 @@ def _try(
     chosen = _fill(config, settings(n_targets=n_targets), given)
     chosen = _split_to_fit(chosen, given)
     parts = parameters_by_part(chosen.model)
-    expected = expected_loss(parts["attention"] + parts["mlp"], n_targets, n_train)
+    n_parameters, V = parts["attention"] + parts["mlp"], chosen.model.vocab_size
+    expected = expected_loss(n_parameters, n_targets, n_train, V)
     _log.info("Tried %s: %d targets, expected loss %.4f.", shape, n_targets, expected)
     return _Candidate(config=chosen, n_targets=n_targets, expected_loss=expected)
 

@@ -15,6 +15,7 @@ from groundup.train.data import Data
 
 # The constants of `expected_loss`.
 _SIZE, _SIZE_POWER, _TEXT, _TEXT_POWER, _AGAIN = 4e5, 0.25, 6.9e6, 0.3, 15.0
+_VOCABULARY, _VOCABULARY_POWER = 100, 0.1
 # The expected loss as a fraction of the bigram loss: a middle that rises with `expected_loss`, and
 # a width to either side. Set by eye around a dozen runs on two texts (characters and BPE).
 _SHARE, _SHARE_RISE, _SHARE_WIDTH = 0.55, 0.09, 0.15
@@ -25,13 +26,17 @@ _COUNTED_TOKENS = 5_000_000
 _DISCOUNT = 0.75
 
 
-def expected_loss(n_parameters: int, n_targets: int, n_train_tokens: int) -> float:
+def expected_loss(
+    n_parameters: int, n_targets: int, n_train_tokens: int, vocab_size: int = _VOCABULARY
+) -> float:
     """The loss to expect, in nats/token above the limit for any model size and training time.
 
     Args:
         n_parameters: Parameters of the blocks.
         n_targets: Number of targets over all passes.
         n_train_tokens: Tokens of the text. Repeated tokens teach less than new ones.
+        vocab_size: Of a larger vocabulary each token is seen less often, so the number of targets
+            weighs more beside the size.
 
     Source: the form from "Training Compute-Optimal Large Language Models", section 3.3, with
         repeated tokens as in "Scaling Data-Constrained Language Models", section 3.1; the constants
@@ -41,7 +46,7 @@ def expected_loss(n_parameters: int, n_targets: int, n_train_tokens: int) -> flo
     again = n_targets / new - 1.0
     worth = new * (1.0 - _AGAIN * math.expm1(-again / _AGAIN))
     by_size, by_text = (_SIZE / n_parameters) ** _SIZE_POWER, (_TEXT / worth) ** _TEXT_POWER
-    return float(by_size + by_text)
+    return float(by_size + (vocab_size / _VOCABULARY) ** _VOCABULARY_POWER * by_text)
 
 
 def expected_range(
