@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from groundup.base.config import to_mapping
 from groundup.base.errors import UserError
 from groundup.base.files import write_bytes, write_json
+from groundup.base.results import record_result
+from groundup.base.run import RunFolder
 from groundup.story.config import StoryConfig
 from groundup.story.folder import open_story
-from groundup.story.stages import run_stages
+from groundup.story.stages import STAGES, run_stages
+from groundup.train.config import PretrainConfig
 
 
 @pytest.mark.parametrize("out", ["runs/a", "runs/a[1]"])
@@ -70,3 +74,30 @@ def test_a_pipe_is_copied_in_parts_and_named_in_errors(
     with pytest.raises(UserError, match=r"^standard input:3: This is no text"):
         run_stages(stories[-1], fails, on_start=nothing, on_skip=nothing)
     assert not stories[-1].path.exists()
+
+
+def test_pretraining_that_was_interrupted_after_its_result_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its figure and its README come after the result."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.txt").write_text("one", "utf-8")
+    story = open_story(StoryConfig(sources=("one.txt",), out=tmp_path / "run"))
+    for stage in STAGES:
+        folder = story.data if stage.verb in ("prepare", "train-tokenizer") else story.run
+        record_result(folder, stage.verb, {"train": {"n_characters": 10_000}})
+    choice = to_mapping(PretrainConfig(data=story.data, out=story.path))
+    write_json(story.path / "story" / "pretraining.json", choice)
+
+    def finished() -> dict[str, bool]:
+        found = {}
+
+        def note(number: int, stage: Any, is_finished: bool) -> None:
+            found[stage.verb] = is_finished
+
+        run_stages(story, lambda verb, config: None, on_start=note, on_skip=lambda error: None)
+        return found
+
+    assert {verb for verb, is_finished in finished().items() if not is_finished} == {"pretrain"}
+    RunFolder(story.run).write_manifest({"finished_at": "2026-01-01"})
+    assert all(finished().values())

@@ -82,7 +82,8 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 def clean_up_interrupted() -> None:
     """Clean up again where Ctrl-C came in the middle of it. Call it when none can come any more."""
     while _cleanups:
-        _cleanups.pop()()
+        with suppress(OSError, ValueError):
+            _cleanups.pop()()
 
 
 @contextmanager

@@ -69,8 +69,8 @@ which a run ends although there is time left."""
 _DROPOUTS = ((5.0, 0.0), (10.0, 0.1), (25.0, 0.2), (math.inf, 0.3))
 """The dropout for up to this value of parameters per token times the root of the passes."""
 _EMBEDDING_RATE, _MOST_EMBEDDING_RATE, _FEW_TOKENS = 0.03, 0.24, 128
-"""The learning rate of the embeddings with a vocabulary of up to a few tokens. It grows with the
-root of the vocabulary, because each row is seen less often; that of the head stays."""
+"""The learning rate of the embeddings with a vocabulary of up to this many tokens. It grows with
+the root of a larger one, because each row is seen less often; that of the head stays."""
 _FEWEST_STEPS = 10
 _N_VALIDATIONS = 8
 _VALIDATION_FRAC = 0.005

@@ -186,6 +186,7 @@ STAGES = (
         verb="pretrain",
         title="pretrain: update the parameters after each batch",
         configure=_pretrain,
+        is_finished=lambda s: RunFolder(s.run).is_finished,  # its result is recorded before its end
     ),
     Stage(
         verb="evaluate",

@@ -42,8 +42,8 @@ class OptimizerConfig(Config):
     embedding_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.03
     """Learning rate of the embeddings (Muon only). None: as learning_rate."""
     head_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = None
-    """Learning rate of an untied head at a width of 128; at d_model it is this times 128 / d_model
-    (Muon only). None: as embedding_learning_rate."""
+    """Learning rate of an untied head, which gets this times 128 / d_model (Muon only). None: as
+    embedding_learning_rate."""
     norm_learning_rate: Annotated[_Rate | None, Mark.BY_BUDGET] = 0.01
     """Learning rate of norms and biases (Muon only). None: as learning_rate."""
     weight_decay: Annotated[NotNegative, _Float32, Mark.BY_BUDGET, Mark.NO_COST] = 1.0
