@@ -12,29 +12,46 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from killed import wait
 
-from groundup.cli.main import main
+from groundup.cli import main as command_line
+from groundup.cli.interrupts import Interrupts, handled_interrupts
 from groundup.cli.verbs import VERBS
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextmanager
+def interruptible() -> Iterator[Interrupts]:
+    """Handle signals, which wait before and after: there, they would end the process at once."""
+    with handled_interrupts() as interrupts:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
+        try:
+            yield interrupts
+        finally:
+            signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+
+
 def run_here(folder: Path, words: list[str], screen: Path) -> int:
     """Fork a process that runs a command; return its id."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         return pid
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the console script does
+    command_line.handled_interrupts = interruptible
     with open(screen, "wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.chdir(folder)
     try:
-        status = main(words)
+        status = command_line.main(words)
     except BaseException as error:
         print(f"Traceback of {error!r}", file=sys.stderr)
         status = 99
