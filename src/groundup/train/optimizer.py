@@ -117,8 +117,6 @@ class Optimizer:
         by_muon = config.name == "muon"
         embedding_rate, norm_rate = config.embedding_learning_rate, config.norm_learning_rate
         embedding_rate = embedding_rate if by_muon and embedding_rate is not None else rate
-        head_rate = config.head_learning_rate
-        head_rate = head_rate if by_muon and head_rate is not None else embedding_rate
         norm_rate = norm_rate if by_muon and norm_rate is not None else rate
         # A tied head appears once: named_parameters skips what it has already listed.
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -150,7 +148,9 @@ class Optimizer:
         # No decay of norms and biases; embeddings decay under AdamW only, as GPT-2's do.
         embedding_decay = 0.0 if by_muon else config.weight_decay
         width = max((head.shape[1] for head in heads.values()), default=_HEAD_WIDTH)
-        head_rate = head_rate * _HEAD_WIDTH / width if by_muon else head_rate
+        given = config.head_learning_rate
+        head_rate = (embedding_rate if given is None else given) * _HEAD_WIDTH / width
+        head_rate = head_rate if by_muon else rate
         ngram_rate = _NGRAM_RATE * embedding_rate if by_muon else embedding_rate
         groups = [
             {"params": list(members.items()), "lr": peak, "peak": peak, "weight_decay": decay}
